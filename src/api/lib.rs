@@ -1,0 +1,1 @@
+//! HTTP in and out: extract, one service call, response.

@@ -1,0 +1,1 @@
+//! Types and pure functions: ids, event stages, rules, errors, configuration, clock, randomness.

@@ -1,0 +1,3 @@
+//! The wick homeserver.
+
+fn main() {}

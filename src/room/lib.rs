@@ -1,0 +1,1 @@
+//! The event graph: build, receive, resolve, commit, read. Consistent or not written.

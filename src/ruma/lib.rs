@@ -1,0 +1,1 @@
+//! The ruma schema extension: what ruma does not have for events that expire.

@@ -1,0 +1,1 @@
+//! Use cases: users, rooms, sync, expiry. No HTTP, no storage engine types.

@@ -1,0 +1,1 @@
+//! Test support: in-process server, mock clock, room builder, failing commits.
