@@ -1,0 +1,146 @@
+//! The server's error, sorted by whose fault it is. `api::error` maps it to a status and a body.
+//!
+//! Invariant: making an error never logs; an `Internal` is logged once, at the boundary.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use ruma::api::error::{ErrorKind, LimitExceededErrorData, RetryAfter};
+
+/// A result whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a use case did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller may not, or asked for something that makes no sense.
+    #[error(transparent)]
+    Refused(#[from] Box<Refusal>),
+    /// Another server refused or broke. Its own status never reaches a client unchecked.
+    #[error(transparent)]
+    Remote(#[from] RemoteFailure),
+    /// Ours. The client sees `M_UNKNOWN` and nothing else.
+    #[error(transparent)]
+    Internal(#[from] Report),
+}
+
+/// A refusal: the Matrix errcode with a message for the person at the other end.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The errcode with its extra fields.
+    pub kind: ErrorKind,
+    /// Said in the body's `error`.
+    pub message: Cow<'static, str>,
+    /// The HTTP status, where it is not the errcode's usual one.
+    pub status: Option<u16>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.errcode(), self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// What another server did instead of answering.
+#[derive(Debug, thiserror::Error)]
+#[error("{server}: {message}")]
+pub struct RemoteFailure {
+    /// The other server.
+    pub server: String,
+    /// What it said, or what went wrong on the way.
+    pub message: String,
+}
+
+/// A fault of ours with its causes.
+#[derive(Debug)]
+pub struct Report {
+    context: Cow<'static, str>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.context)?;
+        if let Some(source) = &self.source {
+            write!(f, ": {source}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Report {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl Error {
+    /// A refusal with the errcode's usual status.
+    pub fn refused(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::Refused(Box::new(Refusal { kind, message: message.into(), status: None }))
+    }
+
+    /// A refusal with a status of its own.
+    pub fn refused_with(
+        status: u16,
+        kind: ErrorKind,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self::Refused(Box::new(Refusal { kind, message: message.into(), status: Some(status) }))
+    }
+
+    /// `M_FORBIDDEN`, 403.
+    pub fn forbidden(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::refused(ErrorKind::Forbidden, message)
+    }
+
+    /// `M_NOT_FOUND`, 404.
+    pub fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::refused(ErrorKind::NotFound, message)
+    }
+
+    /// `M_INVALID_PARAM`, 400.
+    pub fn invalid_param(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::refused(ErrorKind::InvalidParam, message)
+    }
+
+    /// `M_BAD_JSON`, 400.
+    pub fn bad_json(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::refused(ErrorKind::BadJson, message)
+    }
+
+    /// `M_TOO_LARGE`, 413.
+    pub fn too_large(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::refused(ErrorKind::TooLarge, message)
+    }
+
+    /// `M_LIMIT_EXCEEDED`, 429, with the time to wait.
+    pub fn limit_exceeded(retry_after: Duration) -> Self {
+        let mut data = LimitExceededErrorData::new();
+        data.retry_after = Some(RetryAfter::Delay(retry_after));
+        Self::refused(ErrorKind::LimitExceeded(data), "too many requests")
+    }
+
+    /// A fault of ours that has a cause.
+    pub fn internal(
+        context: impl Into<Cow<'static, str>>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Internal(Report { context: context.into(), source: Some(source.into()) })
+    }
+
+    /// Stored data contradicts itself: something that must exist is not there.
+    pub fn corrupt(context: impl Into<Cow<'static, str>>) -> Self {
+        Self::Internal(Report { context: context.into(), source: None })
+    }
+
+    /// The errcode, if this is a refusal.
+    #[must_use]
+    pub fn kind(&self) -> Option<&ErrorKind> {
+        match self {
+            Self::Refused(refusal) => Some(&refusal.kind),
+            Self::Remote(_) | Self::Internal(_) => None,
+        }
+    }
+}
