@@ -1,0 +1,65 @@
+# Everything a newcomer or CI needs. `make run` and `make test` set up what is missing by themselves.
+# ARGS is passed on where it makes sense: make run ARGS='--help', make load ARGS='--help'.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+ARGS ?=
+DATA ?= wick-data
+
+.PHONY: help setup build run test check fmt-check clippy docs book fmt bench load test-clients test-crash \
+        complement complement-own clean-data
+
+help: ## show this list
+	@echo 'wick: a Matrix homeserver in which events can expire'
+	@echo
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-22s %s\n", $$1, $$2 }'
+
+setup: ## install the system packages the build needs (does nothing when they are there)
+	@.ci/setup
+
+build: setup ## build the server and the other binaries
+	@. .ci/env && .ci/cargo build --workspace --bins $$CARGO_LOCKED
+
+run: build ## build and start the server on its embedded defaults; says how to try it
+	@.ci/serve $(ARGS)
+
+test: build ## run the whole test suite, the checks of the source tree among it
+	@. .ci/env && .ci/cargo test --workspace $$CARGO_LOCKED
+
+check: fmt-check clippy docs ## formatting, clippy and rustdoc, warnings denied
+
+fmt-check: setup
+	@. .ci/env && cargo fmt --all --check
+
+clippy: setup
+	@. .ci/env && .ci/cargo clippy --workspace --all-targets $$CARGO_LOCKED -- -D warnings
+
+docs: setup
+	@. .ci/env && RUSTDOCFLAGS='-D warnings' .ci/cargo doc --workspace --no-deps $$CARGO_LOCKED
+
+fmt: setup ## format the source
+	@. .ci/env && cargo fmt --all
+
+book: ## build the manual in docs/ with mdbook, into docs/book
+	@command -v mdbook >/dev/null 2>&1 || { echo 'mdbook is missing: cargo install mdbook' >&2; exit 1; }
+	@mdbook build docs
+
+load: build ## the load and scale benchmark (ARGS='--help' for its options)
+	@. .ci/env && "$$CARGO_TARGET_DIR/debug/wick-load" $(ARGS)
+
+bench: load ## the same as load
+
+test-clients: build ## run real client libraries against the server
+	@.ci/script tests/clients/run $(ARGS)
+
+test-crash: build ## the full crash loop: kill the server at every write, many rounds
+	@. .ci/env && WICK_CRASH_ROUNDS=$${WICK_CRASH_ROUNDS:-1000} .ci/cargo test -p wick-it $$CARGO_LOCKED -- crash
+
+complement: setup ## run the Complement suite (needs Docker and Go)
+	@.ci/script complement/run $(ARGS)
+
+complement-own: setup ## run our own Complement tests (needs Docker and Go)
+	@.ci/script complement/run own $(ARGS)
+
+clean-data: ## delete the data of `make run` (folder: DATA=wick-data)
+	@rm -rf -- './$(DATA)' && echo 'deleted ./$(DATA)'

@@ -1,0 +1,6 @@
+//! The integration tests: one binary, a module per area.
+//!
+//! Invariants: every file in this folder is a module listed here (`tidy` checks it); tests are
+//! sentences, do not sleep, and start their own server, so they can run in any order and at once.
+
+mod tidy;

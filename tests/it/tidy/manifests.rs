@@ -1,0 +1,141 @@
+//! Rules over the crates' manifests: which crate may depend on which, and on what from outside.
+
+use super::tree::{File, Findings, Tree};
+use toml::Table;
+
+/// The crates from the bottom up: each may depend on those before it, and on no other of ours.
+const LAYERS: [&str; 7] =
+    ["wick-ruma", "wick-core", "wick-database", "wick-room", "wick-service", "wick-api", "wick"];
+
+const STORAGE_ENGINE: [&str; 2] = ["rocksdb", "librocksdb-sys"];
+
+/// What a layer must not know: `core` is pure, `room` does no network, `service` has no HTTP server.
+const FORBIDDEN: [(&str, &[&str]); 4] = [
+    ("wick-core", &["tokio", "axum", "hyper", "http", "reqwest", "tower"]),
+    ("wick-database", &["axum", "hyper", "http", "reqwest", "tower"]),
+    ("wick-room", &["axum", "hyper", "hyper-util", "http", "reqwest", "tower", "tower-http"]),
+    ("wick-service", &["axum", "axum-server", "tower-http"]),
+];
+
+/// The manifests of our crates that parse, with their text.
+fn manifests(tree: &Tree) -> impl Iterator<Item = (&File, Table)> {
+    let is_manifest =
+        |file: &&File| file.path.ends_with("/Cargo.toml") && file.crate_folder().is_some();
+    tree.files
+        .iter()
+        .filter(is_manifest)
+        .filter_map(|file| Some((file, file.text.parse::<Table>().ok()?)))
+}
+
+/// The names in `[package]`, or an empty one.
+fn package_name(manifest: &Table) -> &str {
+    let package = manifest.get("package").and_then(|package| package.get("name"));
+    package.and_then(toml::Value::as_str).unwrap_or_default()
+}
+
+/// The names of all packages of the workspace.
+pub(super) fn package_names(tree: &Tree) -> Vec<String> {
+    manifests(tree).map(|(_, manifest)| package_name(&manifest).to_owned()).collect()
+}
+
+/// All dependencies of a manifest: normal, for tests, for the build script, for one platform.
+fn dependencies(manifest: &Table) -> Vec<String> {
+    let mut names = Vec::new();
+    for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+        if let Some(table) = manifest.get(section).and_then(toml::Value::as_table) {
+            for (key, value) in table {
+                let renamed = value.get("package").and_then(toml::Value::as_str);
+                names.push(renamed.unwrap_or(key).to_owned());
+            }
+        }
+    }
+    let platforms = manifest.get("target").and_then(toml::Value::as_table);
+    for platform in platforms.into_iter().flat_map(Table::values) {
+        names.extend(platform.as_table().map(dependencies).unwrap_or_default());
+    }
+    names
+}
+
+/// The line that names a dependency, or the first.
+fn line_of(file: &File, dependency: &str) -> usize {
+    let names_it = |line: &str| {
+        line.strip_prefix(dependency)
+            .is_some_and(|rest| rest.starts_with(|character| " =.".contains(character)))
+    };
+    file.lines().find(|(_, line)| names_it(line)).map_or(1, |(number, _)| number)
+}
+
+/// Only `src/database` depends on the storage engine.
+pub(super) fn storage_engine(tree: &Tree) -> Findings {
+    let mut findings = Findings::default();
+    for (file, manifest) in manifests(tree) {
+        if file.path == "src/database/Cargo.toml" {
+            continue;
+        }
+        for name in dependencies(&manifest) {
+            if STORAGE_ENGINE.contains(&name.as_str()) {
+                let problem =
+                    "only src/database names RocksDB: add what is needed to wick-database";
+                findings.line(&file.path, line_of(file, &name), problem);
+            }
+        }
+    }
+    findings
+}
+
+/// core ← database ← room ← service ← api ← main, and what a layer must not know.
+pub(super) fn arrows(tree: &Tree) -> Findings {
+    let mut findings = Findings::default();
+    let rank = |name: &str| LAYERS.iter().position(|layer| *layer == name);
+    for (file, manifest) in manifests(tree).filter(|(file, _)| file.path.starts_with("src/")) {
+        let package = package_name(&manifest);
+        let Some(own) = rank(package) else {
+            findings.line(
+                &file.path,
+                1,
+                format!("`{package}` has no place among the layers {LAYERS:?}"),
+            );
+            continue;
+        };
+        let forbidden =
+            FORBIDDEN.iter().find(|(layer, _)| *layer == package).map(|(_, names)| *names);
+        for name in dependencies(&manifest) {
+            let is_ours = name.starts_with("wick");
+            if is_ours && rank(&name).is_none_or(|other| other >= own) {
+                let problem = format!(
+                    "`{package}` must not depend on `{name}`: the arrows point down {LAYERS:?}"
+                );
+                findings.line(&file.path, line_of(file, &name), problem);
+            }
+            if forbidden.is_some_and(|names| names.contains(&name.as_str())) {
+                let problem =
+                    format!("`{package}` must not know `{name}`: it belongs to a higher layer");
+                findings.line(&file.path, line_of(file, &name), problem);
+            }
+        }
+    }
+    findings
+}
+
+/// Versions are written once, in the top manifest; the lints hold everywhere.
+pub(super) fn workspace_inheritance(tree: &Tree) -> Findings {
+    let mut findings = Findings::default();
+    for (file, manifest) in manifests(tree) {
+        let lints = manifest.get("lints").and_then(|lints| lints.get("workspace"));
+        if lints.and_then(toml::Value::as_bool) != Some(true) {
+            findings.file(&file.path, "add `[lints] workspace = true`");
+        }
+        for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            let table = manifest.get(section).and_then(toml::Value::as_table);
+            for (name, value) in table.into_iter().flatten() {
+                if value.get("workspace").and_then(toml::Value::as_bool) != Some(true) {
+                    let problem = format!(
+                        "take `{name}` from [workspace.dependencies] of the top Cargo.toml"
+                    );
+                    findings.line(&file.path, line_of(file, name), problem);
+                }
+            }
+        }
+    }
+    findings
+}
