@@ -186,6 +186,8 @@
           };
 
           config = lib.mkIf cfg.enable {
+            services.wick.settings.database.path = lib.mkDefault "/var/lib/wick";
+
             networking.firewall.allowedTCPPorts = lib.mkIf cfg.openFirewall [ cfg.port ];
 
             users.users.wick = {
