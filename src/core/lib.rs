@@ -1,8 +1,9 @@
-//! Types and pure functions of the homeserver: ids, event stages, errors, clock, randomness.
+//! Types and pure functions of the homeserver: ids, event stages, errors, configuration, clock, randomness.
 //!
 //! Invariant: no runtime, no HTTP framework, no storage engine is named here.
 
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod event;
 pub mod ids;
@@ -10,6 +11,7 @@ pub mod random;
 
 pub use self::{
     clock::{Clock, Monotonic, Timestamp},
+    config::Config,
     error::{Error, Refusal, RemoteFailure, Report, Result},
     event::{Draft, Pdu, StateKeyTuple},
     ids::{Position, ShortEventId, ShortRoomId, ShortStateKey, ShortUserId, StateRoot, TimerId},

@@ -1,0 +1,134 @@
+//! The configuration: one struct per section, each with its defaults and the meaning of its keys.
+//!
+//! Invariants: with no configuration at all the server starts for local use; an unknown key is a
+//! problem, not ignored; `wick-example.toml` says the same as the defaults, which a test checks.
+
+mod accounts;
+mod admin;
+mod check;
+mod database;
+mod expiry;
+mod limits;
+mod listen;
+mod load;
+mod logging;
+mod metrics;
+mod presence;
+mod registration;
+mod rooms;
+mod server;
+mod sync;
+mod values;
+
+use std::{fmt, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    accounts::Accounts,
+    admin::Admin,
+    database::{Database, Durability},
+    expiry::Expiry,
+    limits::Limits,
+    listen::Listen,
+    load::Sources,
+    logging::{Format, Logging},
+    metrics::Metrics,
+    presence::Presence,
+    registration::{Mode, Registration},
+    rooms::Rooms,
+    server::Server,
+    sync::Sync,
+    values::{Period, Rate, Secret},
+};
+
+/// The example file with every key and its default.
+pub const EXAMPLE: &str = include_str!("../../wick-example.toml");
+
+/// Everything that can be configured, by section.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Who the server is.
+    pub server: Server,
+    /// Where clients reach it.
+    pub listen: Listen,
+    /// Where data lives.
+    pub database: Database,
+    /// Who may make an account.
+    pub registration: Registration,
+    /// Passwords and sessions.
+    pub accounts: Accounts,
+    /// What users may do with rooms.
+    pub rooms: Rooms,
+    /// Expiring events.
+    pub expiry: Expiry,
+    /// How often what may be done.
+    pub limits: Limits,
+    /// What one `/sync` may ask for.
+    pub sync: Sync,
+    /// Who is online.
+    pub presence: Presence,
+    /// Log lines.
+    pub logging: Logging,
+    /// Numbers for Prometheus.
+    pub metrics: Metrics,
+    /// The administrator's socket.
+    pub admin: Admin,
+}
+
+impl Config {
+    /// Who may make an account: [`Mode::Local`] decided, so that it is never the answer.
+    #[must_use]
+    pub fn registration_mode(&self) -> Mode {
+        match self.registration.mode {
+            Mode::Local if self.server.name == "localhost" && self.listen.is_local() => Mode::Open,
+            Mode::Local => Mode::Closed,
+            mode => mode,
+        }
+    }
+
+    /// The path of the administrator's socket.
+    #[must_use]
+    pub fn admin_socket(&self) -> PathBuf {
+        if self.admin.socket.as_os_str().is_empty() {
+            self.database.path.join("admin.sock")
+        } else {
+            self.admin.socket.clone()
+        }
+    }
+}
+
+/// Something wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, such as `server.name`; empty if it is about a source as a whole.
+    pub key: String,
+    /// Where the value came from.
+    pub origin: Option<String>,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl Problem {
+    fn general(origin: &str, error: &dyn fmt::Display) -> Self {
+        Self {
+            key: String::new(),
+            origin: Some(origin.to_owned()),
+            message: error.to_string().trim_end().to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.key.as_str(), &self.origin) {
+            ("", Some(origin)) => write!(f, "{origin}: {}", self.message),
+            (key, Some(origin)) => write!(f, "{key} (from {origin}): {}", self.message),
+            (key, None) => write!(f, "{key} {}", self.message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! What is wrong with a configuration whose every value is of the right type.
+//!
+//! Invariant: all problems are found, not the first.
+
+use super::{Config, Problem, Rate, registration::Mode};
+
+impl Config {
+    /// Everything that makes no sense, by key. Empty: the server can start.
+    #[must_use]
+    pub fn check(&self) -> Vec<Problem> {
+        let mut problems = Problems(Vec::new());
+        self.check_listen(&mut problems);
+        self.check_accounts(&mut problems);
+        self.check_expiry(&mut problems);
+        problems.require(
+            self.server.well_known_client.is_empty()
+                || self.server.well_known_client.starts_with("https://")
+                || self.server.well_known_client.starts_with("http://"),
+            "server.well_known_client",
+            "must start with https:// or http://",
+        );
+        problems.require(
+            self.server.max_body_kilobytes >= 64,
+            "server.max_body_kilobytes",
+            "must be at least 64, the size of an event",
+        );
+        problems.require(
+            !self.database.path.as_os_str().is_empty(),
+            "database.path",
+            "must not be empty",
+        );
+        problems.require(
+            self.database.cache_megabytes >= 8,
+            "database.cache_megabytes",
+            "must be at least 8",
+        );
+        problems.require(
+            self.database.write_buffer_megabytes >= 8,
+            "database.write_buffer_megabytes",
+            "must be at least 8",
+        );
+        problems.require(
+            self.database.max_open_files >= 64,
+            "database.max_open_files",
+            "must be at least 64",
+        );
+        problems.require(
+            self.rooms.default_version.rules().is_some(),
+            "rooms.default_version",
+            "is not a room version this server knows",
+        );
+        problems.require(
+            self.sync.timeline_limit >= 1,
+            "sync.timeline_limit",
+            "must be at least 1",
+        );
+        problems.require(
+            self.sync.max_timeline_limit >= self.sync.timeline_limit,
+            "sync.max_timeline_limit",
+            "must not be less than sync.timeline_limit",
+        );
+        for (key, rate) in self.limits.rates() {
+            problems.require_rate(key, rate);
+        }
+        problems.0
+    }
+
+    fn check_listen(&self, problems: &mut Problems) {
+        let listen = &self.listen;
+        problems.require(
+            !(listen.tcp.is_empty() && listen.unix.is_empty() && listen.tls.is_empty()),
+            "listen",
+            "names no address, so nobody could connect",
+        );
+        if !listen.tls.is_empty() {
+            problems.require(
+                !listen.tls_certificate.as_os_str().is_empty(),
+                "listen.tls_certificate",
+                "is needed for listen.tls",
+            );
+            problems.require(
+                !listen.tls_key.as_os_str().is_empty(),
+                "listen.tls_key",
+                "is needed for listen.tls",
+            );
+        }
+    }
+
+    fn check_accounts(&self, problems: &mut Problems) {
+        let accounts = &self.accounts;
+        problems.require(
+            self.registration.mode != Mode::Token || self.registration.token.reveal().is_some(),
+            "registration.token",
+            "is needed where registration.mode is \"token\"",
+        );
+        problems.require(
+            (1..=512).contains(&accounts.password_min_length),
+            "accounts.password_min_length",
+            "must be between 1 and 512",
+        );
+        problems.require(
+            accounts.argon2_iterations >= 1,
+            "accounts.argon2_iterations",
+            "must be at least 1",
+        );
+        problems.require(
+            (1..=64).contains(&accounts.argon2_parallelism),
+            "accounts.argon2_parallelism",
+            "must be between 1 and 64",
+        );
+        problems.require(
+            accounts.argon2_memory_kilobytes >= accounts.argon2_parallelism.saturating_mul(8),
+            "accounts.argon2_memory_kilobytes",
+            "must be at least 8 for each lane of accounts.argon2_parallelism",
+        );
+        problems.require(
+            accounts.access_token_lifetime.0.as_secs() >= 1,
+            "accounts.access_token_lifetime",
+            "must be at least 1s",
+        );
+    }
+
+    fn check_expiry(&self, problems: &mut Problems) {
+        let expiry = &self.expiry;
+        problems.require(expiry.min_duration >= 1, "expiry.min_duration", "must be at least 1");
+        problems.require(
+            expiry.max_duration >= expiry.min_duration,
+            "expiry.max_duration",
+            "must not be less than expiry.min_duration",
+        );
+        // A hundred years: far beyond any use, and deadlines still fit their milliseconds.
+        problems.require(
+            expiry.max_duration <= 3_155_760_000,
+            "expiry.max_duration",
+            "must be at most 3155760000, a hundred years",
+        );
+        problems.require(
+            expiry.overdue_per_second >= 1,
+            "expiry.overdue_per_second",
+            "must be at least 1",
+        );
+        problems.require(expiry.concurrency >= 1, "expiry.concurrency", "must be at least 1");
+        problems.require_rate("expiry.refresh", expiry.refresh);
+        problems.require_rate("expiry.invalid_tokens", expiry.invalid_tokens);
+    }
+}
+
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn require(&mut self, holds: bool, key: &str, message: &str) {
+        if !holds {
+            self.0.push(Problem { key: key.to_owned(), origin: None, message: message.to_owned() });
+        }
+    }
+
+    fn require_rate(&mut self, key: &str, rate: Rate) {
+        let per_second = format!("{key}.per_second");
+        // Below one in a million seconds a rate is a ban, which has keys of its own.
+        self.require(
+            (1e-6..=1e6).contains(&rate.per_second),
+            &per_second,
+            "must be between 0.000001 and 1000000",
+        );
+        self.require(rate.burst >= 1, &format!("{key}.burst"), "must be at least 1");
+    }
+}

@@ -1,0 +1,65 @@
+//! `[limits]`: how often one user, token or address may do what costs the server or annoys others.
+
+use serde::{Deserialize, Serialize};
+
+use super::Rate;
+
+/// The section `[limits]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Whether these limits hold.
+    pub enabled: bool,
+    /// All requests with one access token.
+    pub requests: Rate,
+    /// All requests without an access token from one address.
+    pub anonymous: Rate,
+    /// New accounts from one address.
+    pub registration: Rate,
+    /// Log-in attempts from one address.
+    pub login: Rate,
+    /// Log-in attempts at one account.
+    pub login_account: Rate,
+    /// Events one user sends.
+    pub messages: Rate,
+    /// Rooms one user joins or knocks on.
+    pub joins: Rate,
+    /// Invitations one user sends.
+    pub invites: Rate,
+    /// Rooms one user creates.
+    pub rooms: Rate,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            requests: Rate { per_second: 50.0, burst: 500 },
+            anonymous: Rate { per_second: 10.0, burst: 100 },
+            registration: Rate { per_second: 0.2, burst: 10 },
+            login: Rate { per_second: 0.5, burst: 20 },
+            login_account: Rate { per_second: 0.2, burst: 10 },
+            messages: Rate { per_second: 10.0, burst: 100 },
+            joins: Rate { per_second: 0.5, burst: 20 },
+            invites: Rate { per_second: 0.5, burst: 50 },
+            rooms: Rate { per_second: 0.2, burst: 20 },
+        }
+    }
+}
+
+impl Limits {
+    /// Every rate with its key.
+    pub(super) fn rates(&self) -> [(&'static str, Rate); 9] {
+        [
+            ("limits.requests", self.requests),
+            ("limits.anonymous", self.anonymous),
+            ("limits.registration", self.registration),
+            ("limits.login", self.login),
+            ("limits.login_account", self.login_account),
+            ("limits.messages", self.messages),
+            ("limits.joins", self.joins),
+            ("limits.invites", self.invites),
+            ("limits.rooms", self.rooms),
+        ]
+    }
+}
