@@ -1,0 +1,174 @@
+//! The database as a whole: opening, reading, writing, closing.
+//!
+//! Invariant: RocksDB closes when the last [`Database`], [`Batch`], [`Snapshot`] and [`Latest`] of it is
+//! dropped; commits that were written survive a drop without [`Database::close`].
+
+pub(crate) mod backup;
+pub(crate) mod commit;
+pub(crate) mod fault;
+pub(crate) mod metrics;
+pub(crate) mod open;
+pub(crate) mod profile;
+pub(crate) mod syncer;
+
+use std::{fmt, path::Path, sync::Arc};
+
+use rocksdb::DB;
+use wick_core::Position;
+
+use self::{
+    commit::{Committed, Durability, Engine, Pending},
+    fault::Fault,
+    syncer::Syncer,
+};
+use crate::{Batch, Interner, Latest, Result, Snapshot, Watch, migrate};
+
+/// How to open a database. The defaults suit a small machine.
+#[derive(Clone)]
+pub struct Options {
+    /// In place of what each commit asks for.
+    pub durability: Option<Durability>,
+    /// Memory for blocks, filters and indexes read from disk, in bytes.
+    pub cache_bytes: usize,
+    /// Memory for rows that are only in the log yet, of all tables together, in bytes.
+    pub write_buffer_bytes: usize,
+    /// How many table files are kept open.
+    pub max_open_files: i32,
+    /// Makes commits fail, in tests.
+    pub fault: Option<Arc<dyn Fault>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            durability: None,
+            cache_bytes: 64 << 20,
+            write_buffer_bytes: 64 << 20,
+            max_open_files: 512,
+            fault: None,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("durability", &self.durability)
+            .field("cache_bytes", &self.cache_bytes)
+            .field("write_buffer_bytes", &self.write_buffer_bytes)
+            .field("max_open_files", &self.max_open_files)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An open database. Cheap to clone.
+#[derive(Clone)]
+pub struct Database {
+    engine: Arc<Engine>,
+    interner: Arc<Interner>,
+    // Last, so that the engine is still there while the thread ends.
+    syncer: Arc<Syncer>,
+}
+
+impl Database {
+    /// Opens the database in `path`, and makes it if there is none. Blocks: reads the log of the
+    /// last run.
+    ///
+    /// # Errors
+    /// If the folder is in use, broken, cannot be written to, or was written by a newer version.
+    pub fn open(path: &Path, options: Options) -> Result<Self> {
+        let db = Arc::new(open::open(path, &options)?);
+        let interner = Arc::new(Interner::open(&Latest(Arc::clone(&db)))?);
+        let engine = Arc::new(Engine::new(db, options)?);
+        let syncer = Arc::new(Syncer::spawn(Arc::clone(&engine))?);
+        let database = Self { engine, interner, syncer };
+        migrate::run(&database)?;
+        Ok(database)
+    }
+
+    /// The newest state that readers may see: consistent, and durable as far as its commits asked for.
+    #[must_use]
+    pub fn published(&self) -> Snapshot {
+        self.engine.published()
+    }
+
+    /// The last published position.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.published().position()
+    }
+
+    /// Everything written, published or not. For writers that hold a turn, and for timers.
+    #[must_use]
+    pub fn latest(&self) -> Latest {
+        Latest(Arc::clone(&self.engine.db))
+    }
+
+    /// An empty batch.
+    #[must_use]
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.clone())
+    }
+
+    /// Writes a batch and waits until it is durable (as far as asked) and published.
+    ///
+    /// # Errors
+    /// As [`Database::write`]; and if the log cannot be made durable.
+    pub async fn commit(&self, batch: Batch, durability: Durability) -> Result<Committed> {
+        self.write(batch, durability)?.await
+    }
+
+    /// Writes a batch to the log, in order, and returns what to wait for before anybody is told.
+    /// Takes microseconds. What is written is seen by [`Database::latest`] at once; the next writer
+    /// of a room can build on it before the wait is over.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`](crate::Error::Conflict) if a required row has changed; otherwise if the
+    /// engine refuses. Nothing was written then.
+    pub fn write(&self, batch: Batch, durability: Durability) -> Result<Pending> {
+        self.engine.write(batch.change, durability)
+    }
+
+    /// A watch on nothing yet. Add what to wait for, then read, then wait.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch::new(Arc::clone(&self.engine.registry))
+    }
+
+    /// The short ids.
+    #[must_use]
+    pub fn intern(&self) -> &Interner {
+        &self.interner
+    }
+
+    /// Copies the database, as it is at some moment of the call, into `folder`, which must not exist
+    /// yet. Commits go on meanwhile. On the same file system the copy shares its files with the
+    /// database and takes hardly any space. Blocks.
+    ///
+    /// # Errors
+    /// If the folder exists, or cannot be written.
+    pub fn backup(&self, folder: &Path) -> Result<()> {
+        backup::backup(&self.engine, folder)
+    }
+
+    /// Makes everything durable and refuses commits from now on. Reads still work.
+    ///
+    /// # Errors
+    /// If the log cannot be made durable.
+    pub async fn close(&self) -> Result<()> {
+        self.syncer.close(&self.engine).await
+    }
+
+    pub(crate) fn engine(&self) -> &DB {
+        &self.engine.db
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database")
+            .field("path", &self.engine.db.path())
+            .field("position", &self.position())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,328 @@
+//! The commit path: preconditions, positions and the write to the log, in one short critical section.
+//!
+//! Invariants: positions are given out in the order of the log. The published snapshot is only ever
+//! replaced under the commit lock, by a later one, and never shows a row that asked for a sync before
+//! the sync was done.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
+    task::{Context, Poll},
+};
+
+use rocksdb::{DB, WriteBatch, WriteOptions};
+use tokio::sync::oneshot;
+use wick_core::Position;
+
+use super::{
+    fault::{Fault, FaultAction},
+    metrics::{Metrics, Stopwatch},
+    open,
+};
+use crate::{
+    Error, KeyLike, Options, Result, Snapshot, Topic, Value,
+    batch::{Change, Late, Required, Slot},
+    read::family,
+    schema::meta,
+    watch::Registry,
+};
+
+/// What a commit wants to survive before it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// A power loss. The default: events, accounts, tokens, keys.
+    Synced,
+    /// A killed process: published once written. For refreshes, typing, presence, receipts. One that
+    /// has a position waits for synced commits before it, because positions are published in order.
+    /// One that has none does not wait, and can be told before it is published: who must see it at
+    /// once reads [`Database::latest`](crate::Database::latest).
+    Flushed,
+}
+
+/// A batch that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The last position of the batch; if it has none, the last one given out before.
+    pub position: Position,
+    first: u64,
+    slots: u64,
+}
+
+impl Committed {
+    /// The position that a slot of the batch was given.
+    #[must_use]
+    pub fn at(&self, slot: Slot) -> Option<Position> {
+        (slot.0 < self.slots).then(|| Position(self.first.saturating_add(slot.0)))
+    }
+}
+
+/// A batch that was written to the log. Resolves once it is durable, as far as it asked, and
+/// published. Dropping it takes nothing back.
+#[must_use = "nobody may be told of the commit before this resolves"]
+#[derive(Debug)]
+pub struct Pending {
+    committed: Committed,
+    wait: Option<oneshot::Receiver<Result<()>>>,
+}
+
+impl Pending {
+    /// What was written, known before it is durable. For the next writer, not for clients.
+    #[must_use]
+    pub fn written(&self) -> Committed {
+        self.committed
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Committed>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let committed = self.committed;
+        let Some(wait) = &mut self.wait else { return Poll::Ready(Ok(committed)) };
+        Pin::new(wait)
+            .poll(context)
+            .map(|told| told.unwrap_or(Err(Error::Stopped)).map(|()| committed))
+    }
+}
+
+/// The engine and what the commit path knows.
+pub(crate) struct Engine {
+    pub(crate) db: Arc<DB>,
+    pub(crate) registry: Arc<Registry>,
+    pub(super) work: Condvar,
+    pub(super) metrics: Metrics,
+    pub(super) fault: Option<Arc<dyn Fault>>,
+    durability: Option<Durability>,
+    write_options: WriteOptions,
+    position_key: Vec<u8>,
+    published: RwLock<Snapshot>,
+    turn: Mutex<Turn>,
+}
+
+/// What the commit lock protects.
+pub(super) struct Turn {
+    /// The last position given out.
+    pub(super) position: u64,
+    /// How many commits there were since the start.
+    number: u64,
+    /// What the syncer takes next.
+    pub(super) waiting: Group,
+    /// Whether the syncer is about to publish.
+    pub(super) syncing: bool,
+    pub(super) state: State,
+}
+
+/// Whether there can be commits.
+#[derive(Clone)]
+pub(super) enum State {
+    Open,
+    Closing,
+    Stopped,
+    Broken(Arc<str>),
+}
+
+impl State {
+    /// Why there cannot.
+    pub(super) fn refuse(&self) -> Result<()> {
+        match self {
+            Self::Open => Ok(()),
+            Self::Closing | Self::Stopped => Err(Error::Stopped),
+            Self::Broken(why) => Err(Error::Broken(Arc::clone(why))),
+        }
+    }
+}
+
+/// Commits that are published together.
+#[derive(Default)]
+pub(super) struct Group {
+    pub(super) waiters: Vec<oneshot::Sender<Result<()>>>,
+    pub(super) topics: Vec<Topic>,
+    pub(super) commits: u32,
+    /// Whether one of them asked for a sync.
+    pub(super) sync: bool,
+}
+
+impl Engine {
+    pub(super) fn new(db: Arc<DB>, options: Options) -> Result<Self> {
+        let position = open::number(&db, meta::POSITION)?.unwrap_or_default();
+        let mut write_options = WriteOptions::default();
+        write_options.set_sync(false);
+        Ok(Self {
+            registry: Arc::default(),
+            work: Condvar::new(),
+            metrics: Metrics::new(),
+            fault: options.fault,
+            durability: options.durability,
+            write_options,
+            position_key: KeyLike::<String>::encoded(meta::POSITION),
+            published: RwLock::new(Snapshot::take(&db, Position(position))),
+            turn: Mutex::new(Turn {
+                position,
+                number: 0,
+                waiting: Group::default(),
+                syncing: false,
+                state: State::Open,
+            }),
+            db,
+        })
+    }
+
+    pub(super) fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn published(&self) -> Snapshot {
+        self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shows readers a later state. Only for whoever holds the turn.
+    pub(super) fn publish(&self, _turn: &mut Turn, snapshot: Snapshot) {
+        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *published, snapshot);
+        drop(published);
+        drop(before);
+    }
+
+    /// Writes `change`. See [`Database::write`](crate::Database::write).
+    pub(super) fn write(&self, change: Change, durability: Durability) -> Result<Pending> {
+        let stopwatch = Stopwatch::start();
+        let written = self.write_in_turn(change, self.durability.unwrap_or(durability));
+        match &written {
+            Ok(_) => self.metrics.commits.increment(1),
+            Err(_) => self.metrics.failures.increment(1),
+        }
+        self.metrics.write_seconds.record(stopwatch.elapsed());
+        written
+    }
+
+    fn write_in_turn(&self, change: Change, durability: Durability) -> Result<Pending> {
+        let Change { rows, late, required, mut topics, slots, promises } = change;
+        let mut engine_batch = WriteBatch::default();
+        for (table, rows) in rows {
+            let family = family(&self.db, table)?;
+            for (key, row) in rows {
+                match row {
+                    Some(row) => engine_batch.put_cf(family, key, row),
+                    None => engine_batch.delete_cf(family, key),
+                }
+            }
+        }
+
+        let mut turn = self.turn();
+        turn.state.refuse()?;
+        self.check(&required)?;
+        let stop_after = self.ask_fault(&mut turn)?;
+        let first = turn.position.saturating_add(1);
+        if slots > 0 {
+            self.put_late(&mut engine_batch, late, first, &mut topics)?;
+            topics.push(Topic::Stream);
+        }
+        let last = turn.position.saturating_add(slots);
+        if slots > 0 {
+            let meta = family(&self.db, meta::META.name())?;
+            engine_batch.put_cf(meta, &self.position_key, Value::encode(&last));
+        }
+        if !engine_batch.is_empty() {
+            self.db.write_opt(engine_batch, &self.write_options).map_err(Error::engine)?;
+        }
+        turn.position = last;
+        promises.keep();
+        if stop_after {
+            return Err(self.stop(&mut turn));
+        }
+        let committed = Committed { position: Position(last), first, slots };
+        Ok(Pending { committed, wait: self.hand_over(turn, topics, durability, slots) })
+    }
+
+    /// Publishes what was written, if nothing before it still waits for a sync; otherwise leaves it
+    /// to the syncer.
+    fn hand_over(
+        &self,
+        mut turn: MutexGuard<'_, Turn>,
+        topics: Vec<Topic>,
+        durability: Durability,
+        slots: u64,
+    ) -> Option<oneshot::Receiver<Result<()>>> {
+        let sync = durability == Durability::Synced;
+        if !sync && !turn.syncing && turn.waiting.commits == 0 {
+            let snapshot = Snapshot::take(&self.db, Position(turn.position));
+            self.publish(&mut turn, snapshot);
+            drop(turn);
+            self.registry.wake(&topics);
+            return None;
+        }
+        let waiting = &mut turn.waiting;
+        waiting.commits = waiting.commits.saturating_add(1);
+        waiting.topics.extend(topics);
+        waiting.sync |= sync;
+        let told = (sync || slots > 0).then(|| {
+            let (tell, told) = oneshot::channel();
+            waiting.waiters.push(tell);
+            told
+        });
+        self.work.notify_one();
+        told
+    }
+
+    fn check(&self, required: &[Required]) -> Result<()> {
+        for Required { table, key, expected, renew } in required {
+            let table = *table;
+            let stored =
+                self.db.get_pinned_cf(family(&self.db, table)?, key).map_err(Error::engine)?;
+            let same = match (&stored, expected) {
+                (None, None) => true,
+                (Some(stored), Some(expected)) => {
+                    **stored == **expected
+                        || renew(stored).map_err(|source| Error::Codec { table, source })?
+                            == *expected
+                }
+                _ => false,
+            };
+            if !same {
+                return Err(Error::Conflict { table });
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_fault(&self, turn: &mut Turn) -> Result<bool> {
+        let Some(fault) = &self.fault else { return Ok(false) };
+        turn.number = turn.number.saturating_add(1);
+        match fault.before_commit(turn.number) {
+            FaultAction::Proceed => Ok(false),
+            FaultAction::Fail => Err(Error::engine("injected fault")),
+            FaultAction::StopBefore => Err(self.stop(turn)),
+            FaultAction::StopAfter => Ok(true),
+        }
+    }
+
+    /// Refuses commits from now on. Those that wait are told by the syncer.
+    pub(super) fn stop(&self, turn: &mut Turn) -> Error {
+        turn.state = State::Stopped;
+        self.work.notify_one();
+        Error::Stopped
+    }
+
+    fn put_late(
+        &self,
+        engine_batch: &mut WriteBatch,
+        late: Vec<Late>,
+        first: u64,
+        topics: &mut Vec<Topic>,
+    ) -> Result<()> {
+        for Late { slot, table, wakes, row } in late {
+            let (key, row) = row(Position(first.saturating_add(slot.0)));
+            topics.extend(wakes.topic(&key));
+            engine_batch.put_cf(family(&self.db, table)?, key, row);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,76 @@
+//! Opening the engine with the tables of the schema.
+//!
+//! Invariant: a folder that a newer version wrote is left as it was.
+
+use std::{collections::BTreeSet, path::Path};
+
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Options as EngineOptions};
+
+use super::profile;
+use crate::{
+    Error, KeyLike, Options, Profile, Result, Value, migrate, read,
+    schema::{self, meta},
+};
+
+/// RocksDB has a table of this name always. It stays empty.
+const DEFAULT: &str = "default";
+
+pub(super) fn open(path: &Path, options: &Options) -> Result<DB> {
+    std::fs::create_dir_all(path)
+        .map_err(|error| Error::engine(format!("{}: {error}", path.display())))?;
+    let mut settings = profile::database(options);
+    let cache = Cache::new_lru_cache(options.cache_bytes);
+    let there = tables_in(path, &settings)?;
+    settings.create_missing_column_families(there.is_empty());
+    let known: Vec<(&str, Profile)> = std::iter::once((DEFAULT, Profile::Small))
+        .chain(schema::all().map(|table| (table.name, table.profile)))
+        .collect();
+    refuse_unknown(&there, &known)?;
+
+    let first = known
+        .iter()
+        .filter(|(name, _)| there.is_empty() || there.contains(*name))
+        .map(|(name, of)| ColumnFamilyDescriptor::new(*name, profile::table(*of, &cache)));
+    let mut db = DB::open_cf_descriptors(&settings, path, first).map_err(Error::engine)?;
+    migrate::check(format(&db)?)?;
+    for (name, of) in known {
+        if db.cf_handle(name).is_none() {
+            db.create_cf(name, &profile::table(of, &cache)).map_err(Error::engine)?;
+        }
+    }
+    Ok(db)
+}
+
+/// The tables that the folder has. Empty: there is no database yet.
+fn tables_in(path: &Path, settings: &EngineOptions) -> Result<BTreeSet<String>> {
+    let there = path.join("CURRENT").try_exists().map_err(Error::engine)?;
+    if !there {
+        return Ok(BTreeSet::new());
+    }
+    Ok(DB::list_cf(settings, path).map_err(Error::engine)?.into_iter().collect())
+}
+
+fn refuse_unknown(there: &BTreeSet<String>, known: &[(&str, Profile)]) -> Result<()> {
+    match there.iter().find(|name| known.iter().all(|(known, _)| known != name)) {
+        Some(unknown) => Err(Error::Newer(
+            format!("it has the table {unknown}, which this version does not know").into(),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn format(db: &DB) -> Result<Option<u64>> {
+    if db.cf_handle(meta::META.name()).is_none() {
+        return Ok(None);
+    }
+    number(db, meta::FORMAT)
+}
+
+/// A row of the meta table.
+pub(super) fn number(db: &DB, name: &str) -> Result<Option<u64>> {
+    let table = meta::META.name();
+    db.get_pinned_cf(read::family(db, table)?, KeyLike::<String>::encoded(name))
+        .map_err(Error::engine)?
+        .map(|row| u64::decode(&row).map_err(|source| Error::Codec { table, source }))
+        .transpose()
+}

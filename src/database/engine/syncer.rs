@@ -1,0 +1,162 @@
+//! The thread that makes the log durable for all who wait, then publishes.
+//!
+//! It starts at once when somebody waits; whoever comes while it syncs shares the next sync. Commits
+//! that asked for none are published without one.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use tokio::sync::watch;
+use wick_core::Position;
+
+use super::{
+    commit::{Engine, Group, State, Turn},
+    metrics::Stopwatch,
+};
+use crate::{Error, Result, Snapshot};
+
+/// A handle on the thread. Dropping it ends the thread after what waits.
+pub(crate) struct Syncer {
+    engine: Arc<Engine>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    ended: watch::Receiver<bool>,
+}
+
+impl Syncer {
+    pub(super) fn spawn(engine: Arc<Engine>) -> Result<Self> {
+        let (end, ended) = watch::channel(false);
+        let of_thread = Arc::clone(&engine);
+        let thread = thread::Builder::new()
+            .name("database-sync".into())
+            .spawn(move || {
+                run(&of_thread);
+                end.send_replace(true);
+            })
+            .map_err(Error::engine)?;
+        Ok(Self { engine, thread: Mutex::new(Some(thread)), ended })
+    }
+
+    pub(super) async fn close(&self, engine: &Engine) -> Result<()> {
+        request_end(engine);
+        let mut ended = self.ended.clone();
+        // An error means that the thread is gone, which is as good.
+        drop(ended.wait_for(|ended| *ended).await);
+        if let State::Broken(why) = &engine.turn().state {
+            return Err(Error::Broken(Arc::clone(why)));
+        }
+        engine.db.flush_wal(true).map_err(Error::engine)
+    }
+}
+
+impl Drop for Syncer {
+    fn drop(&mut self) {
+        request_end(&self.engine);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A waiter's last act can be to drop the last handle, on the very thread that told it.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id())
+        {
+            drop(thread.join());
+        }
+    }
+}
+
+fn request_end(engine: &Engine) {
+    let mut turn = engine.turn();
+    if matches!(turn.state, State::Open) {
+        turn.state = State::Closing;
+    }
+    drop(turn);
+    engine.work.notify_all();
+}
+
+fn run(engine: &Engine) {
+    while let Some((group, snapshot)) = next(engine) {
+        let synced = sync(engine, &group);
+        let told = finish(engine, snapshot, synced);
+        engine.metrics.group_size.record(group.commits);
+        if told.is_ok() {
+            wake(engine, group.topics);
+        }
+        for waiter in group.waiters {
+            // Who no longer waits need not be told.
+            drop(waiter.send(told.clone()));
+        }
+    }
+}
+
+/// Waits for commits to publish. `None` when there will be none.
+fn next(engine: &Engine) -> Option<(Group, Snapshot)> {
+    let mut turn = engine.turn();
+    loop {
+        match turn.state {
+            State::Open | State::Closing if turn.waiting.commits > 0 => {
+                turn.syncing = true;
+                let snapshot = Snapshot::take(&engine.db, Position(turn.position));
+                return Some((std::mem::take(&mut turn.waiting), snapshot));
+            }
+            State::Open => {
+                turn = engine.work.wait(turn).unwrap_or_else(PoisonError::into_inner);
+            }
+            State::Closing => {
+                turn.state = State::Stopped;
+                return None;
+            }
+            State::Stopped | State::Broken(_) => {
+                refuse_waiting(&mut turn);
+                return None;
+            }
+        }
+    }
+}
+
+fn sync(engine: &Engine, group: &Group) -> Result<()> {
+    if !group.sync {
+        return Ok(());
+    }
+    let stopwatch = Stopwatch::start();
+    if engine.fault.as_ref().is_some_and(|fault| !fault.before_sync()) {
+        return Err(Error::engine("injected fault"));
+    }
+    engine.db.flush_wal(true).map_err(Error::engine)?;
+    engine.metrics.sync_seconds.record(stopwatch.elapsed());
+    Ok(())
+}
+
+/// Publishes, or says why not.
+fn finish(engine: &Engine, snapshot: Snapshot, synced: Result<()>) -> Result<()> {
+    let mut turn = engine.turn();
+    turn.syncing = false;
+    if let Err(error) = synced {
+        // Which of the written commits a restart would find is unknown now, so nothing may build on
+        // them; not even on those that did not ask for a sync.
+        let why: Arc<str> = error.to_string().into();
+        tracing::error!(%error, "the log cannot be made durable, refusing commits until a restart");
+        turn.state = State::Broken(why);
+    }
+    match &turn.state {
+        State::Open | State::Closing => {
+            engine.publish(&mut turn, snapshot);
+            Ok(())
+        }
+        state => {
+            let refusal = state.refuse();
+            refuse_waiting(&mut turn);
+            refusal
+        }
+    }
+}
+
+fn refuse_waiting(turn: &mut Turn) {
+    let group = std::mem::take(&mut turn.waiting);
+    for waiter in group.waiters {
+        drop(waiter.send(turn.state.refuse()));
+    }
+}
+
+fn wake(engine: &Engine, mut topics: Vec<crate::Topic>) {
+    topics.sort_unstable();
+    topics.dedup();
+    engine.registry.wake(&topics);
+}
