@@ -1,1 +1,21 @@
-//! The load and scale benchmark.
+//! The load and scale benchmark: drives a running homeserver over HTTP/1.1 keep-alive and prints what it saw.
+//!
+//! It knows nothing of the server's insides, so that the same run can be pointed at any Matrix homeserver; only
+//! the expiry scenarios need one that knows `m.will_expire`.
+
+pub mod cli;
+mod clock;
+mod connection;
+mod failure;
+pub mod histogram;
+mod matrix;
+mod process;
+pub mod report;
+pub mod scenario;
+mod server;
+#[cfg(test)]
+mod smoke;
+mod watcher;
+mod workers;
+
+pub use failure::{Failure, Result};

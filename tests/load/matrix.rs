@@ -1,0 +1,146 @@
+//! The few Client-Server API calls a run needs, with the specification's paths.
+//!
+//! Calls that only prepare a run wait and retry when the server says 429; measured ones never do.
+
+use std::time::Duration;
+
+use http::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    Failure, Result,
+    connection::{Call, Connection, encode},
+};
+
+const PASSWORD: &str = "benchmark only";
+
+/// A logged-in user.
+#[derive(Clone, Deserialize)]
+pub(crate) struct Account {
+    pub(crate) access_token: String,
+}
+
+#[derive(Deserialize)]
+struct RoomId {
+    room_id: String,
+}
+
+/// What `PUT /send` and `/state` answer to an event with a duration.
+#[derive(Deserialize)]
+pub(crate) struct Armed {
+    pub(crate) event_id: String,
+    pub(crate) expire_refresh_token: String,
+}
+
+/// Registers `name`, with a registration token if the server asks for one.
+pub(crate) async fn register(
+    connection: &mut Connection,
+    name: &str,
+    token: Option<&str>,
+) -> Result<Account> {
+    let mut body = json!({ "username": name, "password": PASSWORD });
+    let auth = match token {
+        None => json!({ "type": "m.login.dummy" }),
+        Some(token) => {
+            // The stage needs the session of the first, refused attempt.
+            let first = Call::post("/_matrix/client/v3/register", None, body.clone());
+            let (_, answer) = connection.exchange(&first).await?;
+            let answer: Value = serde_json::from_slice(&answer)?;
+            json!({ "type": "m.login.registration_token", "token": token, "session": answer.get("session") })
+        }
+    };
+    if let Some(fields) = body.as_object_mut() {
+        fields.insert("auth".to_owned(), auth);
+    }
+    patient(connection, &Call::post("/_matrix/client/v3/register", None, body)).await
+}
+
+/// Creates a public room in which everybody may send state.
+pub(crate) async fn create_room(connection: &mut Connection, account: &Account) -> Result<String> {
+    let body = json!({
+        "preset": "public_chat",
+        "power_level_content_override": { "state_default": 0, "events_default": 0 },
+    });
+    let call = Call::post("/_matrix/client/v3/createRoom", Some(&account.access_token), body);
+    Ok(patient::<RoomId>(connection, &call).await?.room_id)
+}
+
+/// Joins a public room, as part of the preparation.
+pub(crate) async fn join(connection: &mut Connection, account: &Account, room: &str) -> Result<()> {
+    patient::<RoomId>(connection, &join_call(account, room)).await.map(drop)
+}
+
+pub(crate) fn join_call<'a>(account: &'a Account, room: &str) -> Call<'a> {
+    let path = format!("/_matrix/client/v3/join/{}", encode(room));
+    Call::post(&path, Some(&account.access_token), json!({}))
+}
+
+pub(crate) fn send_call<'a>(
+    account: &'a Account,
+    room: &str,
+    txn: &str,
+    content: Value,
+) -> Call<'a> {
+    let path = format!("/_matrix/client/v3/rooms/{}/send/m.room.message/{txn}", encode(room));
+    Call::put(path, Some(&account.access_token), content)
+}
+
+pub(crate) fn state_call<'a>(
+    account: &'a Account,
+    room: &str,
+    key: &str,
+    content: Value,
+) -> Call<'a> {
+    let path = format!("/_matrix/client/v3/rooms/{}/state/wick.load/{}", encode(room), encode(key));
+    Call::put(path, Some(&account.access_token), content)
+}
+
+/// `PUT /expiration/refresh`; the refresh token is the right, so there is no access token.
+pub(crate) fn refresh_call(token: &str) -> Call<'static> {
+    let body = json!({ "expire_refresh_token": token });
+    Call::put("/_matrix/client/v3/expiration/refresh".to_owned(), None, body)
+}
+
+pub(crate) fn message(text: String) -> Value {
+    json!({ "msgtype": "m.text", "body": text })
+}
+
+pub(crate) fn expiring_message(text: String, seconds: u64) -> Value {
+    json!({ "msgtype": "m.text", "body": text, "m.will_expire": seconds })
+}
+
+/// Asks `GET /versions` until it is answered, for at most `patience`.
+pub(crate) async fn wait_until_ready(
+    connection: &mut Connection,
+    patience: Duration,
+) -> Result<()> {
+    let call = Call {
+        method: Method::GET,
+        path: "/_matrix/client/versions".to_owned(),
+        token: None,
+        body: None,
+    };
+    let end = crate::clock::now() + patience;
+    loop {
+        match connection.call(&call).await {
+            Ok(_) => return Ok(()),
+            Err(failure) if crate::clock::now() > end => return Err(failure),
+            Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+        }
+    }
+}
+
+async fn patient<T: serde::de::DeserializeOwned>(
+    connection: &mut Connection,
+    call: &Call<'_>,
+) -> Result<T> {
+    loop {
+        match connection.call_json(call).await {
+            Err(Failure::Answer { status: 429, retry_after_ms, .. }) => {
+                tokio::time::sleep(Duration::from_millis(retry_after_ms.unwrap_or(500))).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What a million timers cost: memory, disk, restart, and everything else done beside them.
+
+use std::time::Duration;
+
+use super::{
+    Bench, GRACE,
+    expiry::{arm_many, arm_one, refresh_one},
+    fire::{Shape, lateness},
+};
+use crate::{
+    Failure, Result, clock, report::Measure, server::Server, watcher::Watcher, workers::Worker,
+};
+
+/// How many timers the server holds when it is measured for comparison.
+const FEW: u64 = 1000;
+
+/// Seconds of the timer that is due while the server is down.
+const PROBE: u64 = 3;
+
+pub(super) async fn run(bench: &mut Bench<'_>) -> Result<(Vec<Measure>, Vec<String>)> {
+    let (mut workers, _) = bench.workers(bench.plan.rooms).await?;
+    let (mut tokens, mut rows, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    rows.push(arm_many(bench, &mut workers, FEW.min(bench.plan.timers), &mut tokens).await);
+    beside(bench, &mut workers, &tokens, &mut rows).await?;
+    notes.push(size(bench, tokens.len()));
+    let rest = bench.plan.timers.saturating_sub(FEW);
+    rows.push(arm_many(bench, &mut workers, rest, &mut tokens).await);
+    beside(bench, &mut workers, &tokens, &mut rows).await?;
+    notes.push(size(bench, tokens.len()));
+    restart(bench, &mut workers, &mut rows).await?;
+    notes.push(format!("restarted: {}", size(bench, tokens.len())));
+    rows.push(refreshes(bench, &mut workers, &tokens).await);
+    Ok((rows, notes))
+}
+
+/// Refreshing and firing beside the armed timers.
+async fn beside(
+    bench: &Bench<'_>,
+    workers: &mut [Worker],
+    tokens: &[String],
+    rows: &mut Vec<Measure>,
+) -> Result<()> {
+    rows.push(refreshes(bench, workers, tokens).await);
+    let shape = Shape { timers: 2500, rooms: 64, duration: 15, rate: Some(500) };
+    let label = tokens.len();
+    rows.extend(lateness(bench, shape).await?.into_iter().map(|mut row| {
+        row.label = format!("{} beside {label}", row.label);
+        row
+    }));
+    Ok(())
+}
+
+async fn refreshes(bench: &Bench<'_>, workers: &mut [Worker], tokens: &[String]) -> Measure {
+    let label = format!("refresh of {}", tokens.len());
+    let operation = async |worker: &mut Worker, serial| {
+        refresh_one(&mut worker.connection, tokens, serial).await
+    };
+    bench.measure(&label, workers, operation).await
+}
+
+/// Kills the server, and times it from its start to its first answer, and to the first overdue timer's event.
+async fn restart(
+    bench: &mut Bench<'_>,
+    workers: &mut [Worker],
+    rows: &mut Vec<Measure>,
+) -> Result<()> {
+    let worker = workers.first_mut().ok_or_else(|| Failure::Other("no worker".to_owned()))?;
+    let mut watcher = Watcher::start(bench.connection(), worker.account.clone()).await?;
+    let serial = bench.serial.get();
+    bench.serial.set(serial + 1);
+    let probe = arm_one(worker, serial, PROBE).await?.event_id;
+    server(bench)?.kill()?;
+    tokio::time::sleep(Duration::from_secs(PROBE + 1)).await;
+    let begun = server(bench)?.restart().await?;
+    rows.push(Measure::single("kill -9, start to first answer", begun.elapsed()));
+    while begun.elapsed() < GRACE * 4 {
+        let events = watcher.next(1000).await?;
+        if events.iter().any(|event| event.expired() == Some(&probe)) {
+            rows.push(Measure::single("start to overdue event in /sync", clock::now() - begun));
+            return Ok(());
+        }
+    }
+    Err(Failure::Other("the timer that was due while the server was down never fired".to_owned()))
+}
+
+fn server<'b>(bench: &'b mut Bench<'_>) -> Result<&'b mut Server> {
+    bench.server.as_mut().ok_or_else(|| Failure::Other("scale needs --spawn".to_owned()))
+}
+
+fn size(bench: &Bench<'_>, armed: usize) -> String {
+    let memory = bench.usage().unwrap_or_default();
+    let disk = bench.server.as_ref().map_or(0, Server::disk_bytes);
+    format!(
+        "{armed} armed: rss {} KiB, peak {} KiB, disk {} KiB",
+        memory.rss_kib,
+        memory.peak_kib,
+        disk / 1024
+    )
+}

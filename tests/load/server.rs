@@ -1,0 +1,146 @@
+//! A wick process of our own: fresh folder, generated configuration, killed and restarted on request.
+//!
+//! Dropping it kills the process and removes its folder.
+
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::{Failure, Result, cli::Durability, clock, connection::Connection, matrix};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running wick.
+pub(crate) struct Server {
+    binary: PathBuf,
+    folder: PathBuf,
+    port: u16,
+    child: Child,
+}
+
+impl Server {
+    /// Starts `binary` in a new folder under `parent` and waits until it answers.
+    pub(crate) async fn start(
+        binary: &Path,
+        parent: &Path,
+        durability: Durability,
+    ) -> Result<Self> {
+        let folder = parent.join(format!("wick-load-{}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        let port = free_port()?;
+        fs::write(folder.join("wick.toml"), configuration(port, &folder, durability))?;
+        let child = spawn(binary, &folder)?;
+        let server = Self { binary: binary.to_owned(), folder, port, child };
+        server.ready().await?;
+        Ok(server)
+    }
+
+    pub(crate) fn authority(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`, and waits for the process to be gone.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts the killed server again; answers when the process was started, once the first request was answered.
+    pub(crate) async fn restart(&mut self) -> Result<Instant> {
+        let begun = clock::now();
+        self.child = spawn(&self.binary, &self.folder)?;
+        self.ready().await?;
+        Ok(begun)
+    }
+
+    /// What the files of the server take on disk, in bytes.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        bytes_under(&self.folder)
+    }
+
+    async fn ready(&self) -> Result<()> {
+        let mut connection = Connection::new(&self.authority());
+        matrix::wait_until_ready(&mut connection, PATIENCE).await.map_err(|failure| {
+            let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(5).collect();
+            Failure::Other(format!(
+                "the server did not become ready: {failure}; its last lines: {tail:?}"
+            ))
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Best effort on the way out: a process that is gone already, or a folder that stays, changes no figure.
+        drop(self.kill());
+        drop(fs::remove_dir_all(&self.folder));
+    }
+}
+
+/// The configuration of a benchmark: registration open, no limits that a single benchmark user would meet.
+fn configuration(port: u16, folder: &Path, durability: Durability) -> String {
+    let path = folder.join("database");
+    let durability = durability.name();
+    format!(
+        r#"
+[server]
+name = "localhost"
+
+[listen]
+address = "127.0.0.1:{port}"
+
+[database]
+path = {path:?}
+durability = "{durability}"
+
+[registration]
+enabled = true
+
+[limits]
+enabled = false
+
+[expiry]
+max_running = 100000000
+"#
+    )
+}
+
+fn spawn(binary: &Path, folder: &Path) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(folder.join("log"))?;
+    let child = Command::new(binary)
+        .arg("--config")
+        .arg(folder.join("wick.toml"))
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()?;
+    Ok(child)
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn bytes_under(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(about) if about.is_dir() => bytes_under(&entry.path()),
+            Ok(about) => about.len(),
+            // Compaction removes files while we look.
+            Err(_) => 0,
+        })
+        .sum()
+}
