@@ -13,7 +13,7 @@ const url = process.env.WICK_URL;
 const PATIENCE = 20_000;
 const EXPIRE = { prefix: "/_matrix/client/v3" };
 
-logger.setLevel("error");
+logger.setLevel("silent");
 
 /** Waits until `find()` answers something truthy. */
 async function eventually(what, find) {
@@ -116,8 +116,6 @@ describe("matrix-js-sdk", () => {
     test("history before the first sync can be paged back", async () => {
         const id = await room(alice, bob);
         for (let number = 0; number < 40; number++) await alice.sendTextMessage(id, `line ${number}`);
-        const { room_id: joined } = await bob.joinRoom(id);
-        assert.equal(joined, id);
         const late = sdk.createClient({ baseUrl: url, userId: bob.getUserId(), accessToken: bob.getAccessToken() });
         await late.startClient({ initialSyncLimit: 5 });
         await eventually("first sync", () => late.isInitialSyncComplete());

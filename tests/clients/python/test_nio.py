@@ -32,18 +32,17 @@ class Clients(unittest.IsolatedAsyncioTestCase):
         self.bob = await self.start("frank")
         self.seen = {}
 
-    async def asyncTearDown(self):
-        await self.alice.close()
-        await self.bob.close()
+    def client(self, user):
+        client = AsyncClient(URL, user, config=CONFIG)
+        self.addAsyncCleanup(client.close)
+        return client
 
     async def start(self, name):
         """Registers with one client, logs in with another."""
         name = f"{name}{time.time_ns()}"
-        first = AsyncClient(URL, name, config=CONFIG)
-        registered = await first.register(name, PASSWORD)
+        registered = await self.client(name).register(name, PASSWORD)
         self.assertIsInstance(registered, RegisterResponse, registered)
-        await first.close()
-        client = AsyncClient(URL, registered.user_id, config=CONFIG)
+        client = self.client(registered.user_id)
         login = await client.login(PASSWORD)
         self.assertIsInstance(login, LoginResponse, login)
         self.assertIsInstance(await client.sync(timeout=0), SyncResponse)
@@ -115,17 +114,16 @@ class Clients(unittest.IsolatedAsyncioTestCase):
         room = await self.room()
         for number in range(25):
             await self.alice.room_send(room, "m.room.message", {"msgtype": "m.text", "body": f"line {number}"})
-        late = AsyncClient(URL, self.bob.user_id, config=CONFIG)
+        late = self.client(self.bob.user_id)
         await late.login(PASSWORD)
         synced = await late.sync(timeout=0, full_state=True)
-        bodies, start = [], synced.rooms.join[room].timeline.prev_batch
+        start = synced.rooms.join[room].timeline.prev_batch
         bodies = [event.body for event in reversed(synced.rooms.join[room].timeline.events) if hasattr(event, "body")]
         while start:
             page = await late.room_messages(room, start, limit=10)
             self.assertIsInstance(page, RoomMessagesResponse, page)
             bodies.extend(event.body for event in page.chunk if hasattr(event, "body"))
             start = page.end if page.chunk else None
-        await late.close()
         self.assertEqual(list(reversed(bodies)), [f"line {number}" for number in range(25)])
 
     async def test_an_event_that_nobody_keeps_alive_expires(self):
