@@ -87,30 +87,28 @@ impl Drop for Server {
     }
 }
 
-/// The configuration of a benchmark: registration open, no limits that a single benchmark user would meet.
+/// The configuration of a benchmark: no limits that a few users who stand for many would meet, cheap passwords
+/// (making accounts is not measured), and long timelines, so that a watcher sees a burst whole.
 fn configuration(port: u16, folder: &Path, durability: Durability) -> String {
     let path = folder.join("database");
     let durability = durability.name();
     format!(
         r#"
-[server]
-name = "localhost"
-
-[listen]
-address = "127.0.0.1:{port}"
-
-[database]
-path = {path:?}
-durability = "{durability}"
-
-[registration]
-enabled = true
-
-[limits]
-enabled = false
+server.name = "localhost"
+listen.tcp = ["127.0.0.1:{port}"]
+database = {{ path = {path:?}, durability = "{durability}" }}
+registration.mode = "open"
+accounts = {{ argon2_memory_kilobytes = 64, argon2_iterations = 1 }}
+limits.enabled = false
+sync.max_timeline_limit = 10000
+logging.filter = "warn"
+metrics.enabled = false
+admin.enabled = false
 
 [expiry]
 max_running = 100000000
+refresh = {{ per_second = 1000000.0, burst = 1000000 }}
+invalid_tokens = {{ per_second = 1000000.0, burst = 1000000 }}
 "#
     )
 }
