@@ -1,0 +1,219 @@
+//! How often what may be done, by user, token or address.
+//!
+//! Invariant: the clock is the server's own, so that limits can be tested without waiting.
+
+use std::{
+    hash::{BuildHasher, Hash, RandomState},
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use governor::{
+    Quota, RateLimiter, clock::Clock as GovernorClock, middleware::NoOpMiddleware,
+    state::keyed::DashMapStateStore,
+};
+use wick_core::{Clock, Config, Error, Result, config::Rate};
+
+/// After that many uses of one limit, keys that have rested are forgotten.
+const SWEEP_EVERY: u32 = 4096;
+
+/// Something that may be done only so often. The key is a user, a token or an address, as the
+/// configuration says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Any request with an access token.
+    Requests,
+    /// Any request without one.
+    Anonymous,
+    /// A new account.
+    Registration,
+    /// A log-in attempt, by address.
+    Login,
+    /// A log-in attempt, by account.
+    LoginAccount,
+    /// An event that is sent.
+    Messages,
+    /// A join or a knock.
+    Joins,
+    /// An invitation.
+    Invites,
+    /// A new room.
+    Rooms,
+    /// A keep-alive of an expiring event, by token.
+    ExpiryRefresh,
+    /// A token nobody has, by address.
+    ExpiryInvalid,
+}
+
+/// All limits with what was used of them.
+pub struct Limits {
+    hasher: RandomState,
+    enabled: bool,
+    requests: Limiter,
+    anonymous: Limiter,
+    registration: Limiter,
+    login: Limiter,
+    login_account: Limiter,
+    messages: Limiter,
+    joins: Limiter,
+    invites: Limiter,
+    rooms: Limiter,
+    expiry_refresh: Limiter,
+    expiry_invalid: Limiter,
+}
+
+impl Limits {
+    /// As configured, with nothing used yet.
+    #[must_use]
+    pub fn new(config: &Config, clock: &Arc<dyn Clock>) -> Self {
+        let limiter = |rate| Limiter::new(rate, clock);
+        let limits = &config.limits;
+        Self {
+            hasher: RandomState::new(),
+            enabled: limits.enabled,
+            requests: limiter(limits.requests),
+            anonymous: limiter(limits.anonymous),
+            registration: limiter(limits.registration),
+            login: limiter(limits.login),
+            login_account: limiter(limits.login_account),
+            messages: limiter(limits.messages),
+            joins: limiter(limits.joins),
+            invites: limiter(limits.invites),
+            rooms: limiter(limits.rooms),
+            expiry_refresh: limiter(config.expiry.refresh),
+            expiry_invalid: limiter(config.expiry.invalid_tokens),
+        }
+    }
+
+    /// Counts one use by `key`.
+    ///
+    /// # Errors
+    /// `M_LIMIT_EXCEEDED` with the time to wait; then nothing is counted.
+    pub fn ensure(&self, limit: Limit, key: &impl Hash) -> Result<()> {
+        let (limiter, always) = match limit {
+            Limit::Requests => (&self.requests, false),
+            Limit::Anonymous => (&self.anonymous, false),
+            Limit::Registration => (&self.registration, false),
+            Limit::Login => (&self.login, false),
+            Limit::LoginAccount => (&self.login_account, false),
+            Limit::Messages => (&self.messages, false),
+            Limit::Joins => (&self.joins, false),
+            Limit::Invites => (&self.invites, false),
+            Limit::Rooms => (&self.rooms, false),
+            Limit::ExpiryRefresh => (&self.expiry_refresh, true),
+            Limit::ExpiryInvalid => (&self.expiry_invalid, true),
+        };
+        if self.enabled || always { limiter.ensure(self.hasher.hash_one(key)) } else { Ok(()) }
+    }
+}
+
+struct Limiter {
+    clock: Ticks,
+    // Keys are hashed with a secret: a token is not kept, and two that collide share one budget.
+    inner: RateLimiter<u64, DashMapStateStore<u64>, Ticks, NoOpMiddleware<Duration>>,
+    uses: AtomicU32,
+}
+
+impl Limiter {
+    fn new(rate: Rate, clock: &Arc<dyn Clock>) -> Self {
+        let clock = Ticks(Arc::clone(clock));
+        let period = Duration::try_from_secs_f64(rate.per_second.recip())
+            .unwrap_or(Duration::MAX)
+            .max(Duration::from_nanos(1));
+        let burst = NonZeroU32::new(rate.burst).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::with_period(period)
+            .unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN))
+            .allow_burst(burst);
+        let inner = RateLimiter::new(quota, DashMapStateStore::default(), clock.clone());
+        Self { clock, inner, uses: AtomicU32::new(0) }
+    }
+
+    fn ensure(&self, key: u64) -> Result<()> {
+        if self.uses.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP_EVERY) {
+            self.inner.retain_recent();
+        }
+        self.inner
+            .check_key(&key)
+            .map_err(|until| Error::limit_exceeded(until.wait_time_from(self.clock.now())))
+    }
+}
+
+#[derive(Clone)]
+struct Ticks(Arc<dyn Clock>);
+
+impl GovernorClock for Ticks {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.monotonic().0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use ruma::api::error::{ErrorKind, RetryAfter};
+    use wick_core::{Monotonic, Timestamp, clock::Sleep};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Hands(Mutex<Duration>);
+
+    impl Clock for Hands {
+        fn now(&self) -> Timestamp {
+            Timestamp(0)
+        }
+
+        fn monotonic(&self) -> Monotonic {
+            Monotonic(*self.0.lock().unwrap())
+        }
+
+        fn sleep_until(&self, _: Monotonic) -> Sleep {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[test]
+    fn after_the_burst_one_waits_as_long_as_one_is_told() {
+        let hands = Arc::new(Hands::default());
+        let clock: Arc<dyn Clock> = hands.clone();
+        let mut config = Config::default();
+        config.limits.messages = Rate { per_second: 0.5, burst: 3 };
+        let limits = Limits::new(&config, &clock);
+        for _ in 0..3 {
+            limits.ensure(Limit::Messages, &"a").unwrap();
+        }
+        let error = limits.ensure(Limit::Messages, &"a").unwrap_err();
+        let Some(ErrorKind::LimitExceeded(data)) = error.kind() else { panic!("{error}") };
+        assert_eq!(data.retry_after, Some(RetryAfter::Delay(Duration::from_secs(2))));
+        limits.ensure(Limit::Messages, &"b").unwrap();
+        limits.ensure(Limit::Joins, &"a").unwrap();
+
+        *hands.0.lock().unwrap() = Duration::from_millis(1999);
+        limits.ensure(Limit::Messages, &"a").unwrap_err();
+        *hands.0.lock().unwrap() = Duration::from_millis(2000);
+        limits.ensure(Limit::Messages, &"a").unwrap();
+        limits.ensure(Limit::Messages, &"a").unwrap_err();
+    }
+
+    #[test]
+    fn the_switch_leaves_the_limits_of_expiry_in_force() {
+        let clock: Arc<dyn Clock> = Arc::new(Hands::default());
+        let mut config = Config::default();
+        config.limits.enabled = false;
+        config.limits.login.burst = 1;
+        config.expiry.invalid_tokens.burst = 1;
+        let limits = Limits::new(&config, &clock);
+        for _ in 0..10 {
+            limits.ensure(Limit::Login, &1).unwrap();
+        }
+        limits.ensure(Limit::ExpiryInvalid, &1).unwrap();
+        limits.ensure(Limit::ExpiryInvalid, &1).unwrap_err();
+    }
+}

@@ -1,0 +1,79 @@
+//! All use cases of one server, built top to bottom: each gets what was built before it.
+
+use std::sync::Arc;
+
+use ruma::signatures::Ed25519KeyPair;
+use wick_core::{Clock, Config, Random, Result, config};
+use wick_database::{Database, Durability, Options};
+
+use crate::{Limits, Sessions, Supervisor};
+
+/// The use cases with what they work on.
+pub struct Services {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Makes tokens and ids.
+    pub random: Arc<dyn Random>,
+    /// The database.
+    pub database: Database,
+    /// Owns every task.
+    pub supervisor: Supervisor,
+    /// How often what may be done.
+    pub limits: Limits,
+    /// Who a request comes from.
+    pub sessions: Arc<Sessions>,
+}
+
+/// The server's secrets that are not in the database.
+pub struct Keys {
+    /// Signs events.
+    pub signing: Ed25519KeyPair,
+    /// What the tokens of expiring events are derived from.
+    pub timer: [u8; 32],
+}
+
+impl Services {
+    /// Builds everything; no task runs yet.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn build(
+        config: Arc<Config>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        database: Database,
+        _keys: Keys,
+    ) -> Result<Arc<Self>> {
+        let supervisor = Supervisor::new(Arc::clone(&clock));
+        let limits = Limits::new(&config, &clock);
+        let sessions = Arc::new(Sessions);
+        Ok(Arc::new(Self { config, clock, random, database, supervisor, limits, sessions }))
+    }
+
+    /// Starts the tasks that run as long as the server. Call it once, in a runtime.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn start(self: &Arc<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// How the configuration wants the database opened.
+#[must_use]
+pub fn database_options(config: &config::Database) -> Options {
+    let bytes =
+        |megabytes| usize::try_from(megabytes).unwrap_or(usize::MAX).saturating_mul(1 << 20);
+    Options {
+        durability: match config.durability {
+            config::Durability::Synced => None,
+            config::Durability::Flushed => Some(Durability::Flushed),
+        },
+        cache_bytes: bytes(config.cache_megabytes),
+        write_buffer_bytes: bytes(config.write_buffer_megabytes),
+        max_open_files: i32::try_from(config.max_open_files).unwrap_or(i32::MAX),
+        fault: None,
+    }
+}

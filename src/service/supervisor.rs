@@ -1,0 +1,178 @@
+//! Owns every task of the server: one way to start, one way to stop, and a restart after a panic.
+//!
+//! Invariants: no task outlives [`Supervisor::stop`]; a task that panics is started anew, later each
+//! time; a task ends by itself soon after [`Supervisor::stopping`] is cancelled, or is dropped at its
+//! next `await` when the deadline has passed.
+
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use wick_core::Clock;
+
+/// The wait before the first restart of a task that panicked; doubled each time.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
+const LAST_BACK_OFF: Duration = Duration::from_secs(60);
+
+/// Owns tasks.
+pub struct Supervisor {
+    clock: Arc<dyn Clock>,
+    stopping: CancellationToken,
+    aborting: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl Supervisor {
+    /// Owns no task yet.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            stopping: CancellationToken::new(),
+            aborting: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+        }
+    }
+
+    /// Cancelled when the server is about to stop: finish what you do, begin nothing new. A request
+    /// that waits for news answers at once.
+    #[must_use]
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    /// Starts a task that runs as long as the server. `make` is called again after each panic;
+    /// a task that returns is done.
+    pub fn spawn<T>(&self, name: &'static str, make: impl Fn() -> T + Send + 'static)
+    where
+        T: Future<Output = ()> + Send + 'static,
+    {
+        let clock = Arc::clone(&self.clock);
+        let stopping = self.stopping.clone();
+        self.track(async move {
+            let mut back_off = FIRST_BACK_OFF;
+            while AssertUnwindSafe(make()).catch_unwind().await.is_err() {
+                tracing::error!(task = name, ?back_off, "a task panicked and will be restarted");
+                metrics::counter!("wick_task_panics_total", "task" => name).increment(1);
+                let wait = clock.sleep_until(clock.monotonic() + back_off);
+                if stopping.run_until_cancelled(wait).await.is_none() {
+                    break;
+                }
+                back_off = back_off.saturating_mul(2).min(LAST_BACK_OFF);
+            }
+        });
+    }
+
+    /// Starts a task that does one thing and is not repeated. A panic in it is logged.
+    pub fn spawn_once(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.track(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                tracing::error!(task = name, "a task panicked");
+                metrics::counter!("wick_task_panics_total", "task" => name).increment(1);
+            }
+        });
+    }
+
+    /// Asks all tasks to end and waits for them. Those that still run after `patience` are dropped.
+    /// Returns whether none had to be.
+    pub async fn stop(&self, patience: Duration) -> bool {
+        self.stopping.cancel();
+        self.tracker.close();
+        let deadline = self.clock.sleep_until(self.clock.monotonic() + patience);
+        let in_time = tokio::select! {
+            biased;
+            () = self.tracker.wait() => true,
+            () = deadline => false,
+        };
+        if !in_time {
+            tracing::warn!(tasks = self.tracker.len(), "tasks did not end in time and are dropped");
+            self.aborting.cancel();
+            self.tracker.wait().await;
+        }
+        in_time
+    }
+
+    /// Drops all tasks at their next `await`, as if the process had been killed.
+    pub async fn abort(&self) {
+        self.aborting.cancel();
+        self.stopping.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    fn track(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let aborting = self.aborting.clone();
+        self.tracker.spawn(async move {
+            // `None` says that it was dropped, which `stop` has logged.
+            let _ended = aborting.run_until_cancelled(task).await;
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use tokio::sync::oneshot;
+    use wick_core::{Monotonic, Timestamp, clock::Sleep};
+
+    use super::*;
+
+    /// Every sleep is over at once; how long each was to be is kept.
+    #[derive(Default)]
+    struct Impatient(Mutex<Vec<Duration>>);
+
+    impl Clock for Impatient {
+        fn now(&self) -> Timestamp {
+            Timestamp(0)
+        }
+
+        fn monotonic(&self) -> Monotonic {
+            Monotonic::default()
+        }
+
+        fn sleep_until(&self, deadline: Monotonic) -> Sleep {
+            self.0.lock().unwrap().push(deadline.0);
+            Box::pin(tokio::task::yield_now())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_started_again_later_each_time() {
+        let clock = Arc::new(Impatient::default());
+        let supervisor = Supervisor::new(clock.clone());
+        let (send, done) = oneshot::channel();
+        let (runs, send) = (AtomicU32::new(0), Mutex::new(Some(send)));
+        let task = Arc::new((runs, send));
+        supervisor.spawn("test", move || {
+            let task = Arc::clone(&task);
+            async move {
+                assert!(task.0.fetch_add(1, Ordering::Relaxed) >= 3, "not yet");
+                task.1.lock().unwrap().take().unwrap().send(()).unwrap();
+            }
+        });
+        done.await.unwrap();
+        assert_eq!(*clock.0.lock().unwrap(), [1, 2, 4].map(Duration::from_secs));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_minds_the_signal_ends_by_itself() {
+        let supervisor = Supervisor::new(Arc::new(Impatient::default()));
+        let stopping = supervisor.stopping().clone();
+        supervisor.spawn("test", move || stopping.clone().cancelled_owned());
+        tokio::task::yield_now().await;
+        supervisor.stopping().cancel();
+        tokio::task::yield_now().await;
+        assert!(supervisor.stop(Duration::ZERO).await);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_does_not_is_dropped() {
+        let supervisor = Supervisor::new(Arc::new(Impatient::default()));
+        supervisor.spawn_once("test", std::future::pending());
+        assert!(!supervisor.stop(Duration::ZERO).await);
+    }
+}
