@@ -1,1 +1,26 @@
-//! HTTP in and out: extract, one service call, response.
+//! HTTP in and out, thin: extract, one service call, response. No rules live here.
+//!
+//! An endpoint is a function in `client/<family>.rs`
+//!
+//! ```ignore
+//! pub(crate) async fn whoami(
+//!     services: Arc<Services>,
+//!     request: Ruma<whoami::v3::Request>,
+//! ) -> Result<whoami::v3::Response>
+//! ```
+//!
+//! and one line, `route(whoami)`, in that file's `routes()`, which `client::routes` names. Method,
+//! paths and authentication follow from ruma's request type.
+
+mod address;
+mod auth;
+mod client;
+mod dispatch;
+mod error;
+mod health;
+mod reply;
+mod route;
+mod router;
+mod unserved;
+
+pub use self::{address::Peer, router::router};

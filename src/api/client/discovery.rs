@@ -1,0 +1,92 @@
+//! What the server is and can: `/versions`, `/capabilities`, `/.well-known/matrix/client`.
+//!
+//! Invariant: only what works is announced.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ruma::{
+    RoomVersionId,
+    api::client::discovery::{
+        discover_homeserver::{self, HomeserverInfo},
+        get_capabilities::{
+            self,
+            v3::{
+                Capabilities, RoomVersionStability, RoomVersionsCapability,
+                ThirdPartyIdChangesCapability,
+            },
+        },
+        get_supported_versions,
+    },
+};
+use wick_core::{Error, Result};
+use wick_service::Services;
+
+use crate::route::{Route, Ruma, route};
+
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        route(get_supported_versions).uncounted(),
+        route(get_capabilities),
+        route(discover_homeserver).uncounted(),
+    ]
+}
+
+/// Versions of the client-server API.
+const VERSIONS: &[&str] = &[
+    "r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10",
+    "v1.11", "v1.12",
+];
+
+/// What is not in these versions.
+const FEATURES: &[&str] = &["org.matrix.msc4140.will_expire"];
+
+/// Room versions that can be created and joined.
+const ROOM_VERSIONS: &[RoomVersionId] = &[
+    RoomVersionId::V6,
+    RoomVersionId::V7,
+    RoomVersionId::V8,
+    RoomVersionId::V9,
+    RoomVersionId::V10,
+    RoomVersionId::V11,
+    RoomVersionId::V12,
+];
+
+/// `GET /_matrix/client/versions`
+async fn get_supported_versions(
+    _: Arc<Services>,
+    _: Ruma<get_supported_versions::Request>,
+) -> Result<get_supported_versions::Response> {
+    let versions = VERSIONS.iter().map(|&version| version.to_owned()).collect();
+    let mut response = get_supported_versions::Response::new(versions);
+    response.unstable_features =
+        FEATURES.iter().map(|&feature| (feature.to_owned(), true)).collect();
+    Ok(response)
+}
+
+/// `GET /_matrix/client/v3/capabilities`
+async fn get_capabilities(
+    services: Arc<Services>,
+    _: Ruma<get_capabilities::v3::Request>,
+) -> Result<get_capabilities::v3::Response> {
+    let available: BTreeMap<_, _> = ROOM_VERSIONS
+        .iter()
+        .map(|version| (version.clone(), RoomVersionStability::Stable))
+        .collect();
+    let mut capabilities = Capabilities::default();
+    capabilities.room_versions =
+        RoomVersionsCapability::new(services.config.rooms.default_version.clone(), available);
+    capabilities.thirdparty_id_changes = ThirdPartyIdChangesCapability::new(false);
+    Ok(get_capabilities::v3::Response::new(capabilities))
+}
+
+/// `GET /.well-known/matrix/client`
+async fn discover_homeserver(
+    services: Arc<Services>,
+    _: Ruma<discover_homeserver::Request>,
+) -> Result<discover_homeserver::Response> {
+    let url = &services.config.server.well_known_client;
+    if url.is_empty() {
+        return Err(Error::not_found("this server announces no base URL"));
+    }
+    Ok(discover_homeserver::Response::new(HomeserverInfo::new(url.clone())))
+}

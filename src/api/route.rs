@@ -1,0 +1,165 @@
+//! An endpoint: a handler with the method and the paths that ruma's request type says.
+//!
+//! Invariant: all handlers have one shape once they are in a [`Route`], so that what is generic over
+//! the request type stays small.
+
+use std::{future::Future, net::IpAddr, ops::Deref, pin::Pin, sync::Arc};
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::{Method, Request};
+use ruma::api::{IncomingRequest, path_builder::PathBuilder};
+use wick_core::{Error, Result};
+use wick_service::{Limit, Services};
+
+use crate::{
+    address::limit_key,
+    auth::Scheme,
+    error::{not_json, unreadable},
+    reply::Reply,
+};
+
+/// A request with who sent it.
+pub(crate) struct Ruma<R: IncomingRequest<Authentication: Scheme>> {
+    /// The request.
+    pub(crate) body: R,
+    /// Who sent it: an `Arc<Session>`, an `Option` of it, or `()`.
+    pub(crate) sender: <R::Authentication as Scheme>::Sender,
+    /// From where, if that is known.
+    pub(crate) address: Option<IpAddr>,
+}
+
+impl<R: IncomingRequest<Authentication: Scheme>> Deref for Ruma<R> {
+    type Target = R;
+
+    fn deref(&self) -> &R {
+        &self.body
+    }
+}
+
+/// A request before it is read.
+pub(crate) struct Call {
+    /// The request with its whole body.
+    pub(crate) request: Request<Bytes>,
+    /// The variable parts of its path, decoded.
+    pub(crate) arguments: Vec<String>,
+    /// From where it comes.
+    pub(crate) address: Option<IpAddr>,
+    /// What it counts as.
+    pub(crate) limit: Count,
+}
+
+/// What a request counts as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Count {
+    /// One more request of its sender's.
+    Request,
+    /// That, and something of its own: per user, or per address if there is no user.
+    Also(Limit),
+    /// Nothing: the handler counts.
+    Nothing,
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response>> + Send>>;
+
+/// A handler of any request.
+pub(crate) type Handler = Arc<dyn Fn(Arc<Services>, Call) -> Answering + Send + Sync>;
+
+/// An endpoint.
+pub(crate) struct Route {
+    pub(crate) method: Method,
+    pub(crate) paths: Vec<String>,
+    pub(crate) handler: Handler,
+    pub(crate) limit: Count,
+}
+
+impl Route {
+    /// Counts a request as `limit` too.
+    pub(crate) fn limited(self, limit: Limit) -> Self {
+        Self { limit: Count::Also(limit), ..self }
+    }
+
+    /// Does not count a request at all.
+    pub(crate) fn uncounted(self) -> Self {
+        Self { limit: Count::Nothing, ..self }
+    }
+}
+
+/// The endpoint of a ruma request type.
+pub(crate) fn route<R, F, T, A>(handler: F) -> Route
+where
+    R: IncomingRequest<Authentication: Scheme> + Send + 'static,
+    F: Fn(Arc<Services>, Ruma<R>) -> T + Copy + Send + Sync + 'static,
+    T: Future<Output = Result<A>> + Send + 'static,
+    A: Reply,
+{
+    let mut paths = Vec::new();
+    for path in R::PATH_BUILDER.all_paths() {
+        // `{stateKey}` may be empty, and so may the slash before it be missing.
+        if let Some(without_key) = path.strip_suffix("/{state_key}") {
+            paths.extend([without_key.to_owned(), format!("{without_key}/")]);
+        }
+        paths.push(path.to_owned());
+    }
+    let handler: Handler = Arc::new(move |services, call| {
+        Box::pin(async move {
+            let sender = R::Authentication::sender(&services, &call.request).await?;
+            count(&services, &call, R::Authentication::session(&sender).map(|s| &*s.user_id))?;
+            let address = call.address;
+            let body = read::<R>(call)?;
+            handler(services, Ruma { body, sender, address }).await?.into_http()
+        })
+    });
+    Route { method: R::METHOD, paths, handler, limit: Count::Request }
+}
+
+/// An endpoint that the Matrix specification does not know.
+pub(crate) fn plain<T>(
+    path: &str,
+    handler: impl Fn(Arc<Services>, Call) -> T + Copy + Send + Sync + 'static,
+) -> Route
+where
+    T: Future<Output = Result<Response>> + Send + 'static,
+{
+    let handler: Handler =
+        Arc::new(move |services, call| Box::pin(async move { handler(services, call).await }));
+    Route { method: Method::GET, paths: vec![path.to_owned()], handler, limit: Count::Nothing }
+}
+
+fn count(services: &Services, call: &Call, user_id: Option<&ruma::UserId>) -> Result<()> {
+    let limits = &services.limits;
+    if let Count::Nothing = call.limit {
+        return Ok(());
+    }
+    match user_id {
+        Some(user_id) => limits.ensure(Limit::Requests, &user_id)?,
+        None => limits.ensure(Limit::Anonymous, &limit_key(call.address))?,
+    }
+    match (call.limit, user_id) {
+        (Count::Also(limit), Some(user_id)) => limits.ensure(limit, &user_id),
+        (Count::Also(limit), None) => limits.ensure(limit, &limit_key(call.address)),
+        (Count::Request | Count::Nothing, _) => Ok(()),
+    }
+}
+
+fn read<R: IncomingRequest>(call: Call) -> Result<R> {
+    let Call { request, arguments, .. } = call;
+    if request.method() != Method::GET {
+        ensure_object(request.body())?;
+    }
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let (parts, body) = request.into_parts();
+    R::try_from_http_request_inner(Request::from_parts(parts, &body), &arguments)
+        .map_err(unreadable)
+}
+
+/// A body is a JSON object or not there; serde would take an array for a struct.
+fn ensure_object(body: &[u8]) -> Result<()> {
+    match body.trim_ascii_start().first() {
+        None | Some(b'{') => Ok(()),
+        Some(_) if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() => {
+            Err(Error::bad_json("the body is no JSON object"))
+        }
+        Some(_) => Err(not_json("the body is no JSON")),
+    }
+}

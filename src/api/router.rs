@@ -1,0 +1,104 @@
+//! All endpoints as one router, used by the binary and by tests.
+
+use std::{any::Any, collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{Router, response::Response, routing::any};
+use http::{
+    Method,
+    header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName},
+};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{Any as Everybody, CorsLayer},
+};
+use wick_service::Services;
+
+use crate::{
+    client,
+    dispatch::{Endpoint, Resource, dispatch, not_found},
+    error::internal,
+    health,
+    route::Route,
+    unserved::unserved,
+};
+
+/// Every public endpoint over `services`.
+pub fn router(services: Arc<Services>) -> Router {
+    let routes = client::routes().into_iter().chain(health::routes());
+    let mut router = Router::new();
+    for (path, resource) in resources(&services, routes) {
+        router = router.route(&path, any(dispatch).with_state(Arc::new(resource)));
+    }
+    router.fallback(not_found).layer(CatchPanicLayer::custom(panicked)).layer(cross_origin())
+}
+
+/// Every path with what it can do.
+fn resources(
+    services: &Arc<Services>,
+    routes: impl Iterator<Item = Route>,
+) -> BTreeMap<String, Resource> {
+    let mut resources = BTreeMap::new();
+    let empty = |path: &str| Resource {
+        services: Arc::clone(services),
+        path: path.to_owned(),
+        methods: Vec::new(),
+        unserved: Vec::new(),
+    };
+    for Route { method, paths, handler, limit } in routes {
+        for path in paths {
+            let resource = resources.entry(path.clone()).or_insert_with(|| empty(&path));
+            let (method, handler) = (method.clone(), Arc::clone(&handler));
+            resource.methods.push(Endpoint { method, handler, limit });
+        }
+    }
+    for (method, path) in unserved() {
+        let resource = resources.entry(path.to_owned()).or_insert_with(|| empty(path));
+        resource.unserved.push(method);
+    }
+    resources
+}
+
+/// Web clients of any origin may call everything (client-server API, section "Web Browser Clients").
+fn cross_origin() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Everybody)
+        .allow_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+            Method::OPTIONS,
+        ])
+        .allow_headers([
+            HeaderName::from_static("x-requested-with"),
+            CONTENT_TYPE,
+            AUTHORIZATION,
+            DATE,
+        ])
+        .max_age(Duration::from_secs(86_400))
+}
+
+fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    // The panic hook has written where and why.
+    metrics::counter!("wick_internal_errors_total").increment(1);
+    internal()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_handlers_serve_the_same_method_of_the_same_path() {
+        let mut seen = BTreeSet::new();
+        for route in client::routes().into_iter().chain(health::routes()) {
+            for path in route.paths {
+                let pair = (route.method.to_string(), path);
+                assert!(seen.insert(pair.clone()), "{pair:?} twice");
+            }
+        }
+    }
+}

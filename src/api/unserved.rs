@@ -1,0 +1,71 @@
+//! Endpoints of the specification that this server does not have: federation, keys, media.
+//!
+//! Asked for them it says 404 `M_UNRECOGNIZED`, and 405 to a method that they do not have either.
+
+use http::Method;
+
+/// Method and path of each.
+pub(crate) fn unserved() -> impl Iterator<Item = (Method, &'static str)> {
+    let get = GET.iter().map(|&path| (Method::GET, path));
+    let post = POST.iter().map(|&path| (Method::POST, path));
+    let put = PUT.iter().map(|&path| (Method::PUT, path));
+    get.chain(post).chain(put)
+}
+
+const GET: &[&str] = &[
+    "/.well-known/matrix/server",
+    "/_matrix/client/v1/media/config",
+    "/_matrix/client/v1/media/download/{server_name}/{media_id}",
+    "/_matrix/client/v1/media/download/{server_name}/{media_id}/{file_name}",
+    "/_matrix/client/v1/media/preview_url",
+    "/_matrix/client/v1/media/thumbnail/{server_name}/{media_id}",
+    "/_matrix/federation/v1/backfill/{room_id}",
+    "/_matrix/federation/v1/event/{event_id}",
+    "/_matrix/federation/v1/event_auth/{room_id}/{event_id}",
+    "/_matrix/federation/v1/hierarchy/{room_id}",
+    "/_matrix/federation/v1/make_join/{room_id}/{user_id}",
+    "/_matrix/federation/v1/make_knock/{room_id}/{user_id}",
+    "/_matrix/federation/v1/make_leave/{room_id}/{user_id}",
+    "/_matrix/federation/v1/media/download/{media_id}",
+    "/_matrix/federation/v1/media/thumbnail/{media_id}",
+    "/_matrix/federation/v1/openid/userinfo",
+    "/_matrix/federation/v1/publicRooms",
+    "/_matrix/federation/v1/query/directory",
+    "/_matrix/federation/v1/query/profile",
+    "/_matrix/federation/v1/query/{query_type}",
+    "/_matrix/federation/v1/state/{room_id}",
+    "/_matrix/federation/v1/state_ids/{room_id}",
+    "/_matrix/federation/v1/timestamp_to_event/{room_id}",
+    "/_matrix/federation/v1/user/devices/{user_id}",
+    "/_matrix/federation/v1/version",
+    "/_matrix/key/v2/query/{server_name}",
+    "/_matrix/key/v2/server",
+    "/_matrix/media/v3/config",
+    "/_matrix/media/v3/download/{server_name}/{media_id}",
+    "/_matrix/media/v3/download/{server_name}/{media_id}/{file_name}",
+    "/_matrix/media/v3/preview_url",
+    "/_matrix/media/v3/thumbnail/{server_name}/{media_id}",
+];
+
+const POST: &[&str] = &[
+    "/_matrix/federation/v1/get_missing_events/{room_id}",
+    "/_matrix/federation/v1/publicRooms",
+    "/_matrix/federation/v1/user/keys/claim",
+    "/_matrix/federation/v1/user/keys/query",
+    "/_matrix/key/v2/query",
+    "/_matrix/media/v1/create",
+    "/_matrix/media/v3/upload",
+    "/_matrix/policy/v1/sign",
+];
+
+const PUT: &[&str] = &[
+    "/_matrix/federation/v1/3pid/onbind",
+    "/_matrix/federation/v1/exchange_third_party_invite/{room_id}",
+    "/_matrix/federation/v1/invite/{room_id}/{event_id}",
+    "/_matrix/federation/v1/send/{txn_id}",
+    "/_matrix/federation/v1/send_knock/{room_id}/{event_id}",
+    "/_matrix/federation/v2/invite/{room_id}/{event_id}",
+    "/_matrix/federation/v2/send_join/{room_id}/{event_id}",
+    "/_matrix/federation/v2/send_leave/{room_id}/{event_id}",
+    "/_matrix/media/v3/upload/{server_name}/{media_id}",
+];
