@@ -61,6 +61,7 @@ macro_rules! subjects {
 subjects! {
     intern,
     meta,
+    state,
 }
 
 /// All tables.
