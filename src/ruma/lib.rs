@@ -14,6 +14,8 @@
 //! | `PUT /expiration/{refresh_method}` | [`expiration`] |
 //! | `m.will_expire` in `/capabilities`, the flag in `/versions` | [`capability`] |
 //!
+//! The later form of the same proposal is [`delayed_events`].
+//!
 //! Invariants: everything is built with ruma's own public macros and traits, for both sides of the
 //! API; nothing here decides a policy (limits, allowed event types); a refresh token never shows in
 //! a `Debug` output.
@@ -69,6 +71,7 @@
 )]
 
 pub mod capability;
+pub mod delayed_events;
 pub mod expiration;
 mod relation;
 pub mod send;
