@@ -47,7 +47,8 @@ book: ## build the manual in docs/ with mdbook, into docs/book
 load: build ## the load and scale benchmark (ARGS='--help' for its options)
 	@. .ci/env && "$$CARGO_TARGET_DIR/debug/wick-load" $(ARGS)
 
-bench: load ## the same as load
+bench: build ## the benchmarks of docs/benchmarks.md, one after the other (ARGS='scale' for a million timers)
+	@.ci/script tests/load/bench $(ARGS)
 
 test-clients: build ## run real client libraries against the server
 	@.ci/script tests/clients/run $(ARGS)

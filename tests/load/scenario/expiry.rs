@@ -20,6 +20,9 @@ pub(super) async fn arm_one(worker: &mut Worker, serial: u64, duration: u64) -> 
     worker.connection.call_json(&call).await
 }
 
+/// A prime: its multiples visit every timer once before any twice, in an order unlike the one they were armed in.
+const STRIDE: u64 = 2_654_435_761;
+
 /// Keeps alive the token whose turn it is.
 pub(super) async fn refresh_one(
     connection: &mut Connection,
@@ -27,7 +30,8 @@ pub(super) async fn refresh_one(
     serial: u64,
 ) -> Result<()> {
     let count = u64::try_from(tokens.len()).unwrap_or(0).max(1);
-    let token = usize::try_from(serial % count).ok().and_then(|turn| tokens.get(turn));
+    let token =
+        usize::try_from(serial.wrapping_mul(STRIDE) % count).ok().and_then(|turn| tokens.get(turn));
     let token = token.ok_or_else(|| Failure::Other("no timer was armed".to_owned()))?;
     connection.call(&matrix::refresh_call(token)).await.map(drop)
 }
