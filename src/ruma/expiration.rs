@@ -1,7 +1,8 @@
 //! `PUT /_matrix/client/*/expiration/{refresh_method}`: keep an event alive, or end it.
 //!
 //! Invariants: no access token is needed, as knowing the refresh token is the right; an unknown
-//! method still parses, so that the server can answer it with `M_UNRECOGNIZED`.
+//! method still parses, so that the server can answer it with `M_UNRECOGNIZED`; the error for a body
+//! that has no token in its place does not quote it.
 
 use ruma::{
     api::{auth_scheme::NoAccessToken, metadata, request, response},
@@ -29,6 +30,8 @@ pub struct Request {
     pub refresh_method: RefreshMethod,
 
     /// The token that was answered when the event was sent.
+    #[ruma_api(body)]
+    #[serde(with = "token_body")]
     pub expire_refresh_token: ExpireRefreshToken,
 }
 
@@ -64,6 +67,42 @@ pub enum RefreshMethod {
     _Custom(PrivOwnedStr),
 }
 
+mod token_body {
+    //! The body `{ "expire_refresh_token": "…" }`.
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+    use serde_json::Value as JsonValue;
+
+    use super::ExpireRefreshToken;
+
+    const KEY: &str = "expire_refresh_token";
+
+    #[derive(Serialize)]
+    struct Body<'a> {
+        expire_refresh_token: &'a ExpireRefreshToken,
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        expire_refresh_token: &ExpireRefreshToken,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        Body { expire_refresh_token }.serialize(serializer)
+    }
+
+    // Not derived: to a body that is the bare token, serde's error would be "invalid type: string",
+    // and then the token.
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<ExpireRefreshToken, D::Error> {
+        let body = JsonValue::deserialize(deserializer)?;
+        match body.get(KEY) {
+            Some(JsonValue::String(token)) => Ok(ExpireRefreshToken::new(token.as_str())),
+            Some(_) => Err(D::Error::custom("expire_refresh_token must be a string")),
+            None => Err(D::Error::missing_field(KEY)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
@@ -71,7 +110,9 @@ mod tests {
     use ruma::api::{
         IncomingRequestExt as _, IncomingResponseExt as _, MatrixVersion, Metadata as _,
         OutgoingRequestExt as _, OutgoingResponseExt as _, SupportedVersions,
-        auth_scheme::SendAccessToken, path_builder::PathBuilder as _,
+        auth_scheme::SendAccessToken,
+        error::{DeserializationError, FromHttpRequestError},
+        path_builder::PathBuilder as _,
     };
     use serde_json::{Value as JsonValue, json};
 
@@ -93,9 +134,13 @@ mod tests {
             .unwrap()
     }
 
-    fn from_http(method: &str, path_arg: &str, body: &[u8]) -> Option<Request> {
-        let request = http::Request::builder().method(method).body(body).unwrap();
-        Request::try_from_http_request(request, &[path_arg]).ok()
+    fn from_http(
+        method: &str,
+        path_arg: &str,
+        body: &str,
+    ) -> Result<Request, FromHttpRequestError> {
+        let request = http::Request::builder().method(method).body(body.as_bytes()).unwrap();
+        Request::try_from_http_request(request, &[path_arg])
     }
 
     #[test]
@@ -138,16 +183,51 @@ mod tests {
 
     #[test]
     fn unknown_method_is_kept() {
-        let request = from_http("PUT", "pause", br#"{"expire_refresh_token":"secret"}"#).unwrap();
+        let request = from_http("PUT", "pause", r#"{"expire_refresh_token":"secret"}"#).unwrap();
         assert_eq!(request.refresh_method, RefreshMethod::from("pause"));
         assert_eq!(request.refresh_method.as_str(), "pause");
     }
 
     #[test]
-    fn request_that_is_none_does_not_parse() {
-        assert!(from_http("POST", "end", br#"{"expire_refresh_token":"secret"}"#).is_none());
-        for body in ["", "{", "{}", r#"{"expire_refresh_token":1}"#, r#""secret""#] {
-            assert!(from_http("PUT", "end", body.as_bytes()).is_none(), "{body}");
+    fn other_http_methods_do_not_parse() {
+        assert!(from_http("POST", "end", r#"{"expire_refresh_token":"secret"}"#).is_err());
+    }
+
+    #[test]
+    fn body_that_is_no_json_is_told_from_json_without_a_token() {
+        let json_error = |body: &str| match from_http("PUT", "end", body) {
+            Err(FromHttpRequestError::Deserialization(DeserializationError::Json(error))) => error,
+            other => panic!("{other:?}"),
+        };
+        for body in ["{", "secret", r#"{"expire_refresh_token":"secret""#] {
+            assert!(!json_error(body).is_data(), "{body}");
+        }
+        for body in [
+            "",
+            "{}",
+            "null",
+            r#""secret""#,
+            r#"["secret"]"#,
+            r#"{"token":"secret"}"#,
+            r#"{"expire_refresh_token":null}"#,
+            r#"{"expire_refresh_token":["secret"]}"#,
+        ] {
+            assert!(json_error(body).is_data(), "{body}");
+        }
+    }
+
+    #[test]
+    fn error_never_quotes_what_may_be_a_token() {
+        for body in [
+            "secret",
+            r#""secret""#,
+            r#"["secret"]"#,
+            r#"{"secret":1}"#,
+            r#"{"expire_refresh_token":["secret"]}"#,
+            r#"{"expire_refresh_token":"secret""#,
+        ] {
+            let error = from_http("PUT", "end", body).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
         }
     }
 
