@@ -24,7 +24,7 @@ run: build ## build and start the server on its embedded defaults; says how to t
 	@.ci/serve $(ARGS)
 
 test: build ## run the whole test suite, the checks of the source tree among it
-	@. .ci/env && .ci/cargo test --workspace $$CARGO_LOCKED
+	@.ci/test
 
 check: fmt-check clippy docs ## formatting, clippy and rustdoc, warnings denied
 

@@ -25,7 +25,7 @@ const TEXT_SUFFIXES: [&str; 17] = [
 ];
 
 /// Files without a suffix that are text.
-const TEXT_NAMES: [&str; 10] = [
+const TEXT_NAMES: [&str; 12] = [
     "Makefile",
     "Dockerfile",
     "Caddyfile",
@@ -33,8 +33,10 @@ const TEXT_NAMES: [&str; 10] = [
     "env",
     "setup",
     "serve",
+    "test",
     "cargo",
     "script",
+    "bench",
     ".editorconfig",
 ];
 
