@@ -28,14 +28,8 @@
           ./rustfmt.toml
           ./src
           ./tests
-          (lib.fileset.maybeMissing ./wick-example.toml)
+          ./wick-example.toml
         ];
-      };
-
-      # The tidy tests read the pages, too.
-      wholeTree = lib.fileset.toSource {
-        root = ./.;
-        fileset = lib.fileset.gitTracked ./.;
       };
 
       package = pkgs: pkgs.rustPlatform.buildRustPackage {
@@ -62,7 +56,8 @@
 
       tested = pkgs: (package pkgs).overrideAttrs (previous: {
         pname = "wick-tests";
-        src = wholeTree;
+        # The tidy tests read the pages, too.
+        src = self;
         nativeBuildInputs = previous.nativeBuildInputs ++ [ pkgs.clippy pkgs.rustfmt ];
         buildPhase = ''
           runHook preBuild
