@@ -1,10 +1,54 @@
 //! The client-server API, a file per family of endpoints.
 
+mod account;
+mod config;
+mod device;
 mod discovery;
+mod filter;
+mod profile;
+mod push;
+mod session;
+mod tag;
+mod thirdparty;
+mod voip;
+
+use std::sync::Arc;
+
+use ruma::{UserId, api::error::ErrorKind};
+use wick_core::{Error, Result};
+use wick_service::Session;
 
 use crate::route::Route;
 
 /// Every endpoint of the client-server API.
 pub(crate) fn routes() -> Vec<Route> {
-    [discovery::routes()].into_iter().flatten().collect()
+    [
+        account::routes(),
+        config::routes(),
+        device::routes(),
+        discovery::routes(),
+        filter::routes(),
+        profile::routes(),
+        push::routes(),
+        session::routes(),
+        tag::routes(),
+        thirdparty::routes(),
+        voip::routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The user id in a path must be the session's own.
+fn own(session: &Session, user_id: &UserId) -> Result<()> {
+    if session.user_id != user_id {
+        return Err(Error::forbidden("this belongs to another user"));
+    }
+    Ok(())
+}
+
+/// The session of an endpoint that ruma serves strangers too and this server does not.
+fn logged_in(session: Option<Arc<Session>>) -> Result<Arc<Session>> {
+    session.ok_or_else(|| Error::refused(ErrorKind::MissingToken, "this needs an access token"))
 }

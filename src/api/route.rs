@@ -106,6 +106,9 @@ where
             let sender = R::Authentication::sender(&services, &call.request).await?;
             count(&services, &call, R::Authentication::session(&sender).map(|s| &*s.user_id))?;
             let address = call.address;
+            if let Some(session) = R::Authentication::session(&sender) {
+                services.sessions.note_seen(session, address)?;
+            }
             let body = read::<R>(call)?;
             handler(services, Ruma { body, sender, address }).await?.into_http()
         })

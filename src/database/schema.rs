@@ -59,9 +59,12 @@ macro_rules! subjects {
 }
 
 subjects! {
+    account_data,
+    devices,
     intern,
     meta,
     state,
+    users,
 }
 
 /// All tables.

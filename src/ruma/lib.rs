@@ -70,6 +70,7 @@
               that is declared in its own crates alone"
 )]
 
+pub mod account_data;
 pub mod capability;
 pub mod delayed_events;
 pub mod expiration;

@@ -1,13 +1,35 @@
 //! Use cases: users, rooms, sync, expiry. No HTTP, no storage engine types.
 
+pub mod account_data;
+pub mod devices;
+pub mod filters;
+#[cfg(test)]
+mod fixture;
 mod limits;
+pub mod openid;
+pub mod profile;
+pub mod push_rules;
+pub mod pushers;
+mod resources;
 mod services;
 pub mod sessions;
 mod supervisor;
+pub mod uia;
+pub mod users;
 
 pub use self::{
+    account_data::AccountData,
+    devices::Devices,
+    filters::Filters,
     limits::{Limit, Limits},
+    openid::OpenId,
+    profile::Profiles,
+    push_rules::PushRules,
+    pushers::Pushers,
+    resources::Resources,
     services::{Keys, Services, database_options},
     sessions::{Session, Sessions},
     supervisor::Supervisor,
+    uia::Uia,
+    users::Users,
 };

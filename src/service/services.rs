@@ -6,7 +6,10 @@ use ruma::signatures::Ed25519KeyPair;
 use wick_core::{Clock, Config, Random, Result, config};
 use wick_database::{Database, Durability, Options};
 
-use crate::{Limits, Sessions, Supervisor};
+use crate::{
+    AccountData, Devices, Filters, Limits, OpenId, Profiles, PushRules, Pushers, Resources,
+    Sessions, Supervisor, Uia, Users,
+};
 
 /// The use cases with what they work on.
 pub struct Services {
@@ -24,6 +27,24 @@ pub struct Services {
     pub limits: Limits,
     /// Who a request comes from.
     pub sessions: Arc<Sessions>,
+    /// The devices of local users.
+    pub devices: Arc<Devices>,
+    /// The accounts of this server.
+    pub users: Arc<Users>,
+    /// Asking for the password again.
+    pub uia: Uia,
+    /// What users say about themselves.
+    pub profiles: Profiles,
+    /// What clients keep here for themselves.
+    pub account_data: AccountData,
+    /// Filters with a name.
+    pub filters: Filters,
+    /// Which events notify whom.
+    pub push_rules: PushRules,
+    /// Where notifications would go.
+    pub pushers: Pushers,
+    /// Proof for third parties of who somebody is.
+    pub openid: OpenId,
 }
 
 /// The server's secrets that are not in the database.
@@ -48,8 +69,34 @@ impl Services {
     ) -> Result<Arc<Self>> {
         let supervisor = Supervisor::new(Arc::clone(&clock));
         let limits = Limits::new(&config, &clock);
-        let sessions = Arc::new(Sessions);
-        Ok(Arc::new(Self { config, clock, random, database, supervisor, limits, sessions }))
+        let resources = Resources {
+            config: Arc::clone(&config),
+            database: database.clone(),
+            clock: Arc::clone(&clock),
+            random: Arc::clone(&random),
+        };
+        let sessions = Arc::new(Sessions::new(resources.clone()));
+        let devices = Arc::new(Devices::new(resources.clone(), Arc::clone(&sessions)));
+        let users = Users::new(resources.clone(), Arc::clone(&sessions), Arc::clone(&devices))?;
+        let users = Arc::new(users);
+        Ok(Arc::new(Self {
+            config,
+            clock,
+            random,
+            database,
+            supervisor,
+            limits,
+            sessions,
+            devices,
+            uia: Uia::new(resources.clone(), Arc::clone(&users)),
+            users,
+            profiles: Profiles::new(resources.clone()),
+            account_data: AccountData::new(resources.clone()),
+            filters: Filters::new(resources.clone()),
+            push_rules: PushRules::new(resources.clone()),
+            pushers: Pushers::new(resources.clone()),
+            openid: OpenId::new(resources),
+        }))
     }
 
     /// Starts the tasks that run as long as the server. Call it once, in a runtime.

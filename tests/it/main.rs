@@ -3,5 +3,6 @@
 //! Invariants: every file in this folder is a module listed here (`tidy` checks it); tests are
 //! sentences, do not sleep, and start their own server, so they can run in any order and at once.
 
+mod accounts;
 mod http;
 mod tidy;

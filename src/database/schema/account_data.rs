@@ -1,0 +1,60 @@
+//! What clients keep on the server for themselves: account data, filters, pushers.
+
+use ruma::OwnedDeviceId;
+use serde::{Deserialize, Serialize};
+use wick_core::{Position, ShortRoomId, ShortUserId};
+
+use crate::postcard_value;
+
+/// One type of account data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountDatum {
+    /// When it was last changed.
+    pub position: Position,
+    /// The content as JSON text; `None` once it was deleted. The row stays, so that clients hear of it.
+    pub content: Option<String>,
+}
+
+/// Which piece of account data changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountDataName {
+    /// The room it is about; `None` for global account data.
+    pub room: Option<ShortRoomId>,
+    /// Its type.
+    pub event_type: String,
+}
+
+/// A pusher as its client set it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredPusher {
+    /// The device that set it and with which it ends.
+    pub device_id: OwnedDeviceId,
+    /// The pusher in the specification's JSON.
+    pub json: String,
+}
+
+postcard_value!(AccountDatum, version = 1);
+postcard_value!(AccountDataName, version = 1);
+postcard_value!(StoredPusher, version = 1);
+
+tables! {
+    /// Account data by user, room (or none) and type. Written by clients, by read markers and by push
+    /// rules; read by sync; rebuilt from nothing else.
+    ACCOUNT_DATA_BY_TYPE: (ShortUserId, Option<ShortRoomId>, String) => AccountDatum, Random, wakes_user;
+
+    /// The newest change of each piece of account data, in stream order. Written with
+    /// [`ACCOUNT_DATA_BY_TYPE`], from which it can be rebuilt; read by sync.
+    ACCOUNT_DATA_CHANGE_BY_POSITION: (ShortUserId, Position) => AccountDataName, Sequential;
+
+    /// Filters as canonical JSON text, by user and id. Written by `POST /filter`; read by sync and
+    /// `/messages`; rebuilt from nothing else.
+    FILTER_BY_ID: (ShortUserId, String) => String, Random;
+
+    /// Pushers by user, app id and push key. Written by `POST /pushers/set` and by what ends a device;
+    /// read by `GET /pushers`; rebuilt from nothing else.
+    PUSHER_BY_ID: (ShortUserId, String, String) => StoredPusher, Random;
+
+    /// The users who have a pusher with an app id and push key. Written with [`PUSHER_BY_ID`], from
+    /// which it can be rebuilt; read when one user's pusher takes the place of another's.
+    USER_BY_PUSHER: (String, String, ShortUserId) => (), Random;
+}

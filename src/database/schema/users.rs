@@ -1,0 +1,49 @@
+//! Accounts of this server and what they say about themselves.
+
+use ruma::OwnedUserId;
+use serde::{Deserialize, Serialize};
+use wick_core::{ShortUserId, Timestamp};
+
+use crate::postcard_value;
+
+/// An account of this server. Its row is never removed: a name is not given away twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// The argon2id hash in PHC form; `None` for an account nobody can log in to with a password.
+    pub password: Option<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Whether it administers the server.
+    pub admin: bool,
+    /// When it was deactivated, if it was.
+    pub deactivated: Option<Timestamp>,
+}
+
+/// An OpenID token: proof for a third party of who somebody is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenIdToken {
+    /// Whom it is proof of.
+    pub user_id: OwnedUserId,
+    /// From when on it proves nothing.
+    pub expires: Timestamp,
+}
+
+postcard_value!(Account, version = 1);
+postcard_value!(OpenIdToken, version = 1);
+
+tables! {
+    /// The accounts of this server. Written when one is made, gets a new password or is deactivated;
+    /// read at every log-in; rebuilt from nothing else.
+    ACCOUNT_BY_USER: ShortUserId => Account, Random;
+
+    /// The fields of a local user's profile, each as JSON text. Written by the user; read for profile
+    /// requests and for the member events that are made in the user's name; rebuilt from nothing else.
+    PROFILE_FIELD_BY_USER: (ShortUserId, String) => String, Random;
+
+    /// Deactivated users who are still in rooms or have running timers. Written with the deactivation;
+    /// removed when the last room is left; read at start to go on after a crash.
+    DEPARTING_BY_USER: ShortUserId => (), Small;
+
+    /// OpenID tokens by their SHA-256. Written and read by the OpenID endpoints; may be lost.
+    OPENID_TOKEN_BY_HASH: [u8; 32] => OpenIdToken, Random;
+}
