@@ -13,6 +13,7 @@
 //! paths and authentication follow from ruma's request type.
 
 mod address;
+mod admin;
 mod auth;
 mod client;
 mod dispatch;
@@ -23,4 +24,4 @@ mod route;
 mod router;
 mod unserved;
 
-pub use self::{address::Peer, router::router};
+pub use self::{address::Peer, admin::admin_router, router::router};

@@ -1,3 +1,70 @@
-//! The wick homeserver.
+//! The wick homeserver: reads the command line and the configuration, and does what they say.
 
-fn main() {}
+mod admin_socket;
+mod backup;
+mod cli;
+mod clock;
+mod data_folder;
+mod keys;
+mod lifecycle;
+mod listen;
+mod random;
+mod serve;
+mod settings;
+mod telemetry;
+mod tls;
+
+use std::{fmt, process::ExitCode};
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command, Generate};
+
+/// Why the process cannot go on. Shown to whoever started it.
+#[derive(Debug)]
+pub(crate) struct Failure(pub(crate) String);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Failure {
+    /// `what` went wrong because of `why`.
+    pub(crate) fn because(what: impl fmt::Display, why: impl fmt::Display) -> Self {
+        Self(format!("{what}: {why}"))
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            cli::complain(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    match &cli.command {
+        Some(Command::Generate { what: Generate::Config }) => {
+            return cli::say(wick_core::config::EXAMPLE.trim_end());
+        }
+        Some(Command::Generate { what: Generate::Completions { shell } }) => {
+            return cli::completions(*shell);
+        }
+        None
+        | Some(Command::Serve | Command::Check | Command::Backup { .. } | Command::Admin { .. }) => {
+        }
+    }
+    let config = settings::load(cli)?;
+    match &cli.command {
+        Some(Command::Check) => cli::say("the configuration is fine"),
+        Some(Command::Backup { folder }) => backup::run(&config, folder),
+        Some(Command::Admin { what }) => admin_socket::run(&config, what),
+        None | Some(Command::Serve | Command::Generate { .. }) => lifecycle::run(config),
+    }
+}

@@ -207,7 +207,7 @@ impl TestServer {
         let mut options = database_options(&self.config.database);
         options.fault = fault;
         let database =
-            Database::open(&self.config.database.path, options).expect("the database opens");
+            Database::open(&self.config.database.store(), options).expect("the database opens");
         let signing =
             Ed25519KeyPair::from_der(&self.signing_key, "1".to_owned()).expect("the key is a key");
         let services = Services::build(

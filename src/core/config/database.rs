@@ -1,6 +1,6 @@
 //! `[database]`: where data lives and how hard it is held.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,5 +39,19 @@ impl Default for Database {
             write_buffer_megabytes: 64,
             max_open_files: 512,
         }
+    }
+}
+
+impl Database {
+    /// The folder of the database itself, beside which the keys lie.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        Self::store_in(&self.path)
+    }
+
+    /// The same in another data folder, such as a backup.
+    #[must_use]
+    pub fn store_in(folder: &Path) -> PathBuf {
+        folder.join("db")
     }
 }

@@ -1,0 +1,86 @@
+//! `wick admin`: asks the running server over its socket and shows the answer.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::{net::UnixStream, runtime};
+use wick_core::Config;
+
+use crate::{
+    Failure,
+    cli::{self, Admin},
+};
+
+/// What the server said to an administrator.
+pub(crate) enum Reply {
+    /// It did what was asked.
+    Done(Value),
+    /// No server listens on the socket.
+    NotRunning,
+}
+
+/// Does what was asked on the command line.
+pub(crate) fn run(config: &Config, what: &Admin) -> Result<(), Failure> {
+    match what {
+        Admin::Status => {
+            show(ask(config, Method::GET, "/status", None)?, |status| vec![status.to_string()])
+        }
+    }
+}
+
+/// One request to the running server.
+pub(crate) fn ask(
+    config: &Config,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Reply, Failure> {
+    let socket = config.admin_socket();
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::because("the runtime cannot be started", error))?;
+    let body = body.map(ToString::to_string).unwrap_or_default();
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "wick")
+        .header(header::CONNECTION, "close")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| Failure::because("this cannot be asked", error))?;
+    runtime.block_on(converse(&socket, request))
+}
+
+async fn converse(socket: &Path, request: Request<Full<Bytes>>) -> Result<Reply, Failure> {
+    let Ok(stream) = UnixStream::connect(socket).await else { return Ok(Reply::NotRunning) };
+    let broken = |error: hyper::Error| Failure::because("the server does not answer", error);
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(broken)?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
+        let body: Value = serde_json::from_slice(&body)
+            .map_err(|error| Failure::because("the server's answer cannot be read", error))?;
+        if status.is_success() {
+            return Ok(Reply::Done(body));
+        }
+        let message = body.get("error").and_then(Value::as_str).unwrap_or("no reason was given");
+        Err(Failure::because("the server refused", message))
+    };
+    // The connection's own end says nothing that the exchange does not.
+    let (reply, _) = tokio::join!(exchange, connection);
+    reply
+}
+
+fn show(reply: Reply, lines: impl FnOnce(&Value) -> Vec<String>) -> Result<(), Failure> {
+    match reply {
+        Reply::Done(answer) => lines(&answer).iter().try_for_each(|line| cli::say(line)),
+        Reply::NotRunning => {
+            Err(Failure("no server listens on the admin socket; is it running?".to_owned()))
+        }
+    }
+}

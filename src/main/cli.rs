@@ -1,0 +1,117 @@
+//! The command line: what can be said on it, and how the process answers there.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::Failure;
+
+/// A Matrix homeserver in which events can expire. Without a command it serves.
+#[derive(Debug, Parser)]
+#[command(name = "wick", version, arg_required_else_help = false)]
+pub(crate) struct Cli {
+    /// The configuration file [default: wick.toml in the working folder, if it is there]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The server's name
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) server_name: Option<String>,
+    /// An address for plain HTTP; may be repeated
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(crate) listen: Vec<String>,
+    /// The folder of the database and the keys
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub(crate) data: Option<String>,
+    /// Any key of the configuration, such as expiry.max_running=5; may be repeated
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub(crate) set: Vec<(String, String)>,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server (this is what happens without a command)
+    Serve,
+    /// Read the configuration and say everything that is wrong with it
+    Check,
+    /// Copy the database and the keys, while the server runs or not
+    Backup {
+        /// The folder to make; it must not exist
+        folder: PathBuf,
+    },
+    /// Ask or tell the running server something
+    Admin {
+        #[command(subcommand)]
+        what: Admin,
+    },
+    /// Write a file to standard output
+    Generate {
+        #[command(subcommand)]
+        what: Generate,
+    },
+}
+
+/// What to ask or tell the running server.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Admin {
+    /// How the server is
+    Status,
+}
+
+/// What to write.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Generate {
+    /// The configuration file with every key and its default
+    Config,
+    /// Completions for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("this is not KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// A line on standard output.
+pub(crate) fn say(line: &str) -> Result<(), Failure> {
+    writeln!(io::stdout().lock(), "{line}")
+        .map_err(|error| Failure::because("standard output cannot be written", error))
+}
+
+/// A line on standard error. If even that fails there is nobody left to tell.
+pub(crate) fn complain(failure: &Failure) {
+    drop(writeln!(io::stderr().lock(), "wick: {failure}"));
+}
+
+/// Writes completions to standard output.
+pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "wick", &mut text);
+    say(String::from_utf8_lossy(&text).trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_come_before_or_after_the_command() {
+        let cli = Cli::parse_from(["wick", "check", "--set", "sync.timeline_limit = 5"]);
+        assert_eq!(cli.set, [("sync.timeline_limit".to_owned(), "5".to_owned())]);
+        assert!(Cli::try_parse_from(["wick", "--set", "nonsense"]).is_err());
+    }
+}
