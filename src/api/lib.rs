@@ -2,7 +2,7 @@
 //!
 //! An endpoint is a function in `client/<family>.rs`
 //!
-//! ```ignore
+//! ```text
 //! pub(crate) async fn whoami(
 //!     services: Arc<Services>,
 //!     request: Ruma<whoami::v3::Request>,
