@@ -2,6 +2,9 @@
 //!
 //! Invariant: RocksDB closes when the last [`Database`], [`Batch`], [`Snapshot`] and [`Latest`] of it is
 //! dropped; commits that were written survive a drop without [`Database::close`].
+//!
+//! When the disk is full, commits fail and reads go on. RocksDB looks every few seconds whether there
+//! is space for one write buffer (16 MiB) again, and if so, commits work again without a restart.
 
 pub(crate) mod backup;
 pub(crate) mod commit;
@@ -79,10 +82,13 @@ impl Database {
     pub fn open(path: &Path, options: Options) -> Result<Self> {
         let db = Arc::new(open::open(path, &options)?);
         let interner = Arc::new(Interner::open(&Latest(Arc::clone(&db)))?);
-        let engine = Arc::new(Engine::new(db, options)?);
+        let engine = Arc::new(Engine::new(db, options.durability)?);
         let syncer = Arc::new(Syncer::spawn(Arc::clone(&engine))?);
         let database = Self { engine, interner, syncer };
         migrate::run(&database)?;
+        if let Some(fault) = options.fault {
+            database.engine.inject(fault);
+        }
         Ok(database)
     }
 

@@ -104,3 +104,42 @@ fn successor(mut key: Vec<u8>) -> Vec<u8> {
     key.push(0);
     key
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn contains<K>(range: &Range<K>, key: &[u8]) -> bool {
+        *key >= *range.lower && range.upper.as_ref().is_none_or(|upper| *key < **upper)
+    }
+
+    proptest! {
+        #[test]
+        fn a_prefix_holds_exactly_the_keys_that_begin_with_it(
+            prefix in prop_oneof![Just(u64::MAX), Just(0xff), any::<u64>()],
+            key in (prop_oneof![Just(u64::MAX), Just(0xff), Just(0x100), any::<u64>()], any::<i64>()),
+        ) {
+            let range = Range::<(u64, i64)>::prefix((prefix,));
+            prop_assert_eq!(contains(&range, &key.encoded()), key.0 == prefix);
+        }
+
+        #[test]
+        fn bounds_hold_exactly_the_keys_within(bound in any::<i64>(), key in any::<i64>()) {
+            let key_bytes = key.encoded();
+            prop_assert_eq!(contains(&Range::<i64>::from(&bound), &key_bytes), key >= bound);
+            prop_assert_eq!(contains(&Range::<i64>::after(&bound), &key_bytes), key > bound);
+            prop_assert_eq!(contains(&Range::<i64>::upto(&bound), &key_bytes), key < bound);
+            prop_assert_eq!(contains(&Range::<i64>::through(&bound), &key_bytes), key <= bound);
+            let both = Range::<i64>::from(&bound).and(Range::upto(&0));
+            prop_assert_eq!(contains(&both, &key_bytes), key >= bound && key < 0);
+        }
+    }
+
+    #[test]
+    fn a_range_that_ends_before_it_begins_is_empty() {
+        assert!(Range::<u64>::between(&4, &4).is_empty());
+        assert!(!Range::<u64>::all().is_empty());
+    }
+}

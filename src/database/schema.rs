@@ -51,14 +51,16 @@ macro_rules! tables {
 }
 
 macro_rules! subjects {
-    ($($subject:ident),* $(,)?) => {
-        $(pub mod $subject;)*
+    ($($(#[$when:meta])? $subject:ident),* $(,)?) => {
+        $($(#[$when])? pub mod $subject;)*
 
-        const SUBJECTS: &[&[TableInfo]] = &[$($subject::TABLES),*];
+        const SUBJECTS: &[&[TableInfo]] = &[$($(#[$when])? $subject::TABLES),*];
     };
 }
 
 subjects! {
+    #[cfg(test)]
+    probe,
     account_data,
     devices,
     intern,
@@ -81,4 +83,33 @@ const fn lower_case<const LENGTH: usize>(text: &str) -> [u8; LENGTH] {
         index += 1;
     }
     lower
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::all;
+
+    #[test]
+    fn every_table_has_a_name_of_its_own_in_lower_case() {
+        let mut names = BTreeSet::new();
+        for table in all() {
+            assert!(names.insert(table.name), "{} is there twice", table.name);
+            assert!(
+                table.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                "{}",
+                table.name,
+            );
+        }
+        assert!(names.contains("short_by_room"));
+    }
+
+    #[test]
+    fn every_table_says_who_writes_it() {
+        for table in all() {
+            let docs = table.docs.concat();
+            assert!(docs.to_lowercase().contains("written"), "{}: {docs}", table.name);
+        }
+    }
 }

@@ -6,8 +6,11 @@
 use std::{
     collections::HashMap,
     fmt,
-    hash::BuildHasher,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::Notify;
@@ -30,44 +33,69 @@ pub enum Topic {
 
 const SHARDS: usize = 16;
 
-type Shard = HashMap<Topic, Vec<Arc<Notify>>>;
+/// The waiters of each topic, by the number of their watch: a room can have very many.
+type Shard = HashMap<Topic, HashMap<u64, Arc<Notify>>>;
 
 /// Who waits for what.
 #[derive(Default)]
 pub(crate) struct Registry {
     shards: [Mutex<Shard>; SHARDS],
-    hasher: std::hash::RandomState,
+    hasher: RandomState,
+    watches: AtomicU64,
 }
 
 impl Registry {
     fn shard(&self, topic: Topic) -> MutexGuard<'_, Shard> {
         let hash = self.hasher.hash_one(topic);
-        let index = usize::try_from(hash % 16).unwrap_or_default();
-        let shard = self.shards.get(index).unwrap_or(&self.shards[0]);
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        let [first, ..] = &self.shards;
+        let index = usize::try_from(hash >> 32).unwrap_or_default() % SHARDS;
+        self.shards.get(index).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the waits for `topics`.
     pub(crate) fn wake(&self, topics: &[Topic]) {
         for topic in topics {
-            for waiter in self.shard(*topic).get(topic).into_iter().flatten() {
+            // Woken after the lock is given back: a task of a runtime that is shut down can be dropped
+            // by whoever wakes it, and takes its watch out of the registry.
+            let waiters: Vec<_> = self
+                .shard(*topic)
+                .get(topic)
+                .into_iter()
+                .flat_map(HashMap::values)
+                .cloned()
+                .collect();
+            for waiter in waiters {
                 waiter.notify_one();
             }
         }
     }
 
-    fn register(&self, topic: Topic, waiter: &Arc<Notify>) {
-        self.shard(topic).entry(topic).or_default().push(Arc::clone(waiter));
+    fn register(&self, topic: Topic, number: u64, waiter: &Arc<Notify>) {
+        self.shard(topic).entry(topic).or_default().insert(number, Arc::clone(waiter));
     }
 
-    fn forget(&self, topic: Topic, waiter: &Arc<Notify>) {
+    fn forget(&self, topic: Topic, number: u64) {
         let mut shard = self.shard(topic);
         if let Some(waiters) = shard.get_mut(&topic) {
-            waiters.retain(|other| !Arc::ptr_eq(other, waiter));
+            waiters.remove(&number);
             if waiters.is_empty() {
                 shard.remove(&topic);
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Registry {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| shard.lock().unwrap().is_empty())
+    }
+}
+
+#[cfg(test)]
+impl Watch {
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 }
 
@@ -76,13 +104,15 @@ impl Registry {
 /// Registered from the moment a topic is added until it is dropped.
 pub struct Watch {
     registry: Arc<Registry>,
+    number: u64,
     waiter: Arc<Notify>,
     topics: Vec<Topic>,
 }
 
 impl Watch {
     pub(crate) fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, waiter: Arc::default(), topics: Vec::new() }
+        let number = registry.watches.fetch_add(1, Ordering::Relaxed);
+        Self { registry, number, waiter: Arc::default(), topics: Vec::new() }
     }
 
     /// Adds a room.
@@ -106,7 +136,7 @@ impl Watch {
 
     /// Adds a topic to a watch that is in use already.
     pub fn add(&mut self, topic: Topic) {
-        self.registry.register(topic, &self.waiter);
+        self.registry.register(topic, self.number, &self.waiter);
         self.topics.push(topic);
     }
 
@@ -120,7 +150,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         for topic in &self.topics {
-            self.registry.forget(*topic, &self.waiter);
+            self.registry.forget(*topic, self.number);
         }
     }
 }

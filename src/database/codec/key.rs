@@ -395,3 +395,99 @@ fn take_array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], CodecError> 
     *bytes = rest;
     Ok(*taken)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use proptest::prelude::*;
+    use ruma::{owned_user_id, user_id};
+
+    use super::*;
+
+    fn ordered_and_whole<K: Key + Ord + Debug>(one: &K, two: &K) {
+        assert_eq!(one.encoded().cmp(&two.encoded()), one.cmp(two), "{one:?} and {two:?}");
+        assert_eq!(&K::decode_all(&one.encoded()).unwrap(), one);
+    }
+
+    fn short_text() -> impl Strategy<Value = String> {
+        // Few different characters, so that one text is often the beginning of another.
+        proptest::collection::vec(
+            prop_oneof![Just('\0'), Just('\u{1}'), Just('a'), Just('\u{ff}'), Just('\u{10ffff}')],
+            0..6,
+        )
+        .prop_map(|characters| characters.into_iter().collect())
+    }
+
+    fn short_bytes() -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(prop_oneof![Just(0), Just(1), Just(0xfe), Just(0xff)], 0..6)
+    }
+
+    proptest! {
+        #[test]
+        fn encoded_text_orders_like_the_text(
+            one in (short_text(), any::<i64>()), two in (short_text(), any::<i64>()),
+        ) {
+            ordered_and_whole(&one, &two);
+            ordered_and_whole(&(one.1, one.0), &(two.1, two.0));
+        }
+
+        #[test]
+        fn encoded_bytes_order_like_the_bytes(
+            one in (short_bytes(), any::<Option<u8>>(), short_bytes()),
+            two in (short_bytes(), any::<Option<u8>>(), short_bytes()),
+        ) {
+            ordered_and_whole(&one, &two);
+        }
+
+        #[test]
+        fn encoded_numbers_order_like_the_numbers(
+            one in (any::<u64>(), any::<i64>(), any::<bool>(), any::<u16>(), any::<[u8; 3]>()),
+            two in (any::<u64>(), any::<i64>(), any::<bool>(), any::<u16>(), any::<[u8; 3]>()),
+        ) {
+            ordered_and_whole(&one, &two);
+            ordered_and_whole(&one.1, &(one.1.wrapping_add(1)));
+        }
+
+        #[test]
+        fn descending_components_order_the_other_way_round(
+            one in (short_text(), short_text(), any::<i64>()),
+            two in (short_text(), short_text(), any::<i64>()),
+        ) {
+            let descending = |(one, two, three)| (one, Descending(two), Descending(three));
+            ordered_and_whole(&descending(one), &descending(two));
+        }
+
+        #[test]
+        fn no_key_is_the_beginning_of_another(one in short_text(), two in short_text()) {
+            prop_assert!(one == two || !KeyLike::<String>::encoded(&one).starts_with(&KeyLike::<String>::encoded(&two)));
+        }
+
+        #[test]
+        fn broken_keys_are_refused(bytes in short_bytes()) {
+            // Whatever decodes encodes to the same bytes again; the rest is an error, never a panic.
+            if let Ok(key) = <(Vec<u8>, Option<bool>, u8)>::decode_all(&bytes) {
+                prop_assert_eq!(key.encoded(), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn borrowed_keys_encode_like_owned_ones() {
+        let owned = (ShortRoomId(3), owned_user_id!("@a:b.c"), "text".to_owned());
+        let borrowed = (ShortRoomId(3), user_id!("@a:b.c"), "text");
+        assert_eq!(
+            KeyLike::<(ShortRoomId, OwnedUserId, String)>::encoded(&borrowed),
+            owned.encoded(),
+        );
+    }
+
+    #[test]
+    fn ids_are_checked_when_they_are_read() {
+        let not_a_user = KeyLike::<String>::encoded("nobody");
+        assert!(OwnedUserId::decode_all(&not_a_user).is_err());
+        assert!(String::decode_all(&[b'a', 0, 0, 7]).is_err());
+        assert!(String::decode_all(&[b'a', 0, 1]).is_err());
+        assert!(String::decode_all(b"a").is_err());
+    }
+}

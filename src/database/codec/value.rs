@@ -307,3 +307,87 @@ list_values!(
     OwnedServerName,
     OwnedUserId
 );
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use ruma::{owned_event_id, owned_room_id, owned_user_id};
+    use serde::Deserialize;
+
+    use super::*;
+
+    fn comes_back<V: Value + PartialEq + Debug>(value: &V) {
+        assert_eq!(&V::decode(&value.encode()).unwrap(), value);
+        assert!(V::decode(&[]).is_err());
+        let mut newer = value.encode();
+        newer[0] = 0xee;
+        assert!(V::decode(&newer).is_err(), "an unknown format is refused");
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Size {
+        width: u32,
+        height: u32,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Width(u32);
+
+    impl From<Width> for Size {
+        fn from(Width(width): Width) -> Self {
+            Self { width, height: width }
+        }
+    }
+
+    crate::postcard_value!(Size, version = 2, older = [1 => Width]);
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Named {
+        name: String,
+        #[serde(flatten)]
+        more: std::collections::BTreeMap<String, u64>,
+    }
+
+    crate::json_value!(Named);
+
+    #[test]
+    fn values_come_back_as_they_were() {
+        comes_back(&());
+        comes_back(&true);
+        comes_back(&u64::MAX);
+        comes_back(&i64::MIN);
+        comes_back(&"text".to_owned());
+        comes_back(&vec![0_u8, 1, 0xff]);
+        comes_back(&[7_u8; 16]);
+        comes_back(&Position(7));
+        comes_back(&StateRoot([3; 16]));
+        comes_back(&owned_user_id!("@a:b.c"));
+        comes_back(&owned_room_id!("!a:b.c"));
+        comes_back(&vec![owned_event_id!("$a"), owned_event_id!("$b")]);
+        comes_back(&(StateEventType::RoomMember, "@a:b.c".to_owned()));
+        comes_back(&Size { width: 3, height: 4 });
+        comes_back(&Named { name: "a".to_owned(), more: [("b".to_owned(), 2)].into() });
+    }
+
+    #[test]
+    fn an_older_format_becomes_the_present_one() {
+        let old = to_postcard(1, &Width(5));
+        assert_eq!(Size::decode(&old).unwrap(), Size { width: 5, height: 5 });
+    }
+
+    #[test]
+    fn signed_json_comes_back_byte_by_byte() {
+        let json = r#"{"b":1, "a":"\u0041"}"#;
+        let value = RawValue::from_string(json.to_owned()).unwrap();
+        assert_eq!(Box::<RawValue>::decode(&value.encode()).unwrap().get(), json);
+        assert!(Box::<RawValue>::decode(b"\x01{").is_err());
+    }
+
+    #[test]
+    fn errors_do_not_quote_what_is_stored() {
+        let broken = b"\x01{\"name\":\"secret\",\"secret\":\"secret\"}";
+        let error = Named::decode(broken).unwrap_err().to_string();
+        assert!(!error.contains("secret"), "{error}");
+    }
+}

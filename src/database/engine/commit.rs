@@ -8,7 +8,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
     task::{Context, Poll},
 };
 
@@ -22,7 +22,7 @@ use super::{
     open,
 };
 use crate::{
-    Error, KeyLike, Options, Result, Snapshot, Topic, Value,
+    Error, KeyLike, Result, Snapshot, Topic, Value,
     batch::{Change, Late, Required, Slot},
     read::family,
     schema::meta,
@@ -93,7 +93,8 @@ pub(crate) struct Engine {
     pub(crate) registry: Arc<Registry>,
     pub(super) work: Condvar,
     pub(super) metrics: Metrics,
-    pub(super) fault: Option<Arc<dyn Fault>>,
+    /// Set once the database is open: what opening commits is not asked about.
+    pub(super) fault: OnceLock<Arc<dyn Fault>>,
     durability: Option<Durability>,
     write_options: WriteOptions,
     position_key: Vec<u8>,
@@ -145,7 +146,7 @@ pub(super) struct Group {
 }
 
 impl Engine {
-    pub(super) fn new(db: Arc<DB>, options: Options) -> Result<Self> {
+    pub(super) fn new(db: Arc<DB>, durability: Option<Durability>) -> Result<Self> {
         let position = open::number(&db, meta::POSITION)?.unwrap_or_default();
         let mut write_options = WriteOptions::default();
         write_options.set_sync(false);
@@ -153,8 +154,8 @@ impl Engine {
             registry: Arc::default(),
             work: Condvar::new(),
             metrics: Metrics::new(),
-            fault: options.fault,
-            durability: options.durability,
+            fault: OnceLock::new(),
+            durability,
             write_options,
             position_key: KeyLike::<String>::encoded(meta::POSITION),
             published: RwLock::new(Snapshot::take(&db, Position(position))),
@@ -167,6 +168,11 @@ impl Engine {
             }),
             db,
         })
+    }
+
+    /// Asks `fault` about every commit from now on.
+    pub(super) fn inject(&self, fault: Arc<dyn Fault>) {
+        self.fault.get_or_init(|| fault);
     }
 
     pub(super) fn turn(&self) -> MutexGuard<'_, Turn> {
@@ -215,14 +221,13 @@ impl Engine {
         self.check(&required)?;
         let stop_after = self.ask_fault(&mut turn)?;
         let first = turn.position.saturating_add(1);
-        if slots > 0 {
-            self.put_late(&mut engine_batch, late, first, &mut topics)?;
-            topics.push(Topic::Stream);
-        }
         let last = turn.position.saturating_add(slots);
+        let committed = Committed { position: Position(last), first, slots };
+        self.put_late(&mut engine_batch, late, committed, &mut topics)?;
         if slots > 0 {
             let meta = family(&self.db, meta::META.name())?;
             engine_batch.put_cf(meta, &self.position_key, Value::encode(&last));
+            topics.push(Topic::Stream);
         }
         if !engine_batch.is_empty() {
             self.db.write_opt(engine_batch, &self.write_options).map_err(Error::engine)?;
@@ -232,7 +237,6 @@ impl Engine {
         if stop_after {
             return Err(self.stop(&mut turn));
         }
-        let committed = Committed { position: Position(last), first, slots };
         Ok(Pending { committed, wait: self.hand_over(turn, topics, durability, slots) })
     }
 
@@ -288,7 +292,7 @@ impl Engine {
     }
 
     fn ask_fault(&self, turn: &mut Turn) -> Result<bool> {
-        let Some(fault) = &self.fault else { return Ok(false) };
+        let Some(fault) = self.fault.get() else { return Ok(false) };
         turn.number = turn.number.saturating_add(1);
         match fault.before_commit(turn.number) {
             FaultAction::Proceed => Ok(false),
@@ -299,7 +303,7 @@ impl Engine {
     }
 
     /// Refuses commits from now on. Those that wait are told by the syncer.
-    pub(super) fn stop(&self, turn: &mut Turn) -> Error {
+    fn stop(&self, turn: &mut Turn) -> Error {
         turn.state = State::Stopped;
         self.work.notify_one();
         Error::Stopped
@@ -309,11 +313,13 @@ impl Engine {
         &self,
         engine_batch: &mut WriteBatch,
         late: Vec<Late>,
-        first: u64,
+        positions: Committed,
         topics: &mut Vec<Topic>,
     ) -> Result<()> {
         for Late { slot, table, wakes, row } in late {
-            let (key, row) = row(Position(first.saturating_add(slot.0)));
+            let position =
+                positions.at(slot).ok_or_else(|| Error::engine("a slot of another batch"))?;
+            let (key, row) = row(position);
             topics.extend(wakes.topic(&key));
             engine_batch.put_cf(family(&self.db, table)?, key, row);
         }

@@ -18,7 +18,7 @@ const DEFAULT: &str = "default";
 pub(super) fn open(path: &Path, options: &Options) -> Result<DB> {
     std::fs::create_dir_all(path)
         .map_err(|error| Error::engine(format!("{}: {error}", path.display())))?;
-    let mut settings = profile::database(options);
+    let mut settings = profile::database(options)?;
     let cache = Cache::new_lru_cache(options.cache_bytes);
     let there = tables_in(path, &settings)?;
     settings.create_missing_column_families(there.is_empty());

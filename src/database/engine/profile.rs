@@ -8,14 +8,18 @@ use rocksdb::{
     Options as EngineOptions,
 };
 
-use crate::{Options, Profile};
+use crate::{Error, Options, Profile, Result};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 /// Settings of the whole.
-pub(super) fn database(options: &Options) -> EngineOptions {
-    let mut settings = EngineOptions::default();
+pub(super) fn database(options: &Options) -> Result<EngineOptions> {
+    // The log of the last run stays a log, instead of becoming a small file for each table, which
+    // would make a start slow. RocksDB's bindings have no setter for it.
+    let mut settings = EngineOptions::default()
+        .get_options_from_string("avoid_flush_during_recovery=true")
+        .map_err(Error::engine)?;
     settings.create_if_missing(true);
     settings.set_max_open_files(options.max_open_files);
     settings.set_max_background_jobs(2);
@@ -34,7 +38,7 @@ pub(super) fn database(options: &Options) -> EngineOptions {
     settings.set_stats_dump_period_sec(0);
     settings.set_stats_persist_period_sec(0);
     settings.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, log));
-    settings
+    Ok(settings)
 }
 
 /// Settings of one table.

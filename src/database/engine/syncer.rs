@@ -8,11 +8,11 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use wick_core::Position;
 
 use super::{
-    commit::{Engine, Group, State, Turn},
+    commit::{Engine, Group, State},
     metrics::Stopwatch,
 };
 use crate::{Error, Result, Snapshot};
@@ -79,14 +79,25 @@ fn run(engine: &Engine) {
         if told.is_ok() {
             wake(engine, group.topics);
         }
-        for waiter in group.waiters {
-            // Who no longer waits need not be told.
-            drop(waiter.send(told.clone()));
-        }
+        tell(group.waiters, &told);
+    }
+    let (left, refusal) = {
+        let mut turn = engine.turn();
+        (std::mem::take(&mut turn.waiting), turn.state.refuse())
+    };
+    tell(left.waiters, &refusal);
+}
+
+/// Never under the commit lock: a task of a runtime that is shut down can be dropped by whoever tells
+/// it, and with it a database handle, which takes the lock.
+fn tell(waiters: Vec<oneshot::Sender<Result<()>>>, what: &Result<()>) {
+    for waiter in waiters {
+        // Who no longer waits need not be told.
+        drop(waiter.send(what.clone()));
     }
 }
 
-/// Waits for commits to publish. `None` when there will be none.
+/// Waits for commits to publish. `None` when none will be.
 fn next(engine: &Engine) -> Option<(Group, Snapshot)> {
     let mut turn = engine.turn();
     loop {
@@ -103,10 +114,7 @@ fn next(engine: &Engine) -> Option<(Group, Snapshot)> {
                 turn.state = State::Stopped;
                 return None;
             }
-            State::Stopped | State::Broken(_) => {
-                refuse_waiting(&mut turn);
-                return None;
-            }
+            State::Stopped | State::Broken(_) => return None,
         }
     }
 }
@@ -116,7 +124,7 @@ fn sync(engine: &Engine, group: &Group) -> Result<()> {
         return Ok(());
     }
     let stopwatch = Stopwatch::start();
-    if engine.fault.as_ref().is_some_and(|fault| !fault.before_sync()) {
+    if engine.fault.get().is_some_and(|fault| !fault.before_sync()) {
         return Err(Error::engine("injected fault"));
     }
     engine.db.flush_wal(true).map_err(Error::engine)?;
@@ -140,18 +148,7 @@ fn finish(engine: &Engine, snapshot: Snapshot, synced: Result<()>) -> Result<()>
             engine.publish(&mut turn, snapshot);
             Ok(())
         }
-        state => {
-            let refusal = state.refuse();
-            refuse_waiting(&mut turn);
-            refusal
-        }
-    }
-}
-
-fn refuse_waiting(turn: &mut Turn) {
-    let group = std::mem::take(&mut turn.waiting);
-    for waiter in group.waiters {
-        drop(waiter.send(turn.state.refuse()));
+        state => state.refuse(),
     }
 }
 

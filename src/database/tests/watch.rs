@@ -1,0 +1,122 @@
+//! Watching: nothing that is published after a registration is missed.
+
+use std::{sync::Arc, thread};
+
+use wick_core::{ShortRoomId, ShortUserId};
+
+use super::{Disk, Folder, is_ready};
+use crate::{
+    Database,
+    Durability::{Flushed, Synced},
+    Read, Topic,
+    schema::probe::{NAME_BY_PLACE, NUMBER_BY_DEVICE, NUMBER_BY_NAME},
+};
+
+const ROOM: ShortRoomId = ShortRoomId(1);
+const USER: ShortUserId = ShortUserId(1);
+
+fn tell_room(database: &Database, room: ShortRoomId) -> crate::Pending {
+    let mut batch = database.batch();
+    let slot = batch.reserve_position();
+    batch.put_at(slot, &NAME_BY_PLACE, move |at| ((room, at), String::new()));
+    database.write(batch, Synced).unwrap()
+}
+
+#[tokio::test]
+async fn a_commit_wakes_those_who_watch_what_it_touched() {
+    let folder = Folder::new();
+    let database = folder.open();
+    let mut room = database.watch().room(ROOM);
+    let mut user = database.watch().user(USER).room(ShortRoomId(7));
+    let mut stream = database.watch().topic(Topic::Stream);
+    let mut named = database.watch().topic(Topic::Named("other"));
+
+    tell_room(&database, ROOM).await.unwrap();
+    room.changed().await;
+    stream.changed().await;
+    assert!(!is_ready(&mut Box::pin(room.changed())), "once for one commit");
+    assert!(!is_ready(&mut Box::pin(user.changed())));
+
+    let mut batch = database.batch();
+    batch.delete(&NUMBER_BY_DEVICE, &(USER, "device"));
+    batch.wake(Topic::Named("other"));
+    database.commit(batch, Flushed).await.unwrap();
+    user.changed().await;
+    named.changed().await;
+    assert!(!is_ready(&mut Box::pin(room.changed())));
+    assert!(!is_ready(&mut Box::pin(stream.changed())), "the commit has no position");
+}
+
+#[tokio::test]
+async fn a_batch_of_wakes_alone_wakes() {
+    let folder = Folder::new();
+    let database = folder.open();
+    let mut watch = database.watch().topic(Topic::Numbered("device", 3));
+    let mut batch = database.batch();
+    batch.wake(Topic::Numbered("device", 3));
+    database.commit(batch, Flushed).await.unwrap();
+    watch.changed().await;
+}
+
+#[tokio::test]
+async fn what_is_published_between_registration_and_wait_ends_the_wait() {
+    let folder = Folder::new();
+    let database = folder.open();
+    let mut watch = database.watch().room(ROOM);
+    tell_room(&database, ROOM).await.unwrap();
+    // Dropping a wait half-way loses nothing.
+    drop(Box::pin(watch.changed()));
+    watch.changed().await;
+}
+
+#[tokio::test]
+async fn nobody_is_woken_before_the_commit_can_be_read() {
+    let folder = Folder::new();
+    let disk = Disk::default();
+    let database = folder.open_with(disk.clone());
+    let mut watch = database.watch().room(ROOM);
+    disk.hold();
+    let pending = tell_room(&database, ROOM);
+    assert!(!is_ready(&mut Box::pin(watch.changed())));
+    disk.release();
+    watch.changed().await;
+    let at = pending.written().position;
+    assert!(database.published().contains(&NAME_BY_PLACE, &(ROOM, at)).unwrap());
+    pending.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_wake_up_is_lost_under_load() {
+    let folder = Folder::new();
+    let database = folder.open();
+    let rounds = 500;
+    let writer = {
+        let database = database.clone();
+        thread::spawn(move || {
+            for round in 1..=rounds {
+                let mut batch = database.batch();
+                batch.put(&NUMBER_BY_NAME, "round", &round);
+                batch.wake(Topic::Named("round"));
+                let durability = if round % 3 == 0 { Synced } else { Flushed };
+                drop(database.write(batch, durability).unwrap());
+            }
+        })
+    };
+    // Register, read, wait: if a wake-up were lost, this would never end.
+    let mut watch = database.watch().topic(Topic::Named("round"));
+    while database.published().get(&NUMBER_BY_NAME, "round").unwrap() != Some(rounds) {
+        watch.changed().await;
+    }
+    writer.join().unwrap();
+}
+
+#[test]
+fn a_dropped_watch_is_forgotten() {
+    let folder = Folder::new();
+    let database = folder.open();
+    let watch = database.watch().room(ROOM);
+    let registry = Arc::clone(watch.registry());
+    assert!(!registry.is_empty());
+    drop(watch);
+    assert!(registry.is_empty());
+}
