@@ -107,7 +107,7 @@ where
             count(&services, &call, R::Authentication::session(&sender).map(|s| &*s.user_id))?;
             let address = call.address;
             if let Some(session) = R::Authentication::session(&sender) {
-                services.sessions.note_seen(session, address)?;
+                services.sessions.note_seen(session, address);
             }
             let body = read::<R>(call)?;
             handler(services, Ruma { body, sender, address }).await?.into_http()

@@ -104,22 +104,22 @@ impl Sessions {
         Ok(session)
     }
 
-    /// Notes that a session's device was seen, at most every few minutes. Nobody waits for it.
-    ///
-    /// # Errors
-    /// If the database refuses.
-    pub fn note_seen(&self, session: &Session, address: Option<IpAddr>) -> Result<()> {
+    /// Notes that a session's device was seen, at most every few minutes. Nobody waits for it, and
+    /// no request fails with it.
+    pub fn note_seen(&self, session: &Session, address: Option<IpAddr>) {
         let now = self.resources.clock.now();
         let last = Timestamp(session.seen.load(Ordering::Relaxed));
         if last != Timestamp::default() && now.since(last) < SEEN_EVERY {
-            return Ok(());
+            return;
         }
         session.seen.store(now.0, Ordering::Relaxed);
         let seen = Seen { at: now, address: address.map(|address| address.to_string()) };
         let mut batch = self.resources.database.batch();
         batch.put(&SEEN_BY_DEVICE, &(session.user, &session.device_id), &seen);
-        drop(self.resources.database.write(batch, Durability::Flushed)?);
-        Ok(())
+        match self.resources.database.write(batch, Durability::Flushed) {
+            Ok(pending) => drop(pending),
+            Err(error) => tracing::warn!(%error, "cannot note that a device was seen"),
+        }
     }
 
     /// Exchanges a refresh token for new tokens. It stays good until one of them is used, so that

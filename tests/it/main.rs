@@ -3,6 +3,7 @@
 //! Invariants: every file in this folder is a module listed here (`tidy` checks it); tests are
 //! sentences, do not sleep, and start their own server, so they can run in any order and at once.
 
+mod account_crashes;
 mod account_data;
 mod accounts;
 mod devices;
