@@ -8,6 +8,7 @@ mod filter;
 mod profile;
 mod push;
 mod session;
+mod shared_secret;
 mod tag;
 mod thirdparty;
 mod voip;
@@ -31,6 +32,7 @@ pub(crate) fn routes() -> Vec<Route> {
         profile::routes(),
         push::routes(),
         session::routes(),
+        shared_secret::routes(),
         tag::routes(),
         thirdparty::routes(),
         voip::routes(),

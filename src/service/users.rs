@@ -7,6 +7,7 @@ mod localpart;
 mod login;
 mod password;
 mod register;
+mod shared_secret;
 #[cfg(test)]
 mod tests;
 
@@ -20,10 +21,11 @@ use wick_database::{
 };
 
 pub(crate) use self::localpart::login_user_id;
-use self::{localpart::new_user_id, password::Passwords};
+use self::{localpart::new_user_id, password::Passwords, shared_secret::Nonces};
 pub use self::{
     login::{LogIn, LoggedIn},
     register::{NewAccount, Registered},
+    shared_secret::SignedAccount,
 };
 use crate::{
     Devices, Resources, Session, Sessions, devices::drop_all_devices, uia::is_same_secret,
@@ -35,6 +37,7 @@ pub struct Users {
     sessions: Arc<Sessions>,
     devices: Arc<Devices>,
     passwords: Passwords,
+    nonces: Nonces,
 }
 
 impl Users {
@@ -49,7 +52,7 @@ impl Users {
     ) -> Result<Self> {
         let random = Arc::clone(&resources.random);
         let passwords = Passwords::new(&resources.config.accounts, random)?;
-        Ok(Self { resources, sessions, devices, passwords })
+        Ok(Self { resources, sessions, devices, passwords, nonces: Nonces::new() })
     }
 
     /// Whether a user id is one of this server's, whether or not there is such an account.

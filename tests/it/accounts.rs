@@ -144,6 +144,30 @@ async fn a_registration_token_opens_registration() {
 }
 
 #[tokio::test]
+async fn the_shared_secret_is_no_endpoint_unless_it_is_configured() {
+    let path = "/_synapse/admin/v1/register";
+    let server = TestServer::start().await;
+    for (status, body) in
+        [server.get(path, "").await, server.post(path, "", json!({ "nonce": "x" })).await]
+    {
+        assert_eq!((status.as_u16(), errcode(&body)), (404, "M_UNRECOGNIZED"));
+    }
+    let server = TestServer::start_with(|config| {
+        config.registration.shared_secret = "complement".to_owned().into();
+    })
+    .await;
+    let (status, body) = server.get(path, "").await;
+    assert_eq!(status, StatusCode::OK);
+    let request = json!({
+        "nonce": body["nonce"], "username": "root", "password": "password", "mac": "00",
+    });
+    let (status, body) = server.post(path, "", request).await;
+    assert_eq!((status.as_u16(), errcode(&body)), (403, "M_FORBIDDEN"));
+    let (status, body) = server.post(path, "", json!({ "nonce": 1 })).await;
+    assert_eq!((status.as_u16(), errcode(&body)), (400, "M_BAD_JSON"));
+}
+
+#[tokio::test]
 async fn a_login_needs_the_right_password() {
     let server = TestServer::start().await;
     let (_, body) = server.get(LOGIN, "").await;

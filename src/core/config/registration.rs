@@ -12,6 +12,8 @@ pub struct Registration {
     pub mode: Mode,
     /// What has to be known where `mode` is `token`.
     pub token: Secret,
+    /// With it scripts make accounts, administrators' too, whatever `mode` says; empty: they cannot.
+    pub shared_secret: Secret,
 }
 
 /// Who may make an account.
@@ -31,6 +33,6 @@ pub enum Mode {
 
 impl Default for Registration {
     fn default() -> Self {
-        Self { mode: Mode::Local, token: Secret::default() }
+        Self { mode: Mode::Local, token: Secret::default(), shared_secret: Secret::default() }
     }
 }
