@@ -8,6 +8,7 @@ pub mod error;
 pub mod event;
 pub mod ids;
 pub mod random;
+pub mod rules;
 
 pub use self::{
     clock::{Clock, Monotonic, Timestamp},

@@ -65,7 +65,9 @@ subjects! {
     devices,
     intern,
     meta,
+    room,
     state,
+    timer,
     users,
 }
 

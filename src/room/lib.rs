@@ -1,3 +1,31 @@
 //! The event graph: build, receive, resolve, commit, read. Consistent or not written.
+//!
+//! Invariants: no network (R6); every event, wherever it comes from, is stored by [`commit`] alone
+//! (R1); a room's turn is private to this crate and held for microseconds, never over an fsync.
+
+mod assembly;
+mod build;
+mod commit;
+mod effects;
+mod events;
+pub mod membership;
+mod read;
+pub mod render;
+mod rooms;
+mod timeline;
+mod turn;
+pub mod visibility;
 
 pub mod state;
+
+pub use self::{
+    assembly::{Appended, Assembly},
+    effects::{Arm, Effects, Finish, Outcome, TimerChange, TransactionKey},
+    events::Events,
+    membership::MemberContent,
+    rooms::{Founding, Hooks, Projection, Rooms, TimerListener},
+    timeline::{Direction, TimelineItem},
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! The tables of the event graph. All are written by `room::commit` alone.
+//!
+//! Invariant: a row that holds a [`Position`] is written with the batch that was given that position.
+
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use serde::{Deserialize, Serialize};
+use wick_core::{Position, ShortEventId, ShortRoomId, ShortStateKey, ShortUserId, StateRoot};
+
+
+/// What a new event of a room is built on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The room's version, as in its create event.
+    pub version: String,
+    /// The create event.
+    pub create: ShortEventId,
+    /// Events without a successor that the next event refers to.
+    pub extremities: Vec<ShortEventId>,
+    /// The greatest depth among the extremities.
+    pub depth: u64,
+    /// The current state.
+    pub state: StateRoot,
+    /// How many members have each membership.
+    pub counts: MemberCounts,
+}
+crate::postcard_value!(Head, version = 1);
+
+/// How many users have each membership in a room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberCounts {
+    /// Joined members.
+    pub joined: u64,
+    /// Invited members.
+    pub invited: u64,
+    /// Members who knock.
+    pub knocked: u64,
+    /// Members who left or were kicked.
+    pub left: u64,
+    /// Banned members.
+    pub banned: u64,
+}
+
+/// An event as it was signed, or its redacted form once it is redacted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredEvent {
+    /// The event's id.
+    pub event_id: OwnedEventId,
+    /// The room's id, which the JSON of a create event may not have.
+    pub room_id: OwnedRoomId,
+    /// The auth rules rejected it on receipt.
+    pub rejected: bool,
+    /// The JSON.
+    pub json: String,
+}
+crate::postcard_value!(StoredEvent, version = 1);
+
+/// Where an event stands in its room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The room.
+    pub room: ShortRoomId,
+    /// Its place in the timeline; `None` for an event that is known but not part of it (rejected, soft-failed, outlier).
+    pub position: Option<i64>,
+    /// The state before it.
+    pub before: StateRoot,
+    /// The state after it; the same as before for a message event.
+    pub after: StateRoot,
+    /// Refused by the current state when it came, so never shown and never built on.
+    pub soft_failed: bool,
+    /// The request that sent it, for the sender's own `unsigned.transaction_id`.
+    pub transaction: Option<TransactionEcho>,
+}
+crate::postcard_value!(Place, version = 1);
+
+/// Who gets to see a transaction id again: the device that used it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionEcho {
+    /// The sending device.
+    pub device_id: String,
+    /// The transaction id.
+    pub transaction_id: String,
+}
+
+/// What a request that may come again was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionAnswer {
+    /// The event it sent.
+    pub event: OwnedEventId,
+    /// The timer it armed with the nonce its token is derived from.
+    pub timer: Option<(wick_core::TimerId, u64)>,
+}
+crate::postcard_value!(TransactionAnswer, version = 1);
+
+/// A membership with the event that made it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRow {
+    /// The membership.
+    pub membership: Membership,
+    /// The member event.
+    pub event: ShortEventId,
+    /// When the membership became current.
+    pub position: Position,
+    /// The user has forgotten the room since.
+    pub forgotten: bool,
+}
+crate::postcard_value!(MemberRow, version = 1);
+
+/// A membership as part of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Membership {
+    /// `join`
+    Join = 0,
+    /// `invite`
+    Invite = 1,
+    /// `knock`
+    Knock = 2,
+    /// `leave`, by oneself or by a kick
+    Leave = 3,
+    /// `ban`
+    Ban = 4,
+}
+
+/// An event that says it relates to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelationRow {
+    /// The event that relates.
+    pub child: ShortEventId,
+    /// Its type.
+    pub event_type: String,
+    /// Its sender.
+    pub sender: OwnedUserId,
+    /// `key` of an annotation.
+    pub key: Option<String>,
+}
+crate::postcard_value!(RelationRow, version = 1);
+
+/// What is known of a thread.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadRow {
+    /// The place of its newest event in the timeline.
+    pub latest_position: i64,
+    /// Its newest event.
+    pub latest: ShortEventId,
+    /// How many events it has beside its root.
+    pub count: u64,
+}
+crate::postcard_value!(ThreadRow, version = 1);
+
+tables! {
+    /// By interned room: what the next event is built on. Rebuilt from: the events.
+    HEAD_BY_ROOM: ShortRoomId => Head, Random;
+    /// By interned event: the event. Read by everyone; the source of all else.
+    STORED_BY_EVENT: ShortEventId => StoredEvent, Sequential;
+    /// By interned event: its place. Rebuilt from: the events.
+    PLACE_BY_EVENT: ShortEventId => Place, Sequential;
+    /// By room and place in the timeline: the event. Read by sync and `/messages`; wakes the room's readers.
+    EVENT_BY_POSITION: (ShortRoomId, i64) => ShortEventId, Sequential, wakes_room;
+    /// By room and state key: the current state. Rebuilt from: the tree at [`Head::state`].
+    EVENT_BY_STATE: (ShortRoomId, ShortStateKey) => ShortEventId, Random;
+    /// By room and the position of a change: the state after it. Read by sync for the state at a token.
+    ROOT_BY_POSITION: (ShortRoomId, i64) => StateRoot, Sequential;
+    /// By room, membership and user: the member event. Rebuilt from: current state.
+    MEMBER_BY_ROOM: (ShortRoomId, u8, ShortUserId) => ShortEventId, Random;
+    /// By user and room: the membership. Read by sync and every permission check; wakes the user.
+    MEMBER_BY_USER: (ShortUserId, ShortRoomId) => MemberRow, Random, wakes_user;
+    /// By parent, `rel_type` and the child's place: the relation. Read by `/relations` and aggregation.
+    RELATION_BY_PARENT: (ShortEventId, String, i64) => RelationRow, Sequential;
+    /// By room and root: the thread. Read by `/threads` and aggregation.
+    THREAD_BY_ROOT: (ShortRoomId, ShortEventId) => ThreadRow, Random;
+    /// By root and user: the user said something in the thread. Read by aggregation.
+    PARTICIPATION_BY_THREAD: (ShortEventId, ShortUserId) => (), Random;
+    /// By room and the place of the newest event: the thread's root. Read by `/threads`.
+    THREAD_BY_ACTIVITY: (ShortRoomId, i64) => ShortEventId, Random;
+    /// By redacted event: the redaction. Kept also for events that are not here yet.
+    REDACTION_BY_EVENT: ShortEventId => ShortEventId, Random;
+    /// By user, device and request path with its transaction id: the answer given.
+    ANSWER_BY_TRANSACTION: (ShortUserId, String, String) => TransactionAnswer, Random;
+}

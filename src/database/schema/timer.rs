@@ -1,0 +1,73 @@
+//! The tables of durable timers. Rows are made and removed by `room::commit`; `service::timers` moves deadlines.
+
+use ruma::OwnedEventId;
+use serde::{Deserialize, Serialize};
+use wick_core::{ShortEventId, ShortRoomId, ShortUserId, TimerId, Timestamp};
+
+
+/// A running timer. Its presence is the timer: the batch that ends it removes the row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimerRow {
+    /// When it fires, by the wall clock.
+    pub deadline: Timestamp,
+    /// What a refresh sets it to, in milliseconds from then.
+    pub duration: u64,
+    /// What happens then.
+    pub kind: TimerKind,
+    /// Whose limit it counts against.
+    pub owner: ShortUserId,
+    /// Where it happens.
+    pub room: ShortRoomId,
+    /// Makes the token of this timer differ from that of any other with the same id.
+    pub nonce: u64,
+}
+crate::postcard_value!(TimerRow, version = 1);
+
+/// What a timer does when it fires.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimerKind {
+    /// The event expires.
+    Expire(ShortEventId),
+}
+
+/// Whether an event that can expire has, shown in its `unsigned`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpiryRow {
+    /// The status.
+    pub status: ExpiryStatus,
+    /// The terminal event with its time, if one could be sent.
+    pub terminal: Option<(OwnedEventId, Timestamp)>,
+}
+crate::postcard_value!(ExpiryRow, version = 1);
+
+/// `running` is the absence of an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExpiryStatus {
+    /// The timer runs.
+    Running,
+    /// The keep-alives stopped.
+    Expired,
+    /// Somebody ended it.
+    Ended,
+}
+
+/// A timer that was ended by hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedRow {
+    /// When.
+    pub at: Timestamp,
+    /// The timer's nonce, to check the token.
+    pub nonce: u64,
+}
+crate::postcard_value!(EndedRow, version = 1);
+
+tables! {
+    /// By id: the timer. Scanned once, at start.
+    TIMER_BY_ID: TimerId => TimerRow, Random;
+    /// By event: the timer that will end it.
+    TIMER_BY_EVENT: ShortEventId => TimerId, Random;
+    /// By event: its expiry status. Read whenever the event is shown.
+    EXPIRY_BY_EVENT: ShortEventId => ExpiryRow, Random;
+    /// By timer: when an `end` was answered, so that the same request again within five minutes is too.
+    ENDED_BY_TIMER: TimerId => EndedRow, Small;
+}

@@ -1,0 +1,219 @@
+//! A change of one room in the making: events appended one on another, all in one batch.
+//!
+//! Invariant: exists only while the room's turn is held.
+
+use std::sync::Arc;
+
+use ruma::{
+    OwnedRoomId, RoomId, RoomVersionId, UserId,
+    events::{StateEventType, room::member::MembershipState},
+    room_version_rules::RoomVersionRules,
+};
+use wick_core::event::pdu::SharedPdu;
+use wick_core::{Draft, Error, Position, Result, ShortEventId, ShortRoomId, rules};
+use wick_database::{
+    Batch, Pending, Read, Slot,
+    schema::room::{ANSWER_BY_TRANSACTION, EVENT_BY_STATE, HEAD_BY_ROOM, Head, TransactionAnswer},
+};
+
+use crate::{
+    Effects, Finish, Outcome, Rooms, TimerChange, TransactionKey,
+    build::{self, Authorized},
+    commit,
+};
+
+/// A room during its turn.
+pub struct Assembly<'a> {
+    pub(crate) rooms: &'a Rooms,
+    pub(crate) batch: Batch,
+    pub(crate) room_id: OwnedRoomId,
+    pub(crate) room: ShortRoomId,
+    pub(crate) rules: RoomVersionRules,
+    pub(crate) head: Head,
+    pub(crate) timers: Vec<TimerChange>,
+}
+
+/// An event that has been appended.
+#[derive(Clone, Debug)]
+pub struct Appended {
+    /// The event.
+    pub pdu: SharedPdu,
+    /// Its short id.
+    pub short: ShortEventId,
+    /// The room's short id.
+    pub room: ShortRoomId,
+    /// The position it is going to have in its batch.
+    pub slot: Slot,
+}
+
+impl<'a> Assembly<'a> {
+    /// The room as it stands; `None` if it is not here.
+    pub(crate) fn open(rooms: &'a Rooms, room_id: &RoomId) -> Result<Option<Self>> {
+        let batch = rooms.db.batch();
+        let Some(room) = rooms.intern().lookup_room(&batch, room_id)? else { return Ok(None) };
+        let Some(head) = batch.get(&HEAD_BY_ROOM, &room)? else { return Ok(None) };
+        let version = RoomVersionId::try_from(head.version.as_str())
+            .map_err(|error| Error::internal("a room's version cannot be read", error))?;
+        let rules = rules::version_rules(&version)?;
+        Ok(Some(Self {
+            rooms,
+            batch,
+            room_id: room_id.to_owned(),
+            room,
+            rules,
+            head,
+            timers: Vec::new(),
+        }))
+    }
+
+    /// A room that begins with `create`.
+    pub(crate) fn found(
+        rooms: &'a Rooms,
+        create: Authorized,
+        version: RoomVersionId,
+        rules: RoomVersionRules,
+    ) -> Result<Self> {
+        let mut batch = rooms.db.batch();
+        let room_id = create.pdu.room_id.clone();
+        let room = rooms.intern().room(&room_id, &mut batch)?;
+        batch.require(&HEAD_BY_ROOM, &room, None);
+        let short = rooms.intern().event(&create.pdu.event_id, &mut batch)?;
+        let head = Head {
+            version: version.to_string(),
+            create: short,
+            extremities: Vec::new(),
+            depth: 0,
+            state: wick_core::StateRoot::EMPTY,
+            counts: wick_database::schema::room::MemberCounts::default(),
+        };
+        let mut assembly = Self { rooms, batch, room_id, room, rules, head, timers: Vec::new() };
+        commit::append(&mut assembly, create, Effects::default())?;
+        Ok(assembly)
+    }
+
+    /// The room's id.
+    #[must_use]
+    pub fn room_id(&self) -> &RoomId {
+        &self.room_id
+    }
+
+    /// The room's short id.
+    #[must_use]
+    pub fn room(&self) -> ShortRoomId {
+        self.room
+    }
+
+    /// The rules of the room's version.
+    #[must_use]
+    pub fn rules(&self) -> &RoomVersionRules {
+        &self.rules
+    }
+
+    /// What the next event is built on.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The batch, for rows that belong to the same change.
+    pub fn batch(&mut self) -> &mut Batch {
+        &mut self.batch
+    }
+
+    /// Builds an event on the room as it is now, checks it against the auth rules and appends it.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the auth rules refuse it, `M_TOO_LARGE`, `M_BAD_JSON`.
+    pub fn append(&mut self, draft: Draft, effects: Effects) -> Result<Appended> {
+        let authorized = build::build(self, draft)?;
+        commit::append(self, authorized, effects)
+    }
+
+    /// The answer that a request with this transaction was given before.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn answer_of(&self, transaction: &TransactionKey) -> Result<Option<TransactionAnswer>> {
+        Ok(self.batch.get(&ANSWER_BY_TRANSACTION, &transaction.row_key())?)
+    }
+
+    /// The current state event.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn state_event(
+        &self,
+        event_type: &StateEventType,
+        state_key: &str,
+    ) -> Result<Option<SharedPdu>> {
+        let Some(short) = self.state_event_short(event_type, state_key)? else { return Ok(None) };
+        self.rooms.events.load(&self.batch, short).map(Some)
+    }
+
+    /// The short id of the current state event.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn state_event_short(
+        &self,
+        event_type: &StateEventType,
+        state_key: &str,
+    ) -> Result<Option<ShortEventId>> {
+        let intern = self.rooms.intern();
+        let Some(key) = intern.lookup_state_key(&self.batch, event_type, state_key)? else {
+            return Ok(None);
+        };
+        Ok(self.batch.get(&EVENT_BY_STATE, &(self.room, key))?)
+    }
+
+    /// A user's membership now; `None` if they never had one.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn membership(&self, user: &UserId) -> Result<Option<MembershipState>> {
+        let Some(event) = self.state_event(&StateEventType::RoomMember, user.as_str())? else {
+            return Ok(None);
+        };
+        Ok(Some(crate::membership::content(&event)?.membership))
+    }
+
+    /// Ends a timer without a terminal event, because the auth rules refuse one. The original's
+    /// status is set all the same.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn finish_without_event(&mut self, finish: &Finish) -> Result<()> {
+        commit::expiry::finish(self, finish, None)
+    }
+
+    /// Stops the timer of an event, if it has one.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn stop_timer(&mut self, event: ShortEventId, outcome: Outcome) -> Result<()> {
+        commit::expiry::stop(self, event, outcome)
+    }
+
+    /// Writes the batch and tells the hooks. The turn may end as soon as this returns.
+    pub(crate) fn write(mut self) -> Result<Pending> {
+        if self.batch.contains(&HEAD_BY_ROOM, &self.room)? || !self.head.extremities.is_empty() {
+            let (room, head) = (self.room, self.head.clone());
+            self.batch.put(&HEAD_BY_ROOM, &room, &head);
+        }
+        let pending = self.rooms.db.write(self.batch, Rooms::DURABILITY)?;
+        if let Some(told) = self.rooms.hooks.timers.as_ref().filter(|_| !self.timers.is_empty()) {
+            told(&self.timers);
+        }
+        Ok(pending)
+    }
+}
+
+/// A position as a place in a room's timeline, where backfilled events are negative.
+pub(crate) fn timeline_place(position: Position) -> i64 {
+    i64::try_from(position.0).unwrap_or(i64::MAX)
+}
+
+/// A shared event.
+pub(crate) fn share(pdu: wick_core::Pdu) -> SharedPdu {
+    Arc::new(pdu)
+}

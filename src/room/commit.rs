@@ -1,0 +1,65 @@
+//! The table of contents of an event: every row that one event causes, in one batch (R1).
+//!
+//! Invariant: all origins of an event (sent here, received, fired by a timer) end here.
+
+mod event;
+pub(crate) mod expiry;
+mod extremities;
+mod members;
+mod redaction;
+mod relations;
+mod state;
+mod transaction;
+
+use wick_core::{Result, ShortEventId, StateRoot, event::pdu::SharedPdu};
+use wick_database::Slot;
+
+use crate::{Appended, Assembly, Effects, build::Authorized, state::StateChange};
+
+/// An event on its way into the batch.
+pub(crate) struct Entry {
+    pub(crate) pdu: SharedPdu,
+    pub(crate) short: ShortEventId,
+    pub(crate) slot: Slot,
+    pub(crate) prev: Vec<ShortEventId>,
+    pub(crate) before: StateRoot,
+    pub(crate) after: StateRoot,
+    /// What it changes in the room's current state.
+    pub(crate) changes: Vec<StateChange>,
+    pub(crate) effects: Effects,
+}
+
+/// Appends an event that was built on the room's head.
+pub(crate) fn append(
+    room: &mut Assembly<'_>,
+    authorized: Authorized,
+    effects: Effects,
+) -> Result<Appended> {
+    let Authorized { pdu, prev } = authorized;
+    let short = room.rooms.intern().event(&pdu.event_id, &mut room.batch)?;
+    let slot = room.batch.reserve_position();
+    let before = room.head.state;
+    let mut entry =
+        Entry { pdu, short, slot, prev, before, after: before, changes: Vec::new(), effects };
+
+    state::write(room, &mut entry)?;
+    write(room, entry)
+}
+
+/// Writes everything that follows from an entry whose state is known.
+pub(crate) fn write(room: &mut Assembly<'_>, entry: Entry) -> Result<Appended> {
+    event::write(room, &entry)?;
+    extremities::write(room, &entry);
+    members::write(room, &entry)?;
+    relations::write(room, &entry)?;
+    redaction::write(room, &entry)?;
+    expiry::write(room, &entry)?;
+    transaction::write(room, &entry);
+
+    let Entry { pdu, short, slot, .. } = entry;
+    let appended = Appended { pdu, short, room: room.room, slot };
+    for projection in &room.rooms.hooks.projections {
+        projection.project(&appended, &mut room.batch)?;
+    }
+    Ok(appended)
+}

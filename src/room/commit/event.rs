@@ -1,0 +1,42 @@
+//! The event itself and its place in the timeline.
+
+use wick_core::Result;
+use wick_database::schema::room::{
+    EVENT_BY_POSITION, PLACE_BY_EVENT, Place, STORED_BY_EVENT, StoredEvent, TransactionEcho,
+};
+
+use super::Entry;
+use crate::{Assembly, assembly::timeline_place};
+
+pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
+    let pdu = &entry.pdu;
+    let stored = StoredEvent {
+        event_id: pdu.event_id.clone(),
+        room_id: pdu.room_id.clone(),
+        rejected: pdu.rejected,
+        json: pdu.json.get().to_owned(),
+    };
+    room.batch.put(&STORED_BY_EVENT, &entry.short, &stored);
+
+    let transaction = entry.effects.transaction.as_ref().map(|key| TransactionEcho {
+        device_id: key.device_id.to_string(),
+        transaction_id: key.transaction_id.clone(),
+    });
+    let mut place = Place {
+        room: room.room,
+        position: None,
+        before: entry.before,
+        after: entry.after,
+        soft_failed: false,
+        transaction,
+    };
+    let (short, room_short) = (entry.short, room.room);
+    room.batch.put_at(entry.slot, &PLACE_BY_EVENT, move |position| {
+        place.position = Some(timeline_place(position));
+        (short, place)
+    });
+    room.batch.put_at(entry.slot, &EVENT_BY_POSITION, move |position| {
+        ((room_short, timeline_place(position)), short)
+    });
+    Ok(())
+}

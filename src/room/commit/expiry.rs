@@ -1,0 +1,126 @@
+//! Expiring events: arms this event's timer, stops the timer of the state event it replaces, removes
+//! the timer it is the firing of, and records what a terminal event says of its original.
+//!
+//! Invariant: a timer row exists exactly while its event runs; whoever ends it removes the row in the
+//! same batch, so it ends once.
+
+use serde::Deserialize;
+use wick_core::{Result, ShortEventId};
+use wick_database::{
+    Read,
+    schema::timer::{
+        ENDED_BY_TIMER, EXPIRY_BY_EVENT, EndedRow, ExpiryRow, ExpiryStatus, TIMER_BY_EVENT,
+        TIMER_BY_ID, TimerKind, TimerRow,
+    },
+};
+
+use super::{Entry, relations};
+use crate::{Assembly, Finish, Outcome, TimerChange};
+
+/// The relation of a terminal event to the event it ends.
+const RELATION: &str = "m.expire.relationship";
+
+pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
+    if let Some(fired) = &entry.effects.finish {
+        finish(room, fired, Some(entry))?;
+    }
+    for change in &entry.changes {
+        if let Some(old) = change.old {
+            stop(room, old, Outcome::Superseded)?;
+        }
+    }
+    record_terminal(room, entry)?;
+    arm(room, entry)
+}
+
+fn arm(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
+    let Some(arm) = &entry.effects.arm else { return Ok(()) };
+    let row = TimerRow {
+        deadline: arm.deadline,
+        duration: arm.duration,
+        kind: TimerKind::Expire(entry.short),
+        owner: room.rooms.intern().user(&entry.pdu.sender, &mut room.batch)?,
+        room: room.room,
+        nonce: arm.nonce,
+    };
+    room.batch.put(&TIMER_BY_ID, &arm.timer, &row);
+    room.batch.put(&TIMER_BY_EVENT, &entry.short, &arm.timer);
+    let running = ExpiryRow { status: ExpiryStatus::Running, terminal: None };
+    room.batch.put(&EXPIRY_BY_EVENT, &entry.short, &running);
+    room.timers.push(TimerChange::Armed(arm.timer, row));
+    Ok(())
+}
+
+/// Stops the timer of `event`, if it still has one, without a terminal event.
+pub(crate) fn stop(room: &mut Assembly<'_>, event: ShortEventId, outcome: Outcome) -> Result<()> {
+    let Some(timer) = room.batch.get(&TIMER_BY_EVENT, &event)? else { return Ok(()) };
+    room.batch.delete(&TIMER_BY_EVENT, &event);
+    if let Some(row) = room.batch.get(&TIMER_BY_ID, &timer)? {
+        room.batch.delete(&TIMER_BY_ID, &timer);
+        room.timers.push(TimerChange::Stopped(timer, row, outcome));
+    }
+    // Nobody will ever say that it ended, so nothing may go on saying that it runs.
+    room.batch.delete(&EXPIRY_BY_EVENT, &event);
+    Ok(())
+}
+
+/// Removes a timer that fires, on condition that nobody refreshed it since its row was read.
+pub(crate) fn finish(
+    room: &mut Assembly<'_>,
+    finish: &Finish,
+    terminal: Option<&Entry>,
+) -> Result<()> {
+    let TimerKind::Expire(event) = finish.row.kind;
+    room.batch.require(&TIMER_BY_ID, &finish.timer, Some(&finish.row));
+    room.batch.delete(&TIMER_BY_ID, &finish.timer);
+    room.batch.delete(&TIMER_BY_EVENT, &event);
+    let status = match finish.outcome {
+        Outcome::Ended => ExpiryStatus::Ended,
+        Outcome::Expired | Outcome::Superseded | Outcome::Redacted => ExpiryStatus::Expired,
+    };
+    let terminal = terminal.map(|entry| (entry.pdu.event_id.clone(), entry.pdu.origin_server_ts));
+    room.batch.put(&EXPIRY_BY_EVENT, &event, &ExpiryRow { status, terminal });
+    if let Some(at) = finish.ended_at {
+        let ended = EndedRow { at, nonce: finish.row.nonce };
+        room.batch.put(&ENDED_BY_TIMER, &finish.timer, &ended);
+    }
+    room.timers.push(TimerChange::Stopped(finish.timer, finish.row.clone(), finish.outcome));
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Content {
+    #[serde(rename = "m.will_expire")]
+    status: Option<String>,
+}
+
+/// A terminal event that came from elsewhere sets its original's status, if it is by the same sender,
+/// in the same room, of the same type and state key.
+fn record_terminal(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
+    if entry.effects.finish.is_some() || !entry.pdu.content.get().contains(RELATION) {
+        return Ok(());
+    }
+    let content: Option<Content> = serde_json::from_str(entry.pdu.content.get()).ok();
+    let status = match content.and_then(|content| content.status).as_deref() {
+        Some("expired") => ExpiryStatus::Expired,
+        Some("ended") => ExpiryStatus::Ended,
+        _ => return Ok(()),
+    };
+    let Some(relation) = relations::relates_to(&entry.pdu.content) else { return Ok(()) };
+    if relation.rel_type != RELATION {
+        return Ok(());
+    }
+    let Some(original) = room.rooms.intern().lookup_event(&room.batch, &relation.event_id)? else {
+        return Ok(());
+    };
+    let Some(pdu) = room.rooms.events.get(&room.batch, original)? else { return Ok(()) };
+    let same = pdu.sender == entry.pdu.sender
+        && pdu.room_id == entry.pdu.room_id
+        && pdu.event_type == entry.pdu.event_type
+        && pdu.state_key == entry.pdu.state_key;
+    if same {
+        let terminal = Some((entry.pdu.event_id.clone(), entry.pdu.origin_server_ts));
+        room.batch.put(&EXPIRY_BY_EVENT, &original, &ExpiryRow { status, terminal });
+    }
+    Ok(())
+}

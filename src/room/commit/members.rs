@@ -1,0 +1,68 @@
+//! Who is in the room: the member rows and counts, from what changed in the current state.
+
+use ruma::{UserId, events::StateEventType};
+use wick_core::{Error, Result, ShortEventId};
+use wick_database::schema::room::{
+    MEMBER_BY_ROOM, MEMBER_BY_USER, MemberCounts, MemberRow, Membership,
+};
+
+use super::Entry;
+use crate::{Assembly, membership, state::StateChange};
+
+pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
+    for change in &entry.changes {
+        let tuple = room.rooms.intern().state_key_tuple(&room.batch, change.key)?;
+        let Some((StateEventType::RoomMember, user)) = tuple else { continue };
+        // A state key that is no user id names nobody, whatever the event says.
+        let Ok(user) = <&UserId>::try_from(user.as_str()) else { continue };
+        write_member(room, entry, user, change)?;
+    }
+    Ok(())
+}
+
+fn write_member(
+    room: &mut Assembly<'_>,
+    entry: &Entry,
+    user: &UserId,
+    change: &StateChange,
+) -> Result<()> {
+    let user = room.rooms.intern().user(user, &mut room.batch)?;
+    let old = change.old.map(|event| membership_of(room, entry, event)).transpose()?;
+    let new = change.new.map(|event| membership_of(room, entry, event)).transpose()?;
+    if let Some(old) = old {
+        let count = count_of(&mut room.head.counts, old);
+        *count = count.saturating_sub(1);
+        room.batch.delete(&MEMBER_BY_ROOM, &(room.room, old as u8, user));
+    }
+    let (Some(membership), Some(event)) = (new, change.new) else {
+        room.batch.delete(&MEMBER_BY_USER, &(user, room.room));
+        return Ok(());
+    };
+    *count_of(&mut room.head.counts, membership) += 1;
+    room.batch.put(&MEMBER_BY_ROOM, &(room.room, membership as u8, user), &event);
+    let key = (user, room.room);
+    room.batch.put_at(entry.slot, &MEMBER_BY_USER, move |position| {
+        (key, MemberRow { membership, event, position, forgotten: false })
+    });
+    Ok(())
+}
+
+fn membership_of(room: &Assembly<'_>, entry: &Entry, event: ShortEventId) -> Result<Membership> {
+    let pdu = if event == entry.short {
+        entry.pdu.clone()
+    } else {
+        room.rooms.events.load(&room.batch, event)?
+    };
+    membership::of(&pdu)
+        .ok_or_else(|| Error::bad_json("the content of a member event has no known membership"))
+}
+
+fn count_of(counts: &mut MemberCounts, membership: Membership) -> &mut u64 {
+    match membership {
+        Membership::Join => &mut counts.joined,
+        Membership::Invite => &mut counts.invited,
+        Membership::Knock => &mut counts.knocked,
+        Membership::Leave => &mut counts.left,
+        Membership::Ban => &mut counts.banned,
+    }
+}

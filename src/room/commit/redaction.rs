@@ -1,0 +1,89 @@
+//! What a redaction reaches: the stored content, its relation, its timer.
+
+use ruma::{
+    EventId, canonical_json,
+    events::room::power_levels::RoomPowerLevels,
+    events::{StateEventType, TimelineEventType},
+};
+use wick_core::{Error, Pdu, Result, ShortEventId};
+use wick_database::{
+    Read,
+    schema::{
+        room::{
+            PLACE_BY_EVENT, REDACTION_BY_EVENT, RELATION_BY_PARENT, STORED_BY_EVENT, THREAD_BY_ROOT,
+        },
+        timer::EXPIRY_BY_EVENT,
+    },
+};
+
+use super::{Entry, expiry, relations};
+use crate::{Assembly, Outcome, membership};
+
+pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
+    if entry.pdu.event_type == TimelineEventType::RoomRedaction
+        && let Some(target) = entry.pdu.redacts.clone()
+    {
+        redact_target(room, entry, &target)?;
+    }
+    Ok(())
+}
+
+fn redact_target(room: &mut Assembly<'_>, entry: &Entry, target_id: &EventId) -> Result<()> {
+    let Some(target) = room.rooms.intern().lookup_event(&room.batch, target_id)? else {
+        return Ok(());
+    };
+    let Some(mut stored) = room.batch.get(&STORED_BY_EVENT, &target)? else { return Ok(()) };
+    let already = room.batch.contains(&REDACTION_BY_EVENT, &target)?;
+    if stored.room_id != room.room_id || already {
+        return Ok(());
+    }
+    let pdu = room.rooms.events.load(&room.batch, target)?;
+    if !may_redact(room, &entry.pdu, &pdu)? {
+        return Ok(());
+    }
+    forget_relation(room, target, &pdu)?;
+    let mut object = pdu
+        .to_canonical_object()
+        .map_err(|error| Error::internal("a stored event is not canonical", error))?;
+    canonical_json::redact_in_place(&mut object, &room.rules.redaction, None)
+        .map_err(|error| Error::internal("a stored event cannot be redacted", error))?;
+    stored.json = serde_json::to_string(&object)
+        .map_err(|error| Error::internal("could not serialize a redacted event", error))?;
+    room.batch.put(&STORED_BY_EVENT, &target, &stored);
+    room.batch.put(&REDACTION_BY_EVENT, &target, &entry.short);
+    room.batch.delete(&EXPIRY_BY_EVENT, &target);
+    expiry::stop(room, target, Outcome::Redacted)
+}
+
+/// Since version 3 the auth rules let every redaction pass, and it takes effect if its sender has the
+/// power or comes from the target's server.
+///
+/// <https://spec.matrix.org/v1.18/rooms/v12/#handling-redactions>
+fn may_redact(room: &Assembly<'_>, redaction: &Pdu, target: &Pdu) -> Result<bool> {
+    if redaction.sender.server_name() == target.sender.server_name() {
+        return Ok(true);
+    }
+    let levels: RoomPowerLevels = membership::power_levels(
+        &room.rules,
+        room.state_event(&StateEventType::RoomCreate, "")?.as_deref(),
+        room.state_event(&StateEventType::RoomPowerLevels, "")?.as_deref(),
+    )?;
+    Ok(levels.for_user(&redaction.sender) >= levels.redact)
+}
+
+/// A redacted event relates to nothing any more.
+fn forget_relation(room: &mut Assembly<'_>, target: ShortEventId, pdu: &Pdu) -> Result<()> {
+    let Some(relation) = relations::relates_to(&pdu.content) else { return Ok(()) };
+    let parent = room.rooms.intern().lookup_event(&room.batch, &relation.event_id)?;
+    let place = room.batch.get(&PLACE_BY_EVENT, &target)?.and_then(|place| place.position);
+    let (Some(parent), Some(position)) = (parent, place) else { return Ok(()) };
+    room.batch.delete(&RELATION_BY_PARENT, &(parent, relation.rel_type.clone(), position));
+    let key = (room.room, parent);
+    if relation.rel_type == "m.thread"
+        && let Some(mut thread) = room.batch.get(&THREAD_BY_ROOT, &key)?
+    {
+        thread.count = thread.count.saturating_sub(1);
+        room.batch.put(&THREAD_BY_ROOT, &key, &thread);
+    }
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! The answer to the request, so that the same request again is the same event.
+
+use wick_database::schema::room::{ANSWER_BY_TRANSACTION, TransactionAnswer};
+
+use super::Entry;
+use crate::Assembly;
+
+pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) {
+    let Some(transaction) = &entry.effects.transaction else { return };
+    let answer = TransactionAnswer {
+        event: entry.pdu.event_id.clone(),
+        timer: entry.effects.arm.as_ref().map(|arm| (arm.timer, arm.nonce)),
+    };
+    room.batch.put(&ANSWER_BY_TRANSACTION, &transaction.row_key(), &answer);
+}

@@ -1,0 +1,88 @@
+//! What an event does beside being there: answering a transaction, arming or finishing a timer.
+
+use ruma::OwnedDeviceId;
+use wick_core::{ShortUserId, TimerId, Timestamp};
+use wick_database::schema::timer::TimerRow;
+
+/// What is written in the same batch as an event.
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    /// The request that sends it, so that the same request again is the same event.
+    pub transaction: Option<TransactionKey>,
+    /// Arms a timer that will end the event.
+    pub arm: Option<Arm>,
+    /// Removes the timer that this event is the firing of.
+    pub finish: Option<Finish>,
+}
+
+/// Which request it was: the scope is the device and the path, not the body.
+///
+/// <https://spec.matrix.org/v1.18/client-server-api/#transaction-identifiers>
+#[derive(Clone, Debug)]
+pub struct TransactionKey {
+    /// The sender.
+    pub user: ShortUserId,
+    /// The sender's device.
+    pub device_id: OwnedDeviceId,
+    /// The path of the request without its last segment.
+    pub path: String,
+    /// The path's last segment.
+    pub transaction_id: String,
+}
+
+impl TransactionKey {
+    /// The key of the row that holds the answer.
+    #[must_use]
+    pub fn row_key(&self) -> (ShortUserId, String, String) {
+        (self.user, self.device_id.to_string(), format!("{}/{}", self.path, self.transaction_id))
+    }
+}
+
+/// A timer to arm.
+#[derive(Clone, Debug)]
+pub struct Arm {
+    /// Its id, from [`Rooms::next_timer`](crate::Rooms::next_timer).
+    pub timer: TimerId,
+    /// Makes its token unique.
+    pub nonce: u64,
+    /// How long it runs after each refresh, in milliseconds.
+    pub duration: u64,
+    /// When it fires if nobody refreshes it.
+    pub deadline: Timestamp,
+}
+
+/// A timer that fires.
+#[derive(Clone, Debug)]
+pub struct Finish {
+    /// Its id.
+    pub timer: TimerId,
+    /// The row that the decision to fire was made on. If it has changed since, nothing is written
+    /// and the commit is a conflict: somebody refreshed it in between.
+    pub row: TimerRow,
+    /// How it ends.
+    pub outcome: Outcome,
+    /// When the request to end it came, if it was ended by hand.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// How a timer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its deadline passed.
+    Expired,
+    /// Somebody who held the token said so.
+    Ended,
+    /// Its state event was replaced.
+    Superseded,
+    /// Its event was redacted.
+    Redacted,
+}
+
+/// What a commit did to a timer, told once the batch is written.
+#[derive(Clone, Debug)]
+pub enum TimerChange {
+    /// It runs.
+    Armed(TimerId, TimerRow),
+    /// It is gone.
+    Stopped(TimerId, TimerRow, Outcome),
+}

@@ -1,0 +1,82 @@
+//! Parsed events, cached by short id.
+//!
+//! Invariant: the cache may hold an event as it was before its redaction; whoever shows an event asks
+//! for its redaction first ([`render`](crate::render)).
+
+use std::sync::Arc;
+
+use quick_cache::{Weighter, sync::Cache};
+use ruma::EventId;
+use serde_json::value::RawValue;
+use wick_core::{Error, Pdu, Result, ShortEventId, event::pdu::SharedPdu};
+use wick_database::{Interner, Read, schema::room::STORED_BY_EVENT};
+
+/// What an event weighs besides its JSON: ids, vectors, the entry itself.
+const OVERHEAD_BYTES: u64 = 700;
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<ShortEventId, SharedPdu> for Bytes {
+    fn weight(&self, _: &ShortEventId, pdu: &SharedPdu) -> u64 {
+        let json = u64::try_from(pdu.json.get().len()).unwrap_or(u64::MAX);
+        // The content is held twice: in the JSON and by itself.
+        json.saturating_mul(2).saturating_add(OVERHEAD_BYTES)
+    }
+}
+
+/// The events of all rooms.
+pub struct Events {
+    cache: Cache<ShortEventId, SharedPdu, Bytes>,
+}
+
+impl Events {
+    /// A cache of at most about `bytes`.
+    #[must_use]
+    pub(crate) fn new(bytes: u64) -> Self {
+        let items = usize::try_from(bytes / 2048).unwrap_or(usize::MAX).max(64);
+        Self { cache: Cache::with_weighter(items, bytes, Bytes) }
+    }
+
+    /// The event; `None` if it is not stored here.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn get(&self, read: &impl Read, short: ShortEventId) -> Result<Option<SharedPdu>> {
+        if let Some(pdu) = self.cache.get(&short) {
+            return Ok(Some(pdu));
+        }
+        let Some(stored) = read.get(&STORED_BY_EVENT, &short)? else { return Ok(None) };
+        let json = RawValue::from_string(stored.json)
+            .map_err(|error| Error::internal("a stored event is not JSON", error))?;
+        let mut pdu = Pdu::parse(stored.event_id, stored.room_id, json)
+            .map_err(|error| Error::internal("a stored event cannot be parsed", error))?;
+        pdu.rejected = stored.rejected;
+        let pdu = Arc::new(pdu);
+        self.cache.insert(short, pdu.clone());
+        Ok(Some(pdu))
+    }
+
+    /// The event, which must be stored here.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not there although something refers to it.
+    pub fn load(&self, read: &impl Read, short: ShortEventId) -> Result<SharedPdu> {
+        self.get(read, short)?
+            .ok_or_else(|| Error::corrupt(format!("event {short} is referred to and not stored")))
+    }
+
+    /// The event with this id, with its short id.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn by_id(
+        &self,
+        read: &impl Read,
+        intern: &Interner,
+        event_id: &EventId,
+    ) -> Result<Option<(ShortEventId, SharedPdu)>> {
+        let Some(short) = intern.lookup_event(read, event_id)? else { return Ok(None) };
+        Ok(self.get(read, short)?.map(|pdu| (short, pdu)))
+    }
+}

@@ -1,0 +1,219 @@
+//! Reading rooms: heads, states, members, events. From a snapshot for readers, from the latest state
+//! for writers.
+
+use ruma::{
+    EventId, OwnedUserId, RoomId, RoomVersionId, UserId,
+    events::{StateEventType, room::power_levels::RoomPowerLevels},
+    room_version_rules::RoomVersionRules,
+};
+use wick_core::{
+    Error, Result, ShortEventId, ShortRoomId, ShortUserId, StateRoot, event::pdu::SharedPdu, rules,
+};
+use wick_database::{
+    Range, Read,
+    schema::room::{
+        EVENT_BY_STATE, HEAD_BY_ROOM, Head, MEMBER_BY_ROOM, MEMBER_BY_USER, MemberRow, Membership,
+        PLACE_BY_EVENT, Place, ROOT_BY_POSITION,
+    },
+};
+
+use crate::{Rooms, membership};
+
+impl Rooms {
+    /// The room's short id; `None` if no event of it is here.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn short(&self, read: &impl Read, room_id: &RoomId) -> Result<Option<ShortRoomId>> {
+        Ok(self.intern().lookup_room(read, room_id)?)
+    }
+
+    /// What the room's next event would be built on; `None` if the room is not here.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn head(&self, read: &impl Read, room: ShortRoomId) -> Result<Option<Head>> {
+        Ok(read.get(&HEAD_BY_ROOM, &room)?)
+    }
+
+    /// The rules of a room's version.
+    ///
+    /// # Errors
+    /// If the version is not one this server has.
+    pub fn rules_of(&self, head: &Head) -> Result<RoomVersionRules> {
+        let version = RoomVersionId::try_from(head.version.as_str())
+            .map_err(|error| Error::internal("a room's version cannot be read", error))?;
+        rules::version_rules(&version)
+    }
+
+    /// An event; `None` if it is not stored here.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn event(&self, read: &impl Read, event: ShortEventId) -> Result<Option<SharedPdu>> {
+        self.events.get(read, event)
+    }
+
+    /// An event that must be stored here.
+    ///
+    /// # Errors
+    /// If it cannot be read or is not there.
+    pub fn load_event(&self, read: &impl Read, event: ShortEventId) -> Result<SharedPdu> {
+        self.events.load(read, event)
+    }
+
+    /// An event by its id.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn event_by_id(
+        &self,
+        read: &impl Read,
+        event_id: &EventId,
+    ) -> Result<Option<(ShortEventId, SharedPdu)>> {
+        self.events.by_id(read, self.intern(), event_id)
+    }
+
+    /// Where an event stands; `None` if it is not stored here.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn place(&self, read: &impl Read, event: ShortEventId) -> Result<Option<Place>> {
+        Ok(read.get(&PLACE_BY_EVENT, &event)?)
+    }
+
+    /// The short id of a current state event.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn state_event_short(
+        &self,
+        read: &impl Read,
+        room: ShortRoomId,
+        event_type: &StateEventType,
+        state_key: &str,
+    ) -> Result<Option<ShortEventId>> {
+        let Some(key) = self.intern().lookup_state_key(read, event_type, state_key)? else {
+            return Ok(None);
+        };
+        Ok(read.get(&EVENT_BY_STATE, &(room, key))?)
+    }
+
+    /// A current state event.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn state_event(
+        &self,
+        read: &impl Read,
+        room: ShortRoomId,
+        event_type: &StateEventType,
+        state_key: &str,
+    ) -> Result<Option<SharedPdu>> {
+        self.state_event_short(read, room, event_type, state_key)?
+            .map(|event| self.events.load(read, event))
+            .transpose()
+    }
+
+    /// A state event of an earlier state.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn state_event_at(
+        &self,
+        read: &impl Read,
+        root: StateRoot,
+        event_type: &StateEventType,
+        state_key: &str,
+    ) -> Result<Option<ShortEventId>> {
+        let Some(key) = self.intern().lookup_state_key(read, event_type, state_key)? else {
+            return Ok(None);
+        };
+        self.states.get(read, root, key)
+    }
+
+    /// The state of the room when the stream was at `place`; the empty state before its beginning.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn root_at(&self, read: &impl Read, room: ShortRoomId, place: i64) -> Result<StateRoot> {
+        let range = Range::prefix((room,)).and(Range::through(&(room, place)));
+        let last = read.last(&ROOT_BY_POSITION, range)?;
+        Ok(last.map_or(StateRoot::EMPTY, |(_, root)| root))
+    }
+
+    /// A user's membership row; `None` if they never had a membership.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn member(
+        &self,
+        read: &impl Read,
+        room: ShortRoomId,
+        user: ShortUserId,
+    ) -> Result<Option<MemberRow>> {
+        Ok(read.get(&MEMBER_BY_USER, &(user, room))?)
+    }
+
+    /// A user's membership; `None` if they never had one.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn membership(
+        &self,
+        read: &impl Read,
+        room: ShortRoomId,
+        user: &UserId,
+    ) -> Result<Option<Membership>> {
+        let Some(user) = self.intern().lookup_user(read, user)? else { return Ok(None) };
+        Ok(self.member(read, room, user)?.map(|row| row.membership))
+    }
+
+    /// The members with a membership, with their member events.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn members<'a, R: Read>(
+        &self,
+        read: &'a R,
+        room: ShortRoomId,
+        membership: Membership,
+    ) -> impl Iterator<Item = Result<(ShortUserId, ShortEventId)>> + use<'a, R> {
+        read.scan(&MEMBER_BY_ROOM, Range::prefix((room, membership as u8)))
+            .map(|row| row.map(|((_, _, user), event)| (user, event)).map_err(Error::from))
+    }
+
+    /// The rooms a user has or had a membership in.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn rooms_of<'a, R: Read>(
+        &self,
+        read: &'a R,
+        user: ShortUserId,
+    ) -> impl Iterator<Item = Result<(ShortRoomId, MemberRow)>> + use<'a, R> {
+        read.scan(&MEMBER_BY_USER, Range::prefix((user,)))
+            .map(|row| row.map(|((_, room), member)| (room, member)).map_err(Error::from))
+    }
+
+    /// The user of a short id.
+    ///
+    /// # Errors
+    /// If it is not there, or the database cannot be read.
+    pub fn user_id(&self, read: &impl Read, user: ShortUserId) -> Result<OwnedUserId> {
+        self.intern()
+            .user_id(read, user)?
+            .ok_or_else(|| Error::corrupt(format!("user {user} has no user id")))
+    }
+
+    /// Who may do what in the room now.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn power_levels(&self, read: &impl Read, room: ShortRoomId) -> Result<RoomPowerLevels> {
+        let head = self.head(read, room)?.ok_or_else(|| Error::not_found("unknown room"))?;
+        let create = self.events.load(read, head.create)?;
+        let levels = self.state_event(read, room, &StateEventType::RoomPowerLevels, "")?;
+        membership::power_levels(&self.rules_of(&head)?, Some(&create), levels.as_deref())
+    }
+}

@@ -1,0 +1,164 @@
+//! The pipeline from a draft to a published event, on a real database.
+
+use std::sync::Arc;
+
+use ruma::{
+    OwnedServerName, OwnedUserId, RoomVersionId, canonical_json::CanonicalJsonObject,
+    events::StateEventType, signatures::Ed25519KeyPair, user_id,
+};
+use serde_json::json;
+use wick_core::{Clock, Draft, Monotonic, Random, Timestamp, clock::Sleep};
+use wick_database::{Database, Options, Read, schema::room::EVENT_BY_STATE};
+
+use crate::{Direction, Effects, Founding, Hooks, Rooms, render::Show, visibility::Viewer};
+
+struct StillClock;
+
+impl Clock for StillClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_000_000)
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        Monotonic::default()
+    }
+
+    fn sleep_until(&self, _: Monotonic) -> Sleep {
+        Box::pin(std::future::pending())
+    }
+}
+
+struct Counting(std::sync::atomic::AtomicU64);
+
+impl Random for Counting {
+    fn fill(&self, bytes: &mut [u8]) {
+        let number = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_le_bytes();
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = number[index % number.len()];
+        }
+    }
+}
+
+fn content(value: serde_json::Value) -> CanonicalJsonObject {
+    serde_json::from_value(value).unwrap()
+}
+
+fn open(folder: &std::path::Path) -> Rooms {
+    let db = Database::open(folder, Options::default()).unwrap();
+    let key = Ed25519KeyPair::from_der(&Ed25519KeyPair::generate(), "1".to_owned()).unwrap();
+    let server: OwnedServerName = "localhost".try_into().unwrap();
+    let random = Arc::new(Counting(1.into()));
+    Rooms::open(db, Arc::new(StillClock), random, (server, key), Hooks::default(), 1 << 20).unwrap()
+}
+
+fn member(room: &ruma::RoomId, user: &OwnedUserId) -> Draft {
+    Draft::state(
+        room.to_owned(),
+        user.clone(),
+        StateEventType::RoomMember,
+        user.as_str(),
+        content(json!({ "membership": "join" })),
+    )
+}
+
+async fn room_with_alice(
+    rooms: &Rooms,
+    version: RoomVersionId,
+) -> (ruma::OwnedRoomId, OwnedUserId) {
+    let alice = user_id!("@alice:localhost").to_owned();
+    let mut create = json!({ "room_version": version.as_str() });
+    if version < RoomVersionId::V11 {
+        create["creator"] = json!(alice);
+    }
+    let placeholder = ruma::room_id!("!placeholder:localhost").to_owned();
+    let create =
+        Draft::state(placeholder, alice.clone(), StateEventType::RoomCreate, "", content(create));
+    let (room_id, ()) = rooms
+        .found(Founding { version, create }, |room| {
+            let draft = member(&room.room_id().to_owned(), &alice);
+            room.append(draft, Effects::default()).map(drop)
+        })
+        .await
+        .unwrap();
+    (room_id, alice)
+}
+
+#[tokio::test]
+async fn an_event_goes_from_draft_to_timeline_in_every_room_version() {
+    for version in wick_core::rules::SUPPORTED_VERSIONS {
+        let folder = tempfile::tempdir().unwrap();
+        let rooms = open(folder.path());
+        let (room_id, alice) = room_with_alice(&rooms, version.clone()).await;
+        let draft = Draft::message(
+            room_id.clone(),
+            alice.clone(),
+            "m.room.message".into(),
+            content(json!({ "body": "hello" })),
+        );
+        let sent = rooms.send(draft, Effects::default()).await.unwrap();
+
+        let read = rooms.database().published();
+        let timeline: Vec<_> = rooms
+            .timeline(&read, sent.room, i64::MAX, Direction::Backward)
+            .map(|item| item.unwrap().event)
+            .collect();
+        assert_eq!(timeline.len(), 3, "{version}");
+        assert_eq!(timeline[0], sent.short);
+        let mut viewer = Viewer::new(&rooms, &read, sent.room, &alice, None).unwrap();
+        let shown = viewer.show_if_visible(sent.short, Show::CLIENT).unwrap().unwrap();
+        let shown: serde_json::Value = serde_json::from_str(shown.get()).unwrap();
+        assert_eq!(shown["content"]["body"], "hello");
+        assert_eq!(shown["unsigned"]["membership"], "join");
+        assert_eq!(shown["room_id"], room_id.as_str());
+    }
+}
+
+#[tokio::test]
+async fn somebody_who_is_not_in_the_room_is_refused_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let rooms = open(folder.path());
+    let (room_id, _) = room_with_alice(&rooms, RoomVersionId::V12).await;
+    let before = rooms.database().position();
+    let draft = Draft::message(
+        room_id,
+        user_id!("@bob:localhost").to_owned(),
+        "m.room.message".into(),
+        content(json!({ "body": "hello" })),
+    );
+    let refused = rooms.send(draft, Effects::default()).await.unwrap_err();
+    assert!(matches!(refused.kind(), Some(ruma::api::error::ErrorKind::Forbidden)));
+    assert_eq!(rooms.database().position(), before);
+}
+
+#[tokio::test]
+async fn events_of_one_batch_see_each_other_and_the_state_table_agrees_with_the_tree() {
+    let folder = tempfile::tempdir().unwrap();
+    let rooms = open(folder.path());
+    let (room_id, alice) = room_with_alice(&rooms, RoomVersionId::V11).await;
+    rooms
+        .transact(&room_id, |room| {
+            for name in ["one", "two", "three"] {
+                let draft = Draft::state(
+                    room.room_id().to_owned(),
+                    alice.clone(),
+                    StateEventType::RoomName,
+                    "",
+                    content(json!({ "name": name })),
+                );
+                room.append(draft, Effects::default())?;
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+    let read = rooms.database().published();
+    let room = rooms.short(&read, &room_id).unwrap().unwrap();
+    let head = rooms.head(&read, room).unwrap().unwrap();
+    assert_eq!(head.extremities.len(), 1);
+    assert_eq!(head.depth, 5);
+    let name = rooms.state_event(&read, room, &StateEventType::RoomName, "").unwrap().unwrap();
+    assert_eq!(name.content.get(), r#"{"name":"three"}"#);
+    for (key, event) in rooms.states().collect(&read, head.state).unwrap() {
+        assert_eq!(read.get(&EVENT_BY_STATE, &(room, key)).unwrap(), Some(event));
+    }
+}

@@ -1,0 +1,55 @@
+//! A room's timeline by place.
+//!
+//! Invariant: a token at place P stands after all events up to and including P: forward from P are
+//! those above, backward from P those up to it.
+
+use wick_core::{Error, Result, ShortEventId, ShortRoomId};
+use wick_database::{Range, Read, schema::room::EVENT_BY_POSITION};
+
+use crate::Rooms;
+
+/// Which way to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From old to new.
+    Forward,
+    /// From new to old.
+    Backward,
+}
+
+/// An event's place in the timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimelineItem {
+    /// Its place; as a token it stands after the event.
+    pub place: i64,
+    /// The event.
+    pub event: ShortEventId,
+}
+
+impl Rooms {
+    /// The events after (forward) or up to (backward) `from`, one after another.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn timeline<'a, R: Read>(
+        &self,
+        read: &'a R,
+        room: ShortRoomId,
+        from: i64,
+        direction: Direction,
+    ) -> impl Iterator<Item = Result<TimelineItem>> + use<'a, R> {
+        let scan = match direction {
+            Direction::Forward => {
+                let range = Range::prefix((room,)).and(Range::after(&(room, from)));
+                read.scan(&EVENT_BY_POSITION, range)
+            }
+            Direction::Backward => {
+                let range = Range::prefix((room,)).and(Range::through(&(room, from)));
+                read.scan_back(&EVENT_BY_POSITION, range)
+            }
+        };
+        scan.map(|row| {
+            row.map(|((_, place), event)| TimelineItem { place, event }).map_err(Error::from)
+        })
+    }
+}

@@ -1,0 +1,64 @@
+//! One turn per room: whoever holds it is the only one to build on the room's head.
+//!
+//! Invariant: private to this crate (R6). Nothing slow happens while a turn is held.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use ruma::{OwnedRoomId, RoomId};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+/// How many dead entries may gather before they are swept out.
+const SWEEP_AT: usize = 1024;
+
+/// The turns of all rooms. A room without anybody waiting costs nothing.
+#[derive(Default)]
+pub(crate) struct Turns {
+    rooms: Mutex<HashMap<OwnedRoomId, Weak<AsyncMutex<()>>>>,
+}
+
+/// A room's turn; ends when dropped.
+pub(crate) struct Turn {
+    _guard: OwnedMutexGuard<()>,
+}
+
+impl Turns {
+    /// Waits for the room's turn, first come first served.
+    pub(crate) async fn take(&self, room_id: &RoomId) -> Turn {
+        let lock = self.lock_of(room_id);
+        Turn { _guard: lock.lock_owned().await }
+    }
+
+    fn lock_of(&self, room_id: &RoomId) -> Arc<AsyncMutex<()>> {
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = rooms.get(room_id).and_then(Weak::upgrade) {
+            return lock;
+        }
+        if rooms.len() >= SWEEP_AT && rooms.len().is_power_of_two() {
+            rooms.retain(|_, lock| lock.strong_count() > 0);
+        }
+        let lock = Arc::new(AsyncMutex::new(()));
+        rooms.insert(room_id.to_owned(), Arc::downgrade(&lock));
+        lock
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::room_id;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_second_waits_for_the_first_and_other_rooms_do_not() {
+        let turns = Arc::new(Turns::default());
+        let first = turns.take(room_id!("!a:x")).await;
+        let _other = turns.take(room_id!("!b:x")).await;
+        let lock = turns.lock_of(room_id!("!a:x"));
+        assert!(lock.try_lock().is_err());
+        drop(first);
+        assert!(lock.try_lock().is_ok());
+    }
+}
