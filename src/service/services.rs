@@ -5,11 +5,15 @@ use std::sync::Arc;
 use ruma::signatures::Ed25519KeyPair;
 use wick_core::{Clock, Config, Random, Result, config};
 use wick_database::{Database, Durability, Options};
+use wick_room::{Hooks, Rooms as Graph};
 
 use crate::{
     AccountData, Devices, Filters, Limits, OpenId, Profiles, PushRules, Pushers, Resources,
     Sessions, Supervisor, Uia, Users,
 };
+
+/// How much memory parsed events and state nodes may take.
+const GRAPH_CACHE_BYTES: u64 = 24 << 20;
 
 /// The use cases with what they work on.
 pub struct Services {
@@ -45,6 +49,8 @@ pub struct Services {
     pub pushers: Pushers,
     /// Proof for third parties of who somebody is.
     pub openid: OpenId,
+    /// The rooms as a graph of events: what everything that happens in rooms is built on.
+    pub graph: Arc<Graph>,
 }
 
 /// The server's secrets that are not in the database.
@@ -65,7 +71,7 @@ impl Services {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         database: Database,
-        _keys: Keys,
+        keys: Keys,
     ) -> Result<Arc<Self>> {
         let supervisor = Supervisor::new(Arc::clone(&clock));
         let limits = Limits::new(&config, &clock);
@@ -79,6 +85,14 @@ impl Services {
         let devices = Arc::new(Devices::new(resources.clone(), Arc::clone(&sessions)));
         let users = Users::new(resources.clone(), Arc::clone(&sessions), Arc::clone(&devices))?;
         let users = Arc::new(users);
+        let graph = Arc::new(Graph::open(
+            database.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&random),
+            (config.server.name.clone(), keys.signing),
+            Hooks::default(),
+            GRAPH_CACHE_BYTES,
+        )?);
         Ok(Arc::new(Self {
             config,
             clock,
@@ -96,6 +110,7 @@ impl Services {
             push_rules: PushRules::new(resources.clone()),
             pushers: Pushers::new(resources.clone()),
             openid: OpenId::new(resources),
+            graph,
         }))
     }
 
