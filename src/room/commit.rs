@@ -8,7 +8,7 @@ mod extremities;
 mod members;
 mod redaction;
 mod relations;
-mod state;
+pub(crate) mod state;
 mod transaction;
 
 use wick_core::{Result, ShortEventId, StateRoot, event::pdu::SharedPdu};

@@ -10,12 +10,15 @@ mod effects;
 mod events;
 pub mod membership;
 mod read;
+mod receive;
 pub mod render;
+mod resolve;
 mod rooms;
 mod timeline;
 mod turn;
 pub mod visibility;
 
+pub mod invariants;
 pub mod state;
 
 pub use self::{
@@ -23,6 +26,7 @@ pub use self::{
     effects::{Arm, Effects, Finish, Outcome, TimerChange, TransactionKey},
     events::Events,
     membership::MemberContent,
+    receive::Received,
     rooms::{Founding, Hooks, Projection, Rooms, TimerListener},
     timeline::{Direction, TimelineItem},
 };

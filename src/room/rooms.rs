@@ -7,7 +7,7 @@ use std::sync::{
 
 use ruma::{
     OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, ServerName, events::TimelineEventType,
-    signatures::Ed25519KeyPair,
+    room_version_rules::RoomVersionRules, signatures::Ed25519KeyPair,
 };
 use wick_core::{Clock, Draft, Error, Random, Result, TimerId, rules};
 use wick_database::{
@@ -15,7 +15,11 @@ use wick_database::{
 };
 
 use crate::{
-    Appended, Assembly, Effects, TimerChange, build, events::Events, state::States, turn::Turns,
+    Appended, Assembly, Effects, TimerChange,
+    build::{self, Authorized},
+    events::Events,
+    state::States,
+    turn::Turns,
 };
 
 /// Rows that other layers add to an event's batch, such as a search index.
@@ -174,6 +178,21 @@ impl Rooms {
         drop(turn);
         pending.await?;
         Ok((room_id, value))
+    }
+
+    /// Makes a room from a create event that came from elsewhere.
+    pub(crate) async fn found_received(
+        &self,
+        create: Authorized,
+        version: RoomVersionId,
+        version_rules: RoomVersionRules,
+    ) -> Result<OwnedRoomId> {
+        let room_id = create.pdu.room_id.clone();
+        let turn = self.turns.take(&room_id).await;
+        let pending = Assembly::found(self, create, version, version_rules)?.write()?;
+        drop(turn);
+        pending.await?;
+        Ok(room_id)
     }
 
     fn random_room_id(&self) -> Result<OwnedRoomId> {

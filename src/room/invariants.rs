@@ -1,0 +1,136 @@
+//! What must hold in the stored rooms whatever happened, and a check of it. Run by tests after every crash
+//! they can think of, and by `wick check`.
+//!
+//! Invariant: reads the tables alone and trusts no cache.
+
+mod graph;
+mod members;
+mod names;
+mod state;
+mod timers;
+
+use std::fmt;
+
+use wick_core::{Result, ShortRoomId};
+use wick_database::{
+    Range, Read,
+    schema::room::{HEAD_BY_ROOM, Head},
+};
+
+/// One thing that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which rule is broken.
+    pub class: Class,
+    /// Where: short ids, which say nothing about anybody.
+    pub at: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.class.name(), self.at)
+    }
+}
+
+macro_rules! classes {
+    ($($(#[$doc:meta])+ $class:ident = $name:literal,)+) => {
+        /// The rules that can be broken, each named after how it looks when it is.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Class {
+            $($(#[$doc])+ $class,)+
+        }
+
+        impl Class {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$class),+];
+
+            /// Its name in messages.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$class => $name,)+
+                }
+            }
+        }
+    };
+}
+
+classes! {
+    /// A room without a forward extremity: nothing can be said in it.
+    NoExtremity = "no_extremity",
+    /// A forward extremity that is not an accepted event of the room.
+    ExtremityMissing = "extremity_missing",
+    /// A forward extremity that an accepted event refers to.
+    ExtremityReferenced = "extremity_referenced",
+    /// A row of the timeline whose event is elsewhere or nowhere.
+    TimelineRowWithoutEvent = "timeline_row_without_event",
+    /// An event whose place in the timeline has no row or another's.
+    EventWithoutTimelineRow = "event_without_timeline_row",
+    /// A place of an event that is not stored.
+    PlaceWithoutEvent = "place_without_event",
+    /// A state that lacks a node, or has one that is not what its address says.
+    StateNodeMissing = "state_node_missing",
+    /// A state that names an event that is not stored.
+    StateEventMissing = "state_event_missing",
+    /// The table of the current state is not what the head's tree says.
+    CurrentStateDiffers = "current_state_differs",
+    /// The members of a room are not what its state says.
+    MemberOfRoomDiffers = "member_of_room_differs",
+    /// The memberships of a user are not what the rooms' states say.
+    MemberOfUserDiffers = "member_of_user_differs",
+    /// The number of members is not how many there are.
+    MemberCountDiffers = "member_count_differs",
+    /// A timer of an event that is not stored, or is in another room.
+    TimerWithoutEvent = "timer_without_event",
+    /// A timer that its event does not lead to, or that another timer's event leads to.
+    TimerIndexDiffers = "timer_index_differs",
+    /// A timer of an event that was redacted.
+    TimerOfRedactedEvent = "timer_of_redacted_event",
+    /// A timer of a state event that is not current.
+    TimerOfReplacedState = "timer_of_replaced_state",
+    /// An expiry status of an event that is not stored.
+    StatusWithoutEvent = "status_without_event",
+    /// An event that is said to be running without a timer, or has a timer and is not said to be running.
+    StatusDiffers = "status_differs",
+    /// The answer to a transaction names an event that is not stored.
+    TransactionWithoutEvent = "transaction_without_event",
+    /// A name and its short id that do not lead to each other.
+    NameDiffers = "name_differs",
+}
+
+/// Checks everything. An empty answer is a sound store.
+///
+/// # Errors
+/// If the storage fails or a row cannot be read.
+pub fn check(read: &impl Read) -> Result<Vec<Violation>> {
+    let mut report = Report { read, found: Vec::new() };
+    let rooms = read.scan(&HEAD_BY_ROOM, Range::all()).collect::<Result<Vec<_>, _>>()?;
+    graph::check(&mut report, &rooms)?;
+    state::check(&mut report, &rooms)?;
+    members::check(&mut report, &rooms)?;
+    timers::check(&mut report)?;
+    names::check(&mut report)?;
+    Ok(report.found)
+}
+
+/// A room with its head.
+type Room = (ShortRoomId, Head);
+
+/// What has been found so far.
+struct Report<'a, R> {
+    read: &'a R,
+    found: Vec<Violation>,
+}
+
+impl<R> Report<'_, R> {
+    fn add(&mut self, class: Class, at: impl fmt::Display) {
+        self.found.push(Violation { class, at: at.to_string() });
+    }
+
+    /// Adds a violation unless something holds.
+    fn expect(&mut self, holds: bool, class: Class, at: impl fmt::Display) {
+        if !holds {
+            self.add(class, at);
+        }
+    }
+}
