@@ -1,9 +1,11 @@
-//! Test support: in-process server, mock clock, seeded randomness.
+//! Test support: in-process server, mock clock, seeded randomness, rooms
+//! of several servers in memory.
 //!
 //! Invariant: nothing here sleeps or asks the system for the time.
 
 mod clock;
 mod random;
+pub mod room_builder;
 mod server;
 
 pub use self::{

@@ -1,0 +1,146 @@
+//! Events from other servers: forks, late and refused events, and what the room makes of them.
+
+#![expect(clippy::indexing_slicing, clippy::panic, reason = "a test that panics has failed")]
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use ruma::{OwnedEventId, OwnedServerName, RoomVersionId, signatures::PublicKeyMap};
+use serde_json::{Value, json, value::RawValue};
+use tempfile::TempDir;
+use wick_core::{Draft, ShortEventId, rules};
+use wick_database::{
+    Database, Options, Read,
+    schema::room::{HEAD_BY_ROOM, Head, PLACE_BY_EVENT, Place},
+};
+use wick_harness::{
+    MockClock, SeededRandom,
+    room_builder::{RoomBuilder, Saying, State, key_of, tuple},
+};
+use wick_room::{Effects, Hooks, Received, Rooms, invariants};
+
+const ALICE: &str = "@alice:one.example";
+const BOB: &str = "@bob:two.example";
+const CAROL: &str = "@carol:three.example";
+const DAVE: &str = "@dave:here.example";
+
+mod forks;
+mod refused;
+mod timers;
+
+/// A server that knows nothing but rooms.
+struct Server {
+    rooms: Rooms,
+    _folder: TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("there is a temporary folder");
+        let db = Database::open(folder.path(), Options::default()).expect("the folder is empty");
+        let name = OwnedServerName::try_from("here.example").expect("it is a server name");
+        let key = key_of(&name);
+        let (clock, random) = (Arc::new(MockClock::new()), Arc::new(SeededRandom::new(1)));
+        let rooms = Rooms::open(db, clock, random, (name, key), Hooks::default(), 1 << 20)
+            .expect("there is nothing to read");
+        Self { rooms, _folder: folder }
+    }
+
+    /// A server that has received everything in the order in which it was said.
+    async fn with(room: &RoomBuilder) -> Self {
+        let server = Self::start();
+        for id in room.order() {
+            server.receive(room, id).await;
+        }
+        server
+    }
+
+    async fn receive(&self, room: &RoomBuilder, id: &OwnedEventId) -> Option<Received> {
+        let event = room.event(id);
+        if event.pdu.prev_events.is_empty() && *id == room.order()[0] {
+            let made = self.rooms.receive_create(room.version(), event.json(), &room.keys()).await;
+            assert_eq!(made.expect("the create event is sound"), room.room_id());
+            return None;
+        }
+        let received = self.receive_json(room, event.json(), &room.keys()).await;
+        Some(received.expect("the event is well formed"))
+    }
+
+    async fn receive_json(
+        &self,
+        room: &RoomBuilder,
+        json: &RawValue,
+        keys: &PublicKeyMap,
+    ) -> wick_core::Result<Received> {
+        self.rooms.receive(&room.room_id(), json, keys).await
+    }
+
+    fn head(&self, room: &RoomBuilder) -> Head {
+        let read = self.rooms.database().published();
+        let short = self.rooms.intern().lookup_room(&read, &room.room_id());
+        let short = short.expect("names can be read").expect("the room is here");
+        read.get(&HEAD_BY_ROOM, &short).expect("heads can be read").expect("the room has a head")
+    }
+
+    fn place(&self, id: &OwnedEventId) -> Option<Place> {
+        let read = self.rooms.database().published();
+        let short = self.rooms.intern().lookup_event(&read, id).expect("names can be read")?;
+        read.get(&PLACE_BY_EVENT, &short).expect("places can be read")
+    }
+
+    fn id(&self, event: ShortEventId) -> OwnedEventId {
+        let read = self.rooms.database().published();
+        let id = self.rooms.intern().event_id(&read, event).expect("names can be read");
+        id.expect("the event has an id")
+    }
+
+    fn extremities(&self, room: &RoomBuilder) -> BTreeSet<OwnedEventId> {
+        self.head(room).extremities.into_iter().map(|event| self.id(event)).collect()
+    }
+
+    fn state_at(&self, root: wick_core::StateRoot) -> State {
+        let read = self.rooms.database().published();
+        let entries = self.rooms.states().collect(&read, root).expect("the state can be read");
+        let named = entries.into_iter().map(|(key, event)| {
+            let tuple = self.rooms.intern().state_key_tuple(&read, key);
+            (tuple.expect("names can be read").expect("the key has a name"), self.id(event))
+        });
+        named.collect()
+    }
+
+    fn state(&self, room: &RoomBuilder) -> State {
+        self.state_at(self.head(room).state)
+    }
+
+    /// The store is sound, and the current state is what the extremities resolve to.
+    fn check(&self, room: &RoomBuilder) {
+        let read = self.rooms.database().published();
+        assert_eq!(invariants::check(&read).expect("everything can be read"), []);
+        let extremities: Vec<_> = self.extremities(room).into_iter().collect();
+        assert_eq!(self.state(room), room.resolved(&extremities));
+        for id in room.order() {
+            if let Some(place) = self.place(id) {
+                assert_eq!(self.state_at(place.before), *room.before(id), "before {id}");
+            }
+        }
+    }
+}
+
+fn versions() -> &'static [RoomVersionId] {
+    rules::SUPPORTED_VERSIONS
+}
+
+fn set(ids: &[&OwnedEventId]) -> BTreeSet<OwnedEventId> {
+    ids.iter().copied().cloned().collect()
+}
+
+fn accepted(received: Option<Received>) -> bool {
+    matches!(received, Some(Received::Accepted(_)))
+}
+
+fn soft_failed(received: Option<Received>) -> bool {
+    matches!(received, Some(Received::SoftFailed(_)))
+}
+
+fn rejected(received: Option<Received>) -> bool {
+    matches!(received, Some(Received::Rejected(..)))
+}

@@ -1,0 +1,225 @@
+//! The check of the stored rooms finds what is planted, each thing by its name, and nothing where all is well.
+
+use std::sync::Arc;
+
+use ruma::{
+    OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId,
+    events::StateEventType,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use wick_core::{Draft, ShortEventId, ShortRoomId, ShortStateKey, ShortUserId, TimerId, Timestamp};
+use wick_database::{
+    Batch, Database, Durability, Options, Read,
+    schema::{
+        intern::ROOM_BY_SHORT,
+        room::{
+            ANSWER_BY_TRANSACTION, EVENT_BY_POSITION, EVENT_BY_STATE, HEAD_BY_ROOM, Head,
+            MEMBER_BY_ROOM, MEMBER_BY_USER, Membership, PLACE_BY_EVENT, REDACTION_BY_EVENT,
+            STORED_BY_EVENT, TransactionAnswer,
+        },
+        state::STATE_NODE_BY_HASH,
+        timer::{EXPIRY_BY_EVENT, ExpiryRow, ExpiryStatus, TIMER_BY_EVENT, TIMER_BY_ID, TimerKind},
+    },
+};
+use wick_harness::{MockClock, SeededRandom, room_builder::key_of};
+use wick_room::{
+    Arm, Effects, Founding, Hooks, Rooms, TransactionKey,
+    invariants::{self, Class},
+};
+
+const DAVE: &str = "@dave:here.example";
+
+/// No event has this number.
+const NOTHING: ShortEventId = ShortEventId(999_999);
+
+/// A room with two members, a running message and a running piece of state.
+struct Sound {
+    rooms: Rooms,
+    room: ShortRoomId,
+    dave: ShortUserId,
+    /// A running message.
+    message: ShortEventId,
+    /// A running state event.
+    status: ShortEventId,
+    /// The last event.
+    last: ShortEventId,
+    _folder: TempDir,
+}
+
+fn dave() -> OwnedUserId {
+    DAVE.try_into().expect("it is a user id")
+}
+
+fn state(room: &RoomId, event_type: &str, state_key: &str, content: Value) -> Draft {
+    let content = serde_json::from_value(content).expect("it is an object");
+    Draft::state(room.to_owned(), dave(), event_type.into(), state_key, content)
+}
+
+impl Sound {
+    async fn make() -> Self {
+        let folder = tempfile::tempdir().expect("there is a temporary folder");
+        let db = Database::open(folder.path(), Options::default()).expect("the folder is empty");
+        let name = OwnedServerName::try_from("here.example").expect("it is a server name");
+        let key = key_of(&name);
+        let (clock, random) = (Arc::new(MockClock::new()), Arc::new(SeededRandom::new(1)));
+        let rooms = Rooms::open(db, clock, random, (name, key), Hooks::default(), 1 << 20)
+            .expect("there is nothing to read");
+        let nowhere = RoomId::parse("!nowhere:here.example").expect("it is a room id");
+        let create = state(&nowhere, "m.room.create", "", json!({ "room_version": "11" }));
+        let founding = Founding { version: RoomVersionId::V11, create };
+        let (room_id, _) = rooms
+            .found(founding, |room| {
+                let id = room.room_id().to_owned();
+                let join = json!({ "membership": "join" });
+                room.append(state(&id, "m.room.member", DAVE, join), Effects::default())?;
+                let levels = json!({ "users": { DAVE: 100 } });
+                room.append(state(&id, "m.room.power_levels", "", levels), Effects::default())?;
+                let invite = json!({ "membership": "invite" });
+                let bob = state(&id, "m.room.member", "@bob:here.example", invite);
+                room.append(bob, Effects::default())
+            })
+            .await
+            .expect("dave may do all that");
+        let read = rooms.database().published();
+        let dave = rooms.intern().lookup_user(&read, &dave()).expect("names can be read");
+        let room = rooms.intern().lookup_room(&read, &room_id).expect("names can be read");
+        let mut sound = Self {
+            rooms,
+            room: room.expect("the room is here"),
+            dave: dave.expect("dave is here"),
+            message: NOTHING,
+            status: NOTHING,
+            last: NOTHING,
+            _folder: folder,
+        };
+        sound.say(room_id).await;
+        sound
+    }
+
+    async fn say(&mut self, room: OwnedRoomId) {
+        let content = serde_json::from_value(json!({ "body": "running" })).expect("an object");
+        let message = Draft::message(room.clone(), dave(), "m.room.message".into(), content);
+        let transaction = TransactionKey {
+            user: self.dave,
+            device_id: "PHONE".into(),
+            path: "/send".to_owned(),
+            transaction_id: "1".to_owned(),
+        };
+        let effects = Effects { transaction: Some(transaction), ..self.armed(1) };
+        self.message = self.send(message, effects).await;
+        let status = state(&room, "org.example.status", "", json!({ "status": "here" }));
+        self.status = self.send(status, self.armed(2)).await;
+        let topic = state(&room, "m.room.topic", "", json!({ "topic": "the last" }));
+        self.last = self.send(topic, Effects::default()).await;
+    }
+
+    async fn send(&self, draft: Draft, effects: Effects) -> ShortEventId {
+        self.rooms.send(draft, effects).await.expect("dave may").short
+    }
+
+    fn armed(&self, nonce: u64) -> Effects {
+        let timer = self.rooms.next_timer();
+        let arm = Arm { timer, nonce, duration: 10_000, deadline: Timestamp(10_000) };
+        Effects { arm: Some(arm), ..Effects::default() }
+    }
+
+    fn head(&self) -> Head {
+        let head = self.rooms.database().latest().get(&HEAD_BY_ROOM, &self.room);
+        head.expect("heads can be read").expect("the room has a head")
+    }
+
+    fn key(&self, event_type: &str) -> ShortStateKey {
+        let event_type = StateEventType::from(event_type);
+        let read = self.rooms.database().latest();
+        let key = self.rooms.intern().lookup_state_key(&read, &event_type, "");
+        key.expect("names can be read").expect("the room has such state")
+    }
+
+    fn timer(&self, event: ShortEventId) -> TimerId {
+        let timer = self.rooms.database().latest().get(&TIMER_BY_EVENT, &event);
+        timer.expect("timers can be read").expect("the event is running")
+    }
+
+    fn position(&self, event: ShortEventId) -> i64 {
+        let place = self.rooms.database().latest().get(&PLACE_BY_EVENT, &event);
+        let place = place.expect("places can be read").expect("the event has a place");
+        place.position.expect("it is in the timeline")
+    }
+
+    /// Breaks one rule.
+    fn plant(&self, class: Class, batch: &mut Batch) {
+        let mut head = self.head();
+        let expired = ExpiryRow { status: ExpiryStatus::Expired, terminal: None };
+        match class {
+            Class::NoExtremity => head.extremities.clear(),
+            Class::ExtremityMissing => head.extremities.push(NOTHING),
+            Class::ExtremityReferenced => head.extremities.push(self.message),
+            Class::MemberCountDiffers => head.counts.joined += 1,
+            Class::TimelineRowWithoutEvent => {
+                batch.put(&EVENT_BY_POSITION, &(self.room, 1 << 40), &self.last);
+            }
+            Class::EventWithoutTimelineRow => {
+                batch.delete(&EVENT_BY_POSITION, &(self.room, self.position(self.last)));
+            }
+            Class::PlaceWithoutEvent => batch.delete(&STORED_BY_EVENT, &self.message),
+            Class::StateNodeMissing => batch.delete(&STATE_NODE_BY_HASH, &head.state.0),
+            Class::StateEventMissing => batch.delete(&STORED_BY_EVENT, &self.last),
+            Class::CurrentStateDiffers => {
+                batch.delete(&EVENT_BY_STATE, &(self.room, self.key("m.room.topic")));
+            }
+            Class::MemberOfRoomDiffers => {
+                batch.delete(&MEMBER_BY_ROOM, &(self.room, Membership::Join as u8, self.dave));
+            }
+            Class::MemberOfUserDiffers => batch.delete(&MEMBER_BY_USER, &(self.dave, self.room)),
+            Class::TimerWithoutEvent => {
+                let timer = self.timer(self.message);
+                let row = batch.get(&TIMER_BY_ID, &timer).expect("timers can be read");
+                let mut row = row.expect("the timer runs");
+                row.kind = TimerKind::Expire(NOTHING);
+                batch.put(&TIMER_BY_ID, &timer, &row);
+            }
+            Class::TimerIndexDiffers => batch.delete(&TIMER_BY_EVENT, &self.message),
+            Class::TimerOfRedactedEvent => {
+                batch.put(&REDACTION_BY_EVENT, &self.message, &self.last);
+            }
+            Class::TimerOfReplacedState => {
+                let row = (self.room, self.key("org.example.status"));
+                batch.put(&EVENT_BY_STATE, &row, &self.last);
+            }
+            Class::StatusWithoutEvent => batch.put(&EXPIRY_BY_EVENT, &NOTHING, &expired),
+            Class::StatusDiffers => batch.put(&EXPIRY_BY_EVENT, &self.message, &expired),
+            Class::TransactionWithoutEvent => {
+                let event = OwnedEventId::try_from("$nothing").expect("it is an event id");
+                let key = (self.dave, "PHONE".to_owned(), "/send/2".to_owned());
+                batch.put(&ANSWER_BY_TRANSACTION, &key, &TransactionAnswer { event, timer: None });
+            }
+            Class::NameDiffers => batch.delete(&ROOM_BY_SHORT, &self.room),
+        }
+        batch.put(&HEAD_BY_ROOM, &self.room, &head);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_found_in_rooms_where_all_is_well() {
+    let sound = Sound::make().await;
+    let read = sound.rooms.database().published();
+    assert_eq!(invariants::check(&read).expect("everything can be read"), []);
+}
+
+#[tokio::test]
+async fn whatever_is_planted_is_found_by_its_name() {
+    let mut names = std::collections::BTreeSet::new();
+    for class in Class::ALL {
+        assert!(names.insert(class.name()), "two rules are called {}", class.name());
+        let sound = Sound::make().await;
+        let db = sound.rooms.database();
+        let mut batch = db.batch();
+        sound.plant(*class, &mut batch);
+        db.commit(batch, Durability::Flushed).await.expect("the batch can be written");
+        let found = invariants::check(&db.published()).expect("everything can be read");
+        let told = found.iter().find(|violation| violation.class == *class);
+        let told = told.unwrap_or_else(|| panic!("{}: found {found:?}", class.name()));
+        assert!(told.to_string().starts_with(class.name()));
+    }
+}
