@@ -8,9 +8,10 @@ use std::{future::Future, net::IpAddr, ops::Deref, pin::Pin, sync::Arc};
 use axum::response::Response;
 use bytes::Bytes;
 use http::{Method, Request};
-use ruma::api::{IncomingRequest, path_builder::PathBuilder};
+use ruma::api::{IncomingRequest, error::DeserializationError, path_builder::PathBuilder};
+use serde::de::IgnoredAny;
 use wick_core::{Error, Result};
-use wick_service::{Limit, Services};
+use wick_service::{Limit, Services, Session};
 
 use crate::{
     address::limit_key,
@@ -104,7 +105,7 @@ where
     let handler: Handler = Arc::new(move |services, call| {
         Box::pin(async move {
             let sender = R::Authentication::sender(&services, &call.request).await?;
-            count(&services, &call, R::Authentication::session(&sender).map(|s| &*s.user_id))?;
+            count(&services, &call, R::Authentication::session(&sender))?;
             let address = call.address;
             if let Some(session) = R::Authentication::session(&sender) {
                 services.sessions.note_seen(session, address);
@@ -129,17 +130,17 @@ where
     Route { method: Method::GET, paths: vec![path.to_owned()], handler, limit: Count::Nothing }
 }
 
-fn count(services: &Services, call: &Call, user_id: Option<&ruma::UserId>) -> Result<()> {
+fn count(services: &Services, call: &Call, session: Option<&Session>) -> Result<()> {
     let limits = &services.limits;
     if let Count::Nothing = call.limit {
         return Ok(());
     }
-    match user_id {
-        Some(user_id) => limits.ensure(Limit::Requests, &user_id)?,
+    match session {
+        Some(session) => limits.ensure(Limit::Requests, &(&session.user_id, &session.device_id))?,
         None => limits.ensure(Limit::Anonymous, &limit_key(call.address))?,
     }
-    match (call.limit, user_id) {
-        (Count::Also(limit), Some(user_id)) => limits.ensure(limit, &user_id),
+    match (call.limit, session) {
+        (Count::Also(limit), Some(session)) => limits.ensure(limit, &session.user_id),
         (Count::Also(limit), None) => limits.ensure(limit, &limit_key(call.address)),
         (Count::Request | Count::Nothing, _) => Ok(()),
     }
@@ -147,22 +148,30 @@ fn count(services: &Services, call: &Call, user_id: Option<&ruma::UserId>) -> Re
 
 fn read<R: IncomingRequest>(call: Call) -> Result<R> {
     let Call { request, arguments, .. } = call;
-    if request.method() != Method::GET {
-        ensure_object(request.body())?;
-    }
+    let has_body = request.method() != Method::GET;
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let (parts, body) = request.into_parts();
-    R::try_from_http_request_inner(Request::from_parts(parts, &body), &arguments)
-        .map_err(unreadable)
+    if has_body && !body.is_empty() && !starts_object(&body) {
+        // serde would take an array for a struct.
+        ensure_json(&body)?;
+        return Err(Error::bad_json("the body is no JSON object"));
+    }
+    R::try_from_http_request_inner(Request::from_parts(parts, &body), &arguments).map_err(|error| {
+        match error {
+            // What is wrong with a field may be found before what is wrong with the whole.
+            DeserializationError::Json(_) => ensure_json(&body).err(),
+            _ => None,
+        }
+        .unwrap_or_else(|| unreadable(error))
+    })
 }
 
-/// A body is a JSON object or not there; serde would take an array for a struct.
-fn ensure_object(body: &[u8]) -> Result<()> {
-    match body.trim_ascii_start().first() {
-        None | Some(b'{') => Ok(()),
-        Some(_) if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() => {
-            Err(Error::bad_json("the body is no JSON object"))
-        }
-        Some(_) => Err(not_json("the body is no JSON")),
-    }
+fn starts_object(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"{")
+}
+
+fn ensure_json(body: &[u8]) -> Result<()> {
+    serde_json::from_slice::<IgnoredAny>(body)
+        .map(|_| ())
+        .map_err(|_| not_json("the body is no JSON"))
 }

@@ -4,12 +4,14 @@
 //! Invariant: nothing here sleeps or asks the system for the time.
 
 mod clock;
+pub mod process;
 mod random;
 pub mod room_builder;
 mod server;
 
 pub use self::{
     clock::MockClock,
+    process::Process,
     random::SeededRandom,
     server::{Answer, Options, TestServer, User},
 };

@@ -1,11 +1,15 @@
 //! What holds for every endpoint: errors for what cannot be read, unknown paths, web clients.
 
+use std::time::Duration;
+
 use http::{Method, Request, StatusCode, header};
 use serde_json::{Value, json};
+use wick_api::Peer;
+use wick_core::config::Rate;
 use wick_harness::TestServer;
 
 fn errcode(body: &Value) -> &str {
-    body["errcode"].as_str().unwrap_or_default()
+    body.get("errcode").and_then(Value::as_str).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -134,4 +138,118 @@ async fn the_server_is_healthy_after_a_restart_and_after_a_crash() {
     assert_eq!(server.get("/_wick/health", "").await.1["status"], "ok");
     server.crash().await;
     assert_eq!(server.get("/_wick/health", "").await.1["status"], "ok");
+}
+
+async fn send_body(server: &TestServer, body: &'static [u8]) -> (StatusCode, String) {
+    let request = Request::post("/_matrix/client/v3/login").body(body.into()).expect("a request");
+    let answer = server.send(request).await;
+    (answer.status, errcode(&answer.body).to_owned())
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_read_is_refused_by_what_is_wrong_with_it() {
+    let server = TestServer::start().await;
+    let bad_request = |errcode: &str| (StatusCode::BAD_REQUEST, errcode.to_owned());
+    for body in [&b""[..], b"{", b"hello", b"{\"a\": }", b"{\"type\": \"\xff\"}", b"{} {}", b"\xff"]
+    {
+        assert_eq!(send_body(&server, body).await, bad_request("M_NOT_JSON"), "{body:?}");
+    }
+    for body in [&b"{}"[..], b"[]", b"null", b"\"text\"", b"7", b"{\"type\": 7}"] {
+        assert_eq!(send_body(&server, body).await, bad_request("M_BAD_JSON"), "{body:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused() {
+    let server = TestServer::start_with(|config| config.server.max_body_kilobytes = 64).await;
+    let too_large = (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE".to_owned());
+    assert_eq!(send_body(&server, &[b' '; 64 * 1024 + 1]).await, too_large);
+    let read = (StatusCode::BAD_REQUEST, "M_NOT_JSON".to_owned());
+    assert_eq!(send_body(&server, &[b' '; 64 * 1024]).await, read);
+}
+
+#[tokio::test]
+async fn a_body_where_nothing_is_needed_may_be_missing() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let (status, body) = server.post("/_matrix/client/v3/logout", &alice.token, Value::Null).await;
+    assert_eq!((status, body), (StatusCode::OK, json!({})));
+}
+
+#[tokio::test]
+async fn a_path_that_is_no_utf8_and_one_that_is_no_id_are_refused() {
+    let server = TestServer::start().await;
+    for path in ["/_matrix/client/v3/profile/%ff", "/_matrix/client/v3/profile/alice"] {
+        let (status, body) = server.get(path, "").await;
+        let expected = (StatusCode::BAD_REQUEST, "M_INVALID_PARAM");
+        assert_eq!((status, errcode(&body)), expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_is_served_under_every_path_of_its_history() {
+    let server = TestServer::start().await;
+    for version in ["r0", "v3"] {
+        let (status, _) = server.get(&format!("/_matrix/client/{version}/login"), "").await;
+        assert_eq!(status, StatusCode::OK, "{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_in_the_query_is_as_good_as_one_in_the_header() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let path = format!("/_matrix/client/v3/account/whoami?access_token={}", alice.token);
+    assert_eq!(server.get(&path, "").await.1["user_id"], alice.user_id.as_str());
+}
+
+#[tokio::test]
+async fn capabilities_say_within_which_limits_events_may_expire() {
+    let server = TestServer::start_with(|config| config.expiry.max_running = 7).await;
+    let alice = server.register("alice").await;
+    let (_, body) = server.get("/_matrix/client/v3/capabilities", &alice.token).await;
+    let capability = &body["capabilities"]["m.will_expire"];
+    let expected =
+        json!({ "enabled": true, "min_duration": 1, "max_duration": 86_400, "max_running": 7 });
+    assert_eq!(*capability, expected);
+    assert_eq!(body["capabilities"]["m.room_versions"]["default"], "12");
+}
+
+async fn log_in_from(server: &TestServer, address: &str, forwarded: &str) -> (StatusCode, bool) {
+    let address = address.parse().expect("an address");
+    let body = json!({
+        "type": "m.login.password", "password": "wrong",
+        "identifier": { "type": "m.id.user", "user": "nobody" },
+    });
+    let mut request = Request::post("/_matrix/client/v3/login")
+        .header("x-forwarded-for", forwarded)
+        .body(body.to_string().into())
+        .expect("a request");
+    request.extensions_mut().insert(Peer::Address(address));
+    let answer = server.send(request).await;
+    let told = answer.headers.contains_key(header::RETRY_AFTER)
+        && answer.body.get("retry_after_ms").is_some_and(Value::is_u64)
+        && errcode(&answer.body) == "M_LIMIT_EXCEEDED";
+    (answer.status, told)
+}
+
+#[tokio::test]
+async fn who_asks_too_often_from_one_address_is_told_when_to_come_back() {
+    let server = TestServer::start_with(|config| {
+        config.limits.enabled = true;
+        config.limits.login = Rate { per_second: 0.1, burst: 2 };
+        config.server.trusted_proxies = vec!["10.0.0.1".parse().unwrap()];
+    })
+    .await;
+    let forbidden = (StatusCode::FORBIDDEN, false);
+    let limited = (StatusCode::TOO_MANY_REQUESTS, true);
+    for expected in [forbidden, forbidden, limited] {
+        assert_eq!(log_in_from(&server, "1.1.1.1", "9.9.9.9").await, expected);
+    }
+    // A stranger cannot say who it is for; the trusted proxy can.
+    assert_eq!(log_in_from(&server, "1.1.1.1", "8.8.8.8").await, limited);
+    assert_eq!(log_in_from(&server, "10.0.0.1", "1.1.1.1").await, limited);
+    assert_eq!(log_in_from(&server, "10.0.0.1", "8.8.8.8").await, forbidden);
+    server.clock.advance(Duration::from_secs(10)).await;
+    assert_eq!(log_in_from(&server, "1.1.1.1", "").await, forbidden);
 }

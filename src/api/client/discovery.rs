@@ -2,7 +2,7 @@
 //!
 //! Invariant: only what works is announced.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ruma::{
     RoomVersionId,
@@ -19,6 +19,7 @@ use ruma::{
     },
 };
 use wick_core::{Error, Result};
+use wick_ruma::capability::{UNSTABLE_FEATURE, WillExpireCapability};
 use wick_service::Services;
 
 use crate::route::{Route, Ruma, route};
@@ -38,7 +39,7 @@ const VERSIONS: &[&str] = &[
 ];
 
 /// What is not in these versions.
-const FEATURES: &[&str] = &["org.matrix.msc4140.will_expire"];
+const FEATURES: &[&str] = &[UNSTABLE_FEATURE];
 
 /// Room versions that can be created and joined.
 const ROOM_VERSIONS: &[RoomVersionId] = &[
@@ -76,6 +77,15 @@ async fn get_capabilities(
     capabilities.room_versions =
         RoomVersionsCapability::new(services.config.rooms.default_version.clone(), available);
     capabilities.thirdparty_id_changes = ThirdPartyIdChangesCapability::new(false);
+    let expiry = &services.config.expiry;
+    WillExpireCapability {
+        enabled: expiry.enabled,
+        min_duration: Duration::from_secs(expiry.min_duration),
+        max_duration: Duration::from_secs(expiry.max_duration),
+        max_running: expiry.max_running,
+    }
+    .add_to(&mut capabilities)
+    .map_err(|error| Error::internal("the capabilities cannot be told", error))?;
     Ok(get_capabilities::v3::Response::new(capabilities))
 }
 
