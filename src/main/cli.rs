@@ -39,7 +39,11 @@ pub(crate) enum Command {
     /// Run the server (this is what happens without a command)
     Serve,
     /// Read the configuration and say everything that is wrong with it
-    Check,
+    Check {
+        /// Check the stored rooms as well; the server must not run
+        #[arg(long)]
+        rooms: bool,
+    },
     /// Copy the database and the keys, while the server runs or not
     Backup {
         /// The folder to make; it must not exist

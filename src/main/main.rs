@@ -2,6 +2,7 @@
 
 mod admin_socket;
 mod backup;
+mod check;
 mod cli;
 mod clock;
 mod data_folder;
@@ -57,12 +58,13 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             return cli::completions(*shell);
         }
         None
-        | Some(Command::Serve | Command::Check | Command::Backup { .. } | Command::Admin { .. }) => {
-        }
+        | Some(
+            Command::Serve | Command::Check { .. } | Command::Backup { .. } | Command::Admin { .. },
+        ) => {}
     }
     let config = settings::load(cli)?;
     match &cli.command {
-        Some(Command::Check) => cli::say("the configuration is fine"),
+        Some(Command::Check { rooms }) => check::run(&config, *rooms),
         Some(Command::Backup { folder }) => backup::run(&config, folder),
         Some(Command::Admin { what }) => admin_socket::run(&config, what),
         None | Some(Command::Serve | Command::Generate { .. }) => lifecycle::run(config),

@@ -67,7 +67,7 @@ async fn room_with_alice(
 ) -> (ruma::OwnedRoomId, OwnedUserId) {
     let alice = user_id!("@alice:localhost").to_owned();
     let mut create = json!({ "room_version": version.as_str() });
-    if version < RoomVersionId::V11 {
+    if version.rules().is_some_and(|rules| !rules.authorization.use_room_create_sender) {
         create["creator"] = json!(alice);
     }
     let placeholder = ruma::room_id!("!placeholder:localhost").to_owned();
@@ -75,7 +75,7 @@ async fn room_with_alice(
         Draft::state(placeholder, alice.clone(), StateEventType::RoomCreate, "", content(create));
     let (room_id, ()) = rooms
         .found(Founding { version, create }, |room| {
-            let draft = member(&room.room_id().to_owned(), &alice);
+            let draft = member(room.room_id(), &alice);
             room.append(draft, Effects::default()).map(drop)
         })
         .await
