@@ -13,6 +13,8 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use metrics::Label;
+use ruma::api::error::ErrorKind;
 use tracing::Instrument;
 use wick_core::{Error, Result};
 use wick_service::Services;
@@ -23,10 +25,13 @@ use crate::{
     route::{Call, Count, Handler},
 };
 
+/// How long a client may take to send a body.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What one path can do.
 pub(crate) struct Resource {
     pub(crate) services: Arc<Services>,
-    pub(crate) path: String,
+    pub(crate) path: Arc<str>,
     pub(crate) methods: Vec<Endpoint>,
     /// Methods that the specification knows here and this server does not.
     pub(crate) unserved: Vec<Method>,
@@ -81,10 +86,32 @@ impl Resource {
         let server = &self.services.config.server;
         let address = client_address(peer, request.headers(), &server.trusted_proxies);
         let (parts, body) = request.into_parts();
-        let body = read(body, u64::from(server.max_body_kilobytes) * 1024).await?;
+        let body = self.read(body, u64::from(server.max_body_kilobytes) * 1024).await?;
         let request = Request::from_parts(parts, body);
         let call = Call { request, arguments, address, limit: endpoint.limit };
         (endpoint.handler)(Arc::clone(&self.services), call).await
+    }
+
+    async fn read(&self, body: Body, limit: u64) -> Result<Bytes> {
+        if body.is_end_stream() {
+            return Ok(Bytes::new());
+        }
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let clock = &self.services.clock;
+        tokio::select! {
+            biased;
+            body = Limited::new(body, limit).collect() => match body {
+                Ok(body) => Ok(body.to_bytes()),
+                Err(error) if error.is::<LengthLimitError>() => {
+                    Err(Error::too_large("the body is too large"))
+                }
+                Err(_) => Err(not_json("the body ends too early")),
+            },
+            () = clock.sleep_until(clock.monotonic() + PATIENCE) => {
+                let status = StatusCode::REQUEST_TIMEOUT.as_u16();
+                Err(Error::refused_with(status, ErrorKind::Unknown, "the body comes too slowly"))
+            }
+        }
     }
 
     fn endpoint(&self, method: &Method) -> Result<&Endpoint> {
@@ -101,17 +128,6 @@ impl Resource {
     }
 }
 
-async fn read(body: Body, limit: u64) -> Result<Bytes> {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    match Limited::new(body, limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Error::too_large("the body is too large"))
-        }
-        Err(_) => Err(not_json("the body ends too early")),
-    }
-}
-
 fn without_body(response: Response) -> Response {
     let (mut parts, body) = response.into_parts();
     if let Some(length) = body.size_hint().exact() {
@@ -120,10 +136,23 @@ fn without_body(response: Response) -> Response {
     Response::from_parts(parts, Body::empty())
 }
 
-fn record(method: &Method, path: &str, status: StatusCode, taken: Duration) {
-    let labels = [("method", method.to_string()), ("path", path.to_owned())];
-    metrics::histogram!("wick_request_seconds", &labels).record(taken);
+fn record(method: &Method, path: &Arc<str>, status: StatusCode, taken: Duration) {
+    let labels =
+        [Label::from_static_parts("method", told(method)), Label::new("path", Arc::clone(path))];
+    metrics::histogram!("wick_request_seconds", labels.iter()).record(taken);
     let [method, path] = labels;
-    let labels = [method, path, ("status", status.as_u16().to_string())];
-    metrics::counter!("wick_requests_total", &labels).increment(1);
+    let labels = [method, path, Label::new("status", status.as_str().to_owned())];
+    metrics::counter!("wick_requests_total", labels.iter()).increment(1);
+}
+
+/// Clients can make up methods, but not labels.
+fn told(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
 }

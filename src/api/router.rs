@@ -40,7 +40,7 @@ fn resources(
     let mut resources = BTreeMap::new();
     let empty = |path: &str| Resource {
         services: Arc::clone(services),
-        path: path.to_owned(),
+        path: path.into(),
         methods: Vec::new(),
         unserved: Vec::new(),
     };

@@ -31,3 +31,66 @@ pub(crate) fn acceptor(listen: &Listen) -> Result<TlsAcceptor, Failure> {
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    /// Writes a certificate for `localhost` and its key.
+    fn listen_in(folder: &Path) -> (Listen, CertificateDer<'static>) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let listen = Listen {
+            tls_certificate: folder.join("certificate.pem"),
+            tls_key: folder.join("key.pem"),
+            ..Listen::default()
+        };
+        fs::write(&listen.tls_certificate, made.cert.pem()).unwrap();
+        fs::write(&listen.tls_key, made.signing_key.serialize_pem()).unwrap();
+        (listen, made.cert.der().clone())
+    }
+
+    #[tokio::test]
+    async fn a_client_that_trusts_the_certificate_gets_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let (listen, certificate) = listen_in(folder.path());
+        let acceptor = acceptor(&listen).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = TlsConnector::from(Arc::new(client));
+        let (here, there) = tokio::io::duplex(10_000);
+        let name = ServerName::try_from("localhost").unwrap();
+        let (server, client) = tokio::join!(acceptor.accept(there), connector.connect(name, here));
+        let (mut server, mut client) = (server.unwrap(), client.unwrap());
+        client.write_all(b"hello").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut heard = String::new();
+        server.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "hello");
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_used_is_told_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (listen, _) = listen_in(folder.path());
+        let told = |listen: &Listen| acceptor(listen).err().unwrap().0;
+        let other = tempfile::tempdir().unwrap();
+        let (stranger, _) = listen_in(other.path());
+        let mixed = Listen { tls_key: stranger.tls_key, ..listen.clone() };
+        assert!(told(&mixed).starts_with("the certificate cannot be used"), "{}", told(&mixed));
+        fs::write(&listen.tls_key, "nonsense").unwrap();
+        assert!(told(&listen).contains("key.pem cannot be read"), "{}", told(&listen));
+        fs::remove_file(&listen.tls_certificate).unwrap();
+        assert!(told(&listen).contains("certificate.pem cannot be read"), "{}", told(&listen));
+    }
+}

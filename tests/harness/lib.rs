@@ -9,6 +9,8 @@ mod random;
 pub mod room_builder;
 mod server;
 
+pub use axum::body::Body;
+
 pub use self::{
     clock::MockClock,
     process::Process,

@@ -1,12 +1,19 @@
 //! What holds for every endpoint: errors for what cannot be read, unknown paths, web clients.
 
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
+use hyper::body::{Body as HttpBody, Frame};
 use serde_json::{Value, json};
 use wick_api::Peer;
 use wick_core::config::Rate;
-use wick_harness::TestServer;
+use wick_harness::{Body, TestServer};
 
 fn errcode(body: &Value) -> &str {
     body.get("errcode").and_then(Value::as_str).unwrap_or_default()
@@ -252,4 +259,28 @@ async fn who_asks_too_often_from_one_address_is_told_when_to_come_back() {
     assert_eq!(log_in_from(&server, "10.0.0.1", "8.8.8.8").await, forbidden);
     server.clock.advance(Duration::from_secs(10)).await;
     assert_eq!(log_in_from(&server, "1.1.1.1", "").await, forbidden);
+}
+
+/// A body that never comes.
+struct Silence;
+
+impl HttpBody for Silence {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for_long() {
+    let server = TestServer::start().await;
+    let request = Request::post("/_matrix/client/v3/login").body(Body::new(Silence)).unwrap();
+    let (answer, ()) =
+        tokio::join!(server.send(request), server.clock.advance(Duration::from_secs(60)));
+    assert_eq!(answer.status, StatusCode::REQUEST_TIMEOUT);
 }
