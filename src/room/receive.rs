@@ -138,7 +138,7 @@ fn judge(room: &mut Assembly<'_>, verified: Verified) -> Result<Judged> {
             roots.push(place.after);
         }
     }
-    let before = resolve::resolve(room.rooms, &mut room.batch, &room.rules, &roots)?;
+    let before = resolve::resolve(room.rooms, &mut room.batch, (room.room, &room.rules), &roots)?;
     let rejected = match auth::by_auth_events(room, &verified.pdu)? {
         Ok(()) => auth::by_state(room, &verified.pdu, before)?.err(),
         Err(reason) => Some(reason),

@@ -5,13 +5,14 @@
 
 mod conflict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use ruma::{EventId, OwnedEventId, room_version_rules::RoomVersionRules};
 use wick_core::{
-    Error, Result, ShortEventId, ShortStateKey, StateKeyTuple, StateRoot, event::pdu::SharedPdu,
+    Error, Pdu, Result, ShortEventId, ShortRoomId, ShortStateKey, StateKeyTuple, StateRoot,
+    event::pdu::SharedPdu,
 };
-use wick_database::Batch;
+use wick_database::{Batch, Read, schema::state::DISORDER_BY_ROOM};
 
 use self::conflict::{Differing, Source};
 use crate::Rooms;
@@ -23,9 +24,10 @@ use crate::Rooms;
 pub(crate) fn resolve(
     rooms: &Rooms,
     batch: &mut Batch,
-    rules: &RoomVersionRules,
+    room: (ShortRoomId, &RoomVersionRules),
     roots: &[StateRoot],
 ) -> Result<StateRoot> {
+    let (room, rules) = room;
     let mut roots = roots.to_vec();
     roots.sort_unstable();
     roots.dedup();
@@ -40,7 +42,12 @@ pub(crate) fn resolve(
         let ids = events.iter().map(|event| event.map(|e| event_id(rooms, batch, e)).transpose());
         differing.insert(key_tuple(rooms, batch, *key)?, ids.collect::<Result<_>>()?);
     }
-    let resolved = conflict::resolve(rules, roots.len(), &differing, &sides.source(rooms, batch))?;
+    let resolved = conflict::resolve(
+        rules,
+        roots.len(),
+        &differing,
+        &Common { sides: &sides, rooms, batch, room },
+    )?;
 
     let mut changes: BTreeMap<ShortStateKey, Option<ShortEventId>> =
         sides.differing.keys().map(|key| (*key, None)).collect();
@@ -76,10 +83,6 @@ impl Sides {
         }
         Ok(Self { base, differing })
     }
-
-    fn source<'a>(&'a self, rooms: &'a Rooms, batch: &'a Batch) -> Common<'a> {
-        Common { sides: self, rooms, batch }
-    }
 }
 
 /// The room's events, and the state that no side disputes.
@@ -87,6 +90,7 @@ struct Common<'a> {
     sides: &'a Sides,
     rooms: &'a Rooms,
     batch: &'a Batch,
+    room: ShortRoomId,
 }
 
 impl Source for Common<'_> {
@@ -107,11 +111,49 @@ impl Source for Common<'_> {
         event.map(|event| event_id(self.rooms, self.batch, event)).transpose()
     }
 
-    fn all_common(&self) -> Result<Vec<OwnedEventId>> {
+    fn common_resting_on(&self, wanted: &HashSet<OwnedEventId>) -> Result<Vec<OwnedEventId>> {
+        let oldest = self.oldest(wanted)?;
         let state = self.rooms.states().collect(self.batch, self.sides.base)?;
-        let common = state.iter().filter(|(key, _)| !self.sides.differing.contains_key(key));
+        let common = state
+            .iter()
+            .filter(|(key, event)| *event >= oldest && !self.sides.differing.contains_key(key));
         common.map(|(_, event)| event_id(self.rooms, self.batch, *event)).collect()
     }
+}
+
+impl Common<'_> {
+    /// The smallest short id of these events: none with a smaller one rests on them, unless the room has
+    /// events whose short ids are older than those of what they rest on.
+    fn oldest(&self, events: &HashSet<OwnedEventId>) -> Result<ShortEventId> {
+        if self.batch.contains(&DISORDER_BY_ROOM, &self.room)? {
+            return Ok(ShortEventId::MIN);
+        }
+        let mut oldest = ShortEventId::MAX;
+        for id in events {
+            let short = self.rooms.intern().lookup_event(self.batch, id)?;
+            oldest = oldest.min(short.unwrap_or(ShortEventId::MIN));
+        }
+        Ok(oldest)
+    }
+}
+
+/// Notes an event whose short id is older than that of one it rests on, because something referred to it
+/// before it came.
+///
+/// # Errors
+/// If the storage fails.
+pub(crate) fn note_order(
+    rooms: &Rooms,
+    batch: &mut Batch,
+    room: ShortRoomId,
+    (short, event): (ShortEventId, &Pdu),
+) -> Result<()> {
+    for id in &event.auth_events {
+        if rooms.intern().lookup_event(batch, id)?.is_none_or(|auth| auth > short) {
+            batch.put(&DISORDER_BY_ROOM, &room, &());
+        }
+    }
+    Ok(())
 }
 
 fn event_id(rooms: &Rooms, batch: &Batch, event: ShortEventId) -> Result<OwnedEventId> {

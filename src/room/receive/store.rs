@@ -26,7 +26,7 @@ pub(super) fn refuse(room: &mut Assembly<'_>, judged: Judged) -> Result<()> {
     let short = room.rooms.intern().event(&pdu.event_id, &mut room.batch)?;
     // A rejected event changes no state.
     let after = if pdu.rejected { before } else { state_after(room, &pdu, short, before)? };
-    store(room, &pdu, short);
+    store(room, &pdu, short)?;
     let place =
         Place { room: room.room, position: None, before, after, soft_failed, transaction: None };
     room.batch.put(&PLACE_BY_EVENT, &short, &place);
@@ -40,7 +40,7 @@ pub(super) fn accept(room: &mut Assembly<'_>, judged: Judged) -> Result<Appended
     let short = room.rooms.intern().event(&pdu.event_id, &mut room.batch)?;
     let slot = room.batch.reserve_position();
     // Before the commit does it, because the resolution below reads it.
-    store(room, &pdu, short);
+    store(room, &pdu, short)?;
     let after = state_after(room, &pdu, short, before)?;
 
     let mut roots = vec![after];
@@ -49,7 +49,7 @@ pub(super) fn accept(room: &mut Assembly<'_>, judged: Judged) -> Result<Appended
         let place = place.ok_or_else(|| Error::corrupt("a forward extremity has no place"))?;
         roots.push(place.after);
     }
-    let current = resolve::resolve(room.rooms, &mut room.batch, &room.rules, &roots)?;
+    let current = resolve::resolve(room.rooms, &mut room.batch, (room.room, &room.rules), &roots)?;
     let changes = room.rooms.states.diff(&room.batch, room.head.state, current)?;
     if !changes.is_empty() {
         commit::state::become_current(room, current, &changes, slot);
@@ -58,7 +58,7 @@ pub(super) fn accept(room: &mut Assembly<'_>, judged: Judged) -> Result<Appended
     commit::write(room, Entry { pdu, short, slot, prev, before, after, changes, effects })
 }
 
-fn store(room: &mut Assembly<'_>, pdu: &Pdu, short: ShortEventId) {
+fn store(room: &mut Assembly<'_>, pdu: &Pdu, short: ShortEventId) -> Result<()> {
     let stored = StoredEvent {
         event_id: pdu.event_id.clone(),
         room_id: pdu.room_id.clone(),
@@ -66,6 +66,7 @@ fn store(room: &mut Assembly<'_>, pdu: &Pdu, short: ShortEventId) {
         json: pdu.json.get().to_owned(),
     };
     room.batch.put(&STORED_BY_EVENT, &short, &stored);
+    resolve::note_order(room.rooms, &mut room.batch, room.room, (short, pdu))
 }
 
 fn state_after(

@@ -27,8 +27,9 @@ pub(crate) trait Source {
     fn event(&self, id: &EventId) -> Result<SharedPdu>;
     /// The event that sets a piece of state which does not differ.
     fn common(&self, key: &StateKeyTuple) -> Result<Option<OwnedEventId>>;
-    /// The events that set the pieces of state which do not differ.
-    fn all_common(&self) -> Result<Vec<OwnedEventId>>;
+    /// The events that set the pieces of state which do not differ; those can be left out that surely rest on
+    /// none of `wanted`.
+    fn common_resting_on(&self, wanted: &HashSet<OwnedEventId>) -> Result<Vec<OwnedEventId>>;
 }
 
 /// For each piece of state that differs: the event that sets it on each side, in the order of the sides.
@@ -173,7 +174,7 @@ fn auth_difference<S: Source>(
     }
     // What the common pieces rest on is in the chains of all sides.
     let mut seen = HashSet::new();
-    let mut open = graph.source.all_common()?;
+    let mut open = graph.source.common_resting_on(&difference)?;
     while let Some(id) = open.pop() {
         if seen.contains(&id) {
             continue;

@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use wick_database::{Range, schema::state::DISORDER_BY_ROOM};
+
 use super::*;
 
 #[tokio::test]
@@ -116,6 +118,32 @@ async fn a_soft_failed_event_never_becomes_an_extremity() {
         let merge = room.message(&[ban, on_late], CAROL, "both");
         assert!(accepted(server.receive(&room, &merge).await), "{version}");
         assert_eq!(server.extremities(&room), set(&[&merge]));
+        server.check(&room);
+    }
+}
+
+#[tokio::test]
+async fn a_reference_to_an_event_before_it_comes_changes_no_resolution() {
+    for version in versions() {
+        let mut room = RoomBuilder::public(version.clone(), ALICE, &[BOB]);
+        let root = room.tips();
+        let prefix = room.order().len();
+        let rules = room.state(&root, ALICE, "m.room.join_rules", json!({ "join_rule": "invite" }));
+        let invite = room.member(std::slice::from_ref(&rules), ALICE, CAROL, "invite");
+        let join = room.member(std::slice::from_ref(&invite), CAROL, CAROL, "join");
+        let relation = json!({ "rel_type": "m.reference", "event_id": join });
+        let content = json!({ "body": "i saw it", "m.relates_to": relation });
+        let event_type = "m.room.message";
+        let saying =
+            Saying { sender: BOB, event_type, state_key: None, content, auth_events: None };
+        let early = room.say(&root, saying);
+        let left = room.member(&[join.clone(), early.clone()], CAROL, CAROL, "join");
+        let right = room.state(&[join.clone(), early.clone()], BOB, "m.room.topic", json!({}));
+        let order = [early, rules, invite, join, left, right];
+        let server = deliver(&room, prefix, order.to_vec()).await;
+        let read = server.rooms.database().published();
+        let rooms = read.scan(&DISORDER_BY_ROOM, Range::all()).count();
+        assert_eq!(rooms, 1, "{version}: the join is named before what allows it");
         server.check(&room);
     }
 }

@@ -180,7 +180,7 @@ impl Source for Side<'_> {
         Ok(self.common.get(key).cloned())
     }
 
-    fn all_common(&self) -> Result<Vec<OwnedEventId>> {
+    fn common_resting_on(&self, _: &HashSet<OwnedEventId>) -> Result<Vec<OwnedEventId>> {
         Ok(self.common.values().cloned().collect())
     }
 }
@@ -249,7 +249,7 @@ fn a_failing_read_fails_the_resolution() {
         fn common(&self, _: &StateKeyTuple) -> Result<Option<OwnedEventId>> {
             Ok(None)
         }
-        fn all_common(&self) -> Result<Vec<OwnedEventId>> {
+        fn common_resting_on(&self, _: &HashSet<OwnedEventId>) -> Result<Vec<OwnedEventId>> {
             Ok(Vec::new())
         }
     }
