@@ -5,15 +5,16 @@ use std::{path::PathBuf, sync::Arc};
 
 use axum::{
     Router,
-    extract::State,
+    extract::{Path, Query, State},
     response::Response,
     routing::{get, post},
 };
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, Uri};
+use ruma::{OwnedRoomId, OwnedUserId};
 use serde::Deserialize;
 use serde_json::json;
-use wick_core::{Error, Result};
+use wick_core::{Error, Result, TimerId};
 use wick_service::Services;
 
 use crate::{dispatch::not_found, error::into_http, reply};
@@ -23,6 +24,8 @@ pub fn admin_router(services: Arc<Services>) -> Router {
     Router::new()
         .route("/status", get(status))
         .route("/backup", post(backup))
+        .route("/timers", get(timers))
+        .route("/timers/{timer}/end", post(end_timer))
         .fallback(not_found)
         .with_state(services)
 }
@@ -58,6 +61,39 @@ async fn copy(services: Arc<Services>, body: &[u8]) -> Result<Response> {
         .map_err(|error| Error::internal("the backup broke off", error))?
         .map_err(|error| Error::internal("the backup failed", error))?;
     reply::json(StatusCode::OK, &json!({ "folder": folder }))
+}
+
+/// How many timers are listed at most, unless fewer are asked for.
+const MOST_TIMERS: usize = 1000;
+
+#[derive(Deserialize)]
+struct WhichTimers {
+    room_id: Option<OwnedRoomId>,
+    user_id: Option<OwnedUserId>,
+    limit: Option<usize>,
+}
+
+async fn timers(State(services): State<Arc<Services>>, uri: Uri) -> Response {
+    answer(list_timers(&services, &uri))
+}
+
+fn list_timers(services: &Services, uri: &Uri) -> Result<Response> {
+    let Query(which) = Query::<WhichTimers>::try_from_uri(uri)
+        .map_err(|error| Error::invalid_param(error.to_string()))?;
+    let limit = which.limit.unwrap_or(MOST_TIMERS).min(MOST_TIMERS);
+    let timers = services.expiry.list(which.room_id.as_deref(), which.user_id.as_deref(), limit)?;
+    let total = services.expiry.running_total();
+    reply::json(StatusCode::OK, &json!({ "timers": timers, "running": total }))
+}
+
+async fn end_timer(State(services): State<Arc<Services>>, Path(timer): Path<String>) -> Response {
+    answer(end_one(&services, &timer).await)
+}
+
+async fn end_one(services: &Services, timer: &str) -> Result<Response> {
+    let timer = timer.parse().map_err(|_| Error::invalid_param("a timer's id is a number"))?;
+    services.expiry.end_by_id(TimerId(timer)).await?;
+    reply::json(StatusCode::OK, &json!({}))
 }
 
 fn answer(result: Result<Response>) -> Response {

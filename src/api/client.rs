@@ -4,6 +4,7 @@ mod account;
 mod config;
 mod device;
 mod discovery;
+mod expiration;
 mod filter;
 mod profile;
 mod push;
@@ -28,6 +29,7 @@ pub(crate) fn routes() -> Vec<Route> {
         config::routes(),
         device::routes(),
         discovery::routes(),
+        expiration::routes(),
         filter::routes(),
         profile::routes(),
         push::routes(),

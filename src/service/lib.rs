@@ -2,6 +2,7 @@
 
 pub mod account_data;
 pub mod devices;
+pub mod expiry;
 pub mod filters;
 #[cfg(test)]
 mod fixture;
@@ -14,12 +15,14 @@ mod resources;
 mod services;
 pub mod sessions;
 mod supervisor;
+mod timers;
 pub mod uia;
 pub mod users;
 
 pub use self::{
     account_data::AccountData,
     devices::Devices,
+    expiry::Expiry,
     filters::Filters,
     limits::{Limit, Limits},
     openid::OpenId,
@@ -30,6 +33,7 @@ pub use self::{
     services::{Keys, Services, database_options},
     sessions::{Session, Sessions},
     supervisor::Supervisor,
+    timers::{Full, Timers},
     uia::Uia,
     users::Users,
 };

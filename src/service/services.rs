@@ -8,8 +8,8 @@ use wick_database::{Database, Durability, Options};
 use wick_room::{Hooks, Rooms as Graph};
 
 use crate::{
-    AccountData, Devices, Filters, Limits, OpenId, Profiles, PushRules, Pushers, Resources,
-    Sessions, Supervisor, Uia, Users,
+    AccountData, Devices, Expiry, Filters, Limits, OpenId, Profiles, PushRules, Pushers, Resources,
+    Sessions, Supervisor, Timers, Uia, Users, expiry,
 };
 
 /// How much memory parsed events and state nodes may take.
@@ -26,9 +26,9 @@ pub struct Services {
     /// The database.
     pub database: Database,
     /// Owns every task.
-    pub supervisor: Supervisor,
+    pub supervisor: Arc<Supervisor>,
     /// How often what may be done.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// Who a request comes from.
     pub sessions: Arc<Sessions>,
     /// The devices of local users.
@@ -51,6 +51,8 @@ pub struct Services {
     pub openid: OpenId,
     /// The rooms as a graph of events: what everything that happens in rooms is built on.
     pub graph: Arc<Graph>,
+    /// Events that expire.
+    pub expiry: Arc<Expiry>,
 }
 
 /// The server's secrets that are not in the database.
@@ -73,8 +75,8 @@ impl Services {
         database: Database,
         keys: Keys,
     ) -> Result<Arc<Self>> {
-        let supervisor = Supervisor::new(Arc::clone(&clock));
-        let limits = Limits::new(&config, &clock);
+        let supervisor = Arc::new(Supervisor::new(Arc::clone(&clock)));
+        let limits = Arc::new(Limits::new(&config, &clock));
         let resources = Resources {
             config: Arc::clone(&config),
             database: database.clone(),
@@ -85,14 +87,26 @@ impl Services {
         let devices = Arc::new(Devices::new(resources.clone(), Arc::clone(&sessions)));
         let users = Users::new(resources.clone(), Arc::clone(&sessions), Arc::clone(&devices))?;
         let users = Arc::new(users);
+        let timers = Arc::new(Timers::default());
+        let hooks = Hooks {
+            timers: Some(expiry::listener(&resources, Arc::clone(&timers))),
+            ..Hooks::default()
+        };
         let graph = Arc::new(Graph::open(
             database.clone(),
             Arc::clone(&clock),
             Arc::clone(&random),
             (config.server.name.clone(), keys.signing),
-            Hooks::default(),
+            hooks,
             GRAPH_CACHE_BYTES,
         )?);
+        let expiry = Arc::new(Expiry::new(
+            resources.clone(),
+            Arc::clone(&graph),
+            timers,
+            Arc::clone(&limits),
+            keys.timer,
+        ));
         Ok(Arc::new(Self {
             config,
             clock,
@@ -111,6 +125,7 @@ impl Services {
             pushers: Pushers::new(resources.clone()),
             openid: OpenId::new(resources),
             graph,
+            expiry,
         }))
     }
 
@@ -119,6 +134,8 @@ impl Services {
     /// # Errors
     /// If the database cannot be read.
     pub async fn start(self: &Arc<Self>) -> Result<()> {
+        self.expiry.load()?;
+        self.expiry.start(&self.supervisor);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 //! same batch, so it ends once.
 
 use serde::Deserialize;
-use wick_core::{Result, ShortEventId};
+use wick_core::{Error, Result, ShortEventId, rules};
 use wick_database::{
     Read,
     schema::timer::{
@@ -35,6 +35,7 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
 
 fn arm(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
     let Some(arm) = &entry.effects.arm else { return Ok(()) };
+    check_copy_fits(entry)?;
     let row = TimerRow {
         deadline: arm.deadline,
         duration: arm.duration,
@@ -48,6 +49,22 @@ fn arm(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
     let running = ExpiryRow { status: ExpiryStatus::Running, terminal: None };
     room.batch.put(&EXPIRY_BY_EVENT, &entry.short, &running);
     room.timers.push(TimerChange::Armed(arm.timer, row));
+    Ok(())
+}
+
+/// What the terminal event can have more than the original besides the relation: twenty
+/// `prev_events` in place of one, more auth events, a greater depth.
+const COPY_GROWTH_BYTES: usize = 1_300;
+
+/// An event whose copy could not be sent is refused now, not when it is too late to say so.
+fn check_copy_fits(entry: &Entry) -> Result<()> {
+    let relation = r#""m.relates_to":{"event_id":"","rel_type":"m.expire.relationship"},"#.len()
+        + entry.pdu.event_id.as_str().len();
+    if entry.pdu.json.get().len() + relation + COPY_GROWTH_BYTES > rules::MAX_EVENT_BYTES {
+        return Err(Error::too_large(
+            "the event that tells its end would be larger than 65535 bytes",
+        ));
+    }
     Ok(())
 }
 

@@ -1,0 +1,42 @@
+//! `PUT /expiration/{refresh_method}`: keeps an event alive or ends it. No access token is needed:
+//! knowing the refresh token is the right.
+
+use std::sync::Arc;
+
+use ruma::api::error::ErrorKind;
+use wick_core::{Error, Result};
+use wick_ruma::expiration::{self, RefreshMethod};
+use wick_service::Services;
+
+use crate::{
+    address::limit_key,
+    route::{Route, Ruma, route},
+};
+
+pub(crate) fn routes() -> Vec<Route> {
+    // Counted by token or, for tokens that nobody has, by address: never valid ones by address, so
+    // that one media server can keep thousands alive.
+    vec![route(refresh_or_end).uncounted()]
+}
+
+/// `PUT /_matrix/client/v3/expiration/{refresh_method}`
+async fn refresh_or_end(
+    services: Arc<Services>,
+    Ruma { body, address, .. }: Ruma<expiration::Request>,
+) -> Result<expiration::Response> {
+    let from = limit_key(address);
+    match body.refresh_method {
+        RefreshMethod::Refresh => {
+            services.expiry.refresh(&body.expire_refresh_token, &from).await?;
+        }
+        RefreshMethod::End => services.expiry.end(&body.expire_refresh_token, &from).await?,
+        _ => {
+            return Err(Error::refused_with(
+                404,
+                ErrorKind::Unrecognized,
+                "an expiring event can be refreshed or ended",
+            ));
+        }
+    }
+    Ok(expiration::Response::new())
+}

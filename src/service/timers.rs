@@ -1,0 +1,289 @@
+//! Running timers in memory: when each is due by the clock that never jumps, and whose it is.
+//!
+//! Invariants: what is on disk decides; this only says when to look there. A refresh touches the
+//! timer's entry and not the queue: an entry of the queue that comes up too early goes back in.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+use wick_core::{Monotonic, ShortUserId, TimerId};
+
+/// How long a firing that failed waits before it is tried again; doubled each time.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
+/// After that many doublings the wait stays as it is.
+const MOST_DOUBLINGS: u32 = 6;
+
+/// All running timers of the server.
+#[derive(Default)]
+pub struct Timers {
+    state: Mutex<State>,
+    /// Told when something may be due sooner than the queue said.
+    sooner: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    running: HashMap<TimerId, Entry>,
+    by_owner: HashMap<ShortUserId, Owned>,
+    queue: BinaryHeap<Reverse<(Micros, TimerId)>>,
+}
+
+/// Microseconds of the monotonic clock: half the size of a `Duration`, of which there are many.
+type Micros = u64;
+
+#[derive(Clone, Copy)]
+struct Entry {
+    due: Micros,
+    owner: ShortUserId,
+    failures: u32,
+}
+
+#[derive(Default)]
+struct Owned {
+    timers: HashSet<TimerId>,
+    reserved: usize,
+}
+
+/// What [`Timers::reserve`] says when there is no room for one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// When the next of the owner's timers is due, if they have any.
+    pub next_due: Option<Monotonic>,
+}
+
+impl Timers {
+    /// Makes room for one more timer of `owner`, who may have `most`. The room is given back with
+    /// [`Timers::release`], whether the timer was armed or not.
+    ///
+    /// # Errors
+    /// [`Full`] if the owner has as many as they may.
+    pub fn reserve(&self, owner: ShortUserId, most: usize) -> Result<(), Full> {
+        let mut state = self.lock();
+        let owned = state.by_owner.entry(owner).or_default();
+        if owned.timers.len() + owned.reserved < most {
+            owned.reserved += 1;
+            return Ok(());
+        }
+        let due = state.by_owner.get(&owner).and_then(|owned| {
+            owned.timers.iter().filter_map(|timer| state.running.get(timer)).map(|e| e.due).min()
+        });
+        Err(Full { next_due: due.map(monotonic) })
+    }
+
+    /// Gives back what [`Timers::reserve`] took.
+    pub fn release(&self, owner: ShortUserId) {
+        let mut state = self.lock();
+        if let Some(owned) = state.by_owner.get_mut(&owner) {
+            owned.reserved = owned.reserved.saturating_sub(1);
+        }
+        state.forget_idle(owner);
+    }
+
+    /// Takes in a timer that runs.
+    pub fn armed(&self, timer: TimerId, owner: ShortUserId, due: Monotonic) {
+        let due = micros(due);
+        let mut state = self.lock();
+        let sooner = state.queue.peek().is_none_or(|Reverse((next, _))| due < *next);
+        state.running.insert(timer, Entry { due, owner, failures: 0 });
+        state.by_owner.entry(owner).or_default().timers.insert(timer);
+        state.queue.push(Reverse((due, timer)));
+        drop(state);
+        if sooner {
+            self.sooner.notify_one();
+        }
+    }
+
+    /// Lets go of a timer that ended.
+    pub fn stopped(&self, timer: TimerId) {
+        let mut state = self.lock();
+        let Some(entry) = state.running.remove(&timer) else { return };
+        if let Some(owned) = state.by_owner.get_mut(&entry.owner) {
+            owned.timers.remove(&timer);
+        }
+        state.forget_idle(entry.owner);
+    }
+
+    /// Puts off when a timer is due. Never brings it forward.
+    pub fn put_off(&self, timer: TimerId, due: Monotonic) {
+        if let Some(entry) = self.lock().running.get_mut(&timer) {
+            entry.due = entry.due.max(micros(due));
+        }
+    }
+
+    /// Puts a timer back whose firing failed, to be tried again later.
+    pub fn failed(&self, timer: TimerId, now: Monotonic) {
+        let mut state = self.lock();
+        let Some(entry) = state.running.get_mut(&timer) else { return };
+        let wait = FIRST_BACK_OFF.saturating_mul(1 << entry.failures.min(MOST_DOUBLINGS));
+        entry.failures = entry.failures.saturating_add(1);
+        entry.due = micros(now + wait);
+        let due = entry.due;
+        state.queue.push(Reverse((due, timer)));
+        drop(state);
+        self.sooner.notify_one();
+    }
+
+    /// Puts a timer back in the queue that turned out not to be due.
+    pub fn requeue(&self, timer: TimerId) {
+        let mut state = self.lock();
+        let Some(entry) = state.running.get(&timer) else { return };
+        let due = entry.due;
+        state.queue.push(Reverse((due, timer)));
+        drop(state);
+        self.sooner.notify_one();
+    }
+
+    /// Takes at most `most` timers that are due out of the queue, in the order in which they are.
+    pub fn take_due(&self, now: Monotonic, most: usize) -> Vec<(Monotonic, TimerId)> {
+        let now = micros(now);
+        let mut state = self.lock();
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(Reverse((at, timer))) = state.queue.peek().copied()
+            && at <= now
+        {
+            state.queue.pop();
+            match state.running.get(&timer) {
+                // Refreshed since it was queued.
+                Some(entry) if entry.due > at => {
+                    let due = entry.due;
+                    state.queue.push(Reverse((due, timer)));
+                }
+                Some(entry) if entry.due == at => taken.push((monotonic(at), timer)),
+                // Ended, or queued a second time.
+                _ => {}
+            }
+        }
+        taken
+    }
+
+    /// When the queue wants to be looked at next.
+    #[must_use]
+    pub fn next(&self) -> Option<Monotonic> {
+        self.lock().queue.peek().map(|Reverse((at, _))| monotonic(*at))
+    }
+
+    /// Resolves when [`Timers::next`] may have become sooner.
+    pub async fn sooner(&self) {
+        self.sooner.notified().await;
+    }
+
+    /// When a timer is due; `None` if it does not run.
+    #[must_use]
+    pub fn due(&self, timer: TimerId) -> Option<Monotonic> {
+        self.lock().running.get(&timer).map(|entry| monotonic(entry.due))
+    }
+
+    /// The timers of a user.
+    #[must_use]
+    pub fn of_owner(&self, owner: ShortUserId) -> Vec<TimerId> {
+        self.lock()
+            .by_owner
+            .get(&owner)
+            .map_or_else(Vec::new, |owned| owned.timers.iter().copied().collect())
+    }
+
+    /// How many timers run.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().running.len()
+    }
+
+    /// Whether none runs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn forget_idle(&mut self, owner: ShortUserId) {
+        if self.by_owner.get(&owner).is_some_and(|o| o.timers.is_empty() && o.reserved == 0) {
+            self.by_owner.remove(&owner);
+        }
+    }
+}
+
+fn micros(at: Monotonic) -> Micros {
+    Micros::try_from(at.0.as_micros()).unwrap_or(Micros::MAX)
+}
+
+fn monotonic(at: Micros) -> Monotonic {
+    Monotonic(Duration::from_micros(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWNER: ShortUserId = ShortUserId(7);
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn timers_come_up_in_the_order_in_which_they_are_due() {
+        let timers = Timers::default();
+        for (timer, due) in [(1, 30), (2, 10), (3, 20)] {
+            timers.armed(TimerId(timer), OWNER, at(due));
+        }
+        let due: Vec<_> = timers.take_due(at(25), 10).into_iter().map(|(_, t)| t.0).collect();
+        assert_eq!(due, [2, 3]);
+        assert_eq!(timers.next(), Some(at(30)));
+    }
+
+    #[test]
+    fn a_refreshed_timer_comes_up_at_its_new_time_and_once() {
+        let timers = Timers::default();
+        timers.armed(TimerId(1), OWNER, at(10));
+        timers.put_off(TimerId(1), at(15));
+        timers.put_off(TimerId(1), at(12));
+        assert!(timers.take_due(at(10), 10).is_empty());
+        assert_eq!(timers.take_due(at(15), 10), [(at(15), TimerId(1))]);
+        assert!(timers.take_due(at(99), 10).is_empty());
+    }
+
+    #[test]
+    fn a_stopped_timer_never_comes_up() {
+        let timers = Timers::default();
+        timers.armed(TimerId(1), OWNER, at(10));
+        timers.stopped(TimerId(1));
+        assert!(timers.take_due(at(99), 10).is_empty());
+        assert!(timers.is_empty());
+        assert!(timers.of_owner(OWNER).is_empty());
+    }
+
+    #[test]
+    fn a_failed_firing_comes_up_again_later_each_time() {
+        let timers = Timers::default();
+        timers.armed(TimerId(1), OWNER, at(10));
+        assert_eq!(timers.take_due(at(10), 1).len(), 1);
+        timers.failed(TimerId(1), at(10));
+        assert_eq!(timers.next(), Some(at(11)));
+        assert_eq!(timers.take_due(at(11), 1).len(), 1);
+        timers.failed(TimerId(1), at(11));
+        assert_eq!(timers.next(), Some(at(13)));
+    }
+
+    #[test]
+    fn an_owner_has_no_more_than_they_may_and_is_told_when_there_is_room() {
+        let timers = Timers::default();
+        timers.reserve(OWNER, 2).unwrap();
+        timers.armed(TimerId(1), OWNER, at(10));
+        timers.release(OWNER);
+        timers.reserve(OWNER, 2).unwrap();
+        assert_eq!(timers.reserve(OWNER, 2), Err(Full { next_due: Some(at(10)) }));
+        timers.release(OWNER);
+        timers.reserve(OWNER, 2).unwrap();
+    }
+}
