@@ -12,7 +12,7 @@ use wick_core::Config;
 
 use crate::{
     Failure,
-    cli::{self, Admin},
+    cli::{self, Admin, Timers},
 };
 
 /// What the server said to an administrator.
@@ -29,7 +29,46 @@ pub(crate) fn run(config: &Config, what: &Admin) -> Result<(), Failure> {
         Admin::Status => {
             show(ask(config, Method::GET, "/status", None)?, |status| vec![status.to_string()])
         }
+        Admin::Timers(Timers::List { room, user }) => {
+            let path = list_path(room.as_deref(), user.as_deref());
+            show(ask(config, Method::GET, &path, None)?, timer_lines)
+        }
+        Admin::Timers(Timers::End { timer }) => {
+            let path = format!("/timers/{timer}/end");
+            show(ask(config, Method::POST, &path, None)?, |_| vec![format!("timer {timer} ended")])
+        }
     }
+}
+
+fn list_path(room: Option<&str>, user: Option<&str>) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in [("room_id", room), ("user_id", user)] {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    format!("/timers?{}", query.finish())
+}
+
+/// A timer a line, and how many run in all.
+fn timer_lines(answer: &Value) -> Vec<String> {
+    let text = |timer: &Value, field: &str| match timer.get(field) {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => "-".to_owned(),
+    };
+    let timers = answer.get("timers").and_then(Value::as_array);
+    let mut lines: Vec<_> = timers
+        .into_iter()
+        .flatten()
+        .map(|timer| {
+            ["timer", "room_id", "event_id", "owner", "deadline", "duration"]
+                .map(|field| text(timer, field))
+                .join("  ")
+        })
+        .collect();
+    lines.push(format!("running: {}", text(answer, "running")));
+    lines
 }
 
 /// One request to the running server.

@@ -66,6 +66,28 @@ pub(crate) enum Command {
 pub(crate) enum Admin {
     /// How the server is
     Status,
+    /// Timers of expiring events
+    #[command(subcommand)]
+    Timers(Timers),
+}
+
+/// What to do with timers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Timers {
+    /// The running ones
+    List {
+        /// Only those of this room
+        #[arg(long, value_name = "ROOM_ID")]
+        room: Option<String>,
+        /// Only those of this user
+        #[arg(long, value_name = "USER_ID")]
+        user: Option<String>,
+    },
+    /// End one, as if its owner had
+    End {
+        /// Its number in the list
+        timer: u64,
+    },
 }
 
 /// What to write.
