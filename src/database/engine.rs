@@ -9,6 +9,7 @@
 pub(crate) mod backup;
 pub(crate) mod commit;
 pub(crate) mod fault;
+pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod open;
 pub(crate) mod profile;

@@ -99,3 +99,17 @@ impl Fault for Disk {
         !self.0.fails.load(Ordering::SeqCst)
     }
 }
+
+#[test]
+fn what_tasks_share_can_be_shared() {
+    fn shared<T: Send + Sync>() {}
+    fn sent<T: Send>() {}
+    shared::<Database>();
+    shared::<crate::Batch>();
+    shared::<crate::Snapshot>();
+    shared::<crate::Latest>();
+    shared::<crate::Error>();
+    sent::<crate::Pending>();
+    sent::<crate::Watch>();
+    sent::<crate::Scan<'_, String, u64>>();
+}

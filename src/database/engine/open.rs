@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Options as EngineOptions};
 
-use super::profile;
+use super::{log, profile};
 use crate::{
     Error, KeyLike, Options, Profile, Result, Value, migrate, read,
     schema::{self, meta},
@@ -26,6 +26,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<DB> {
         .chain(schema::all().map(|table| (table.name, table.profile)))
         .collect();
     refuse_unknown(&there, &known)?;
+    log::mend(path)?;
 
     let first = known
         .iter()

@@ -72,6 +72,7 @@ fn request_end(engine: &Engine) {
 }
 
 fn run(engine: &Engine) {
+    let _ending = Ending(engine);
     while let Some((group, snapshot)) = next(engine) {
         let synced = sync(engine, &group);
         let told = finish(engine, snapshot, synced);
@@ -81,11 +82,22 @@ fn run(engine: &Engine) {
         }
         tell(group.waiters, &told);
     }
-    let (left, refusal) = {
-        let mut turn = engine.turn();
-        (std::mem::take(&mut turn.waiting), turn.state.refuse())
-    };
-    tell(left.waiters, &refusal);
+}
+
+/// Leaves nobody waiting when the thread ends, also if it panics.
+struct Ending<'a>(&'a Engine);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let (left, refusal) = {
+            let mut turn = self.0.turn();
+            if matches!(turn.state, State::Open) {
+                turn.state = State::Broken("the thread that syncs the log has died".into());
+            }
+            (std::mem::take(&mut turn.waiting), turn.state.refuse())
+        };
+        tell(left.waiters, &refusal);
+    }
 }
 
 /// Never under the commit lock: a task of a runtime that is shut down can be dropped by whoever tells

@@ -216,3 +216,21 @@ fn a_torn_log_ends_at_a_commit() {
         })
         .unwrap();
 }
+
+#[test]
+fn a_torn_log_that_looks_like_a_reused_one_is_read_to_its_torn_end() {
+    let (folder, log) = folder_with_events(5);
+    let whole = fs::read(&log).unwrap();
+    let copies = tempfile::tempdir().unwrap();
+    for kind in [0, 1, 4, 5, 8, 9, 11, 12, 130, 131, 255] {
+        let torn = copies.path().join(kind.to_string());
+        copy(&folder.path(), &torn);
+        let garbage = [7, 7, 7, 7, 12, 0, kind, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
+        fs::write(torn.join(log.file_name().unwrap()), [&*whole, &garbage].concat()).unwrap();
+        let database = open(&torn);
+        assert_eq!(whole_events(&database), 5);
+        drop(database.write(event(&database, 6), Synced).unwrap());
+        drop(database);
+        assert_eq!(whole_events(&open(&torn)), 6);
+    }
+}
