@@ -106,12 +106,4 @@ mod tests {
         }
         assert!(names.contains("short_by_room"));
     }
-
-    #[test]
-    fn every_table_says_who_writes_it() {
-        for table in all() {
-            let docs = table.docs.concat();
-            assert!(docs.to_lowercase().contains("written"), "{}: {docs}", table.name);
-        }
-    }
 }
