@@ -9,7 +9,7 @@ use serde_json::{Value, json, value::RawValue};
 use tempfile::TempDir;
 use wick_core::{Draft, ShortEventId, rules};
 use wick_database::{
-    Database, Options, Read,
+    Database, Durability, Options, Read,
     schema::room::{HEAD_BY_ROOM, Head, PLACE_BY_EVENT, Place},
 };
 use wick_harness::{
@@ -23,6 +23,7 @@ const BOB: &str = "@bob:two.example";
 const CAROL: &str = "@carol:three.example";
 const DAVE: &str = "@dave:here.example";
 
+mod crashes;
 mod forks;
 mod refused;
 mod timers;
@@ -30,19 +31,25 @@ mod timers;
 /// A server that knows nothing but rooms.
 struct Server {
     rooms: Rooms,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Server {
     fn start() -> Self {
         let folder = tempfile::tempdir().expect("there is a temporary folder");
-        let db = Database::open(folder.path(), Options::default()).expect("the folder is empty");
+        Self::open(folder, Options::default())
+    }
+
+    fn open(folder: TempDir, options: Options) -> Self {
+        // Nobody pulls the plug here.
+        let options = Options { durability: Some(Durability::Flushed), ..options };
+        let db = Database::open(folder.path(), options).expect("the folder is sound");
         let name = OwnedServerName::try_from("here.example").expect("it is a server name");
         let key = key_of(&name);
         let (clock, random) = (Arc::new(MockClock::new()), Arc::new(SeededRandom::new(1)));
         let rooms = Rooms::open(db, clock, random, (name, key), Hooks::default(), 1 << 20)
-            .expect("there is nothing to read");
-        Self { rooms, _folder: folder }
+            .expect("what is there can be read");
+        Self { rooms, folder }
     }
 
     /// A server that has received everything in the order in which it was said.
@@ -111,10 +118,15 @@ impl Server {
         self.state_at(self.head(room).state)
     }
 
-    /// The store is sound, and the current state is what the extremities resolve to.
-    fn check(&self, room: &RoomBuilder) {
+    /// The store is sound.
+    fn sound(&self) {
         let read = self.rooms.database().published();
         assert_eq!(invariants::check(&read).expect("everything can be read"), []);
+    }
+
+    /// The store is sound, and the current state is what the extremities resolve to.
+    fn check(&self, room: &RoomBuilder) {
+        self.sound();
         let extremities: Vec<_> = self.extremities(room).into_iter().collect();
         assert_eq!(self.state(room), room.resolved(&extremities));
         for id in room.order() {

@@ -27,11 +27,6 @@ impl Server {
         let row = read.get(&EXPIRY_BY_EVENT, &event.short).expect("statuses can be read");
         row.map(|row| row.status)
     }
-
-    fn sound(&self) {
-        let read = self.rooms.database().published();
-        assert_eq!(invariants::check(&read).expect("everything can be read"), []);
-    }
 }
 
 const STATUS: &str = "org.example.status";
