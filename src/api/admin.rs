@@ -37,6 +37,7 @@ async fn status(State(services): State<Arc<Services>>) -> Response {
             "server_name": services.config.server.name,
             "version": env!("CARGO_PKG_VERSION"),
             "position": services.database.position(),
+            "timers": services.expiry.running_total(),
         }),
     ))
 }

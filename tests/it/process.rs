@@ -143,7 +143,15 @@ async fn the_administrator_asks_over_a_socket_that_nobody_else_may_open() {
     let status = run(folder.path(), &["admin", "status"]);
     assert!(status.status.success(), "{}", error(&status));
     assert!(String::from_utf8_lossy(&status.stdout).contains("localhost"));
-    for path in ["/status", "/backup"] {
+    let list = ["admin", "timers", "list", "--user", "@alice:localhost", "--room", "no room"];
+    let timers = run(folder.path(), &list);
+    assert!(error(&timers).contains("the server refused"), "{}", error(&timers));
+    let timers = run(folder.path(), &["admin", "timers", "list", "--user", "@alice:localhost"]);
+    let told = String::from_utf8_lossy(&timers.stdout);
+    assert!(told.ends_with("running: 0\n"), "{told}");
+    let ended = run(folder.path(), &["admin", "timers", "end", "1"]);
+    assert!(error(&ended).contains("no such timer"), "{}", error(&ended));
+    for path in ["/status", "/backup", "/timers"] {
         let (status, _) = server.request(Method::GET, path, "", Value::Null).await;
         assert_eq!(status, StatusCode::NOT_FOUND, "{path} is served to the public");
     }
