@@ -7,6 +7,7 @@ pub mod filters;
 #[cfg(test)]
 mod fixture;
 mod limits;
+mod memberships;
 pub mod openid;
 pub mod profile;
 pub mod push_rules;
@@ -25,6 +26,7 @@ pub use self::{
     expiry::Expiry,
     filters::Filters,
     limits::{Limit, Limits},
+    memberships::Memberships,
     openid::OpenId,
     profile::Profiles,
     push_rules::PushRules,

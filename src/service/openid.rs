@@ -5,7 +5,7 @@ use std::time::Duration;
 use ruma::OwnedUserId;
 use wick_core::Result;
 use wick_database::{
-    Read,
+    Range, Read,
     schema::users::{OPENID_TOKEN_BY_HASH, OpenIdToken},
 };
 
@@ -13,6 +13,9 @@ use crate::{Resources, Session, sessions::hash};
 
 /// How long a token proves something.
 pub const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// How many old tokens are looked at when a new one is made.
+const SWEPT: usize = 8;
 
 /// Makes and checks OpenID tokens.
 pub struct OpenId {
@@ -32,11 +35,23 @@ impl OpenId {
     /// If the database refuses.
     pub async fn issue(&self, session: &Session) -> Result<String> {
         let token = self.resources.random.token();
-        let expires = self.resources.clock.now().after(LIFETIME);
-        let row = OpenIdToken { user_id: session.user_id.clone(), expires };
+        let now = self.resources.clock.now();
+        let row = OpenIdToken { user_id: session.user_id.clone(), expires: now.after(LIFETIME) };
+        let mut expired = Vec::new();
         self.resources
             .change(|batch| {
-                batch.put(&OPENID_TOKEN_BY_HASH, &hash(&token), &row);
+                let hash = hash(&token);
+                // Old tokens go a few at a time: which ones, the new one's hash decides.
+                for old in batch.scan(&OPENID_TOKEN_BY_HASH, Range::from(&hash)).take(SWEPT) {
+                    let (old, row) = old?;
+                    if row.expires <= now {
+                        expired.push(old);
+                    }
+                }
+                for old in expired.drain(..) {
+                    batch.delete(&OPENID_TOKEN_BY_HASH, &old);
+                }
+                batch.put(&OPENID_TOKEN_BY_HASH, &hash, &row);
                 Ok(())
             })
             .await?;

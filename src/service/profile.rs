@@ -1,12 +1,15 @@
 //! What users say about themselves: display name, avatar, and fields of their own choice.
 //!
-//! Invariant: a profile is at most 64 KiB of JSON. That changes reach the user's rooms is the
-//! business of whoever calls [`Profiles::set`] and is told that they must.
+//! Invariants: a profile is at most 64 KiB of JSON; a change that concerns the user's rooms is noted
+//! with the change itself, until [`Memberships`](crate::Memberships) has told them.
 
 use ruma::{UserId, api::error::ErrorKind, profile::UserProfile};
 use serde_json::Value;
 use wick_core::{Error, Result, ShortUserId};
-use wick_database::{Range, Read, schema::users::PROFILE_FIELD_BY_USER};
+use wick_database::{
+    Range, Read,
+    schema::users::{PROFILE_CHANGE_BY_USER, PROFILE_FIELD_BY_USER},
+};
 
 use crate::{Resources, Session, users::find};
 
@@ -86,8 +89,7 @@ impl Profiles {
         Ok(MemberProfile { display_name: text(DISPLAY_NAME)?, avatar_url: text(AVATAR_URL)? })
     }
 
-    /// Sets a field, or removes it. Answers whether the member events of the user's rooms have to
-    /// follow.
+    /// Sets a field, or removes it.
     ///
     /// # Errors
     /// `M_BAD_JSON` or `M_INVALID_PARAM` if the value is none for this key, `M_KEY_TOO_LARGE`,
@@ -98,7 +100,7 @@ impl Profiles {
         user_id: &UserId,
         key: &str,
         value: Option<&Value>,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         if session.user_id != user_id {
             return Err(Error::forbidden("this is the profile of another user"));
         }
@@ -107,18 +109,21 @@ impl Profiles {
             ensure_value(key, value)?;
         }
         let json = value.map(Value::to_string);
-        let changed = self
-            .resources
+        self.resources
             .change(|batch| {
                 let row = (session.user, key);
                 let old = batch.get(&PROFILE_FIELD_BY_USER, &row)?;
                 if old == json {
-                    return Ok(false);
+                    return Ok(());
                 }
                 batch.require(&PROFILE_FIELD_BY_USER, &row, old.as_ref());
+                if matches!(key, DISPLAY_NAME | AVATAR_URL) {
+                    let change = self.resources.random.number();
+                    batch.put(&PROFILE_CHANGE_BY_USER, &session.user, &change);
+                }
                 let Some(json) = &json else {
                     batch.delete(&PROFILE_FIELD_BY_USER, &row);
-                    return Ok(true);
+                    return Ok(());
                 };
                 let mut size = field_size(key, json) + 1;
                 for other in batch.scan(&PROFILE_FIELD_BY_USER, Range::prefix((session.user,))) {
@@ -132,10 +137,36 @@ impl Profiles {
                     return Err(Error::refused(ErrorKind::ProfileTooLarge, message));
                 }
                 batch.put(&PROFILE_FIELD_BY_USER, &row, json);
-                Ok(true)
+                Ok(())
             })
-            .await?;
-        Ok(changed && matches!(key, DISPLAY_NAME | AVATAR_URL))
+            .await
+    }
+
+    /// The change that the user's rooms have not been told of, if there is one.
+    pub(crate) fn to_spread(&self, user: ShortUserId) -> Result<Option<u64>> {
+        Ok(self.resources.database.published().get(&PROFILE_CHANGE_BY_USER, &user)?)
+    }
+
+    /// Users with changes that their rooms have not been told of.
+    pub(crate) fn all_to_spread(&self) -> Result<Vec<ShortUserId>> {
+        let mut users = Vec::new();
+        for row in self.resources.database.published().scan(&PROFILE_CHANGE_BY_USER, Range::all()) {
+            users.push(row?.0);
+        }
+        Ok(users)
+    }
+
+    /// Notes that the user's rooms have been told of `change`. A later one is still to be told.
+    pub(crate) async fn note_spread(&self, user: ShortUserId, change: u64) -> Result<()> {
+        self.resources
+            .change(|batch| {
+                if batch.get(&PROFILE_CHANGE_BY_USER, &user)? == Some(change) {
+                    batch.require(&PROFILE_CHANGE_BY_USER, &user, Some(&change));
+                    batch.delete(&PROFILE_CHANGE_BY_USER, &user);
+                }
+                Ok(())
+            })
+            .await
     }
 }
 

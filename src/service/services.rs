@@ -8,8 +8,8 @@ use wick_database::{Database, Durability, Options};
 use wick_room::{Hooks, Rooms as Graph};
 
 use crate::{
-    AccountData, Devices, Expiry, Filters, Limits, OpenId, Profiles, PushRules, Pushers, Resources,
-    Sessions, Supervisor, Timers, Uia, Users, expiry,
+    AccountData, Devices, Expiry, Filters, Limits, Memberships, OpenId, Profiles, PushRules,
+    Pushers, Resources, Sessions, Supervisor, Timers, Uia, Users, expiry,
 };
 
 /// How much memory parsed events and state nodes may take.
@@ -38,7 +38,9 @@ pub struct Services {
     /// Asking for the password again.
     pub uia: Uia,
     /// What users say about themselves.
-    pub profiles: Profiles,
+    pub profiles: Arc<Profiles>,
+    /// What becomes of memberships when accounts change.
+    pub memberships: Arc<Memberships>,
     /// What clients keep here for themselves.
     pub account_data: AccountData,
     /// Filters with a name.
@@ -87,6 +89,7 @@ impl Services {
         let devices = Arc::new(Devices::new(resources.clone(), Arc::clone(&sessions)));
         let users = Users::new(resources.clone(), Arc::clone(&sessions), Arc::clone(&devices))?;
         let users = Arc::new(users);
+        let profiles = Arc::new(Profiles::new(resources.clone()));
         let timers = Arc::new(Timers::default());
         let hooks = Hooks {
             timers: Some(expiry::listener(&resources, Arc::clone(&timers))),
@@ -107,6 +110,13 @@ impl Services {
             Arc::clone(&limits),
             keys.timer,
         ));
+        let memberships = Arc::new(Memberships::new(
+            resources.clone(),
+            Arc::clone(&graph),
+            Arc::clone(&users),
+            Arc::clone(&profiles),
+            Arc::clone(&expiry),
+        ));
         Ok(Arc::new(Self {
             config,
             clock,
@@ -118,7 +128,8 @@ impl Services {
             devices,
             uia: Uia::new(resources.clone(), Arc::clone(&users)),
             users,
-            profiles: Profiles::new(resources.clone()),
+            profiles,
+            memberships,
             account_data: AccountData::new(resources.clone()),
             filters: Filters::new(resources.clone()),
             push_rules: PushRules::new(resources.clone()),
@@ -136,6 +147,12 @@ impl Services {
     pub async fn start(self: &Arc<Self>) -> Result<()> {
         self.expiry.load()?;
         self.expiry.start(&self.supervisor);
+        let memberships = Arc::clone(&self.memberships);
+        self.supervisor.spawn_once("memberships", async move {
+            if let Err(error) = memberships.resume().await {
+                tracing::error!(%error, "cannot finish what an earlier run began");
+            }
+        });
         Ok(())
     }
 }

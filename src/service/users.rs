@@ -17,7 +17,9 @@ use ruma::{OwnedUserId, UserId, api::error::ErrorKind};
 use wick_core::{Error, Result, ShortUserId, config::Mode};
 use wick_database::{
     Range, Read,
-    schema::users::{ACCOUNT_BY_USER, Account, DEPARTING_BY_USER, PROFILE_FIELD_BY_USER},
+    schema::users::{
+        ACCOUNT_BY_USER, Account, DEPARTING_BY_USER, PROFILE_CHANGE_BY_USER, PROFILE_FIELD_BY_USER,
+    },
 };
 
 pub(crate) use self::localpart::login_user_id;
@@ -177,6 +179,7 @@ impl Users {
                 let account = Account { password: None, deactivated: Some(now), ..old };
                 batch.put(&ACCOUNT_BY_USER, &user, &account);
                 batch.put(&DEPARTING_BY_USER, &user, &());
+                batch.delete(&PROFILE_CHANGE_BY_USER, &user);
                 drop_all_devices(user, None, &mut revoked, batch)?;
                 batch.delete_range(&PROFILE_FIELD_BY_USER, Range::prefix((user,)))?;
                 Ok(revoked)

@@ -10,6 +10,7 @@ mod devices;
 mod graph;
 mod http;
 mod invariants;
+mod memberships;
 mod process;
 mod profile;
 mod push_rules;

@@ -125,6 +125,7 @@ async fn deactivate(
         return Ok(Answer::Challenge(challenge));
     }
     services.users.deactivate(sender.user).await?;
+    services.memberships.depart(sender.user).await?;
     Ok(Answer::Done(deactivate::v3::Response::new(ThirdPartyIdRemovalStatus::NoSupport)))
 }
 

@@ -11,8 +11,8 @@ use ruma::{
         get_capabilities::{
             self,
             v3::{
-                Capabilities, RoomVersionStability, RoomVersionsCapability,
-                ThirdPartyIdChangesCapability,
+                Capabilities, ProfileFieldsCapability, RoomVersionStability,
+                RoomVersionsCapability, ThirdPartyIdChangesCapability,
             },
         },
         get_supported_versions,
@@ -39,7 +39,7 @@ const VERSIONS: &[&str] = &[
 ];
 
 /// What is not in these versions.
-const FEATURES: &[&str] = &[UNSTABLE_FEATURE];
+const FEATURES: &[&str] = &["org.matrix.msc3391", UNSTABLE_FEATURE, "uk.tcpip.msc4133.stable"];
 
 /// Room versions that can be created and joined.
 const ROOM_VERSIONS: &[RoomVersionId] = &[
@@ -76,6 +76,7 @@ async fn get_capabilities(
     let mut capabilities = Capabilities::default();
     capabilities.room_versions =
         RoomVersionsCapability::new(services.config.rooms.default_version.clone(), available);
+    capabilities.profile_fields = Some(ProfileFieldsCapability::new(true));
     capabilities.thirdparty_id_changes = ThirdPartyIdChangesCapability::new(false);
     let expiry = &services.config.expiry;
     WillExpireCapability {

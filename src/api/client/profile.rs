@@ -94,7 +94,7 @@ async fn set(
     value: Option<&Value>,
 ) -> Result<()> {
     services.profiles.set(session, user_id, key, value).await?;
-    Ok(())
+    services.memberships.spread_profile(session.user, &session.user_id).await
 }
 
 /// The request to set a field. Ruma's own takes no null for a display name or an avatar, which is

@@ -44,6 +44,11 @@ tables! {
     /// removed when the last room is left; read at start to go on after a crash.
     DEPARTING_BY_USER: ShortUserId => (), Small;
 
+    /// Users whose member events do not repeat their profile yet, with a number that tells one change
+    /// from the next. Written with the profile; removed when all joined rooms are told; read at start
+    /// to go on after a crash.
+    PROFILE_CHANGE_BY_USER: ShortUserId => u64, Small;
+
     /// OpenID tokens by their SHA-256. Written and read by the OpenID endpoints; may be lost.
     OPENID_TOKEN_BY_HASH: [u8; 32] => OpenIdToken, Random;
 }
