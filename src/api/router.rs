@@ -29,7 +29,12 @@ pub fn router(services: Arc<Services>) -> Router {
     for (path, resource) in resources(&services, routes) {
         router = router.route(&path, any(dispatch).with_state(Arc::new(resource)));
     }
-    router.fallback(not_found).layer(CatchPanicLayer::custom(panicked)).layer(cross_origin())
+    guarded(router.fallback(not_found))
+}
+
+/// What holds for all answers, those to a handler's panic among them.
+fn guarded(router: Router) -> Router {
+    router.layer(CatchPanicLayer::custom(panicked)).layer(cross_origin())
 }
 
 /// Every path with what it can do.
@@ -89,7 +94,25 @@ fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
 mod tests {
     use std::collections::BTreeSet;
 
+    use axum::{
+        body::{Body, to_bytes},
+        routing::get,
+    };
+    use http::{Request, StatusCode, header::ACCESS_CONTROL_ALLOW_ORIGIN};
+    use tower::ServiceExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_answers_500_and_says_nothing_more() {
+        let router = guarded(Router::new().route("/", get(|| async { panic!("a secret") })));
+        let request = Request::get("/").body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+        let body = to_bytes(response.into_body(), 1000).await.unwrap();
+        assert_eq!(&body[..], br#"{"errcode":"M_UNKNOWN","error":"internal server error"}"#);
+    }
 
     #[test]
     fn no_two_handlers_serve_the_same_method_of_the_same_path() {
