@@ -10,6 +10,7 @@ mod profile;
 mod push;
 mod session;
 mod shared_secret;
+mod sync;
 mod tag;
 mod thirdparty;
 mod voip;
@@ -35,6 +36,7 @@ pub(crate) fn routes() -> Vec<Route> {
         push::routes(),
         session::routes(),
         shared_secret::routes(),
+        sync::routes(),
         tag::routes(),
         thirdparty::routes(),
         voip::routes(),

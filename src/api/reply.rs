@@ -37,6 +37,15 @@ impl<T: OutgoingResponse> Reply for Answer<T> {
     }
 }
 
+/// A body that is no type of ruma's, with status 200.
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: Serialize> Reply for Json<T> {
+    fn into_http(self) -> Result<Response> {
+        json(StatusCode::OK, &self.0)
+    }
+}
+
 /// Any JSON.
 pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Result<Response> {
     let body = serde_json::to_vec(body)

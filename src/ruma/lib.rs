@@ -76,6 +76,7 @@ pub mod delayed_events;
 pub mod expiration;
 mod relation;
 pub mod send;
+pub mod sync;
 mod token;
 mod unsigned;
 mod will_expire;

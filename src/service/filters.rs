@@ -2,12 +2,17 @@
 //!
 //! Invariant: a filter's id is derived from its content, so that the same filter is stored once.
 
+mod matching;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ruma::{api::client::filter::FilterDefinition, canonical_json::to_canonical_value};
 use sha2::{Digest, Sha256};
 use wick_core::{Error, Result, ShortUserId};
 use wick_database::{Read, schema::account_data::FILTER_BY_ID};
 
+pub use self::matching::{
+    allows_event, allows_events_of, allows_global, allows_room, allows_room_type,
+};
 use crate::Resources;
 
 const MAX_FILTER_BYTES: usize = 65_536;

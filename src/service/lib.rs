@@ -16,6 +16,7 @@ mod resources;
 mod services;
 pub mod sessions;
 mod supervisor;
+pub mod sync;
 mod timers;
 pub mod uia;
 pub mod users;
@@ -35,6 +36,7 @@ pub use self::{
     services::{Keys, Services, database_options},
     sessions::{Session, Sessions},
     supervisor::Supervisor,
+    sync::Sync,
     timers::{Full, Timers},
     uia::Uia,
     users::Users,

@@ -9,7 +9,7 @@ use wick_room::{Hooks, Rooms as Graph};
 
 use crate::{
     AccountData, Devices, Expiry, Filters, Limits, Memberships, OpenId, Profiles, PushRules,
-    Pushers, Resources, Sessions, Supervisor, Timers, Uia, Users, expiry,
+    Pushers, Resources, Sessions, Supervisor, Sync, Timers, Uia, Users, expiry,
 };
 
 /// How much memory parsed events and state nodes may take.
@@ -55,6 +55,8 @@ pub struct Services {
     pub graph: Arc<Graph>,
     /// Events that expire.
     pub expiry: Arc<Expiry>,
+    /// What is new, told to clients.
+    pub sync: Sync,
 }
 
 /// The server's secrets that are not in the database.
@@ -117,6 +119,7 @@ impl Services {
             Arc::clone(&profiles),
             Arc::clone(&expiry),
         ));
+        let stopping = supervisor.stopping().clone();
         Ok(Arc::new(Self {
             config,
             clock,
@@ -134,7 +137,8 @@ impl Services {
             filters: Filters::new(resources.clone()),
             push_rules: PushRules::new(resources.clone()),
             pushers: Pushers::new(resources.clone()),
-            openid: OpenId::new(resources),
+            openid: OpenId::new(resources.clone()),
+            sync: Sync::new(resources, Arc::clone(&graph), stopping),
             graph,
             expiry,
         }))

@@ -14,4 +14,5 @@ mod memberships;
 mod process;
 mod profile;
 mod push_rules;
+mod sync;
 mod tidy;
