@@ -151,6 +151,10 @@ fn read<R: IncomingRequest>(call: Call) -> Result<R> {
     let has_body = request.method() != Method::GET;
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let (parts, body) = request.into_parts();
+    if has_body && str::from_utf8(&body).is_err() {
+        // serde passes over what it does not want, whether or not it is text.
+        return Err(not_json("the body is not UTF-8"));
+    }
     if has_body && !body.is_empty() && !starts_object(&body) {
         // serde would take an array for a struct.
         ensure_json(&body)?;

@@ -6,6 +6,7 @@
 mod account_crashes;
 mod account_data;
 mod accounts;
+mod bad_input;
 mod devices;
 mod graph;
 mod http;
