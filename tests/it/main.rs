@@ -8,6 +8,7 @@ mod account_data;
 mod accounts;
 mod bad_input;
 mod devices;
+mod expiry;
 mod graph;
 mod http;
 mod invariants;
