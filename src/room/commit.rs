@@ -47,7 +47,8 @@ pub(crate) fn append(
 }
 
 /// Writes everything that follows from an entry whose state is known.
-pub(crate) fn write(room: &mut Assembly<'_>, entry: Entry) -> Result<Appended> {
+pub(crate) fn write(room: &mut Assembly<'_>, mut entry: Entry) -> Result<Appended> {
+    redaction::apply_earlier(room, &mut entry)?;
     event::write(room, &entry)?;
     extremities::write(room, &entry);
     members::write(room, &entry)?;

@@ -5,6 +5,7 @@ use ruma::{
     events::room::power_levels::RoomPowerLevels,
     events::{StateEventType, TimelineEventType},
 };
+use serde_json::value::RawValue;
 use wick_core::{Error, Pdu, Result, ShortEventId};
 use wick_database::{
     Read,
@@ -17,7 +18,7 @@ use wick_database::{
 };
 
 use super::{Entry, expiry, relations};
-use crate::{Assembly, Outcome, membership};
+use crate::{Assembly, Outcome, assembly::share, membership};
 
 pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
     if entry.pdu.event_type == TimelineEventType::RoomRedaction
@@ -28,12 +29,35 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
     Ok(())
 }
 
-fn redact_target(room: &mut Assembly<'_>, entry: &Entry, target_id: &EventId) -> Result<()> {
-    let Some(target) = room.rooms.intern().lookup_event(&room.batch, target_id)? else {
+/// An event whose redaction came before it is stored redacted from the beginning.
+pub(super) fn apply_earlier(room: &mut Assembly<'_>, entry: &mut Entry) -> Result<()> {
+    let Some(redaction) = room.batch.get(&REDACTION_BY_EVENT, &entry.short)? else {
         return Ok(());
     };
-    let Some(mut stored) = room.batch.get(&STORED_BY_EVENT, &target)? else { return Ok(()) };
+    let redaction = room.rooms.events.load(&room.batch, redaction)?;
+    if redaction.room_id != entry.pdu.room_id || !may_redact(room, &redaction, &entry.pdu)? {
+        room.batch.delete(&REDACTION_BY_EVENT, &entry.short);
+        return Ok(());
+    }
+    let json = RawValue::from_string(redacted_json(room, &entry.pdu)?)
+        .map_err(|error| Error::internal("could not serialize a redacted event", error))?;
+    let mut pdu = Pdu::parse(entry.pdu.event_id.clone(), entry.pdu.room_id.clone(), json)
+        .map_err(|error| Error::internal("a redacted event cannot be parsed", error))?;
+    pdu.rejected = entry.pdu.rejected;
+    entry.pdu = share(pdu);
+    Ok(())
+}
+
+fn redact_target(room: &mut Assembly<'_>, entry: &Entry, target_id: &EventId) -> Result<()> {
+    let target = room.rooms.intern().event(target_id, &mut room.batch)?;
     let already = room.batch.contains(&REDACTION_BY_EVENT, &target)?;
+    let Some(mut stored) = room.batch.get(&STORED_BY_EVENT, &target)? else {
+        // It takes effect when its target comes.
+        if !already {
+            room.batch.put(&REDACTION_BY_EVENT, &target, &entry.short);
+        }
+        return Ok(());
+    };
     if stored.room_id != room.room_id || already {
         return Ok(());
     }
@@ -42,17 +66,21 @@ fn redact_target(room: &mut Assembly<'_>, entry: &Entry, target_id: &EventId) ->
         return Ok(());
     }
     forget_relation(room, target, &pdu)?;
+    stored.json = redacted_json(room, &pdu)?;
+    room.batch.put(&STORED_BY_EVENT, &target, &stored);
+    room.batch.put(&REDACTION_BY_EVENT, &target, &entry.short);
+    room.batch.delete(&EXPIRY_BY_EVENT, &target);
+    expiry::stop(room, target, Outcome::Redacted)
+}
+
+fn redacted_json(room: &Assembly<'_>, pdu: &Pdu) -> Result<String> {
     let mut object = pdu
         .to_canonical_object()
         .map_err(|error| Error::internal("a stored event is not canonical", error))?;
     canonical_json::redact_in_place(&mut object, &room.rules.redaction, None)
         .map_err(|error| Error::internal("a stored event cannot be redacted", error))?;
-    stored.json = serde_json::to_string(&object)
-        .map_err(|error| Error::internal("could not serialize a redacted event", error))?;
-    room.batch.put(&STORED_BY_EVENT, &target, &stored);
-    room.batch.put(&REDACTION_BY_EVENT, &target, &entry.short);
-    room.batch.delete(&EXPIRY_BY_EVENT, &target);
-    expiry::stop(room, target, Outcome::Redacted)
+    serde_json::to_string(&object)
+        .map_err(|error| Error::internal("could not serialize a redacted event", error))
 }
 
 /// Since version 3 the auth rules let every redaction pass, and it takes effect if its sender has the

@@ -105,6 +105,27 @@ async fn a_redaction_from_elsewhere_stops_the_timer_if_its_sender_may_redact() {
 }
 
 #[tokio::test]
+async fn a_redaction_that_comes_before_its_target_takes_effect_when_the_target_comes() {
+    for version in versions() {
+        let mut room = RoomBuilder::public(version.clone(), ALICE, &[BOB]);
+        let server = Server::with(&room).await;
+        let fork = room.tips();
+        let target = room.message(&fork, BOB, "a secret");
+        let redaction = room.redaction(&fork, BOB, &target);
+        assert!(accepted(server.receive(&room, &redaction).await));
+        assert!(accepted(server.receive(&room, &target).await));
+        let read = server.rooms.database().published();
+        let (_, stored) = server
+            .rooms
+            .event_by_id(&read, &target)
+            .expect("events can be read")
+            .expect("the target is here");
+        assert_eq!(stored.content.get(), "{}", "{version}");
+        server.check(&room);
+    }
+}
+
+#[tokio::test]
 async fn a_terminal_event_from_elsewhere_sets_the_status_of_its_senders_own_event_alone() {
     for version in versions() {
         let mut room = RoomBuilder::public(version.clone(), ALICE, &[BOB, CAROL]);
