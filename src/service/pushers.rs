@@ -9,7 +9,10 @@ use ruma::{
 use wick_core::{Error, Result, ShortUserId};
 use wick_database::{
     Batch, Range, Read,
-    schema::account_data::{PUSHER_BY_ID, StoredPusher, USER_BY_PUSHER},
+    schema::{
+        account_data::{PUSHER_BY_ID, StoredPusher, USER_BY_PUSHER},
+        devices::DEVICE_BY_ID,
+    },
 };
 
 use crate::{Resources, Session};
@@ -39,6 +42,10 @@ impl Pushers {
         let mut pushers = Vec::new();
         for row in read.scan(&PUSHER_BY_ID, Range::prefix((user,))) {
             let (_, stored) = row?;
+            // Set at the very moment at which its device went.
+            if !read.contains(&DEVICE_BY_ID, &(user, &stored.device_id))? {
+                continue;
+            }
             let pusher = serde_json::from_str(&stored.json)
                 .map_err(|error| Error::internal("stored pusher", error))?;
             pushers.push(pusher);
