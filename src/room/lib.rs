@@ -1,6 +1,6 @@
 //! The event graph: build, receive, resolve, commit, read. Consistent or not written.
 //!
-//! Invariants: no network (R6); every event, wherever it comes from, is stored by [`commit`] alone
+//! Invariants: no network (R6); every event, wherever it comes from, is stored by `commit` alone
 //! (R1); a room's turn is private to this crate and held for microseconds, never over an fsync.
 
 mod assembly;
