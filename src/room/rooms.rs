@@ -1,8 +1,11 @@
 //! The rooms of this server: the one door through which anything changes in them.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use ruma::{
@@ -11,7 +14,8 @@ use ruma::{
 };
 use wick_core::{Clock, Draft, Error, Random, Result, TimerId, rules};
 use wick_database::{
-    Batch, Database, Durability, Interner, Range, Read, schema::timer::TIMER_BY_ID,
+    Batch, Database, Durability, Interner, Range, Read,
+    schema::{room::HEAD_BY_ROOM, timer::TIMER_BY_ID},
 };
 
 use crate::{
@@ -19,7 +23,7 @@ use crate::{
     build::{self, Authorized},
     events::Events,
     state::States,
-    turn::Turns,
+    turn::{Turn, Turns},
 };
 
 /// Rows that other layers add to an event's batch, such as a search index.
@@ -168,16 +172,39 @@ impl Rooms {
         create.event_type = TimelineEventType::RoomCreate;
         create.state_key = Some(String::new());
         create.room_id = self.random_room_id()?;
-        let authorized = build::create(self, create, &version_rules)?;
+        let (authorized, turn) = self.unique_create(create, &version_rules).await?;
         let room_id = authorized.pdu.room_id.clone();
-
-        let turn = self.turns.take(&room_id).await;
         let mut assembly = Assembly::found(self, authorized, version, version_rules)?;
         let value = fill(&mut assembly)?;
         let pending = assembly.write()?;
         drop(turn);
         pending.await?;
         Ok((room_id, value))
+    }
+
+    /// A create event whose room does not exist, with that room's turn. Where the room's id is the
+    /// event's hash, two rooms that one user makes in the same millisecond would be one; the second
+    /// is dated a millisecond later.
+    async fn unique_create(
+        &self,
+        mut create: Draft,
+        version: &RoomVersionRules,
+    ) -> Result<(Authorized, Turn)> {
+        loop {
+            let authorized = build::create(self, create.clone(), version)?;
+            let room_id = &authorized.pdu.room_id;
+            let turn = self.turns.take(room_id).await;
+            let latest = self.db.latest();
+            let taken = match self.intern().lookup_room(&latest, room_id)? {
+                Some(room) => latest.contains(&HEAD_BY_ROOM, &room)?,
+                None => false,
+            };
+            if !taken {
+                return Ok((authorized, turn));
+            }
+            let said = authorized.pdu.origin_server_ts;
+            create.origin_server_ts = Some(said.after(Duration::from_millis(1)));
+        }
     }
 
     /// Makes a room from a create event that came from elsewhere.

@@ -162,3 +162,14 @@ async fn events_of_one_batch_see_each_other_and_the_state_table_agrees_with_the_
         assert_eq!(read.get(&EVENT_BY_STATE, &(room, key)).unwrap(), Some(event));
     }
 }
+
+#[tokio::test]
+async fn rooms_made_in_the_same_millisecond_are_different_rooms() {
+    for version in [RoomVersionId::V11, RoomVersionId::V12] {
+        let folder = tempfile::tempdir().unwrap();
+        let rooms = open(folder.path());
+        let (first, _) = room_with_alice(&rooms, version.clone()).await;
+        let (second, _) = room_with_alice(&rooms, version.clone()).await;
+        assert_ne!(first, second, "{version}");
+    }
+}
