@@ -24,4 +24,8 @@ mod route;
 mod router;
 mod unserved;
 
-pub use self::{address::Peer, admin::admin_router, router::router};
+pub use self::{
+    address::Peer,
+    admin::admin_router,
+    router::{endpoints, router},
+};

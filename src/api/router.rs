@@ -24,9 +24,8 @@ use crate::{
 
 /// Every public endpoint over `services`.
 pub fn router(services: Arc<Services>) -> Router {
-    let routes = client::routes().into_iter().chain(health::routes());
     let mut router = Router::new();
-    for (path, resource) in resources(&services, routes) {
+    for (path, resource) in resources(&services, routes()) {
         router = router.route(&path, any(dispatch).with_state(Arc::new(resource)));
     }
     guarded(router.fallback(not_found))
@@ -35,6 +34,18 @@ pub fn router(services: Arc<Services>) -> Router {
 /// What holds for all answers, those to a handler's panic among them.
 fn guarded(router: Router) -> Router {
     router.layer(CatchPanicLayer::custom(panicked)).layer(cross_origin())
+}
+
+/// Method and pattern of the path of everything that is served, for tests that try them all.
+#[must_use]
+pub fn endpoints() -> Vec<(Method, String)> {
+    let pairs =
+        |route: Route| route.paths.into_iter().map(move |path| (route.method.clone(), path));
+    routes().flat_map(pairs).collect()
+}
+
+fn routes() -> impl Iterator<Item = Route> {
+    client::routes().into_iter().chain(health::routes())
 }
 
 /// Every path with what it can do.

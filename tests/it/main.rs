@@ -16,5 +16,6 @@ mod memberships;
 mod process;
 mod profile;
 mod push_rules;
+mod rubbish;
 mod sync;
 mod tidy;

@@ -1,0 +1,196 @@
+//! Every endpoint under a generated stream of rubbish: bad input is told so in a Matrix error, never a
+//! panic, never a 500, and nothing is broken by it.
+
+#![expect(clippy::indexing_slicing, reason = "a test that panics has failed")]
+
+mod generator;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use http::{Method, Request, StatusCode};
+use serde_json::json;
+use wick_core::config;
+use wick_harness::{Answer, Body, TestServer, User};
+use wick_room::invariants;
+
+use self::generator::Rubbish;
+
+/// Requests for each path of each endpoint.
+const REQUESTS: usize = 40;
+
+/// Said in every failure; the requests follow from it.
+const SEED: u64 = 1;
+
+/// What there is to speak of.
+struct World {
+    user: User,
+    names: BTreeMap<&'static str, String>,
+}
+
+impl World {
+    /// A new user with a room, an event and a running timer of theirs.
+    async fn make(server: &TestServer, name: &str) -> Self {
+        let user = server.register(name).await;
+        let names = BTreeMap::from([
+            ("user_id", user.user_id.to_string()),
+            ("user", user.user_id.to_string()),
+            ("sender", user.user_id.to_string()),
+            ("device_id", user.device_id.to_string()),
+        ]);
+        let mut world = Self { user, names };
+        let body = json!({ "preset": "public_chat", "room_alias_name": name });
+        let made = server.post("/_matrix/client/v3/createRoom", &world.user.token, body).await;
+        let Some(room_id) = made.1["room_id"].as_str() else { return world };
+        let room = format!("/_matrix/client/v3/rooms/{room_id}");
+        let message = json!({ "msgtype": "m.text", "body": "here", "m.will_expire": 60 });
+        let path = format!("{room}/send/m.room.message/1");
+        let (status, sent) = server.put(&path, &world.user.token, message).await;
+        assert_eq!(status, StatusCode::OK, "{sent}");
+        let filter = format!("/_matrix/client/v3/user/{}/filter", world.user.user_id);
+        let (_, filter) = server.post(&filter, &world.user.token, json!({})).await;
+        let (_, synced) = server.get("/_matrix/client/v3/sync", &world.user.token).await;
+        for (key, value) in [
+            ("room_id", room_id),
+            ("room_id_or_alias", room_id),
+            ("room_alias", &format!("#{name}:localhost")),
+            ("event_id", sent["event_id"].as_str().unwrap_or_default()),
+            ("expire_refresh_token", sent["expire_refresh_token"].as_str().unwrap_or_default()),
+            ("filter_id", filter["filter_id"].as_str().unwrap_or_default()),
+            ("since", synced["next_batch"].as_str().unwrap_or_default()),
+            ("from", synced["next_batch"].as_str().unwrap_or_default()),
+            ("at", synced["next_batch"].as_str().unwrap_or_default()),
+            ("event_type", "m.room.message"),
+            ("type", "m.room.topic"),
+            ("state_key", ""),
+            ("rule_id", ".m.rule.master"),
+            ("refresh_method", "refresh"),
+            ("receipt_type", "m.read"),
+        ] {
+            world.names.insert(key, value.to_owned());
+        }
+        world
+    }
+
+    /// What is called so, if anything is.
+    fn named(&self, name: &str) -> Option<String> {
+        self.names.get(name).cloned()
+    }
+}
+
+/// A server with cheap writes and small bodies.
+async fn server() -> TestServer {
+    TestServer::start_with(|config| {
+        config.database.durability = config::Durability::Flushed;
+        config.server.max_body_kilobytes = 256;
+        config.limits.enabled = false;
+    })
+    .await
+}
+
+/// The answer to a request, however long it would have to be waited for.
+async fn answer(server: &TestServer, request: Request<Body>) -> Answer {
+    let mut answer = std::pin::pin!(server.send(request));
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer,
+            () = server.clock.advance(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+/// What is wrong with an answer, if anything is.
+fn fault(method: &Method, answer: &Answer) -> Option<&'static str> {
+    let body = &answer.body;
+    if answer.status.is_server_error() {
+        return Some("it is a server error");
+    }
+    if !answer.status.is_client_error() || method == Method::HEAD {
+        return None;
+    }
+    // User-interactive authentication says what is to be done instead of what is wrong.
+    if answer.status == StatusCode::UNAUTHORIZED && body["flows"].is_array() {
+        return None;
+    }
+    let errcode = body["errcode"].as_str().unwrap_or_default();
+    if !errcode.starts_with("M_") && !errcode.starts_with("ORG.MATRIX.") {
+        return Some("it has no errcode");
+    }
+    (!body["error"].is_string()).then_some("it does not say what is wrong")
+}
+
+/// Sends rubbish to one endpoint; gives how many requests were taken for good ones.
+async fn disturb(
+    server: &TestServer,
+    rubbish: &Rubbish,
+    (method, path): &(Method, String),
+    world: &World,
+) -> usize {
+    let mut taken = 0;
+    for _ in 0..REQUESTS {
+        let request = rubbish.request(method, path, world);
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let (parts, body) = request.into_parts();
+        let body = body_of(body).await;
+        let shown = String::from_utf8_lossy(&body[..body.len().min(2_000)]).into_owned();
+        let answer = answer(server, Request::from_parts(parts, Body::from(body))).await;
+        let fault = fault(&method, &answer);
+        assert_eq!(fault, None, "seed {SEED}: {method} {uri}\n{shown}\n{answer:?}");
+        taken += usize::from(answer.status.is_success());
+    }
+    taken
+}
+
+async fn body_of(body: Body) -> bytes::Bytes {
+    use http_body_util::BodyExt;
+    body.collect().await.expect("it is in memory").to_bytes()
+}
+
+fn sound(server: &TestServer) {
+    let read = server.services().database.published();
+    assert_eq!(invariants::check(&read).expect("everything can be read"), [], "seed {SEED}");
+}
+
+#[tokio::test]
+async fn no_endpoint_breaks_under_rubbish() {
+    let mut server = server().await;
+    let rubbish = Rubbish::new(SEED);
+    let mut taken = 0;
+    for (number, endpoint) in wick_api::endpoints().iter().enumerate() {
+        // Each begins anew, for among the rubbish are log-outs, new passwords and departures.
+        let world = World::make(&server, &format!("user{number}")).await;
+        taken += disturb(&server, &rubbish, endpoint, &world).await;
+    }
+    assert!(taken > 0, "not one request was good enough to do anything");
+    sound(&server);
+    server.restart().await;
+    sound(&server);
+    World::make(&server, "afterwards").await;
+}
+
+#[tokio::test]
+async fn no_path_breaks_the_server() {
+    let server = server().await;
+    let rubbish = Rubbish::new(SEED);
+    let world = World::make(&server, "alice").await;
+    for pattern in [
+        "/{a}",
+        "/{a}/{b}",
+        "/_matrix/{a}",
+        "/_matrix/client/{a}",
+        "/_matrix/client/v3/{a}/{b}",
+        "/_matrix/client/v3/rooms/{room_id}/{a}/{b}/{c}",
+        "/_matrix/client/unstable/{a}/{b}",
+        "/_matrix/federation/v1/{a}/{b}",
+        "/_matrix/media/v3/{a}/{b}/{c}",
+        "/_wick/{a}",
+        "//_matrix//client/{a}",
+        "/.well-known/{a}",
+        "/{a}/../{b}/./{c}",
+    ] {
+        for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
+            disturb(&server, &rubbish, &(method, pattern.to_owned()), &world).await;
+        }
+    }
+    sound(&server);
+}
