@@ -26,7 +26,7 @@ static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build
-        .args(["build", "--quiet", "--package", "wick", "--bin", "wick"])
+        .args(["build", "--quiet", "--workspace", "--bins"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     // What cargo tells a test about itself would make some build scripts run again.
     for (name, _) in std::env::vars_os() {
