@@ -5,6 +5,7 @@
 SHELL := /bin/sh
 ARGS ?=
 DATA ?= wick-data
+ROUNDS ?= 20
 
 .PHONY: help setup build run test check fmt-check clippy docs book fmt bench load test-clients test-crash \
         complement complement-own clean-data
@@ -53,8 +54,8 @@ bench: build ## the benchmarks of docs/benchmarks.md, one after the other (ARGS=
 test-clients: build ## run real client libraries against the server
 	@.ci/script tests/clients/run $(ARGS)
 
-test-crash: build ## the full crash loop: kill the server at every write, many rounds
-	@. .ci/env && WICK_CRASH_ROUNDS=$${WICK_CRASH_ROUNDS:-1000} .ci/cargo test -p wick-it $$CARGO_LOCKED -- crash
+test-crash: build ## the crash tests, many rounds: failures at every commit, kills (ROUNDS=20)
+	@.ci/crash $(ROUNDS)
 
 complement: setup ## run the Complement suite (needs Docker and Go)
 	@.ci/script complement/run $(ARGS)

@@ -25,7 +25,7 @@ const TEXT_SUFFIXES: [&str; 17] = [
 ];
 
 /// Files without a suffix that are text.
-const TEXT_NAMES: [&str; 12] = [
+const TEXT_NAMES: [&str; 13] = [
     "Makefile",
     "Dockerfile",
     "Caddyfile",
@@ -37,6 +37,7 @@ const TEXT_NAMES: [&str; 12] = [
     "cargo",
     "script",
     "bench",
+    "crash",
     ".editorconfig",
 ];
 
