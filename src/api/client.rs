@@ -2,10 +2,13 @@
 
 mod account;
 mod config;
+mod context;
 mod device;
 mod discovery;
 mod expiration;
 mod filter;
+mod members;
+mod message;
 mod profile;
 mod push;
 mod session;
@@ -17,9 +20,9 @@ mod voip;
 
 use std::sync::Arc;
 
-use ruma::{UserId, api::error::ErrorKind};
+use ruma::{UInt, UserId, api, api::error::ErrorKind};
 use wick_core::{Error, Result};
-use wick_service::Session;
+use wick_service::{Session, history::Direction};
 
 use crate::route::Route;
 
@@ -28,10 +31,13 @@ pub(crate) fn routes() -> Vec<Route> {
     [
         account::routes(),
         config::routes(),
+        context::routes(),
         device::routes(),
         discovery::routes(),
         expiration::routes(),
         filter::routes(),
+        members::routes(),
+        message::routes(),
         profile::routes(),
         push::routes(),
         session::routes(),
@@ -57,4 +63,16 @@ fn own(session: &Session, user_id: &UserId) -> Result<()> {
 /// The session of an endpoint that ruma serves strangers too and this server does not.
 fn logged_in(session: Option<Arc<Session>>) -> Result<Arc<Session>> {
     session.ok_or_else(|| Error::refused(ErrorKind::MissingToken, "this needs an access token"))
+}
+
+/// How many, where anything beyond what can be counted is as many as there are.
+fn count(number: UInt) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn direction(direction: api::Direction) -> Direction {
+    match direction {
+        api::Direction::Forward => Direction::Forward,
+        api::Direction::Backward => Direction::Backward,
+    }
 }

@@ -18,6 +18,7 @@ mod auth;
 mod client;
 mod dispatch;
 mod error;
+mod event_filter;
 mod health;
 mod reply;
 mod route;

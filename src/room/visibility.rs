@@ -11,11 +11,11 @@ use ruma::{
 use serde::Deserialize;
 use wick_core::{Pdu, Result, ShortRoomId, ShortUserId, StateRoot};
 use wick_database::{
-    Snapshot,
+    Read, Snapshot,
     schema::room::{MemberRow, Membership, Place},
 };
 
-use crate::{Rooms, assembly::timeline_place, membership};
+use crate::{Rooms, membership};
 
 /// Somebody who reads, in one room, from one snapshot. Remembers what it learned of the room's states,
 /// since neighbouring events share them.
@@ -27,7 +27,7 @@ pub struct Viewer<'a> {
     pub(crate) device_id: Option<OwnedDeviceId>,
     room: ShortRoomId,
     member: Option<MemberRow>,
-    left_joined: Option<bool>,
+    joined_until: Option<Option<i64>>,
     at_root: HashMap<StateRoot, AtRoot>,
 }
 
@@ -38,9 +38,35 @@ struct AtRoot {
     membership: Option<Membership>,
 }
 
+/// How far somebody may read a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// To its end: they are in it, or everybody may read it.
+    Live,
+    /// To this place, where they left.
+    Until(i64),
+}
+
+/// How many memberships of one user are looked at in search of their last join.
+const MAX_MEMBERSHIPS: usize = 50;
+
 #[derive(Deserialize)]
 struct VisibilityContent {
     history_visibility: HistoryVisibility,
+}
+
+impl Rooms {
+    /// Whether everybody may read the room now.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn is_world_readable(&self, read: &impl Read, room: ShortRoomId) -> Result<bool> {
+        let event = self.state_event(read, room, &StateEventType::RoomHistoryVisibility, "")?;
+        let content = event.and_then(|event| event.content_as::<VisibilityContent>().ok());
+        Ok(content.is_some_and(|content| {
+            content.history_visibility == HistoryVisibility::WorldReadable
+        }))
+    }
 }
 
 impl<'a> Viewer<'a> {
@@ -68,7 +94,7 @@ impl<'a> Viewer<'a> {
             device_id: device_id.map(ToOwned::to_owned),
             room,
             member,
-            left_joined: None,
+            joined_until: None,
             at_root: HashMap::new(),
         })
     }
@@ -77,6 +103,24 @@ impl<'a> Viewer<'a> {
     #[must_use]
     pub fn member(&self) -> Option<&MemberRow> {
         self.member.as_ref()
+    }
+
+    /// How far the viewer may read the room; `None` if not at all, as in a room they have forgotten.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn reach(&mut self) -> Result<Option<Reach>> {
+        let (membership, forgotten) = match &self.member {
+            Some(member) => (Some(member.membership), member.forgotten),
+            None => (None, false),
+        };
+        if membership == Some(Membership::Join) || self.rooms.is_world_readable(self.read, self.room)? {
+            return Ok(Some(Reach::Live));
+        }
+        if forgotten || !matches!(membership, Some(Membership::Leave | Membership::Ban)) {
+            return Ok(None);
+        }
+        Ok(self.joined_until()?.map(Reach::Until))
     }
 
     /// Whether the viewer may see the event.
@@ -127,33 +171,43 @@ impl<'a> Viewer<'a> {
 
     /// Whether the viewer was joined at some point after the event.
     fn joined_after(&mut self, place: &Place) -> Result<bool> {
-        let Some(member) = &self.member else { return Ok(false) };
-        match member.membership {
-            Membership::Join => Ok(true),
-            Membership::Invite | Membership::Knock => Ok(false),
-            Membership::Leave | Membership::Ban => {
-                let left_at = timeline_place(member.position);
-                if place.position.is_none_or(|position| position > left_at) {
-                    return Ok(false);
-                }
-                self.left_from_joined()
-            }
+        if self.member.as_ref().is_some_and(|member| member.membership == Membership::Join) {
+            return Ok(true);
         }
+        let Some(until) = self.joined_until()? else { return Ok(false) };
+        Ok(place.position.is_some_and(|position| position <= until))
     }
 
-    /// Whether the viewer's last leave ended a join (and not an invite).
-    fn left_from_joined(&mut self) -> Result<bool> {
-        if let Some(known) = self.left_joined {
+    /// The place of the event that ended the viewer's last join; `None` if they never joined.
+    fn joined_until(&mut self) -> Result<Option<i64>> {
+        if let Some(known) = self.joined_until {
             return Ok(known);
         }
-        let mut joined = false;
-        if let Some(member) = &self.member
-            && let Some(place) = self.rooms.place(self.read, member.event)?
-        {
-            joined = self.at(place.before)?.membership == Some(Membership::Join);
+        let until = self.find_end_of_join()?;
+        self.joined_until = Some(until);
+        Ok(until)
+    }
+
+    /// Goes back from one membership to the one before it: kicked, then invited, then banned.
+    fn find_end_of_join(&self) -> Result<Option<i64>> {
+        let member = StateEventType::RoomMember;
+        let mut event = self.member.as_ref().map(|member| member.event);
+        for _ in 0..MAX_MEMBERSHIPS {
+            let Some(later) = event else { return Ok(None) };
+            let Some(place) = self.rooms.place(self.read, later)? else { return Ok(None) };
+            event = self.rooms.state_event_at(
+                self.read,
+                place.before,
+                &member,
+                self.user_id.as_str(),
+            )?;
+            let Some(earlier) = event else { return Ok(None) };
+            let earlier = self.rooms.load_event(self.read, earlier)?;
+            if membership::of(&earlier) == Some(Membership::Join) {
+                return Ok(place.position);
+            }
         }
-        self.left_joined = Some(joined);
-        Ok(joined)
+        Ok(None)
     }
 
     fn at(&mut self, root: StateRoot) -> Result<AtRoot> {

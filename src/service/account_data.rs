@@ -6,7 +6,10 @@
 
 mod tags;
 
-use ruma::{DeviceId, RoomId, api::error::ErrorKind};
+use std::collections::{BTreeMap, HashSet};
+
+use ruma::{DeviceId, OwnedUserId, RoomId, api::error::ErrorKind};
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use wick_core::{Error, Position, Result, ShortRoomId, ShortUserId};
 use wick_database::{
@@ -143,6 +146,24 @@ pub fn content(
     event_type: &str,
 ) -> Result<Option<String>> {
     Ok(read.get(&ACCOUNT_DATA_BY_TYPE, &(user, room, event_type))?.and_then(|datum| datum.content))
+}
+
+/// Whom a user does not want to hear of.
+///
+/// <https://spec.matrix.org/v1.18/client-server-api/#ignoring-users>
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn ignored_users(read: &impl Read, user: ShortUserId) -> Result<HashSet<OwnedUserId>> {
+    #[derive(Deserialize)]
+    struct Content {
+        ignored_users: BTreeMap<String, IgnoredAny>,
+    }
+    let content = content(read, user, None, "m.ignored_user_list")?;
+    // A client can have put anything there: what is not a list of users ignores nobody.
+    let content = content.and_then(|content| serde_json::from_str::<Content>(&content).ok());
+    let users = content.map(|content| content.ignored_users).unwrap_or_default();
+    Ok(users.into_keys().filter_map(|user_id| OwnedUserId::try_from(user_id).ok()).collect())
 }
 
 /// Everything a user has for one room, or globally, for a sync from the beginning.

@@ -6,6 +6,7 @@ pub mod expiry;
 pub mod filters;
 #[cfg(test)]
 mod fixture;
+pub mod history;
 mod limits;
 mod memberships;
 pub mod openid;
@@ -26,6 +27,7 @@ pub use self::{
     devices::Devices,
     expiry::Expiry,
     filters::Filters,
+    history::History,
     limits::{Limit, Limits},
     memberships::Memberships,
     openid::OpenId,

@@ -8,8 +8,8 @@ use wick_database::{Database, Durability, Options};
 use wick_room::{Hooks, Rooms as Graph};
 
 use crate::{
-    AccountData, Devices, Expiry, Filters, Limits, Memberships, OpenId, Profiles, PushRules,
-    Pushers, Resources, Sessions, Supervisor, Sync, Timers, Uia, Users, expiry,
+    AccountData, Devices, Expiry, Filters, History, Limits, Memberships, OpenId, Profiles,
+    PushRules, Pushers, Resources, Sessions, Supervisor, Sync, Timers, Uia, Users, expiry,
 };
 
 /// How much memory parsed events and state nodes may take.
@@ -53,6 +53,8 @@ pub struct Services {
     pub openid: OpenId,
     /// The rooms as a graph of events: what everything that happens in rooms is built on.
     pub graph: Arc<Graph>,
+    /// Looking back in rooms.
+    pub history: History,
     /// Events that expire.
     pub expiry: Arc<Expiry>,
     /// What is new, told to clients.
@@ -138,6 +140,7 @@ impl Services {
             push_rules: PushRules::new(resources.clone()),
             pushers: Pushers::new(resources.clone()),
             openid: OpenId::new(resources.clone()),
+            history: History::new(resources.clone(), Arc::clone(&graph)),
             sync: Sync::new(resources, Arc::clone(&graph), stopping),
             graph,
             expiry,

@@ -1,0 +1,55 @@
+//! Who is in which rooms: `/members`, `/joined_members`, `/joined_rooms`.
+
+use std::sync::Arc;
+
+use ruma::{
+    api::client::membership::{get_member_events, joined_members, joined_rooms},
+    serde::Raw,
+};
+use wick_core::Result;
+use wick_service::{Services, history::AskMembers};
+
+use crate::route::{Route, Ruma, route};
+
+pub(crate) fn routes() -> Vec<Route> {
+    vec![route(get_member_events), route(joined_members), route(joined_rooms)]
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/members`
+async fn get_member_events(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<get_member_events::v3::Request>,
+) -> Result<get_member_events::v3::Response> {
+    let ask = AskMembers {
+        room_id: body.room_id,
+        at: body.at,
+        membership: body.membership,
+        not_membership: body.not_membership,
+    };
+    let members = services.history.members(&sender, &ask)?;
+    let chunk = members.into_iter().map(Raw::from_json).collect();
+    Ok(get_member_events::v3::Response::new(chunk))
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/joined_members`
+async fn joined_members(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<joined_members::v3::Request>,
+) -> Result<joined_members::v3::Response> {
+    let members = services.history.joined_members(&sender, &body.room_id)?;
+    let joined = members.into_iter().map(|member| {
+        let mut known = joined_members::v3::RoomMember::new();
+        known.display_name = member.display_name;
+        known.avatar_url = member.avatar_url.map(Into::into);
+        (member.user_id, known)
+    });
+    Ok(joined_members::v3::Response::new(joined.collect()))
+}
+
+/// `GET /_matrix/client/v3/joined_rooms`
+async fn joined_rooms(
+    services: Arc<Services>,
+    Ruma { sender, .. }: Ruma<joined_rooms::v3::Request>,
+) -> Result<joined_rooms::v3::Response> {
+    Ok(joined_rooms::v3::Response::new(services.history.joined_rooms(&sender)?))
+}

@@ -1,0 +1,52 @@
+//! `/rooms/{roomId}/messages` and `/rooms/{roomId}/event`
+
+use std::sync::Arc;
+
+use ruma::{
+    api::client::{message::get_message_events, room::get_room_event},
+    serde::Raw,
+};
+use wick_core::Result;
+use wick_service::{Services, history::AskMessages};
+
+use super::{count, direction};
+use crate::{
+    event_filter::Filtered,
+    route::{Route, Ruma, route},
+};
+
+pub(crate) fn routes() -> Vec<Route> {
+    vec![route(get_message_events), route(get_room_event)]
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/messages`
+async fn get_message_events(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<Filtered<get_message_events::v3::Request>>,
+) -> Result<get_message_events::v3::Response> {
+    let (body, filter) = body.split();
+    let ask = AskMessages {
+        room_id: body.room_id,
+        from: body.from,
+        to: body.to,
+        direction: direction(body.dir),
+        limit: count(body.limit),
+        filter: filter(body.filter),
+    };
+    let messages = services.history.messages(&sender, &ask)?;
+    let mut response = get_message_events::v3::Response::new();
+    response.start = messages.start;
+    response.end = messages.end;
+    response.chunk = messages.chunk.into_iter().map(Raw::from_json).collect();
+    response.state = messages.state.into_iter().map(Raw::from_json).collect();
+    Ok(response)
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/event/{eventId}`
+async fn get_room_event(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<get_room_event::v3::Request>,
+) -> Result<get_room_event::v3::Response> {
+    let event = services.history.event(&sender, &body.room_id, &body.event_id)?;
+    Ok(get_room_event::v3::Response::new(Raw::from_json(event)))
+}
