@@ -2,7 +2,9 @@
 
 use http::Method;
 use ruma::{
-    api::{IncomingRequest, Metadata, client::filter::RoomEventFilter, error::DeserializationError},
+    api::{
+        IncomingRequest, Metadata, client::filter::RoomEventFilter, error::DeserializationError,
+    },
     exports::serde_html_form,
 };
 use serde::Deserialize;

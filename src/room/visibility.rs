@@ -63,9 +63,8 @@ impl Rooms {
     pub fn is_world_readable(&self, read: &impl Read, room: ShortRoomId) -> Result<bool> {
         let event = self.state_event(read, room, &StateEventType::RoomHistoryVisibility, "")?;
         let content = event.and_then(|event| event.content_as::<VisibilityContent>().ok());
-        Ok(content.is_some_and(|content| {
-            content.history_visibility == HistoryVisibility::WorldReadable
-        }))
+        Ok(content
+            .is_some_and(|content| content.history_visibility == HistoryVisibility::WorldReadable))
     }
 }
 
@@ -114,7 +113,9 @@ impl<'a> Viewer<'a> {
             Some(member) => (Some(member.membership), member.forgotten),
             None => (None, false),
         };
-        if membership == Some(Membership::Join) || self.rooms.is_world_readable(self.read, self.room)? {
+        if membership == Some(Membership::Join)
+            || self.rooms.is_world_readable(self.read, self.room)?
+        {
             return Ok(Some(Reach::Live));
         }
         if forgotten || !matches!(membership, Some(Membership::Leave | Membership::Ban)) {

@@ -6,6 +6,7 @@
 mod clock;
 pub mod process;
 mod random;
+mod room;
 pub mod room_builder;
 mod server;
 
@@ -15,5 +16,6 @@ pub use self::{
     clock::MockClock,
     process::Process,
     random::SeededRandom,
+    room::TestRoom,
     server::{Answer, Options, TestServer, User},
 };

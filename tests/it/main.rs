@@ -10,6 +10,7 @@ mod bad_input;
 mod devices;
 mod expiry;
 mod graph;
+mod history;
 mod http;
 mod invariants;
 mod memberships;

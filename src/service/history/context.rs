@@ -4,7 +4,9 @@
 
 use std::collections::HashSet;
 
-use ruma::{OwnedEventId, OwnedRoomId, api::client::filter::LazyLoadOptions, events::StateEventType};
+use ruma::{
+    OwnedEventId, OwnedRoomId, api::client::filter::LazyLoadOptions, events::StateEventType,
+};
 use serde_json::value::RawValue;
 use wick_core::{Result, StateRoot};
 use wick_database::{Read, schema::room::REDACTION_BY_EVENT};
@@ -108,11 +110,7 @@ impl Reader<'_> {
         let lazy = matches!(filter.events.lazy_load_options, LazyLoadOptions::Enabled { .. });
         let around = pages.into_iter().flat_map(|page| &page.events).chain([middle]);
         let senders: HashSet<_> = around.map(|event| &*event.sender).collect();
-        let mut state = if lazy {
-            self.members_of(senders.into_iter(), root)?
-        } else {
-            Vec::new()
-        };
+        let mut state = if lazy { self.members_of(senders.into_iter(), root)? } else { Vec::new() };
         for (key, event) in self.graph.states().collect(self.read, root)? {
             if lazy {
                 // Without its name, a key says nothing about whose it is.

@@ -16,13 +16,8 @@ use super::{History, Reader, not_in_room, token::from_token};
 use crate::Session;
 
 /// All memberships.
-const MEMBERSHIPS: [Membership; 5] = [
-    Membership::Join,
-    Membership::Invite,
-    Membership::Knock,
-    Membership::Leave,
-    Membership::Ban,
-];
+const MEMBERSHIPS: [Membership; 5] =
+    [Membership::Join, Membership::Invite, Membership::Knock, Membership::Leave, Membership::Ban];
 
 /// How members are shown: nobody asks for what was said about a membership.
 const SHOW: Show = Show { room_id: true, aggregations: false };
