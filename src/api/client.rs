@@ -11,11 +11,13 @@ mod members;
 mod message;
 mod profile;
 mod push;
+mod receipt;
 mod session;
 mod shared_secret;
 mod sync;
 mod tag;
 mod thirdparty;
+mod typing;
 mod voip;
 
 use std::sync::Arc;
@@ -40,11 +42,13 @@ pub(crate) fn routes() -> Vec<Route> {
         message::routes(),
         profile::routes(),
         push::routes(),
+        receipt::routes(),
         session::routes(),
         shared_secret::routes(),
         sync::routes(),
         tag::routes(),
         thirdparty::routes(),
+        typing::routes(),
         voip::routes(),
     ]
     .into_iter()

@@ -63,6 +63,7 @@ subjects! {
     probe,
     account_data,
     devices,
+    ephemeral,
     intern,
     meta,
     room,

@@ -78,6 +78,7 @@ mod relation;
 pub mod send;
 pub mod sync;
 mod token;
+pub mod typing;
 mod unsigned;
 mod will_expire;
 

@@ -1,6 +1,7 @@
 //! Use cases: users, rooms, sync, expiry. No HTTP, no storage engine types.
 
 pub mod account_data;
+mod counts;
 pub mod devices;
 pub mod expiry;
 pub mod filters;
@@ -13,17 +14,20 @@ pub mod openid;
 pub mod profile;
 pub mod push_rules;
 pub mod pushers;
+pub mod receipts;
 mod resources;
 mod services;
 pub mod sessions;
 mod supervisor;
 pub mod sync;
 mod timers;
+pub mod typing;
 pub mod uia;
 pub mod users;
 
 pub use self::{
     account_data::AccountData,
+    counts::Counts,
     devices::Devices,
     expiry::Expiry,
     filters::Filters,
@@ -34,12 +38,14 @@ pub use self::{
     profile::Profiles,
     push_rules::PushRules,
     pushers::Pushers,
+    receipts::Receipts,
     resources::Resources,
     services::{Keys, Services, database_options},
     sessions::{Session, Sessions},
     supervisor::Supervisor,
     sync::Sync,
     timers::{Full, Timers},
+    typing::Typing,
     uia::Uia,
     users::Users,
 };

@@ -30,6 +30,18 @@ impl Resources {
     /// What `build` says, and what the database says.
     pub(crate) async fn change<T>(
         &self,
+        build: impl FnMut(&mut Batch) -> Result<T> + Send,
+    ) -> Result<T> {
+        self.change_with(Durability::Synced, build).await
+    }
+
+    /// As [`Resources::change`], as durable as `durability` says.
+    ///
+    /// # Errors
+    /// As [`Resources::change`].
+    pub(crate) async fn change_with<T>(
+        &self,
+        durability: Durability,
         mut build: impl FnMut(&mut Batch) -> Result<T> + Send,
     ) -> Result<T> {
         let mut attempt = 1;
@@ -39,7 +51,7 @@ impl Resources {
             if batch.is_empty() {
                 return Ok(result);
             }
-            match self.database.commit(batch, Durability::Synced).await {
+            match self.database.commit(batch, durability).await {
                 Ok(_) => return Ok(result),
                 Err(error) if error.is_conflict() && attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(Error::from(error)),

@@ -9,7 +9,8 @@ use wick_room::{Hooks, Rooms as Graph};
 
 use crate::{
     AccountData, Devices, Expiry, Filters, History, Limits, Memberships, OpenId, Profiles,
-    PushRules, Pushers, Resources, Sessions, Supervisor, Sync, Timers, Uia, Users, expiry,
+    PushRules, Pushers, Receipts, Resources, Sessions, Supervisor, Sync, Timers, Typing, Uia,
+    Users, expiry,
 };
 
 /// How much memory parsed events and state nodes may take.
@@ -57,6 +58,10 @@ pub struct Services {
     pub history: History,
     /// Events that expire.
     pub expiry: Arc<Expiry>,
+    /// How far users have read.
+    pub receipts: Receipts,
+    /// Who is typing.
+    pub typing: Arc<Typing>,
     /// What is new, told to clients.
     pub sync: Sync,
 }
@@ -141,6 +146,8 @@ impl Services {
             pushers: Pushers::new(resources.clone()),
             openid: OpenId::new(resources.clone()),
             history: History::new(resources.clone(), Arc::clone(&graph)),
+            receipts: Receipts::new(resources.clone(), Arc::clone(&graph)),
+            typing: Arc::new(Typing::new(resources.clone(), Arc::clone(&graph))),
             sync: Sync::new(resources, Arc::clone(&graph), stopping),
             graph,
             expiry,
@@ -152,6 +159,7 @@ impl Services {
     /// # Errors
     /// If the database cannot be read.
     pub async fn start(self: &Arc<Self>) -> Result<()> {
+        self.typing.start(&self.supervisor).await?;
         self.expiry.load()?;
         self.expiry.start(&self.supervisor);
         let memberships = Arc::clone(&self.memberships);

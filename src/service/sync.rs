@@ -6,6 +6,7 @@
 
 mod account_data;
 mod builder;
+mod ephemeral;
 mod invited;
 mod lazy;
 pub mod response;
@@ -25,7 +26,7 @@ use wick_room::Rooms as Graph;
 
 pub use self::response::Response;
 use self::{builder::Builder, lazy::Lazy};
-use crate::{Resources, Session};
+use crate::{Counts, Resources, Session};
 
 /// What a client wants to know.
 #[derive(Clone, Debug, Default)]
@@ -57,13 +58,15 @@ pub struct Sync {
     graph: Arc<Graph>,
     stopping: CancellationToken,
     lazy: Lazy,
+    counts: Counts,
 }
 
 impl Sync {
     /// Tells what happens in `graph`. When `stopping` is cancelled, nobody is kept waiting.
     #[must_use]
     pub fn new(resources: Resources, graph: Arc<Graph>, stopping: CancellationToken) -> Self {
-        Self { resources, graph, stopping, lazy: Lazy::default() }
+        let counts = Counts::new(Arc::clone(&graph));
+        Self { resources, graph, stopping, lazy: Lazy::default(), counts }
     }
 
     /// What is new. Waits for news if there is none.

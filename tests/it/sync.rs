@@ -1,114 +1,13 @@
 //! `GET /sync` over HTTP: rooms by section, timelines, state, waiting for news.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what a test asks for is there")]
-
 use std::time::Duration;
 
-use http::StatusCode;
-use ruma::{
-    OwnedRoomId, OwnedUserId, RoomId, RoomVersionId,
-    events::{StateEventType, TimelineEventType},
-};
 use serde_json::{Value, json};
-use wick_core::Draft;
-use wick_harness::{TestServer, User};
-use wick_room::{Effects, Founding};
+use wick_harness::TestServer;
 
-const SYNC: &str = "/_matrix/client/v3/sync";
-
-/// A room with `creator` in it, made below the API.
-async fn room(server: &TestServer, creator: &User) -> OwnedRoomId {
-    let alice = creator.user_id.clone();
-    let placeholder = ruma::room_id!("!placeholder:localhost").to_owned();
-    let create =
-        state_draft(&placeholder, &alice, "m.room.create", "", json!({ "room_version": "11" }));
-    let founding = Founding { version: RoomVersionId::V11, create };
-    let (room_id, ()) = server
-        .services()
-        .graph
-        .found(founding, |room| {
-            let id = room.room_id().to_owned();
-            let member = json!({ "membership": "join", "displayname": alice.localpart() });
-            for (event_type, key, content) in [
-                ("m.room.member", alice.as_str(), member),
-                ("m.room.power_levels", "", json!({ "users": { alice.as_str(): 100 } })),
-                ("m.room.join_rules", "", json!({ "join_rule": "public" })),
-                ("m.room.history_visibility", "", json!({ "history_visibility": "shared" })),
-            ] {
-                room.append(
-                    state_draft(&id, &alice, event_type, key, content),
-                    Effects::default(),
-                )?;
-            }
-            Ok(())
-        })
-        .await
-        .unwrap();
-    room_id
-}
-
-fn canonical(content: Value) -> ruma::canonical_json::CanonicalJsonObject {
-    serde_json::from_value(content).unwrap()
-}
-
-fn state_draft(
-    room_id: &RoomId,
-    sender: &OwnedUserId,
-    event_type: &str,
-    key: &str,
-    content: Value,
-) -> Draft {
-    let event_type = StateEventType::from(event_type);
-    Draft::state(room_id.to_owned(), sender.clone(), event_type, key, canonical(content))
-}
-
-async fn set(server: &TestServer, room_id: &RoomId, by: &User, what: (&str, &str), content: Value) {
-    let draft = state_draft(room_id, &by.user_id, what.0, what.1, content);
-    server.services().graph.send(draft, Effects::default()).await.unwrap();
-}
-
-async fn member(server: &TestServer, room_id: &RoomId, by: &User, of: &User, membership: &str) {
-    let content = json!({ "membership": membership, "displayname": of.user_id.localpart() });
-    set(server, room_id, by, ("m.room.member", of.user_id.as_str()), content).await;
-}
-
-async fn say(server: &TestServer, room_id: &RoomId, by: &User, body: &str) {
-    let draft = Draft::message(
-        room_id.to_owned(),
-        by.user_id.clone(),
-        TimelineEventType::RoomMessage,
-        canonical(json!({ "msgtype": "m.text", "body": body })),
-    );
-    server.services().graph.send(draft, Effects::default()).await.unwrap();
-}
-
-async fn sync(server: &TestServer, user: &User, query: &str) -> Value {
-    let (status, body) = server.get(&format!("{SYNC}{query}"), &user.token).await;
-    assert_eq!(status, StatusCode::OK, "{body}");
-    body
-}
-
-async fn sync_since(server: &TestServer, user: &User, before: &Value, more: &str) -> Value {
-    let since = before["next_batch"].as_str().unwrap();
-    sync(server, user, &format!("?since={since}{more}")).await
-}
-
-fn events(of: &Value) -> &[Value] {
-    of["events"].as_array().map(Vec::as_slice).unwrap_or_default()
-}
-
-fn types(of: &Value) -> Vec<&str> {
-    events(of).iter().map(|event| event["type"].as_str().unwrap()).collect()
-}
-
-fn bodies(of: &Value) -> Vec<&str> {
-    events(of).iter().filter_map(|event| event["content"]["body"].as_str()).collect()
-}
-
-fn members(of: &Value) -> Vec<&str> {
-    let members = events(of).iter().filter(|event| event["type"] == "m.room.member");
-    members.map(|event| event["state_key"].as_str().unwrap()).collect()
-}
+use crate::talk::{
+    SYNC, bodies, events, filter, member, members, room, say, set, sync, sync_since, types,
+};
 
 #[tokio::test]
 async fn a_first_sync_tells_the_newest_events_and_the_state_before_them() {
@@ -184,11 +83,8 @@ async fn state_that_the_timelines_filter_leaves_out_is_told_as_state() {
     say(&server, &room_id, &alice, "before").await;
     set(&server, &room_id, &alice, ("m.room.topic", ""), json!({ "topic": "new" })).await;
     say(&server, &room_id, &alice, "after").await;
-    let filter = r#"&filter={"room":{"timeline":{"types":["m.room.message"]}}}"#
-        .replace('"', "%22")
-        .replace('{', "%7B")
-        .replace('}', "%7D");
-    let second = sync_since(&server, &alice, &first, &filter).await;
+    let messages = filter(&json!({ "room": { "timeline": { "types": ["m.room.message"] } } }));
+    let second = sync_since(&server, &alice, &first, &format!("&{messages}")).await;
     let room = &second["rooms"]["join"][room_id.as_str()];
     assert_eq!(bodies(&room["timeline"]), ["before", "after"]);
     assert_eq!(types(&room["state"]), ["m.room.topic"]);
@@ -305,8 +201,8 @@ async fn a_room_that_was_left_is_told_up_to_the_leave_and_then_no_more() {
     say(&server, &room_id, &alice, "long after").await;
     assert!(sync_since(&server, &bob, &second, "").await["rooms"].is_null());
     assert!(sync(&server, &bob, "").await["rooms"].is_null());
-    let filter = "?filter=%7B%22room%22:%7B%22include_leave%22:true%7D%7D";
-    let anew = sync(&server, &bob, filter).await;
+    let with_left = filter(&json!({ "room": { "include_leave": true } }));
+    let anew = sync(&server, &bob, &format!("?{with_left}")).await;
     let room = &anew["rooms"]["leave"][room_id.as_str()];
     assert_eq!(bodies(&room["timeline"]), ["before"]);
 }

@@ -8,7 +8,7 @@ use wick_room::{render::Show, visibility::Viewer};
 use super::{
     account_data::News,
     builder::Builder,
-    response::{Events, Json, RoomUpdate, Timeline, Unread},
+    response::{Events, Json, RoomUpdate, Timeline},
     token::to_token,
 };
 
@@ -32,10 +32,10 @@ impl Builder<'_> {
     pub(super) fn room_update(&self, scope: &Scope, news: &News) -> Result<Option<RoomUpdate>> {
         let is_new = scope.since.is_none();
         let account_data = self.room_account_data(scope.room, is_new, news)?;
-        let ephemeral: Vec<Json> = Vec::new();
+        let ephemeral = self.ephemeral(scope)?;
         let last = self.last_place(scope)?;
         let moved = scope.since.is_none_or(|since| last.is_some_and(|last| last > since));
-        let quiet = account_data.is_empty() && ephemeral.is_empty();
+        let quiet = account_data.is_empty() && ephemeral.events.is_empty() && !ephemeral.has_read;
         if !moved && quiet && !self.request.full_state {
             return Ok(None);
         }
@@ -62,12 +62,27 @@ impl Builder<'_> {
             state_after: None,
             state_after_unstable: None,
             account_data: account_data.into(),
-            ephemeral: ephemeral.into(),
-            unread_notifications: scope.joined.then(Unread::default),
+            ephemeral: ephemeral.events.into(),
+            unread_notifications: None,
             unread_thread_notifications: BTreeMap::new(),
         };
         self.place_state(&mut update, state);
+        if scope.joined {
+            self.place_counts(&mut update, scope)?;
+        }
         Ok(Some(update))
+    }
+
+    fn place_counts(&self, update: &mut RoomUpdate, scope: &Scope) -> Result<()> {
+        let at = (scope.room, scope.upto);
+        let unread = self.sync.counts.unread(&self.read, self.session, at, &self.ignored)?;
+        if self.request.filter.room.timeline.unread_thread_notifications {
+            update.unread_notifications = Some(unread.main);
+            update.unread_thread_notifications = unread.threads;
+        } else {
+            update.unread_notifications = Some(unread.total());
+        }
+        Ok(())
     }
 
     fn place_state(&self, update: &mut RoomUpdate, state: Vec<Json>) {

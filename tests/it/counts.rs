@@ -1,0 +1,143 @@
+//! Notification counts in `/sync`: rules, receipts, threads, events that expire.
+
+use ruma::{EventId, RoomId};
+use serde_json::{Value, json};
+use wick_harness::{TestServer, User};
+
+use crate::talk::{filter, joined, member, room, say, send, set, sync, sync_since};
+
+async fn two_in_a_room(server: &TestServer) -> (User, User, ruma::OwnedRoomId) {
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room_id = room(server, &alice).await;
+    say(server, &room_id, &alice, "before bob came").await;
+    member(server, &room_id, &bob, &bob, "join").await;
+    (alice, bob, room_id)
+}
+
+async fn read(server: &TestServer, room_id: &RoomId, user: &User, at: &EventId, body: Value) {
+    let path = format!("/_matrix/client/v3/rooms/{room_id}/receipt/m.read/{at}");
+    let (status, body) = server.post(&path, &user.token, body).await;
+    assert_eq!(status.as_u16(), 200, "{body}");
+}
+
+fn with_bob(body: &str) -> Value {
+    json!({ "msgtype": "m.text", "body": body, "m.mentions": { "user_ids": ["@bob:localhost"] } })
+}
+
+fn counts(unread: &Value) -> (u64, u64) {
+    let count = |key: &str| unread.get(key).and_then(Value::as_u64).unwrap_or(u64::MAX);
+    (count("notification_count"), count("highlight_count"))
+}
+
+#[tokio::test]
+async fn what_others_say_counts_until_it_is_read() {
+    let server = TestServer::start().await;
+    let (alice, bob, room_id) = two_in_a_room(&server).await;
+    let unread = |told: &Value| counts(&joined(told, &room_id)["unread_notifications"]);
+    let first = sync(&server, &bob, "").await;
+    assert_eq!(unread(&first), (0, 0));
+    say(&server, &room_id, &alice, "hello").await;
+    let second = sync_since(&server, &bob, &first, "").await;
+    assert_eq!(unread(&second), (1, 0));
+    let mention = send(&server, &room_id, &alice, with_bob("hello bob")).await;
+    say(&server, &room_id, &bob, "my own do not count").await;
+    let third = sync_since(&server, &bob, &second, "").await;
+    assert_eq!(unread(&third), (2, 1));
+    assert_eq!(unread(&sync(&server, &bob, "").await), (2, 1));
+    read(&server, &room_id, &bob, &mention, json!({})).await;
+    assert_eq!(unread(&sync_since(&server, &bob, &third, "").await), (0, 0));
+    say(&server, &room_id, &alice, "again").await;
+    assert_eq!(unread(&sync_since(&server, &bob, &third, "").await), (1, 0));
+    set(&server, &room_id, &alice, ("m.room.topic", ""), json!({ "topic": "quiet" })).await;
+    assert_eq!(unread(&sync(&server, &bob, "").await), (1, 0));
+}
+
+#[tokio::test]
+async fn counts_are_the_same_after_a_restart() {
+    let mut server = TestServer::start().await;
+    let (alice, bob, room_id) = two_in_a_room(&server).await;
+    let read_one = say(&server, &room_id, &alice, "one").await;
+    say(&server, &room_id, &alice, "two").await;
+    read(&server, &room_id, &bob, &read_one, json!({})).await;
+    let unread = |told: &Value| counts(&joined(told, &room_id)["unread_notifications"]);
+    assert_eq!(unread(&sync(&server, &bob, "").await), (1, 0));
+    server.restart().await;
+    assert_eq!(unread(&sync(&server, &bob, "").await), (1, 0));
+}
+
+#[tokio::test]
+async fn the_copy_that_says_that_an_event_ended_does_not_count() {
+    let server = TestServer::start().await;
+    let (alice, bob, room_id) = two_in_a_room(&server).await;
+    let mut original = with_bob("hello");
+    original["m.will_expire"] = json!("running");
+    let original = send(&server, &room_id, &alice, original).await;
+    for status in ["expired", "ended"] {
+        let copy = json!({
+            "msgtype": "m.text", "body": "hello", "m.will_expire": status,
+            "m.mentions": { "user_ids": [bob.user_id] },
+            "m.relates_to": { "rel_type": "m.expire.relationship", "event_id": original },
+        });
+        send(&server, &room_id, &alice, copy).await;
+    }
+    let told = sync(&server, &bob, "").await;
+    assert_eq!(counts(&joined(&told, &room_id)["unread_notifications"]), (1, 1));
+}
+
+#[tokio::test]
+async fn threads_are_counted_and_read_by_themselves() {
+    let server = TestServer::start().await;
+    let (alice, bob, room_id) = two_in_a_room(&server).await;
+    let in_thread = |root: &EventId, mut content: Value| {
+        content["m.relates_to"] = json!({ "rel_type": "m.thread", "event_id": root });
+        content
+    };
+    let root = say(&server, &room_id, &alice, "root").await;
+    let one = send(
+        &server,
+        &room_id,
+        &alice,
+        in_thread(&root, json!({ "msgtype": "m.text", "body": "one" })),
+    )
+    .await;
+    let two = send(&server, &room_id, &alice, in_thread(&root, with_bob("two"))).await;
+    let reply = json!({
+        "msgtype": "m.text", "body": "about one",
+        "m.relates_to": { "rel_type": "m.reference", "event_id": one },
+    });
+    send(&server, &room_id, &alice, reply).await;
+    let main = send(&server, &room_id, &alice, with_bob("main")).await;
+
+    let by_thread = json!({ "room": { "timeline": { "unread_thread_notifications": true } } });
+    let by_thread = format!("?{}", filter(&by_thread));
+    let check = async |total: (u64, u64), in_main: (u64, u64), in_thread: Option<(u64, u64)>| {
+        let told = sync(&server, &bob, "").await;
+        let told = joined(&told, &room_id);
+        assert_eq!(counts(&told["unread_notifications"]), total);
+        assert!(told["unread_thread_notifications"].is_null());
+        let told = sync(&server, &bob, &by_thread).await;
+        let told = joined(&told, &room_id);
+        assert_eq!(counts(&told["unread_notifications"]), in_main);
+        let thread = &told["unread_thread_notifications"][root.as_str()];
+        assert_eq!((!thread.is_null()).then(|| counts(thread)), in_thread);
+    };
+    check((5, 2), (2, 1), Some((3, 1))).await;
+    read(&server, &room_id, &bob, &root, json!({ "thread_id": "main" })).await;
+    check((4, 2), (1, 1), Some((3, 1))).await;
+    read(&server, &room_id, &bob, &two, json!({ "thread_id": root })).await;
+    check((2, 1), (1, 1), Some((1, 0))).await;
+    read(&server, &room_id, &bob, &main, json!({})).await;
+    check((0, 0), (0, 0), None).await;
+}
+
+#[tokio::test]
+async fn a_muted_room_counts_nothing() {
+    let server = TestServer::start().await;
+    let (alice, bob, room_id) = two_in_a_room(&server).await;
+    let path = format!("/_matrix/client/v3/pushrules/global/room/{room_id}");
+    let (status, _) = server.put(&path, &bob.token, json!({ "actions": [] })).await;
+    assert_eq!(status.as_u16(), 200);
+    say(&server, &room_id, &alice, "quiet").await;
+    let told = sync(&server, &bob, "").await;
+    assert_eq!(counts(&joined(&told, &room_id)["unread_notifications"]), (0, 0));
+}

@@ -1,0 +1,130 @@
+//! Read receipts and read markers over HTTP, and who is told of them.
+
+use serde_json::{Value, json};
+use wick_harness::{TestServer, User};
+
+use crate::talk::{ephemeral, joined, member, room, say, sync, sync_since, types};
+
+async fn post(server: &TestServer, user: &User, path: &str, body: Value) -> (u16, Value) {
+    let (status, body) =
+        server.post(&format!("/_matrix/client/v3/rooms/{path}"), &user.token, body).await;
+    (status.as_u16(), body)
+}
+
+#[tokio::test]
+async fn everybody_sees_a_public_receipt_and_a_private_one_is_seen_by_its_user_alone() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room_id = room(&server, &alice).await;
+    member(&server, &room_id, &bob, &bob, "join").await;
+    let said = say(&server, &room_id, &alice, "read me").await;
+    let first = sync(&server, &alice, "").await;
+    let first_of_bob = sync(&server, &bob, "").await;
+    let waiting = sync_since(&server, &alice, &first, "&timeout=30000");
+    let reading = async {
+        let private = format!("{room_id}/receipt/m.read.private/{said}");
+        assert_eq!(post(&server, &bob, &private, json!({})).await, (200, json!({})));
+        let public = format!("{room_id}/receipt/m.read/{said}");
+        assert_eq!(post(&server, &bob, &public, json!({})).await, (200, json!({})));
+    };
+    let (_, ()) = tokio::join!(waiting, reading);
+    let told = ephemeral(&sync_since(&server, &alice, &first, "").await, &room_id, "m.receipt");
+    let now = told[said.as_str()]["m.read"]["@bob:localhost"]["ts"].clone();
+    assert!(now.is_u64(), "{told}");
+    let public = json!({ "@bob:localhost": { "ts": now } });
+    assert_eq!(told, json!({ said.as_str(): { "m.read": public } }));
+    let own = sync_since(&server, &bob, &first_of_bob, "").await;
+    let expected = json!({ said.as_str(): { "m.read": public, "m.read.private": public } });
+    assert_eq!(ephemeral(&own, &room_id, "m.receipt"), expected);
+    let anew = sync(&server, &alice, "").await;
+    assert_eq!(ephemeral(&anew, &room_id, "m.receipt"), told);
+}
+
+#[tokio::test]
+async fn a_receipt_does_not_move_backwards() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let room_id = room(&server, &alice).await;
+    let older = say(&server, &room_id, &alice, "older").await;
+    let newer = say(&server, &room_id, &alice, "newer").await;
+    for event_id in [&newer, &older] {
+        let path = format!("{room_id}/receipt/m.read/{event_id}");
+        assert_eq!(post(&server, &alice, &path, json!({})).await.0, 200);
+        let both = json!({ "m.fully_read": event_id, "m.read": event_id });
+        let path = format!("{room_id}/read_markers");
+        assert_eq!(post(&server, &alice, &path, both).await, (200, json!({})));
+    }
+    let told = sync(&server, &alice, "").await;
+    let receipts = ephemeral(&told, &room_id, "m.receipt");
+    assert!(receipts[newer.as_str()].is_object() && receipts[older.as_str()].is_null());
+    let account_data = &joined(&told, &room_id)["account_data"]["events"];
+    let marker = json!([{ "type": "m.fully_read", "content": { "event_id": newer } }]);
+    assert_eq!(account_data, &marker);
+}
+
+#[tokio::test]
+async fn of_two_receipts_at_one_event_the_one_about_no_thread_is_told() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let room_id = room(&server, &alice).await;
+    let said = say(&server, &room_id, &alice, "read me").await;
+    let path = format!("{room_id}/receipt/m.read/{said}");
+    let first = sync(&server, &alice, "").await;
+    post(&server, &alice, &path, json!({ "thread_id": "main" })).await;
+    let second = sync_since(&server, &alice, &first, "").await;
+    let told = ephemeral(&second, &room_id, "m.receipt");
+    let mine = |told: &Value| told[said.as_str()]["m.read"]["@alice:localhost"].clone();
+    assert_eq!(mine(&told)["thread_id"], "main");
+    post(&server, &alice, &path, json!({})).await;
+    for since in [&first, &second] {
+        let told = sync_since(&server, &alice, since, "").await;
+        let told = mine(&ephemeral(&told, &room_id, "m.receipt"));
+        assert!(told["ts"].is_u64() && told["thread_id"].is_null(), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn receipts_that_make_no_sense_are_refused() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room_id = room(&server, &alice).await;
+    let said = say(&server, &room_id, &alice, "read me").await;
+    let other = room(&server, &alice).await;
+    for (user, path, body, expected) in [
+        (&bob, format!("{room_id}/receipt/m.read/{said}"), json!({}), (403, "M_FORBIDDEN")),
+        (&alice, format!("{other}/receipt/m.read/{said}"), json!({}), (404, "M_NOT_FOUND")),
+        (&alice, format!("{room_id}/receipt/m.read/$unknown"), json!({}), (404, "M_NOT_FOUND")),
+        (&alice, format!("{room_id}/receipt/m.odd/{said}"), json!({}), (400, "M_INVALID_PARAM")),
+        (
+            &alice,
+            format!("{room_id}/receipt/m.read/{said}"),
+            json!({ "thread_id": "nonsense" }),
+            (400, "M_INVALID_PARAM"),
+        ),
+        (
+            &alice,
+            format!("{room_id}/receipt/m.fully_read/{said}"),
+            json!({ "thread_id": "main" }),
+            (400, "M_INVALID_PARAM"),
+        ),
+    ] {
+        let (status, answer) = post(&server, user, &path, body).await;
+        assert_eq!((status, answer["errcode"].as_str().unwrap()), expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_filter_can_leave_receipts_out() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room_id = room(&server, &alice).await;
+    member(&server, &room_id, &bob, &bob, "join").await;
+    let said = say(&server, &room_id, &alice, "read me").await;
+    let first = sync(&server, &alice, "").await;
+    post(&server, &bob, &format!("{room_id}/receipt/m.read/{said}"), json!({})).await;
+    let without = crate::talk::filter(&json!({ "room": { "ephemeral": { "types": [] } } }));
+    let second = sync_since(&server, &alice, &first, &format!("&{without}")).await;
+    assert!(second["rooms"].is_null(), "{second}");
+    let second = sync_since(&server, &alice, &first, "").await;
+    assert_eq!(types(&joined(&second, &room_id)["ephemeral"]), ["m.receipt"]);
+}
