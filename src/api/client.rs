@@ -7,13 +7,18 @@ mod device;
 mod discovery;
 mod expiration;
 mod filter;
+mod join;
 mod members;
+mod membership;
 mod message;
 mod profile;
 mod push;
 mod receipt;
+mod room;
+mod send;
 mod session;
 mod shared_secret;
+mod state;
 mod sync;
 mod tag;
 mod thirdparty;
@@ -40,12 +45,17 @@ pub(crate) fn routes() -> Vec<Route> {
         filter::routes(),
         members::routes(),
         message::routes(),
+        join::routes(),
+        membership::routes(),
         profile::routes(),
         push::routes(),
         receipt::routes(),
+        room::routes(),
+        send::routes(),
         session::routes(),
         shared_secret::routes(),
         sync::routes(),
+        state::routes(),
         tag::routes(),
         thirdparty::routes(),
         typing::routes(),

@@ -64,6 +64,7 @@ subjects! {
     account_data,
     devices,
     ephemeral,
+    directory,
     intern,
     meta,
     room,

@@ -16,6 +16,7 @@ pub mod push_rules;
 pub mod pushers;
 pub mod receipts;
 mod resources;
+pub mod rooms;
 mod services;
 pub mod sessions;
 mod supervisor;
@@ -40,6 +41,7 @@ pub use self::{
     pushers::Pushers,
     receipts::Receipts,
     resources::Resources,
+    rooms::Rooms,
     services::{Keys, Services, database_options},
     sessions::{Session, Sessions},
     supervisor::Supervisor,

@@ -9,8 +9,8 @@ use wick_room::{Hooks, Rooms as Graph};
 
 use crate::{
     AccountData, Devices, Expiry, Filters, History, Limits, Memberships, OpenId, Profiles,
-    PushRules, Pushers, Receipts, Resources, Sessions, Supervisor, Sync, Timers, Typing, Uia,
-    Users, expiry,
+    PushRules, Pushers, Receipts, Resources, Rooms, Sessions, Supervisor, Sync, Timers, Typing,
+    Uia, Users, expiry,
 };
 
 /// How much memory parsed events and state nodes may take.
@@ -64,6 +64,8 @@ pub struct Services {
     pub typing: Arc<Typing>,
     /// What is new, told to clients.
     pub sync: Sync,
+    /// The rooms as their members use them.
+    pub rooms: Arc<Rooms>,
 }
 
 /// The server's secrets that are not in the database.
@@ -127,6 +129,12 @@ impl Services {
             Arc::clone(&expiry),
         ));
         let stopping = supervisor.stopping().clone();
+        let rooms = Arc::new(Rooms::new(
+            resources.clone(),
+            Arc::clone(&graph),
+            Arc::clone(&profiles),
+            Arc::clone(&expiry),
+        ));
         Ok(Arc::new(Self {
             config,
             clock,
@@ -151,6 +159,7 @@ impl Services {
             sync: Sync::new(resources, Arc::clone(&graph), stopping),
             graph,
             expiry,
+            rooms,
         }))
     }
 

@@ -1,0 +1,61 @@
+//! `/rooms/{roomId}/send` and `PUT /rooms/{roomId}/state`: events as clients send them.
+
+use std::sync::Arc;
+
+use wick_core::Result;
+use wick_ruma::send::{MessageRequest, Response, StateRequest};
+use wick_service::{
+    Limit, Services,
+    rooms::{SendMessage, SendState, Sent},
+};
+
+use crate::route::{Route, Ruma, route};
+
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        route(send_message_event).limited(Limit::Messages),
+        route(send_state_event).limited(Limit::Messages),
+    ]
+}
+
+/// `PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}`
+async fn send_message_event(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<MessageRequest>,
+) -> Result<Response> {
+    let request = body.0;
+    let message = SendMessage {
+        room_id: request.room_id,
+        event_type: request.event_type,
+        content: request.body.into_json(),
+        transaction_id: request.txn_id,
+    };
+    let sent = services.rooms.send(&sender, message).await?;
+    Ok(answer(&services, sent))
+}
+
+/// `PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}`
+async fn send_state_event(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<StateRequest>,
+) -> Result<Response> {
+    let request = body.0;
+    let state = SendState {
+        room_id: request.room_id,
+        event_type: request.event_type,
+        state_key: request.state_key,
+        content: request.body.into_json(),
+    };
+    let sent = services.rooms.set_state(&sender, state).await?;
+    Ok(answer(&services, sent))
+}
+
+/// The answer that tells of an event, and of the right to end it if it can end.
+fn answer(services: &Services, sent: Sent) -> Response {
+    match sent.timer {
+        Some((timer, nonce)) => {
+            Response::with_token(sent.event_id, services.expiry.token(timer, nonce))
+        }
+        None => Response::new(sent.event_id),
+    }
+}

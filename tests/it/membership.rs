@@ -1,0 +1,159 @@
+//! Who is in a room: inviting, joining, leaving.
+
+use serde_json::{Value, json};
+use wick_harness::{TestServer, User};
+
+use crate::rooms::{act, create, set_state, state, text};
+
+const V3: &str = "/_matrix/client/v3";
+
+fn errcode(body: &Value) -> &str {
+    body["errcode"].as_str().unwrap_or_default()
+}
+
+async fn refused(server: &TestServer, user: &User, what: (&str, &str), body: Value) -> String {
+    let (status, body) = act(server, user, what, body).await;
+    assert_eq!(status, 403, "{what:?}: {body}");
+    errcode(&body).to_owned()
+}
+
+async fn done(server: &TestServer, user: &User, what: (&str, &str), body: Value) {
+    let (status, body) = act(server, user, what, body).await;
+    assert_eq!(status, 200, "{what:?}: {body}");
+}
+
+async fn membership(server: &TestServer, reader: &User, room: &str, user: &User) -> String {
+    let path = format!("m.room.member/{}", user.user_id);
+    text(&state(server, reader, room, &path).await, "membership")
+}
+
+#[tokio::test]
+async fn an_invited_user_joins_and_leaves_and_needs_an_invitation_again() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let room = create(&server, &alice, json!({})).await;
+    let invite = json!({ "user_id": "@bob:localhost", "reason": "come" });
+    assert_eq!(refused(&server, &bob, (&room, "join"), json!({})).await, "M_FORBIDDEN");
+    refused(&server, &bob, (&room, "leave"), json!({})).await;
+    refused(&server, &bob, (&room, "invite"), invite.clone()).await;
+    done(&server, &alice, (&room, "invite"), invite.clone()).await;
+    done(&server, &alice, (&room, "invite"), invite.clone()).await;
+    let member = state(&server, &alice, &room, "m.room.member/@bob:localhost").await;
+    assert_eq!(member, json!({ "membership": "invite", "displayname": "bob", "reason": "come" }));
+    done(&server, &bob, (&room, "join"), json!({})).await;
+    refused(&server, &alice, (&room, "invite"), invite.clone()).await;
+    done(&server, &bob, (&room, "leave"), json!({ "reason": "bye" })).await;
+    done(&server, &bob, (&room, "leave"), json!({})).await;
+    let member = state(&server, &alice, &room, "m.room.member/@bob:localhost").await;
+    assert_eq!(member, json!({ "membership": "leave", "reason": "bye" }));
+    refused(&server, &bob, (&room, "join"), json!({})).await;
+
+    done(&server, &alice, (&room, "invite"), invite).await;
+    done(&server, &bob, (&room, "leave"), json!({})).await;
+    refused(&server, &bob, (&room, "join"), json!({})).await;
+    refused(&server, &alice, (&room, "invite"), json!({ "user_id": "@alice:localhost" })).await;
+    refused(&server, &alice, (&room, "invite"), json!({ "user_id": "@bob:other.test" })).await;
+    let threepid = json!({
+        "id_server": "a.test", "id_access_token": "t", "medium": "email", "address": "a@b.test",
+    });
+    assert_eq!(refused(&server, &alice, (&room, "invite"), threepid).await, "M_THREEPID_DENIED");
+}
+
+#[tokio::test]
+async fn a_public_room_is_joined_by_id_or_alias_with_any_content() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let body = json!({ "preset": "public_chat", "room_alias_name": "here" });
+    let room = create(&server, &alice, body).await;
+    for path in
+        [format!("join/{room}"), "join/%23here:localhost".to_owned(), format!("rooms/{room}/join")]
+    {
+        let content = json!({ "foo": "bar", "membership": "ban", "reason": "why not" });
+        let (status, body) = server.post(&format!("{V3}/{path}"), &bob.token, content).await;
+        assert_eq!((status.as_u16(), body), (200, json!({ "room_id": room })), "{path}");
+        let member = state(&server, &alice, &room, "m.room.member/@bob:localhost").await;
+        let expected = json!({
+            "membership": "join", "displayname": "bob", "foo": "bar", "reason": "why not",
+        });
+        assert_eq!(member, expected);
+        done(&server, &bob, (&room, "leave"), json!({})).await;
+    }
+    for (path, expected) in [
+        ("join/!unknown:localhost", (404, "M_NOT_FOUND")),
+        ("join/%23unknown:localhost", (404, "M_NOT_FOUND")),
+        ("join/nonsense", (400, "M_INVALID_PARAM")),
+        ("rooms/!unknown:localhost/join", (404, "M_NOT_FOUND")),
+        ("rooms/!unknown:localhost/leave", (404, "M_NOT_FOUND")),
+    ] {
+        let (status, body) = server.post(&format!("{V3}/{path}"), &bob.token, json!({})).await;
+        assert_eq!((status.as_u16(), errcode(&body)), expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn joining_twice_is_joining_once() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let room = create(&server, &alice, json!({ "preset": "public_chat" })).await;
+    let member = "m.room.member/@bob:localhost?format=event";
+    done(&server, &bob, (&room, "join"), json!({})).await;
+    let first = state(&server, &alice, &room, member).await["event_id"].clone();
+    done(&server, &bob, (&room, "join"), json!({})).await;
+    assert_eq!(state(&server, &alice, &room, member).await["event_id"], first);
+}
+
+#[tokio::test]
+async fn memberships_are_state_too() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let room = create(&server, &alice, json!({})).await;
+    let put = async |user: &User, target: &str, content: Value| {
+        let path = format!("m.room.member/{target}");
+        set_state(&server, user, (&room, &path), content).await
+    };
+    let (bob_id, alice_id) = (bob.user_id.as_str(), alice.user_id.as_str());
+    assert_eq!(put(&alice, bob_id, json!({ "membership": "invite" })).await.0, 200);
+    assert_eq!(membership(&server, &alice, &room, &bob).await, "invite");
+    let content = json!({ "membership": "join", "displayname": "Bobby", "extra": true });
+    assert_eq!(put(&bob, bob_id, content).await.0, 200);
+    let member = state(&server, &alice, &room, &format!("m.room.member/{bob_id}")).await;
+    assert_eq!(member, json!({ "membership": "join", "displayname": "Bobby", "extra": true }));
+    assert_eq!(put(&bob, alice_id, json!({ "membership": "leave" })).await.0, 403);
+    assert_eq!(put(&alice, bob_id, json!({ "membership": "join" })).await.0, 403);
+    for (target, content) in [
+        (bob_id, json!({})),
+        (bob_id, json!({ "membership": 1 })),
+        ("nonsense", json!({ "membership": "invite" })),
+    ] {
+        assert_eq!(put(&alice, target, content).await.0, 400);
+    }
+    assert_eq!(put(&alice, bob_id, json!({ "membership": "nonsense" })).await.0, 403);
+}
+
+#[tokio::test]
+async fn who_has_left_reads_the_state_as_they_left_it() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let carol = server.register("carol").await;
+    let body = json!({ "preset": "public_chat", "name": "before", "invite": [carol.user_id] });
+    let room = create(&server, &alice, body).await;
+    done(&server, &bob, (&room, "join"), json!({})).await;
+    done(&server, &bob, (&room, "leave"), json!({})).await;
+    done(&server, &carol, (&room, "leave"), json!({})).await;
+    set_state(&server, &alice, (&room, "m.room.name"), json!({ "name": "after" })).await;
+    assert_eq!(state(&server, &bob, &room, "m.room.name").await["name"], "before");
+    assert_eq!(membership(&server, &bob, &room, &bob).await, "leave");
+    let path = format!("{V3}/rooms/{room}/state");
+    let (_, all) = server.get(&path, &bob.token).await;
+    let name = all.as_array().unwrap().iter().find(|event| event["type"] == "m.room.name").unwrap();
+    assert_eq!(name["content"]["name"], "before");
+    assert_eq!(server.get(&path, &carol.token).await.0.as_u16(), 403);
+    let visible = json!({ "history_visibility": "world_readable" });
+    set_state(&server, &alice, (&room, "m.room.history_visibility"), visible).await;
+    assert_eq!(server.get(&path, &carol.token).await.0.as_u16(), 200);
+}
