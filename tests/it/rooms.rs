@@ -38,9 +38,9 @@ pub(crate) async fn set_state(
     (status.as_u16(), body)
 }
 
-pub(crate) async fn say(server: &TestServer, user: &User, room: &str, text: &str) -> String {
-    let path = format!("{V3}/rooms/{room}/send/m.room.message/{text}");
-    let content = json!({ "msgtype": "m.text", "body": text });
+pub(crate) async fn say(server: &TestServer, user: &User, room: &str, what: &str) -> String {
+    let path = format!("{V3}/rooms/{room}/send/m.room.message/{what}");
+    let content = json!({ "msgtype": "m.text", "body": what });
     let (status, body) = server.put(&path, &user.token, content).await;
     assert_eq!(status, StatusCode::OK, "{body}");
     text(&body, "event_id")
