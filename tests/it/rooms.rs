@@ -177,7 +177,7 @@ async fn in_version_12_creators_stand_above_power_levels() {
     assert_eq!(content["additional_creators"], json!(["@carol:localhost", "@bob:localhost"]));
     let event = state(&server, &alice, &room, "m.room.create?format=event").await;
     assert_eq!(event["room_id"], room);
-    assert_eq!(event["event_id"].as_str().unwrap()[1..], room[1..]);
+    assert_eq!(text(&event, "event_id").strip_prefix('$'), room.strip_prefix('!'));
     let levels = state(&server, &alice, &room, "m.room.power_levels").await;
     assert_eq!(levels["users"], json!({}));
     assert_eq!(levels["events"]["m.room.tombstone"], 150);
