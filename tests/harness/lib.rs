@@ -9,6 +9,7 @@ mod random;
 mod room;
 pub mod room_builder;
 mod server;
+mod strike;
 
 pub use axum::body::Body;
 
@@ -18,4 +19,5 @@ pub use self::{
     random::SeededRandom,
     room::TestRoom,
     server::{Answer, Options, TestServer, User},
+    strike::{FATES, Strike},
 };

@@ -28,6 +28,20 @@ pub struct Options {
     pub fault: Option<Arc<dyn Fault>>,
 }
 
+impl Options {
+    /// Without limits and with cheap passwords.
+    #[must_use]
+    pub fn lenient() -> Self {
+        let mut options = Self::default();
+        options.config.limits.enabled = false;
+        let plenty = Rate { per_second: 1e6, burst: 1_000_000 };
+        (options.config.expiry.refresh, options.config.expiry.invalid_tokens) = (plenty, plenty);
+        options.config.accounts.argon2_memory_kilobytes = 8;
+        options.config.accounts.argon2_iterations = 1;
+        options
+    }
+}
+
 /// A server.
 pub struct TestServer {
     /// Its clock.
@@ -69,12 +83,7 @@ impl TestServer {
 
     /// The same with some changes to its configuration.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
-        let mut options = Options::default();
-        options.config.limits.enabled = false;
-        let plenty = Rate { per_second: 1e6, burst: 1_000_000 };
-        (options.config.expiry.refresh, options.config.expiry.invalid_tokens) = (plenty, plenty);
-        options.config.accounts.argon2_memory_kilobytes = 8;
-        options.config.accounts.argon2_iterations = 1;
+        let mut options = Options::lenient();
         change(&mut options.config);
         Self::start_from(options).await
     }

@@ -8,6 +8,7 @@
     reason = "the helpers of tests, which clippy does not take for tests"
 )]
 mod call;
+mod crashes;
 mod ends;
 mod refusals;
 mod restarts;

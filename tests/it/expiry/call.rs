@@ -42,7 +42,10 @@ impl Call {
     }
 
     pub(super) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let server = TestServer::start_with(change).await;
+        Self::on(TestServer::start_with(change).await).await
+    }
+
+    pub(super) async fn on(server: TestServer) -> Self {
         let alice = server.register("alice").await;
         let body = json!({
             "preset": "public_chat",
