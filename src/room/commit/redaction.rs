@@ -8,10 +8,11 @@ use ruma::{
 use serde_json::value::RawValue;
 use wick_core::{Error, Pdu, Result, ShortEventId};
 use wick_database::{
-    Read,
+    Range, Read,
     schema::{
         room::{
-            PLACE_BY_EVENT, REDACTION_BY_EVENT, RELATION_BY_PARENT, STORED_BY_EVENT, THREAD_BY_ROOT,
+            PLACE_BY_EVENT, REDACTION_BY_EVENT, RELATION_BY_PARENT, STORED_BY_EVENT,
+            THREAD_BY_ACTIVITY, THREAD_BY_ROOT,
         },
         timer::EXPIRY_BY_EVENT,
     },
@@ -111,7 +112,26 @@ fn forget_relation(room: &mut Assembly<'_>, target: ShortEventId, pdu: &Pdu) -> 
         && let Some(mut thread) = room.batch.get(&THREAD_BY_ROOT, &key)?
     {
         thread.count = thread.count.saturating_sub(1);
+        if thread.latest == target {
+            // What is there now is not in the batch: the rows of a scan are those written before.
+            let rows = room.batch.scan_back(&RELATION_BY_PARENT, thread_rows(parent));
+            let earlier = rows.take(2).filter_map(|row| match row {
+                Ok(((.., place), row)) if row.child != target => Some(Ok((place, row.child))),
+                Ok(_) => None,
+                Err(error) => Some(Err(error)),
+            });
+            let earlier = earlier.into_iter().next().transpose()?;
+            room.batch.delete(&THREAD_BY_ACTIVITY, &(room.room, thread.latest_position));
+            if let Some((place, event)) = earlier {
+                (thread.latest_position, thread.latest) = (place, event);
+                room.batch.put(&THREAD_BY_ACTIVITY, &(room.room, place), &parent);
+            }
+        }
         room.batch.put(&THREAD_BY_ROOT, &key, &thread);
     }
     Ok(())
+}
+
+fn thread_rows(root: ShortEventId) -> Range<(ShortEventId, String, i64)> {
+    Range::prefix((root, "m.thread".to_owned()))
 }

@@ -111,10 +111,9 @@ impl Viewer<'_> {
         Ok(())
     }
 
-    /// An event inside of another's `unsigned`.
-    pub(super) fn nested(&mut self, short: ShortEventId) -> Result<Value> {
-        let event = self.show(short, Show::NESTED)?;
-        to_value(&event)
+    /// An event inside of another's `unsigned`, if the viewer may see it.
+    pub(super) fn nested(&mut self, short: ShortEventId) -> Result<Option<Value>> {
+        self.show_if_visible(short, Show::NESTED)?.map(|event| to_value(&event)).transpose()
     }
 }
 
