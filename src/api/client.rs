@@ -14,6 +14,7 @@ mod message;
 mod profile;
 mod push;
 mod receipt;
+mod relations;
 mod room;
 mod send;
 mod session;
@@ -22,6 +23,7 @@ mod state;
 mod sync;
 mod tag;
 mod thirdparty;
+mod threads;
 mod typing;
 mod voip;
 
@@ -52,12 +54,14 @@ pub(crate) fn routes() -> Vec<Route> {
         receipt::routes(),
         room::routes(),
         send::routes(),
+        relations::routes(),
         session::routes(),
         shared_secret::routes(),
         sync::routes(),
         state::routes(),
         tag::routes(),
         thirdparty::routes(),
+        threads::routes(),
         typing::routes(),
         voip::routes(),
     ]

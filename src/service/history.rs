@@ -8,6 +8,8 @@ mod event_filter;
 mod members;
 mod messages;
 mod page;
+mod relations;
+mod threads;
 pub(crate) mod token;
 
 use std::sync::Arc;
@@ -27,6 +29,8 @@ pub use self::{
     event_filter::EventFilter,
     members::{AskMembers, JoinedMember},
     messages::{AskMessages, Messages},
+    relations::{AskRelations, Chunk, RECURSION_DEPTH},
+    threads::AskThreads,
 };
 use crate::{Resources, Session};
 pub use wick_room::Direction;
