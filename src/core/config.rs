@@ -19,6 +19,7 @@ mod rooms;
 mod server;
 mod sync;
 mod values;
+mod variables;
 
 use std::{fmt, path::PathBuf};
 

@@ -1,7 +1,10 @@
 //! TLS for the listeners that have it.
 
+mod issue;
+
 use std::sync::Arc;
 
+use ruma::ServerName;
 use rustls::{
     ServerConfig,
     crypto::ring,
@@ -12,8 +15,23 @@ use wick_core::config::Listen;
 
 use crate::Failure;
 
-/// What takes TLS connections, with the configured certificate.
-pub(crate) fn acceptor(listen: &Listen) -> Result<TlsAcceptor, Failure> {
+/// What takes TLS connections, with the configured certificate or one for `name`.
+pub(crate) fn acceptor(listen: &Listen, name: &ServerName) -> Result<TlsAcceptor, Failure> {
+    let (certificate, key) = match listen.tls_ca_key.as_os_str().is_empty() {
+        true => read(listen)?,
+        false => issue::issue(listen, name.host())?,
+    };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificate, key))
+        .map_err(|error| Failure::because("the certificate cannot be used", error))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn read(
+    listen: &Listen,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Failure> {
     let certificate = CertificateDer::pem_file_iter(&listen.tls_certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| {
@@ -24,19 +42,15 @@ pub(crate) fn acceptor(listen: &Listen) -> Result<TlsAcceptor, Failure> {
         let path = listen.tls_key.display();
         Failure::because(format_args!("the private key {path} cannot be read"), error)
     })?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificate, key))
-        .map_err(|error| Failure::because("the certificate cannot be used", error))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok((certificate, key))
 }
 
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
 
-    use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+    use ruma::server_name;
+    use rustls::{ClientConfig, RootCertStore, pki_types};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio_rustls::TlsConnector;
 
@@ -55,13 +69,10 @@ mod tests {
         (listen, made.cert.der().clone())
     }
 
-    #[tokio::test]
-    async fn a_client_that_trusts_the_certificate_gets_through() {
-        let folder = tempfile::tempdir().unwrap();
-        let (listen, certificate) = listen_in(folder.path());
-        let acceptor = acceptor(&listen).unwrap();
+    /// Says hello through TLS to whom `root` vouches for as `name`.
+    async fn greet(acceptor: TlsAcceptor, root: CertificateDer<'static>, name: &'static str) {
         let mut roots = RootCertStore::empty();
-        roots.add(certificate).unwrap();
+        roots.add(root).unwrap();
         let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -69,7 +80,7 @@ mod tests {
             .with_no_client_auth();
         let connector = TlsConnector::from(Arc::new(client));
         let (here, there) = tokio::io::duplex(10_000);
-        let name = ServerName::try_from("localhost").unwrap();
+        let name = pki_types::ServerName::try_from(name).unwrap();
         let (server, client) = tokio::join!(acceptor.accept(there), connector.connect(name, here));
         let (mut server, mut client) = (server.unwrap(), client.unwrap());
         client.write_all(b"hello").await.unwrap();
@@ -79,11 +90,43 @@ mod tests {
         assert_eq!(heard, "hello");
     }
 
+    #[tokio::test]
+    async fn a_client_that_trusts_the_certificate_gets_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let (listen, certificate) = listen_in(folder.path());
+        let acceptor = acceptor(&listen, server_name!("localhost")).unwrap();
+        greet(acceptor, certificate, "localhost").await;
+    }
+
+    #[tokio::test]
+    async fn a_client_that_trusts_the_authority_gets_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut authority = rcgen::CertificateParams::default();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let street = rcgen::DnType::from_oid(&[2, 5, 4, 9]);
+        authority.distinguished_name.push(street, "Teststrasse 1");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = authority.self_signed(&key).unwrap();
+        let listen = Listen {
+            tls_ca_certificate: folder.path().join("ca.crt"),
+            tls_ca_key: folder.path().join("ca.key"),
+            ..Listen::default()
+        };
+        fs::write(&listen.tls_ca_certificate, certificate.pem()).unwrap();
+        fs::write(&listen.tls_ca_key, key.serialize_pem()).unwrap();
+        let acceptor = acceptor(&listen, server_name!("hs1:8448")).unwrap();
+        greet(acceptor, certificate.der().clone(), "hs1").await;
+
+        fs::write(&listen.tls_ca_key, "nonsense").unwrap();
+        let told = super::acceptor(&listen, server_name!("hs1")).err().unwrap().0;
+        assert!(told.contains("ca.key cannot be used"), "{told}");
+    }
+
     #[test]
     fn a_certificate_that_cannot_be_used_is_told_by_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let (listen, _) = listen_in(folder.path());
-        let told = |listen: &Listen| acceptor(listen).err().unwrap().0;
+        let told = |listen: &Listen| acceptor(listen, server_name!("localhost")).err().unwrap().0;
         let other = tempfile::tempdir().unwrap();
         let (stranger, _) = listen_in(other.path());
         let mixed = Listen { tls_key: stranger.tls_key, ..listen.clone() };

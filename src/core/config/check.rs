@@ -2,7 +2,9 @@
 //!
 //! Invariant: all problems are found, not the first.
 
-use super::{Config, Problem, Rate, registration::Mode};
+use std::path::Path;
+
+use super::{Config, Listen, Problem, Rate, registration::Mode};
 
 impl Config {
     /// Everything that makes no sense, by key. Empty: the server can start.
@@ -73,16 +75,7 @@ impl Config {
             "names no address, so nobody could connect",
         );
         if !listen.tls.is_empty() {
-            problems.require(
-                !listen.tls_certificate.as_os_str().is_empty(),
-                "listen.tls_certificate",
-                "is needed for listen.tls",
-            );
-            problems.require(
-                !listen.tls_key.as_os_str().is_empty(),
-                "listen.tls_key",
-                "is needed for listen.tls",
-            );
+            check_certificate(listen, problems);
         }
     }
 
@@ -143,6 +136,34 @@ impl Config {
         problems.require_rate("expiry.refresh", expiry.refresh);
         problems.require_rate("expiry.invalid_tokens", expiry.invalid_tokens);
     }
+}
+
+fn check_certificate(listen: &Listen, problems: &mut Problems) {
+    let set = |path: &Path| !path.as_os_str().is_empty();
+    if set(&listen.tls_ca_certificate) || set(&listen.tls_ca_key) {
+        problems.require(
+            set(&listen.tls_ca_certificate),
+            "listen.tls_ca_certificate",
+            "is needed for listen.tls_ca_key",
+        );
+        problems.require(
+            set(&listen.tls_ca_key),
+            "listen.tls_ca_key",
+            "is needed for listen.tls_ca_certificate",
+        );
+        problems.require(
+            !set(&listen.tls_certificate) && !set(&listen.tls_key),
+            "listen.tls_ca_certificate",
+            "cannot be used together with listen.tls_certificate",
+        );
+        return;
+    }
+    problems.require(
+        set(&listen.tls_certificate),
+        "listen.tls_certificate",
+        "is needed for listen.tls",
+    );
+    problems.require(set(&listen.tls_key), "listen.tls_key", "is needed for listen.tls");
 }
 
 struct Problems(Vec<Problem>);

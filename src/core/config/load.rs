@@ -5,14 +5,14 @@
 
 use toml::{Table, Value};
 
-use super::{Config, Problem};
+use super::{Config, Problem, variables};
 
 /// Where values come from, each overriding the one before.
 #[derive(Debug, Default)]
 pub struct Sources<'a> {
     /// Name and text of the configuration file.
     pub file: Option<(&'a str, &'a str)>,
-    /// The environment; only `WICK_<SECTION>__<KEY>` is looked at.
+    /// The environment: `WICK_<SECTION>__<KEY>`, and whatever the file names by `${NAME}`.
     pub environment: Vec<(String, String)>,
     /// Keys such as `server.name` with their values, as given on the command line.
     pub flags: Vec<(String, String)>,
@@ -35,7 +35,10 @@ impl Config {
         let mut given = Vec::new();
         if let Some((name, text)) = sources.file {
             match text.parse::<Table>() {
-                Ok(table) => flatten(table, &mut Vec::new(), name, &mut given),
+                Ok(table) => {
+                    flatten(table, &mut Vec::new(), name, &mut given);
+                    given = fill_variables(given, &sources.environment, &mut problems);
+                }
                 Err(error) => problems.push(Problem::general(name, &error)),
             }
         }
@@ -75,6 +78,24 @@ impl Config {
             }
         }
     }
+}
+
+/// What is given with its variables put in, without what names one that is not there.
+fn fill_variables(
+    given: Vec<Given>,
+    environment: &[(String, String)],
+    problems: &mut Vec<Problem>,
+) -> Vec<Given> {
+    let mut filled = Vec::with_capacity(given.len());
+    for Given { key, value, origin } in given {
+        match variables::fill(value, environment) {
+            Ok(value) => filled.push(Given { key, value, origin }),
+            Err(message) => {
+                problems.push(Problem { key: key.join("."), origin: Some(origin), message });
+            }
+        }
+    }
+    filled
 }
 
 /// `WICK_SERVER__NAME` → `server.name`. A name without `__` is not ours to judge.

@@ -134,3 +134,43 @@ fn a_secret_is_not_in_what_is_printed() {
     let problems = load("[registration]\ntoken = 4711", &[], &[]).unwrap_err().join("\n");
     assert!(!problems.contains("4711"), "{problems}");
 }
+
+#[test]
+fn a_text_of_the_file_can_name_environment_variables() {
+    let file = "[server]\nname = \"${HOST}.${DOMAIN}\"\ntrusted_proxies = [\"${PROXY}\"]";
+    let environment = [("HOST", "hs1"), ("DOMAIN", "test"), ("PROXY", "10.0.0.1")];
+    let config = load(file, &environment, &[]).unwrap();
+    assert_eq!(config.server.name, "hs1.test");
+    assert_eq!(config.server.trusted_proxies, ["10.0.0.1".parse::<std::net::IpAddr>().unwrap()]);
+}
+
+#[test]
+fn a_variable_that_is_not_set_is_a_problem_and_a_value_is_not_read_again() {
+    let problems = load("[server]\nname = \"${HOST}\"", &[], &[]).unwrap_err();
+    assert_eq!(
+        problems,
+        ["server.name (from wick.toml): names the environment variable \"HOST\", which is not set"]
+    );
+    let problems = load("[server]\nname = \"${HOST\"", &[("HOST", "a")], &[]).unwrap_err();
+    assert_eq!(problems, ["server.name (from wick.toml): has a \"${\" without its \"}\""]);
+    let twice = [("A", "${B}"), ("B", "secret")];
+    let config = load("[registration]\ntoken = \"${A}\"", &twice, &[]).unwrap();
+    assert_eq!(config.registration.token.reveal(), Some("${B}"));
+}
+
+#[test]
+fn a_certificate_comes_from_files_or_from_an_authority() {
+    let base = "[listen]\ntls = [\"0.0.0.0:8448\"]\n";
+    let problems = load(base, &[], &[]).unwrap_err();
+    assert!(problems.iter().any(|problem| problem.starts_with("listen.tls_certificate")));
+    let authority = format!("{base}tls_ca_certificate = \"ca.crt\"\ntls_ca_key = \"ca.key\"\n");
+    load(&authority, &[], &[]).unwrap();
+    let problems = load(&format!("{base}tls_ca_certificate = \"ca.crt\""), &[], &[]).unwrap_err();
+    assert_eq!(problems, ["listen.tls_ca_key is needed for listen.tls_ca_certificate"]);
+    let both = format!("{authority}tls_certificate = \"a.pem\"\ntls_key = \"a.key\"");
+    let problems = load(&both, &[], &[]).unwrap_err();
+    assert_eq!(
+        problems,
+        ["listen.tls_ca_certificate cannot be used together with listen.tls_certificate"]
+    );
+}
