@@ -94,6 +94,30 @@ async fn row_15_the_auth_rules_decide_when_it_fires_and_the_status_is_set_all_th
 }
 
 #[tokio::test]
+async fn row_16_a_deactivated_accounts_timers_say_their_last_word_before_it_leaves() {
+    let call = Call::new().await;
+    let bob = call.join("bob").await;
+    let sent = call.send(&bob, "t", json!({ "m.will_expire": 600 })).await;
+    let armed = super::call::Armed::from_answer(&sent);
+    let body = json!({ "auth": {
+        "type": "m.login.password", "password": "correct horse battery staple",
+        "identifier": { "type": "m.id.user", "user": bob.user_id },
+    }});
+    let path = "/_matrix/client/v3/account/deactivate";
+    let (_, challenge) = call.server.post(path, &bob.token, json!({})).await;
+    let mut body = body;
+    body["auth"]["session"] = challenge["session"].clone();
+    let (status, answer) = call.server.post(path, &bob.token, body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    call.until(&armed.event_id, "expired").await;
+    let terminals = call.terminals(&armed.event_id);
+    assert_eq!(terminals.len(), 1);
+    assert_eq!(terminals[0]["content"]["m.will_expire"], "expired");
+    assert_eq!(call.running(), 0);
+    assert_eq!(errcode(&call.refresh(&armed.token).await), (404, "M_NOT_FOUND"));
+}
+
+#[tokio::test]
 async fn row_17_a_logged_out_devices_timer_runs_out_by_itself() {
     let call = Call::new().await;
     let armed = call.arm("t", 10).await;
