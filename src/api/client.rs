@@ -14,6 +14,7 @@ mod message;
 mod profile;
 mod push;
 mod receipt;
+mod redact;
 mod relations;
 mod room;
 mod send;
@@ -52,6 +53,7 @@ pub(crate) fn routes() -> Vec<Route> {
         profile::routes(),
         push::routes(),
         receipt::routes(),
+        redact::routes(),
         room::routes(),
         send::routes(),
         relations::routes(),

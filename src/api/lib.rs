@@ -24,6 +24,7 @@ mod reply;
 mod route;
 mod router;
 mod unserved;
+mod whole;
 
 pub use self::{
     address::Peer,

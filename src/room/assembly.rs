@@ -12,7 +12,7 @@ use ruma::{
 use wick_core::event::pdu::SharedPdu;
 use wick_core::{Draft, Error, Position, Result, ShortEventId, ShortRoomId, rules};
 use wick_database::{
-    Batch, Pending, Read, Slot,
+    Batch, Pending, Read, Slot, Topic,
     schema::room::{ANSWER_BY_TRANSACTION, EVENT_BY_STATE, HEAD_BY_ROOM, Head, TransactionAnswer},
 };
 
@@ -183,6 +183,8 @@ impl<'a> Assembly<'a> {
     /// # Errors
     /// If the database cannot be read.
     pub fn finish_without_event(&mut self, finish: &Finish) -> Result<()> {
+        // No event wakes those who show the status.
+        self.batch.wake(Topic::Room(self.room));
         commit::expiry::finish(self, finish, None)
     }
 

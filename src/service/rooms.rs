@@ -6,11 +6,15 @@
 mod alias;
 mod content;
 mod create;
+mod forget;
 mod invite;
 mod join;
+mod kick;
+mod knock;
 mod leave;
 mod membership;
 mod power;
+mod redact;
 mod send;
 mod state;
 mod stripped;
@@ -29,6 +33,7 @@ use wick_core::{Error, Result};
 use wick_room::{Assembly, Rooms as Graph};
 
 pub use self::{
+    redact::Redact,
     send::{SendMessage, Sent},
     state::{SendState, StateFormat},
     stripped::stripped_state,

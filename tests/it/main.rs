@@ -20,6 +20,7 @@ mod process;
 mod profile;
 mod push_rules;
 mod receipts;
+mod redactions;
 mod relations;
 mod room_crashes;
 mod rooms;

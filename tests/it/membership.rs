@@ -157,3 +157,169 @@ async fn who_has_left_reads_the_state_as_they_left_it() {
     set_state(&server, &alice, (&room, "m.room.history_visibility"), visible).await;
     assert_eq!(server.get(&path, &carol.token).await.0.as_u16(), 200);
 }
+
+#[tokio::test]
+async fn kicks_and_bans_need_power_and_somebody_to_hit() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let carol = server.register("carol").await;
+    let room = create(&server, &alice, json!({ "preset": "public_chat" })).await;
+    let bob_there = json!({ "user_id": bob.user_id, "reason": "because" });
+    for what in ["kick", "ban", "unban"] {
+        refused(&server, &carol, (&room, what), bob_there.clone()).await;
+        refused(&server, &carol, ("!unknown:localhost", what), bob_there.clone()).await;
+    }
+    refused(&server, &alice, (&room, "kick"), bob_there.clone()).await;
+    refused(&server, &alice, (&room, "unban"), bob_there.clone()).await;
+    done(&server, &bob, (&room, "join"), json!({})).await;
+    done(&server, &carol, (&room, "join"), json!({})).await;
+    refused(&server, &carol, (&room, "kick"), bob_there.clone()).await;
+    refused(&server, &carol, (&room, "ban"), bob_there.clone()).await;
+    done(&server, &alice, (&room, "kick"), bob_there.clone()).await;
+    let member = state(&server, &alice, &room, "m.room.member/@bob:localhost").await;
+    assert_eq!(member, json!({ "membership": "leave", "reason": "because" }));
+    refused(&server, &alice, (&room, "kick"), bob_there.clone()).await;
+    done(&server, &bob, (&room, "join"), json!({})).await;
+    done(&server, &alice, (&room, "ban"), bob_there.clone()).await;
+    refused(&server, &bob, (&room, "join"), json!({})).await;
+    refused(&server, &bob, (&room, "leave"), json!({})).await;
+    refused(&server, &alice, (&room, "kick"), bob_there.clone()).await;
+    refused(&server, &alice, (&room, "invite"), bob_there.clone()).await;
+    done(&server, &alice, (&room, "unban"), bob_there).await;
+    assert_eq!(membership(&server, &alice, &room, &bob).await, "leave");
+    done(&server, &bob, (&room, "join"), json!({})).await;
+}
+
+#[tokio::test]
+async fn a_room_is_forgotten_once_it_is_left() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let room = create(&server, &alice, json!({ "preset": "public_chat" })).await;
+    done(&server, &bob, (&room, "forget"), json!({})).await;
+    done(&server, &bob, ("!unknown:localhost", "forget"), json!({})).await;
+    done(&server, &bob, (&room, "join"), json!({})).await;
+    let (status, body) = act(&server, &bob, (&room, "forget"), json!({})).await;
+    assert_eq!((status, errcode(&body)), (400, "M_UNKNOWN"));
+    done(&server, &bob, (&room, "leave"), json!({})).await;
+    let path = format!("{V3}/rooms/{room}/state");
+    assert_eq!(server.get(&path, &bob.token).await.0.as_u16(), 200);
+    done(&server, &bob, (&room, "forget"), json!({})).await;
+    assert_eq!(server.get(&path, &bob.token).await.0.as_u16(), 403);
+    done(&server, &bob, (&room, "join"), json!({})).await;
+    assert_eq!(server.get(&path, &bob.token).await.0.as_u16(), 200);
+}
+
+#[tokio::test]
+async fn who_knocks_is_let_in_or_not() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    for (version, rule) in [("7", "knock"), ("10", "knock_restricted"), ("12", "knock")] {
+        let alias = format!("door{version}");
+        let body = json!({ "room_version": version, "room_alias_name": alias });
+        let room = create(&server, &alice, body).await;
+        let knock = async |expected: u16| {
+            for name in [&*room, &format!("%23{alias}:localhost")] {
+                let path = format!("{V3}/knock/{name}");
+                let (status, body) =
+                    server.post(&path, &bob.token, json!({ "reason": "knock knock" })).await;
+                assert_eq!(status.as_u16(), expected, "{body}");
+            }
+        };
+        knock(403).await;
+        let rules = json!({ "join_rule": rule, "allow": [] });
+        set_state(&server, &alice, (&room, "m.room.join_rules"), rules).await;
+        refused(&server, &bob, (&room, "join"), json!({})).await;
+        knock(200).await;
+        let member = state(&server, &alice, &room, "m.room.member/@bob:localhost").await;
+        let expected =
+            json!({ "membership": "knock", "displayname": "bob", "reason": "knock knock" });
+        assert_eq!(member, expected);
+        done(&server, &bob, (&room, "leave"), json!({})).await;
+        knock(200).await;
+        done(&server, &alice, (&room, "kick"), json!({ "user_id": bob.user_id })).await;
+        knock(200).await;
+        done(&server, &alice, (&room, "invite"), json!({ "user_id": bob.user_id })).await;
+        knock(403).await;
+        done(&server, &bob, (&room, "join"), json!({})).await;
+        knock(403).await;
+        done(&server, &alice, (&room, "ban"), json!({ "user_id": bob.user_id })).await;
+        knock(403).await;
+    }
+    let (status, body) =
+        server.post(&format!("{V3}/knock/!unknown:localhost"), &bob.token, Value::Null).await;
+    assert_eq!((status.as_u16(), errcode(&body)), (404, "M_NOT_FOUND"));
+}
+
+#[tokio::test]
+async fn members_of_one_room_may_join_another_that_allows_it() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    for (version, rule) in [
+        ("8", "restricted"),
+        ("10", "knock_restricted"),
+        ("11", "restricted"),
+        ("12", "restricted"),
+    ] {
+        let space = create(&server, &alice, json!({ "preset": "public_chat" })).await;
+        let allow = json!([
+            { "type": "org.example.nonsense", "room_id": space },
+            { "type": "m.room_membership" },
+            "nonsense",
+            { "type": "m.room_membership", "room_id": space },
+        ]);
+        let rules = json!({ "join_rule": rule, "allow": allow });
+        let body = json!({
+            "room_version": version,
+            "initial_state": [{ "type": "m.room.join_rules", "content": rules }],
+        });
+        let room = create(&server, &alice, body).await;
+        assert_eq!(refused(&server, &bob, (&room, "join"), json!({})).await, "M_FORBIDDEN");
+        done(&server, &bob, (&space, "join"), json!({})).await;
+        let sly = json!({ "join_authorised_via_users_server": "@bob:localhost" });
+        done(&server, &bob, (&room, "join"), sly).await;
+        let member = state(&server, &bob, &room, "m.room.member/@bob:localhost").await;
+        assert_eq!(member["join_authorised_via_users_server"], "@alice:localhost");
+        done(&server, &bob, (&room, "join"), json!({})).await;
+        done(&server, &bob, (&room, "leave"), json!({})).await;
+        done(&server, &bob, (&space, "leave"), json!({})).await;
+        refused(&server, &bob, (&room, "join"), json!({})).await;
+        done(&server, &alice, (&room, "invite"), json!({ "user_id": bob.user_id })).await;
+        done(&server, &bob, (&room, "join"), json!({})).await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_the_power_lets_others_in_when_the_creator_is_gone() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let carol = server.register("carol").await;
+    for version in ["11", "12"] {
+        let space = create(&server, &alice, json!({ "preset": "public_chat" })).await;
+        let allow = json!([{ "type": "m.room_membership", "room_id": space }]);
+        let rules = json!({ "join_rule": "restricted", "allow": allow });
+        let mut users = json!({ "@bob:localhost": 60 });
+        if version == "11" {
+            users["@alice:localhost"] = json!(100);
+        }
+        let body = json!({
+            "room_version": version, "invite": [bob.user_id],
+            "initial_state": [{ "type": "m.room.join_rules", "content": rules }],
+            "power_level_content_override": { "users": users, "invite": 50 },
+        });
+        let room = create(&server, &alice, body).await;
+        done(&server, &bob, (&room, "join"), json!({})).await;
+        done(&server, &alice, (&room, "leave"), json!({})).await;
+        done(&server, &carol, (&space, "join"), json!({})).await;
+        done(&server, &carol, (&room, "join"), json!({})).await;
+        let member = state(&server, &bob, &room, "m.room.member/@carol:localhost").await;
+        assert_eq!(member["join_authorised_via_users_server"], "@bob:localhost");
+        done(&server, &carol, (&room, "leave"), json!({})).await;
+        done(&server, &bob, (&room, "leave"), json!({})).await;
+        refused(&server, &carol, (&room, "join"), json!({})).await;
+    }
+}

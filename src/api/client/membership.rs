@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use ruma::api::{
     client::membership::{
+        ban_user, forget_room,
         invite_user::{self, v3::InvitationRecipient},
-        leave_room,
+        kick_user, leave_room, unban_user,
     },
     error::ErrorKind,
 };
@@ -15,7 +16,14 @@ use wick_service::{Limit, Services};
 use crate::route::{Route, Ruma, route};
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![route(invite_user).limited(Limit::Invites), route(leave_room)]
+    vec![
+        route(invite_user).limited(Limit::Invites),
+        route(leave_room),
+        route(kick_user),
+        route(ban_user),
+        route(unban_user),
+        route(forget_room),
+    ]
 }
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/invite`
@@ -40,4 +48,43 @@ async fn leave_room(
     let reason = body.reason.as_deref();
     services.rooms.leave(&sender.user_id, &body.room_id, reason).await?;
     Ok(leave_room::v3::Response::new())
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/kick`
+async fn kick_user(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<kick_user::v3::Request>,
+) -> Result<kick_user::v3::Response> {
+    let reason = body.reason.as_deref();
+    services.rooms.kick(&sender, &body.room_id, &body.user_id, reason).await?;
+    Ok(kick_user::v3::Response::new())
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/ban`
+async fn ban_user(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<ban_user::v3::Request>,
+) -> Result<ban_user::v3::Response> {
+    let reason = body.reason.as_deref();
+    services.rooms.ban(&sender, &body.room_id, &body.user_id, reason).await?;
+    Ok(ban_user::v3::Response::new())
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/unban`
+async fn unban_user(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<unban_user::v3::Request>,
+) -> Result<unban_user::v3::Response> {
+    let reason = body.reason.as_deref();
+    services.rooms.unban(&sender, &body.room_id, &body.user_id, reason).await?;
+    Ok(unban_user::v3::Response::new())
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/forget`
+async fn forget_room(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<forget_room::v3::Request>,
+) -> Result<forget_room::v3::Response> {
+    services.rooms.forget(&sender, &body.room_id).await?;
+    Ok(forget_room::v3::Response::new())
 }

@@ -67,6 +67,10 @@ impl Rooms {
             }
             ensure_relation(self, room, &session.user_id, &event_type, &content)?;
             let (content, prepared) = self.prepare(session, &event_type, content)?;
+            if event_type == TimelineEventType::RoomRedaction {
+                let draft = self.redaction(session, room, redacts(&content)?, content)?;
+                return append(room, draft, Some(transaction), None);
+            }
             let sender = session.user_id.clone();
             let draft = Draft::message(room.room_id().to_owned(), sender, event_type, content);
             append(room, draft, Some(transaction), prepared)
@@ -102,7 +106,8 @@ impl Answer {
         self.sent
     }
 
-    fn again(answer: TransactionAnswer) -> Self {
+    /// What was answered before.
+    pub(super) fn again(answer: TransactionAnswer) -> Self {
         Self { sent: Sent { event_id: answer.event, timer: answer.timer }, _prepared: None }
     }
 
@@ -110,6 +115,13 @@ impl Answer {
     pub(super) fn lasting(event_id: OwnedEventId) -> Self {
         Self { sent: Sent { event_id, timer: None }, _prepared: None }
     }
+}
+
+/// What a redaction that is sent like any event is of.
+fn redacts(content: &CanonicalJsonObject) -> Result<OwnedEventId> {
+    content::text(content, "redacts")
+        .and_then(|event_id| event_id.try_into().ok())
+        .ok_or_else(|| Error::bad_json("a redaction names an event in redacts"))
 }
 
 /// Appends an event that answers a request.

@@ -1,0 +1,31 @@
+//! `PUT /rooms/{roomId}/redact`
+
+use std::sync::Arc;
+
+use ruma::api::client::redact::redact_event;
+use wick_core::Result;
+use wick_service::{Limit, Services, rooms::Redact};
+
+use crate::{
+    route::{Route, Ruma, route},
+    whole::Whole,
+};
+
+pub(crate) fn routes() -> Vec<Route> {
+    vec![route(redact_event).limited(Limit::Messages)]
+}
+
+/// `PUT /_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}`
+async fn redact_event(
+    services: Arc<Services>,
+    Ruma { body: Whole { request, body }, sender, .. }: Ruma<Whole<redact_event::v3::Request>>,
+) -> Result<redact_event::v3::Response> {
+    let redact = Redact {
+        room_id: request.room_id,
+        event_id: request.event_id,
+        transaction_id: request.txn_id,
+        content: body,
+    };
+    let sent = services.rooms.redact(&sender, redact).await?;
+    Ok(redact_event::v3::Response::new(sent.event_id))
+}
