@@ -1,7 +1,7 @@
 //! Reading rooms: single events, pages of the timeline, what stood around an event, who was there.
 //!
 //! Invariants: what is shown went through [`Viewer`], which knows what its user may see; no request
-//! looks at more than [`MAX_SCANNED`] rows of a timeline.
+//! looks at more than `MAX_SCANNED` rows of a timeline.
 
 mod context;
 mod event_filter;
