@@ -11,6 +11,7 @@ mod join;
 mod members;
 mod membership;
 mod message;
+mod presence;
 mod profile;
 mod push;
 mod receipt;
@@ -50,6 +51,7 @@ pub(crate) fn routes() -> Vec<Route> {
         message::routes(),
         join::routes(),
         membership::routes(),
+        presence::routes(),
         profile::routes(),
         push::routes(),
         receipt::routes(),

@@ -35,6 +35,12 @@ pub trait Projection: Send + Sync {
     fn project(&self, event: &Appended, batch: &mut Batch) -> Result<()>;
 }
 
+impl<P: Projection + ?Sized> Projection for Arc<P> {
+    fn project(&self, event: &Appended, batch: &mut Batch) -> Result<()> {
+        (**self).project(event, batch)
+    }
+}
+
 /// Told of timers. Runs while the room's turn is held, so it must be short.
 pub type TimerListener = Box<dyn Fn(&[TimerChange]) + Send + Sync>;
 

@@ -11,6 +11,7 @@ pub mod history;
 mod limits;
 mod memberships;
 pub mod openid;
+pub mod presence;
 pub mod profile;
 pub mod push_rules;
 pub mod pushers;
@@ -36,6 +37,7 @@ pub use self::{
     limits::{Limit, Limits},
     memberships::Memberships,
     openid::OpenId,
+    presence::Presence,
     profile::Profiles,
     push_rules::PushRules,
     pushers::Pushers,

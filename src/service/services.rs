@@ -8,9 +8,9 @@ use wick_database::{Database, Durability, Options};
 use wick_room::{Hooks, Rooms as Graph};
 
 use crate::{
-    AccountData, Devices, Expiry, Filters, History, Limits, Memberships, OpenId, Profiles,
-    PushRules, Pushers, Receipts, Resources, Rooms, Sessions, Supervisor, Sync, Timers, Typing,
-    Uia, Users, expiry,
+    AccountData, Devices, Expiry, Filters, History, Limits, Memberships, OpenId, Presence,
+    Profiles, PushRules, Pushers, Receipts, Resources, Rooms, Sessions, Supervisor, Sync, Timers,
+    Typing, Uia, Users, expiry,
 };
 
 /// How much memory parsed events and state nodes may take.
@@ -58,6 +58,8 @@ pub struct Services {
     pub history: History,
     /// Events that expire.
     pub expiry: Arc<Expiry>,
+    /// Who is here.
+    pub presence: Arc<Presence>,
     /// How far users have read.
     pub receipts: Receipts,
     /// Who is typing.
@@ -102,9 +104,10 @@ impl Services {
         let users = Arc::new(users);
         let profiles = Arc::new(Profiles::new(resources.clone()));
         let timers = Arc::new(Timers::default());
+        let presence = Arc::new(Presence::new(resources.clone()));
         let hooks = Hooks {
+            projections: vec![Box::new(Arc::clone(&presence))],
             timers: Some(expiry::listener(&resources, Arc::clone(&timers))),
-            ..Hooks::default()
         };
         let graph = Arc::new(Graph::open(
             database.clone(),
@@ -154,9 +157,10 @@ impl Services {
             pushers: Pushers::new(resources.clone()),
             openid: OpenId::new(resources.clone()),
             history: History::new(resources.clone(), Arc::clone(&graph)),
+            presence: Arc::clone(&presence),
             receipts: Receipts::new(resources.clone(), Arc::clone(&graph)),
             typing: Arc::new(Typing::new(resources.clone(), Arc::clone(&graph))),
-            sync: Sync::new(resources, Arc::clone(&graph), stopping),
+            sync: Sync::new(resources, Arc::clone(&graph), presence, stopping),
             graph,
             expiry,
             rooms,
@@ -169,6 +173,7 @@ impl Services {
     /// If the database cannot be read.
     pub async fn start(self: &Arc<Self>) -> Result<()> {
         self.typing.start(&self.supervisor).await?;
+        self.presence.start(&self.supervisor).await?;
         self.expiry.load()?;
         self.expiry.start(&self.supervisor);
         let memberships = Arc::clone(&self.memberships);

@@ -9,6 +9,7 @@ mod builder;
 mod ephemeral;
 mod invited;
 mod lazy;
+mod presence;
 pub mod response;
 mod room;
 mod state;
@@ -26,10 +27,11 @@ use wick_room::Rooms as Graph;
 
 pub use self::response::Response;
 use self::{builder::Builder, lazy::Lazy};
-use crate::{Counts, Resources, Session};
+use crate::presence::Kind;
+use crate::{Counts, Presence, Resources, Session};
 
 /// What a client wants to know.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Request {
     /// What it knows already; `None` for nothing.
     pub since: Option<Position>,
@@ -39,6 +41,8 @@ pub struct Request {
     pub full_state: bool,
     /// How long to wait for news.
     pub timeout: Duration,
+    /// What it says of its user's presence.
+    pub presence: Kind,
     /// Which state, under which names.
     pub state: StateAs,
 }
@@ -56,6 +60,7 @@ pub struct StateAs {
 pub struct Sync {
     resources: Resources,
     graph: Arc<Graph>,
+    presence: Arc<Presence>,
     stopping: CancellationToken,
     lazy: Lazy,
     counts: Counts,
@@ -64,9 +69,14 @@ pub struct Sync {
 impl Sync {
     /// Tells what happens in `graph`. When `stopping` is cancelled, nobody is kept waiting.
     #[must_use]
-    pub fn new(resources: Resources, graph: Arc<Graph>, stopping: CancellationToken) -> Self {
+    pub fn new(
+        resources: Resources,
+        graph: Arc<Graph>,
+        presence: Arc<Presence>,
+        stopping: CancellationToken,
+    ) -> Self {
         let counts = Counts::new(Arc::clone(&graph));
-        Self { resources, graph, stopping, lazy: Lazy::default(), counts }
+        Self { resources, graph, presence, stopping, lazy: Lazy::default(), counts }
     }
 
     /// What is new. Waits for news if there is none.
@@ -74,6 +84,7 @@ impl Sync {
     /// # Errors
     /// If the database cannot be read.
     pub async fn sync(&self, session: &Session, request: &Request) -> Result<Response> {
+        let _connected = self.presence.connect(session, request.presence).await?;
         let response = Builder::new(self, session, request)?.build()?;
         let timeout = request.timeout.min(self.resources.config.sync.max_timeout.0);
         let at_once = request.since.is_none() || request.full_state || timeout.is_zero();

@@ -16,6 +16,7 @@ mod http;
 mod invariants;
 mod membership;
 mod memberships;
+mod presence;
 mod process;
 mod profile;
 mod push_rules;

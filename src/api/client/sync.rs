@@ -28,6 +28,7 @@ async fn sync_events(
         since: body.since.as_deref().map(from_token).transpose()?,
         filter: filter(&services, &sender, body.filter)?,
         full_state: body.full_state,
+        presence: super::presence::kind(&body.set_presence)?,
         timeout: body.timeout.unwrap_or_default(),
         state: StateAs {
             after: body.use_state_after,

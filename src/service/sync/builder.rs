@@ -14,6 +14,7 @@ use wick_room::Rooms as Graph;
 use super::{
     Request, Sync,
     account_data::News,
+    presence::Met,
     response::{Response, Rooms},
     room::Scope,
     token::{to_place, to_token},
@@ -60,32 +61,47 @@ impl<'a> Builder<'a> {
             ..Response::default()
         };
         response.device_one_time_keys_count.insert("signed_curve25519", 0);
+        let mut met = Met::default();
         for row in self.graph.rooms_of(&self.read, self.session.user) {
             let (room, member) = row?;
             let changed = self.since.is_none_or(|since| member.position > since);
+            if member.membership == Membership::Join {
+                met.joined.insert(room);
+            }
             if !changed && member.membership != Membership::Join {
                 continue;
             }
             let room_id = self.room_id(room)?;
             if filters::allows_room(&self.request.filter.room, &room_id) {
-                self.add(Mine { room, room_id, member }, changed, &news, &mut response.rooms)?;
+                let mine = Mine { room, room_id, member };
+                self.add(mine, changed, &news, (&mut response.rooms, &mut met))?;
             }
         }
+        response.presence = self.presence(&met)?.into();
         Ok(response)
     }
 
-    fn add(&self, mine: Mine, changed: bool, news: &News, rooms: &mut Rooms) -> Result<()> {
+    fn add(
+        &self,
+        mine: Mine,
+        changed: bool,
+        news: &News,
+        (rooms, met): (&mut Rooms, &mut Met),
+    ) -> Result<()> {
         let Mine { room, room_id, member } = mine;
         match member.membership {
             Membership::Join => {
                 let scope = self.scope_of_joined(room, changed)?;
-                if let Some(update) = self.room_update(&scope, news)? {
+                if scope.gap {
+                    met.rooms.push(room);
+                }
+                if let Some(update) = self.room_update(&scope, news, met)? {
                     rooms.join.insert(room_id, update);
                 }
             }
             Membership::Leave | Membership::Ban => {
                 if let Some(scope) = self.scope_of_left(room, &member)?
-                    && let Some(update) = self.room_update(&scope, news)?
+                    && let Some(update) = self.room_update(&scope, news, met)?
                 {
                     rooms.leave.insert(room_id, update);
                 }

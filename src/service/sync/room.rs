@@ -8,6 +8,7 @@ use wick_room::{render::Show, visibility::Viewer};
 use super::{
     account_data::News,
     builder::Builder,
+    presence::Met,
     response::{Events, Json, RoomUpdate, Timeline},
     token::to_token,
 };
@@ -29,7 +30,12 @@ pub(super) struct Scope {
 
 impl Builder<'_> {
     /// What is new in a room; `None` if nothing is.
-    pub(super) fn room_update(&self, scope: &Scope, news: &News) -> Result<Option<RoomUpdate>> {
+    pub(super) fn room_update(
+        &self,
+        scope: &Scope,
+        news: &News,
+        met: &mut Met,
+    ) -> Result<Option<RoomUpdate>> {
         let is_new = scope.since.is_none();
         let account_data = self.room_account_data(scope.room, is_new, news)?;
         let ephemeral = self.ephemeral(scope)?;
@@ -43,7 +49,7 @@ impl Builder<'_> {
         let mut viewer =
             Viewer::new(self.graph, read, scope.room, &session.user_id, Some(&session.device_id))?;
         let timeline = self.timeline(&mut viewer, scope, moved)?;
-        let (summary, heroes) = self.summary(scope, moved)?;
+        let (summary, heroes) = self.summary(scope, moved, met)?;
         let state = self.state(&mut viewer, scope, &timeline, &heroes)?;
         if quiet && !is_new && timeline.is_empty() && state.is_empty() && summary.is_none() {
             return Ok(None);
