@@ -24,6 +24,6 @@ pub enum Format {
 
 impl Default for Logging {
     fn default() -> Self {
-        Self { format: Format::Human, filter: "info".to_owned() }
+        Self { format: Format::Human, filter: "info,ruma_state_res=warn".to_owned() }
     }
 }
