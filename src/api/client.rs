@@ -18,6 +18,7 @@ mod receipt;
 mod redact;
 mod relations;
 mod room;
+mod search;
 mod send;
 mod session;
 mod shared_secret;
@@ -26,6 +27,7 @@ mod sync;
 mod tag;
 mod thirdparty;
 mod threads;
+mod timestamp;
 mod typing;
 mod voip;
 
@@ -59,6 +61,7 @@ pub(crate) fn routes() -> Vec<Route> {
         room::routes(),
         send::routes(),
         relations::routes(),
+        search::routes(),
         session::routes(),
         shared_secret::routes(),
         sync::routes(),
@@ -66,6 +69,7 @@ pub(crate) fn routes() -> Vec<Route> {
         tag::routes(),
         thirdparty::routes(),
         threads::routes(),
+        timestamp::routes(),
         typing::routes(),
         voip::routes(),
     ]

@@ -66,6 +66,7 @@ subjects! {
     ephemeral,
     directory,
     intern,
+    lookup,
     meta,
     room,
     state,

@@ -3,13 +3,14 @@
 //! Invariants: what is shown went through [`Viewer`], which knows what its user may see; no request
 //! looks at more than `MAX_SCANNED` rows of a timeline.
 
-mod context;
+pub(crate) mod context;
 mod event_filter;
 mod members;
 mod messages;
 mod page;
 mod relations;
 mod threads;
+mod timestamp;
 pub(crate) mod token;
 
 use std::sync::Arc;
@@ -43,8 +44,8 @@ pub(crate) const MAX_LIMIT: usize = 1000;
 
 /// The rooms, as those see them who look back.
 pub struct History {
-    resources: Resources,
-    graph: Arc<Graph>,
+    pub(crate) resources: Resources,
+    pub(crate) graph: Arc<Graph>,
 }
 
 /// Somebody who may read a room, with what they read it from.
@@ -116,9 +117,19 @@ impl History {
         room_id: &RoomId,
     ) -> Result<Reader<'a>> {
         let room = self.graph.short(read, room_id)?.ok_or_else(not_in_room)?;
+        self.reader_of(read, session, room)?.ok_or_else(not_in_room)
+    }
+
+    /// The room, if the session's user may read it.
+    pub(crate) fn reader_of<'a>(
+        &'a self,
+        read: &'a Snapshot,
+        session: &Session,
+        room: ShortRoomId,
+    ) -> Result<Option<Reader<'a>>> {
         let mut viewer = self.viewer(read, room, session)?;
-        let reach = viewer.reach()?.ok_or_else(not_in_room)?;
-        Ok(Reader { graph: &self.graph, read, room, viewer, reach })
+        let Some(reach) = viewer.reach()? else { return Ok(None) };
+        Ok(Some(Reader { graph: &self.graph, read, room, viewer, reach }))
     }
 }
 

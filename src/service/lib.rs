@@ -18,6 +18,7 @@ pub mod pushers;
 pub mod receipts;
 mod resources;
 pub mod rooms;
+pub mod search;
 mod services;
 pub mod sessions;
 mod supervisor;

@@ -10,7 +10,7 @@ use wick_room::{Hooks, Rooms as Graph};
 use crate::{
     AccountData, Devices, Expiry, Filters, History, Limits, Memberships, OpenId, Presence,
     Profiles, PushRules, Pushers, Receipts, Resources, Rooms, Sessions, Supervisor, Sync, Timers,
-    Typing, Uia, Users, expiry,
+    Typing, Uia, Users, expiry, search,
 };
 
 /// How much memory parsed events and state nodes may take.
@@ -106,7 +106,7 @@ impl Services {
         let timers = Arc::new(Timers::default());
         let presence = Arc::new(Presence::new(resources.clone()));
         let hooks = Hooks {
-            projections: vec![Box::new(Arc::clone(&presence))],
+            projections: vec![Box::new(Arc::clone(&presence)), search::index()],
             timers: Some(expiry::listener(&resources, Arc::clone(&timers))),
         };
         let graph = Arc::new(Graph::open(

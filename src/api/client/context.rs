@@ -29,7 +29,6 @@ async fn get_context(
         before: limit / 2,
         after: limit - limit / 2,
         filter: filter(body.filter),
-        state: true,
     };
     let context = services.history.context(&sender, &ask)?;
     let mut response = get_context::v3::Response::new();

@@ -5,10 +5,11 @@
 use std::collections::HashSet;
 
 use ruma::{
-    OwnedEventId, OwnedRoomId, api::client::filter::LazyLoadOptions, events::StateEventType,
+    OwnedEventId, OwnedRoomId, OwnedUserId, api::client::filter::LazyLoadOptions,
+    events::StateEventType,
 };
 use serde_json::value::RawValue;
-use wick_core::{Result, StateRoot};
+use wick_core::{Result, ShortEventId};
 use wick_database::{Read, schema::room::REDACTION_BY_EVENT};
 use wick_room::{Direction, TimelineItem, render::Show};
 
@@ -32,8 +33,6 @@ pub struct AskContext {
     pub after: usize,
     /// Which ones.
     pub filter: EventFilter,
-    /// Whether to show the state, too.
-    pub state: bool,
 }
 
 /// An event with what stood around it.
@@ -62,55 +61,92 @@ impl History {
         let read = self.resources.database.published();
         let mut reader = self.reader(&read, session, &ask.room_id)?;
         let event = self.graph.intern().lookup_event(&read, &ask.event_id)?.ok_or_else(unseen)?;
-        let pdu = self.graph.event(&read, event)?.ok_or_else(unseen)?;
-        let place = self.graph.place(&read, event)?.and_then(|place| place.position);
-        let item = TimelineItem { place: place.ok_or_else(unseen)?, event };
-        let middle = reader.shown(item, &pdu)?.ok_or_else(unseen)?;
-
         let ignored = ignored_users(&read, session.user)?;
-        let mut span = Span {
-            from: item.place.saturating_sub(1),
-            to: None,
-            direction: Direction::Backward,
-            limit: ask.before.min(MAX_LIMIT),
-            filter: &ask.filter,
-            ignored: &ignored,
-        };
-        let before = reader.page(&span)?;
-        (span.direction, span.from) = (Direction::Forward, item.place);
-        span.limit = ask.after.min(MAX_LIMIT);
-        let after = reader.page(&span)?;
-
-        let root = after.events.last().map_or(middle.after, |last| last.after);
-        let state = if ask.state {
-            reader.state_around(&ask.filter, root, &middle, [&before, &after])?
-        } else {
-            Vec::new()
-        };
-        let start = before.next.or_else(|| before.events.last().map(|event| event.place - 1));
+        let limits = (ask.before, ask.after);
+        let around = reader.around(event, limits, &ask.filter, &ignored)?.ok_or_else(unseen)?;
+        let state = reader.state_around(&ask.filter, &around)?;
         Ok(Context {
-            start: to_token(start.unwrap_or(item.place - 1)),
-            end: to_token(after.events.last().map_or(item.place, |event| event.place)),
-            event: middle.json,
-            before: before.events.into_iter().map(|event| event.json).collect(),
-            after: after.events.into_iter().map(|event| event.json).collect(),
+            start: to_token(around.start()),
+            end: to_token(around.end()),
+            event: around.middle.json,
+            before: around.before.events.into_iter().map(|event| event.json).collect(),
+            after: around.after.events.into_iter().map(|event| event.json).collect(),
             state,
         })
     }
 }
 
+/// An event with its neighbours.
+pub(crate) struct Around {
+    pub(crate) middle: Shown,
+    pub(crate) before: Page,
+    pub(crate) after: Page,
+}
+
+impl Around {
+    /// The place from which to read on backwards.
+    pub(crate) fn start(&self) -> i64 {
+        let oldest = self.before.events.last().unwrap_or(&self.middle);
+        self.before.next.unwrap_or(oldest.place.saturating_sub(1))
+    }
+
+    /// The place from which to read on forwards.
+    pub(crate) fn end(&self) -> i64 {
+        self.newest().place
+    }
+
+    /// All of them.
+    pub(crate) fn events(&self) -> impl Iterator<Item = &Shown> {
+        self.before.events.iter().chain([&self.middle]).chain(&self.after.events)
+    }
+
+    /// The last one.
+    pub(crate) fn newest(&self) -> &Shown {
+        self.after.events.last().unwrap_or(&self.middle)
+    }
+}
+
 impl Reader<'_> {
+    /// An event with up to so many before and after it; `None` if it may not be seen.
+    pub(crate) fn around(
+        &mut self,
+        event: ShortEventId,
+        (before, after): (usize, usize),
+        filter: &EventFilter,
+        ignored: &HashSet<OwnedUserId>,
+    ) -> Result<Option<Around>> {
+        let Some(pdu) = self.graph.event(self.read, event)? else { return Ok(None) };
+        let place = self.graph.place(self.read, event)?.and_then(|place| place.position);
+        let Some(place) = place else { return Ok(None) };
+        let Some(middle) = self.shown(TimelineItem { place, event }, &pdu)? else {
+            return Ok(None);
+        };
+        let mut span = Span {
+            from: place.saturating_sub(1),
+            to: None,
+            direction: Direction::Backward,
+            limit: before.min(MAX_LIMIT),
+            filter,
+            ignored,
+        };
+        let before = self.page(&span)?;
+        (span.direction, span.from, span.limit) = (Direction::Forward, place, after.min(MAX_LIMIT));
+        let after = self.page(&span)?;
+        Ok(Some(Around { middle, before, after }))
+    }
+
     fn state_around(
         &mut self,
         filter: &EventFilter,
-        root: StateRoot,
-        middle: &Shown,
-        pages: [&Page; 2],
+        around: &Around,
     ) -> Result<Vec<Box<RawValue>>> {
+        let root = around.newest().after;
         let lazy = matches!(filter.events.lazy_load_options, LazyLoadOptions::Enabled { .. });
-        let around = pages.into_iter().flat_map(|page| &page.events).chain([middle]);
-        let senders: HashSet<_> = around.map(|event| &*event.sender).collect();
-        let mut state = if lazy { self.members_of(senders.into_iter(), root)? } else { Vec::new() };
+        let mut state = if lazy {
+            self.members_of(around.events().map(|event| &*event.sender), root)?
+        } else {
+            Vec::new()
+        };
         for (key, event) in self.graph.states().collect(self.read, root)? {
             if lazy {
                 // Without its name, a key says nothing about whose it is.

@@ -1,0 +1,20 @@
+//! Indexes by which events and users are found: by time, by word. All can be rebuilt from the events
+//! and profiles.
+
+use wick_core::{ShortEventId, ShortRoomId, ShortUserId, Timestamp};
+
+use crate::Descending;
+
+tables! {
+    /// By room, `origin_server_ts` and place in the timeline: the event. Written with the event; read by
+    /// `/timestamp_to_event`; rebuilt from the timeline.
+    EVENT_BY_TIMESTAMP: (ShortRoomId, Timestamp, i64) => ShortEventId, Sequential;
+
+    /// By room, word and place, the newest first: an event that says the word. Written with the event,
+    /// removed with its redaction; read by `/search`; rebuilt from the timeline.
+    EVENT_BY_WORD: (ShortRoomId, String, Descending<i64>) => ShortEventId, Random;
+
+    /// By word: a local user with it in their name or user id. Written with accounts and display names;
+    /// read by `/user_directory/search`; rebuilt from them.
+    USER_BY_WORD: (String, ShortUserId) => (), Random;
+}
