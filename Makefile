@@ -5,7 +5,8 @@
 SHELL := /bin/sh
 ARGS ?=
 DATA ?= wick-data
-ROUNDS ?= 20
+ROUNDS ?= 3
+KILLS ?= 200
 
 .PHONY: help setup build run test check fmt-check clippy docs book fmt bench load test-clients test-crash \
         complement complement-own clean-data
@@ -54,7 +55,8 @@ bench: build ## the benchmarks of docs/benchmarks.md, one after the other (ARGS=
 test-clients: build ## run real client libraries against the server
 	@.ci/script tests/clients/run $(ARGS)
 
-test-crash: build ## the crash tests, many rounds: failures at every commit, kills (ROUNDS=20)
+test-crash: build ## kill the server at random moments (KILLS=200), fail at every commit (ROUNDS=3)
+	@. .ci/env && "$$CARGO_TARGET_DIR/debug/wick-crash" $(KILLS) $(ARGS)
 	@.ci/crash $(ROUNDS)
 
 complement: setup ## run the Complement suite (needs Docker and Go)

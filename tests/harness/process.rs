@@ -40,9 +40,11 @@ static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
     }
     let built = build.status().expect("cargo runs");
     assert!(built.success(), "the binary cannot be built");
-    // A test binary lies in target/<profile>/deps.
-    let own = std::env::current_exe().expect("a test binary has a path");
-    own.ancestors().nth(2).expect("it lies two folders deep").join("wick")
+    // A test binary lies in target/<profile>/deps, another one beside this one.
+    let own = std::env::current_exe().expect("a binary has a path");
+    let folder = own.parent().expect("it lies in a folder");
+    let folder = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    folder.expect("it lies two folders deep").join("wick")
 });
 
 /// A running server.
@@ -58,17 +60,22 @@ pub fn run(folder: &Path, arguments: &[&str]) -> Output {
     command(folder, arguments).output().expect("the binary runs")
 }
 
+/// Starts a server in `folder` without waiting for anything; its log is piped. Who calls this ends it.
+#[must_use]
+pub fn spawn(folder: &Path, arguments: &[&str]) -> Child {
+    command(folder, &["--listen", "127.0.0.1:0", "--set", "metrics.enabled=false"])
+        .args(["--set", "accounts.argon2_memory_kilobytes=8"])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary runs")
+}
+
 impl Process {
     /// Starts a server in `folder`, with its data in `folder/wick-data`, and waits until it is ready.
     #[must_use]
     pub fn start(folder: &Path, arguments: &[&str]) -> Self {
-        let mut child =
-            command(folder, &["--listen", "127.0.0.1:0", "--set", "metrics.enabled=false"])
-                .args(["--set", "accounts.argon2_memory_kilobytes=8"])
-                .args(arguments)
-                .stdout(Stdio::piped())
-                .spawn()
-                .expect("the binary runs");
+        let mut child = spawn(folder, arguments);
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let (send, log) = mpsc::channel();
         thread::spawn(move || {

@@ -232,3 +232,19 @@ async fn who_joins_is_there_wholly_or_not_at_all() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_redaction_happens_wholly_or_not_at_all() {
+    let request = async |world: &World| {
+        let path = format!("redact/{}/once", world.said);
+        world.put(&path, json!({ "reason": "said too much" })).await
+    };
+    at_each_commit(request, async |world, Suffered { again, .. }| {
+        let event_id = text(&again, "event_id");
+        let redactions = world.events("m.room.redaction");
+        assert_eq!(redactions.len(), 1, "{redactions:?}");
+        assert_eq!(redactions[0]["event_id"], event_id);
+        assert_eq!(world.events("m.room.message")[0]["content"], json!({}));
+    })
+    .await;
+}

@@ -177,3 +177,17 @@ async fn a_newer_state_event_stops_the_timer_with_its_own_commit() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_redaction_stops_the_timer_with_its_own_commit() {
+    let redact = async |struck: &Struck| {
+        let (room, event) = (&struck.call.room, &struck.running.event_id);
+        let path = format!("/_matrix/client/v3/rooms/{room}/redact/{event}/once");
+        struck.call.server.put(&path, &struck.call.alice.token, json!({})).await
+    };
+    at_each_commit(redact, async |struck, _, again| {
+        ok(&again);
+        struck.over(["redacted", "expired"]).await;
+    })
+    .await;
+}

@@ -1,0 +1,216 @@
+//! A user at work: asks for something, remembers what was answered, and after a kill asks again for what was
+//! not.
+//!
+//! Invariant: what is asked is written down before it is asked and forgotten only when it was answered, so
+//! that nothing is left in doubt.
+
+mod claim;
+mod doing;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde_json::{Value, json};
+use wick_core::Random;
+use wick_harness::SeededRandom;
+
+use self::{claim::Claim, doing::Doing};
+use crate::{
+    client::{Answer, Client},
+    outcome::{Result, ok, text},
+    timer::{End, Timer},
+};
+
+/// The password of all.
+const PASSWORD: &str = "correct horse battery staple";
+
+/// A user.
+pub(crate) struct Actor {
+    name: String,
+    random: SeededRandom,
+    user_id: String,
+    token: String,
+    refresh_token: String,
+    /// Where there is talk; all users are in the first two.
+    pub(crate) rooms: Vec<String>,
+    /// Where users come and go.
+    lobby: String,
+    in_lobby: bool,
+    /// How many things had a name so far.
+    serial: u64,
+    pending: Option<Pending>,
+    claims: VecDeque<Claim>,
+    /// Room, event and text of messages that were answered.
+    pub(crate) said: Vec<Said>,
+    pub(crate) redacted: BTreeSet<String>,
+    pub(crate) timers: Vec<Timer>,
+    /// The last value that was answered.
+    value: Option<u64>,
+    /// How often what was answered.
+    pub(crate) answered: BTreeMap<&'static str, u64>,
+}
+
+/// A message that was answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    pub(crate) room: String,
+    pub(crate) event_id: String,
+    pub(crate) label: String,
+}
+
+/// What is asked for.
+struct Pending {
+    doing: Doing,
+    /// When it was first asked for, if it was.
+    since: Option<u64>,
+    /// Whether it may have been done without an answer.
+    doubtful: bool,
+}
+
+/// The rooms that all users share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    rooms: Vec<String>,
+    lobby: String,
+}
+
+impl Shared {
+    /// Makes them, by somebody who never leaves.
+    pub(crate) async fn make(client: &Client, actor: &mut Actor) -> Result<Self> {
+        let mut made = Vec::new();
+        for _ in 0..3 {
+            let body = json!({
+                "preset": "public_chat", "power_level_content_override": { "state_default": 0 },
+            });
+            let answer = client.post("createRoom", &actor.token, &body).await?;
+            made.push(text("a new room", &answer, "room_id")?);
+        }
+        let lobby = made.pop().unwrap_or_default();
+        Ok(Self { rooms: made, lobby })
+    }
+}
+
+impl Actor {
+    /// Makes an account.
+    pub(crate) async fn register(client: &Client, number: usize, seed: u64) -> Result<Self> {
+        let name = format!("user{number}");
+        let answer = client.post("register", "", &registration(&name)).await?;
+        let text = |key| text("a new account", &answer, key);
+        let number = u64::try_from(number).unwrap_or_default();
+        Ok(Self {
+            random: SeededRandom::new(seed ^ (number + 1).wrapping_mul(0x5851_f42d_4c95_7f2d)),
+            user_id: text("user_id")?,
+            token: text("access_token")?,
+            refresh_token: text("refresh_token")?,
+            name,
+            rooms: Vec::new(),
+            lobby: String::new(),
+            in_lobby: false,
+            serial: 0,
+            pending: None,
+            claims: VecDeque::new(),
+            said: Vec::new(),
+            redacted: BTreeSet::new(),
+            timers: Vec::new(),
+            value: None,
+            answered: BTreeMap::new(),
+        })
+    }
+
+    /// Joins what is shared.
+    pub(crate) async fn enter(&mut self, client: &Client, shared: &Shared) -> Result<()> {
+        for room in shared.rooms.iter().chain([&shared.lobby]) {
+            let answer = client.post(&format!("join/{room}"), &self.token, &json!({})).await?;
+            ok("a join", &answer)?;
+        }
+        self.rooms.clone_from(&shared.rooms);
+        self.lobby.clone_from(&shared.lobby);
+        self.in_lobby = true;
+        Ok(())
+    }
+
+    /// Works until the server is gone.
+    pub(crate) async fn work(&mut self, client: Client) -> Result<()> {
+        self.doubt();
+        loop {
+            self.step(&client, false).await?;
+        }
+    }
+
+    /// Asks again for all that is in doubt and looks at all that was answered.
+    pub(crate) async fn settle(&mut self, client: Client) -> Result<()> {
+        self.doubt();
+        while self.pending.is_some() || !self.claims.is_empty() {
+            self.step(&client, true).await?;
+        }
+        Ok(())
+    }
+
+    /// What was not answered may have been done.
+    fn doubt(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.doubtful = pending.since.is_some();
+        }
+    }
+
+    async fn step(&mut self, client: &Client, settle: bool) -> Result<()> {
+        if self.pending.is_none() {
+            if let Some(claim) = self.claims.front().cloned()
+                && (settle || self.once_in(2))
+            {
+                self.verify(client, claim).await?;
+                self.claims.pop_front();
+                return Ok(());
+            }
+            let doing = self.choose();
+            self.pending = Some(Pending { doing, since: None, doubtful: false });
+        }
+        self.pursue(client).await
+    }
+
+    async fn pursue(&mut self, client: &Client) -> Result<()> {
+        let Some(pending) = &mut self.pending else { return Ok(()) };
+        let since = *pending.since.get_or_insert_with(crate::clock::unix_ms);
+        let (doing, doubtful) = (pending.doing.clone(), pending.doubtful);
+        if let Doing::End(timer) = &doing
+            && let Some(timer) = self.timers.get_mut(*timer)
+            && timer.end == End::No
+        {
+            timer.end = End::Maybe;
+        }
+        let answer = self.ask(client, &doing).await?;
+        let next = self.learn(&doing, &answer, (since, doubtful))?;
+        *self.answered.entry(doing.name()).or_default() += 1;
+        self.pending = next.map(|doing| Pending { doing, since: None, doubtful: false });
+        Ok(())
+    }
+
+    pub(crate) async fn get(&self, client: &Client, path: &str) -> Result<Answer> {
+        client.get(path, &self.token).await
+    }
+
+    /// A name that nothing else has.
+    fn label(&mut self) -> String {
+        self.serial += 1;
+        format!("{}-{}", self.name, self.serial)
+    }
+
+    fn below(&self, end: usize) -> usize {
+        let end = u64::try_from(end).unwrap_or(u64::MAX).max(1);
+        usize::try_from(self.random.number() % end).unwrap_or_default()
+    }
+
+    fn once_in(&self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+
+    fn any_room(&self) -> String {
+        self.rooms.get(self.below(self.rooms.len())).cloned().unwrap_or_default()
+    }
+}
+
+fn registration(name: &str) -> Value {
+    json!({
+        "username": name, "password": PASSWORD, "refresh_token": true,
+        "auth": { "type": "m.login.dummy" },
+    })
+}
