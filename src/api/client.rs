@@ -1,9 +1,11 @@
 //! The client-server API, a file per family of endpoints.
 
 mod account;
+mod alias;
 mod config;
 mod context;
 mod device;
+mod directory;
 mod discovery;
 mod expiration;
 mod filter;
@@ -43,9 +45,11 @@ use crate::route::Route;
 pub(crate) fn routes() -> Vec<Route> {
     [
         account::routes(),
+        alias::routes(),
         config::routes(),
         context::routes(),
         device::routes(),
+        directory::routes(),
         discovery::routes(),
         expiration::routes(),
         filter::routes(),

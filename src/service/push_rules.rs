@@ -4,7 +4,7 @@
 //! default rules, so that sync tells of every change by itself.
 
 use ruma::{
-    UserId,
+    RoomId, UserId,
     push::{
         Action, AnyPushRule, InsertPushRuleError, NewPushRule, RemovePushRuleError, RuleKind,
         Ruleset,
@@ -136,6 +136,21 @@ impl PushRules {
 /// The rules of a new account.
 pub(crate) fn put_default(user: ShortUserId, user_id: &UserId, batch: &mut Batch) -> Result<()> {
     put(user, Ruleset::server_default(user_id), batch)
+}
+
+/// Gives a room the rules that a user has for the room it replaces, unless it has its own.
+pub(crate) fn follow(
+    user: ShortUserId,
+    user_id: &UserId,
+    (old, new): (&RoomId, &RoomId),
+    batch: &mut Batch,
+) -> Result<()> {
+    let mut rules = ruleset(batch, user, user_id)?;
+    let known = |room: &RoomId| rules.room.iter().find(|rule| rule.rule_id == room).cloned();
+    let (Some(mut rule), None) = (known(old), known(new)) else { return Ok(()) };
+    rule.rule_id = new.to_owned();
+    rules.room.insert(rule);
+    put(user, rules, batch)
 }
 
 /// The rules of a user: the server's defaults with what the user made of them.

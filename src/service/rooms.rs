@@ -6,6 +6,8 @@
 mod alias;
 mod content;
 mod create;
+mod directory;
+mod follow;
 mod forget;
 mod invite;
 mod join;
@@ -18,6 +20,8 @@ mod redact;
 mod send;
 mod state;
 mod stripped;
+mod summary;
+mod upgrade;
 
 use std::sync::Arc;
 
@@ -33,10 +37,12 @@ use wick_core::{Error, Result};
 use wick_room::{Assembly, Rooms as Graph};
 
 pub use self::{
+    directory::Page,
     redact::Redact,
     send::{SendMessage, Sent},
     state::{SendState, StateFormat},
     stripped::stripped_state,
+    summary::summary,
 };
 use crate::{Expiry, Profiles, Resources};
 

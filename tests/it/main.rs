@@ -6,9 +6,11 @@
 mod account_crashes;
 mod account_data;
 mod accounts;
+mod aliases;
 mod bad_input;
 mod counts;
 mod devices;
+mod directory;
 mod expiry;
 mod graph;
 mod history;
@@ -32,3 +34,4 @@ mod talk;
 mod tidy;
 mod timestamp;
 mod typing;
+mod upgrades;

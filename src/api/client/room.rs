@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use ruma::api::client::room::create_room;
+use ruma::api::client::room::{aliases, create_room, upgrade_room};
 use wick_core::Result;
 use wick_service::{Limit, Services};
 
 use crate::route::{Route, Ruma, route};
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![route(create_room).limited(Limit::Rooms)]
+    vec![
+        route(create_room).limited(Limit::Rooms),
+        route(aliases),
+        route(upgrade_room).limited(Limit::Rooms),
+    ]
 }
 
 /// `POST /_matrix/client/v3/createRoom`
@@ -19,4 +23,22 @@ async fn create_room(
 ) -> Result<create_room::v3::Response> {
     let room_id = services.rooms.create(&sender, body).await?;
     Ok(create_room::v3::Response::new(room_id))
+}
+
+/// `GET /_matrix/client/v3/rooms/{roomId}/aliases`
+async fn aliases(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<aliases::v3::Request>,
+) -> Result<aliases::v3::Response> {
+    Ok(aliases::v3::Response::new(services.rooms.aliases(&sender, &body.room_id)?))
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/upgrade`
+async fn upgrade_room(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<upgrade_room::v3::Request>,
+) -> Result<upgrade_room::v3::Response> {
+    let more = &body.additional_creators;
+    let new = services.rooms.upgrade(&sender, &body.room_id, body.new_version.clone(), more);
+    Ok(upgrade_room::v3::Response::new(new.await?))
 }

@@ -22,8 +22,8 @@ use wick_database::{
 };
 use wick_room::{Assembly, Effects, Founding};
 
-pub(super) use self::plan::Plan;
-use super::Rooms;
+pub(super) use self::plan::{Plan, create_content};
+use super::{Rooms, follow};
 use crate::Session;
 
 impl Rooms {
@@ -47,16 +47,26 @@ impl Rooms {
         }
         let plan = self.plan(&session.user_id, request)?;
         let alias = plan.alias.clone();
-        match self.raise(&session.user_id, plan).await {
+        let predecessor = follow::predecessor_in(&plan.create);
+        let room_id = match self.raise(&session.user_id, plan).await {
             // Somebody else took the alias between the look at it and the commit.
-            Err(Error::Internal(_)) if self.is_taken(alias.as_ref())? => Err(alias_taken()),
-            raised => raised,
+            Err(Error::Internal(_)) if self.is_taken(alias.as_ref())? => return Err(alias_taken()),
+            raised => raised?,
+        };
+        if let Some(old) = predecessor {
+            self.follow(session.user, &session.user_id, &old, &room_id).await?;
         }
+        Ok(room_id)
     }
 
     /// Makes the room of a plan.
     pub(super) async fn raise(&self, creator: &OwnedUserId, plan: Plan) -> Result<OwnedRoomId> {
-        let Plan { version, create, power_levels, state, alias, listed, invites, bans } = plan;
+        let Plan { version, create, power_levels, state, alias, listed, invites, bans, .. } = plan;
+        let (first, last) = if plan.power_levels_last {
+            (None, Some(power_levels))
+        } else {
+            (Some(power_levels), None)
+        };
         let placeholder = RoomId::parse(format!("!room:{}", self.graph.server_name()))
             .map_err(|error| Error::internal("the server's name makes no room id", error))?;
         let create =
@@ -70,12 +80,17 @@ impl Rooms {
                 room.append(draft, Effects::default()).map(drop)
             };
             append(StateEventType::RoomMember, creator.to_string(), join)?;
-            append(StateEventType::RoomPowerLevels, String::new(), power_levels)?;
+            if let Some(power_levels) = first {
+                append(StateEventType::RoomPowerLevels, String::new(), power_levels)?;
+            }
             for (event_type, state_key, content) in state {
                 append(event_type, state_key, content)?;
             }
             for (user, content) in invites.into_iter().chain(bans) {
                 append(StateEventType::RoomMember, user.to_string(), content)?;
+            }
+            if let Some(power_levels) = last {
+                append(StateEventType::RoomPowerLevels, String::new(), power_levels)?;
             }
             if let Some(alias) = alias {
                 self.claim(room, &alias, creator)?;
@@ -110,7 +125,8 @@ impl Rooms {
         Ok(())
     }
 
-    fn is_taken(&self, alias: Option<&OwnedRoomAliasId>) -> Result<bool> {
+    /// Whether there is such an alias.
+    pub(super) fn is_taken(&self, alias: Option<&OwnedRoomAliasId>) -> Result<bool> {
         let Some(alias) = alias else { return Ok(false) };
         Ok(self.resources.database.latest().contains(&ROOM_BY_ALIAS, alias)?)
     }

@@ -3,7 +3,7 @@
 use ruma::{RoomId, canonical_json::CanonicalJsonObject, events::room::member::MembershipState};
 use wick_core::Result;
 
-use super::{Rooms, content};
+use super::{Rooms, content, follow};
 use crate::Session;
 
 impl Rooms {
@@ -23,14 +23,20 @@ impl Rooms {
         let says_more = !content.is_empty();
         content::set_text(&mut content, "membership", MembershipState::Join.as_str());
         self.fill_in_profile(&mut content, user_id)?;
-        self.graph
+        let predecessor = self
+            .graph
             .transact(room_id, |room| {
                 let joined = room.membership(user_id)? == Some(MembershipState::Join);
                 if joined && !says_more {
-                    return Ok(());
+                    return Ok(None);
                 }
-                self.append_member(room, user_id, user_id, content).map(drop)
+                self.append_member(room, user_id, user_id, content)?;
+                if joined { Ok(None) } else { follow::predecessor(room) }
             })
-            .await
+            .await?;
+        match predecessor {
+            Some(old) => self.follow(session.user, user_id, &old, room_id).await,
+            None => Ok(()),
+        }
     }
 }

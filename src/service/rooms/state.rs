@@ -105,6 +105,9 @@ impl Rooms {
                     .ok_or_else(|| Error::corrupt("a room has no create event"))?;
                 power::ensure(content, room.rules(), &power::creators(&create, room.rules()))
             }
+            StateEventType::RoomCanonicalAlias if state_key.is_empty() => {
+                self.ensure_aliases(room, content)
+            }
             _ => Ok(()),
         }
     }

@@ -24,6 +24,8 @@ pub(in crate::rooms) struct Plan {
     pub(in crate::rooms) version: RoomVersionId,
     pub(in crate::rooms) create: CanonicalJsonObject,
     pub(in crate::rooms) power_levels: CanonicalJsonObject,
+    /// Whether they are set after everything else.
+    pub(in crate::rooms) power_levels_last: bool,
     /// In the order in which it is set.
     pub(in crate::rooms) state: Vec<(StateEventType, String, CanonicalJsonObject)>,
     pub(in crate::rooms) alias: Option<OwnedRoomAliasId>,
@@ -115,6 +117,7 @@ impl Rooms {
             version,
             create,
             power_levels,
+            power_levels_last: false,
             state: state.0,
             alias,
             listed: request.visibility == Visibility::Public,
