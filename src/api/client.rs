@@ -19,6 +19,7 @@ mod push;
 mod receipt;
 mod redact;
 mod relations;
+mod reporting;
 mod room;
 mod search;
 mod send;
@@ -31,6 +32,7 @@ mod thirdparty;
 mod threads;
 mod timestamp;
 mod typing;
+mod user_directory;
 mod voip;
 
 use std::sync::Arc;
@@ -65,6 +67,7 @@ pub(crate) fn routes() -> Vec<Route> {
         room::routes(),
         send::routes(),
         relations::routes(),
+        reporting::routes(),
         search::routes(),
         session::routes(),
         shared_secret::routes(),
@@ -75,6 +78,7 @@ pub(crate) fn routes() -> Vec<Route> {
         threads::routes(),
         timestamp::routes(),
         typing::routes(),
+        user_directory::routes(),
         voip::routes(),
     ]
     .into_iter()

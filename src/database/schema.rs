@@ -68,6 +68,7 @@ subjects! {
     intern,
     lookup,
     meta,
+    reports,
     room,
     state,
     timer,

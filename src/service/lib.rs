@@ -16,6 +16,7 @@ pub mod profile;
 pub mod push_rules;
 pub mod pushers;
 pub mod receipts;
+pub mod reports;
 mod resources;
 pub mod rooms;
 pub mod search;
@@ -26,6 +27,7 @@ pub mod sync;
 mod timers;
 pub mod typing;
 pub mod uia;
+pub mod user_directory;
 pub mod users;
 
 pub use self::{
@@ -43,6 +45,7 @@ pub use self::{
     push_rules::PushRules,
     pushers::Pushers,
     receipts::Receipts,
+    reports::Reports,
     resources::Resources,
     rooms::Rooms,
     services::{Keys, Services, database_options},
@@ -52,5 +55,6 @@ pub use self::{
     timers::{Full, Timers},
     typing::Typing,
     uia::Uia,
+    user_directory::UserDirectory,
     users::Users,
 };

@@ -11,7 +11,7 @@ use wick_database::{
     schema::users::{PROFILE_CHANGE_BY_USER, PROFILE_FIELD_BY_USER},
 };
 
-use crate::{Resources, Session, users::find};
+use crate::{Resources, Session, user_directory, users::find};
 
 /// The display name's key.
 pub const DISPLAY_NAME: &str = "displayname";
@@ -117,6 +117,14 @@ impl Profiles {
                     return Ok(());
                 }
                 batch.require(&PROFILE_FIELD_BY_USER, &row, old.as_ref());
+                if key == DISPLAY_NAME {
+                    let name = |json: Option<&String>| {
+                        json.and_then(|json| serde_json::from_str::<String>(json).ok())
+                    };
+                    let (old, new) = (name(old.as_ref()), name(json.as_ref()));
+                    let user = (session.user, user_id);
+                    user_directory::index(batch, user, old.as_deref(), new.as_deref());
+                }
                 if matches!(key, DISPLAY_NAME | AVATAR_URL) {
                     let change = self.resources.random.number();
                     batch.put(&PROFILE_CHANGE_BY_USER, &session.user, &change);

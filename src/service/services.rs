@@ -9,8 +9,8 @@ use wick_room::{Hooks, Rooms as Graph};
 
 use crate::{
     AccountData, Devices, Expiry, Filters, History, Limits, Memberships, OpenId, Presence,
-    Profiles, PushRules, Pushers, Receipts, Resources, Rooms, Sessions, Supervisor, Sync, Timers,
-    Typing, Uia, Users, expiry, search,
+    Profiles, PushRules, Pushers, Receipts, Reports, Resources, Rooms, Sessions, Supervisor, Sync,
+    Timers, Typing, Uia, UserDirectory, Users, expiry, search,
 };
 
 /// How much memory parsed events and state nodes may take.
@@ -54,6 +54,10 @@ pub struct Services {
     pub openid: OpenId,
     /// The rooms as a graph of events: what everything that happens in rooms is built on.
     pub graph: Arc<Graph>,
+    /// What administrators should look at.
+    pub reports: Reports,
+    /// Finding people.
+    pub user_directory: UserDirectory,
     /// Looking back in rooms.
     pub history: History,
     /// Events that expire.
@@ -138,6 +142,8 @@ impl Services {
             Arc::clone(&profiles),
             Arc::clone(&expiry),
         ));
+        let user_directory =
+            UserDirectory::new(resources.clone(), Arc::clone(&graph), Arc::clone(&profiles));
         Ok(Arc::new(Self {
             config,
             clock,
@@ -156,6 +162,8 @@ impl Services {
             push_rules: PushRules::new(resources.clone()),
             pushers: Pushers::new(resources.clone()),
             openid: OpenId::new(resources.clone()),
+            reports: Reports::new(resources.clone(), Arc::clone(&graph)),
+            user_directory,
             history: History::new(resources.clone(), Arc::clone(&graph)),
             presence: Arc::clone(&presence),
             receipts: Receipts::new(resources.clone(), Arc::clone(&graph)),

@@ -35,3 +35,4 @@ mod tidy;
 mod timestamp;
 mod typing;
 mod upgrades;
+mod user_directory;

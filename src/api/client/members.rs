@@ -1,9 +1,10 @@
-//! Who is in which rooms: `/members`, `/joined_members`, `/joined_rooms`.
+//! Who is in which rooms: `/members`, `/joined_members`, `/joined_rooms`, `/mutual_rooms`.
 
 use std::sync::Arc;
 
 use ruma::{
-    api::client::membership::{get_member_events, joined_members, joined_rooms},
+    UInt,
+    api::client::membership::{get_member_events, get_mutual_rooms, joined_members, joined_rooms},
     serde::Raw,
 };
 use wick_core::Result;
@@ -12,7 +13,13 @@ use wick_service::{Services, history::AskMembers};
 use crate::route::{Route, Ruma, route};
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![route(get_member_events), route(joined_members), route(joined_rooms)]
+    vec![
+        route(get_member_events),
+        route(joined_members),
+        route(joined_rooms),
+        route(get_mutual_rooms),
+        route(get_mutual_rooms_unstable),
+    ]
 }
 
 /// `GET /_matrix/client/v3/rooms/{roomId}/members`
@@ -52,4 +59,23 @@ async fn joined_rooms(
     Ruma { sender, .. }: Ruma<joined_rooms::v3::Request>,
 ) -> Result<joined_rooms::v3::Response> {
     Ok(joined_rooms::v3::Response::new(services.history.joined_rooms(&sender)?))
+}
+
+/// `GET /_matrix/client/v1/mutual_rooms`
+async fn get_mutual_rooms(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<get_mutual_rooms::v1::Request>,
+) -> Result<get_mutual_rooms::v1::Response> {
+    let rooms = services.history.mutual_rooms(&sender, &body.user_id)?;
+    let count = UInt::try_from(rooms.len()).unwrap_or(UInt::MAX);
+    Ok(get_mutual_rooms::v1::Response::new(count, rooms))
+}
+
+/// `GET /_matrix/client/unstable/uk.half-shot.msc2666/user/mutual_rooms`
+async fn get_mutual_rooms_unstable(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<get_mutual_rooms::unstable::Request>,
+) -> Result<get_mutual_rooms::unstable::Response> {
+    let rooms = services.history.mutual_rooms(&sender, &body.user_id)?;
+    Ok(get_mutual_rooms::unstable::Response::new(rooms))
 }

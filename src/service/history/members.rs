@@ -1,7 +1,7 @@
 //! Who is or was in a room.
 
 use ruma::{
-    OwnedRoomId, OwnedUserId, RoomId,
+    OwnedRoomId, OwnedUserId, RoomId, UserId,
     events::{StateEventType, room::member::MembershipState},
 };
 use serde_json::value::RawValue;
@@ -12,8 +12,8 @@ use wick_database::{
 };
 use wick_room::{membership, render::Show, visibility::Reach};
 
-use super::{History, Reader, not_in_room, token::from_token};
-use crate::Session;
+use super::{History, Reader, not_in_room, room_id, token::from_token};
+use crate::{Session, user_directory::joined_rooms};
 
 /// All memberships.
 const MEMBERSHIPS: [Membership; 5] =
@@ -79,6 +79,23 @@ impl History {
             _ => reader.members_now(ask)?,
         };
         events.into_iter().map(|event| reader.viewer.show(event, SHOW)).collect()
+    }
+
+    /// The rooms that both the session's user and another one are in.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` if the other one is the same.
+    pub fn mutual_rooms(&self, session: &Session, other: &UserId) -> Result<Vec<OwnedRoomId>> {
+        if session.user_id == other {
+            return Err(Error::invalid_param("everybody shares all rooms with themselves"));
+        }
+        let read = self.resources.database.published();
+        let Some(other) = self.graph.intern().lookup_user(&read, other)? else {
+            return Ok(Vec::new());
+        };
+        let own = joined_rooms(&self.graph, &read, session.user)?;
+        let theirs = joined_rooms(&self.graph, &read, other)?;
+        own.intersection(&theirs).map(|room| room_id(&self.graph, &read, *room)).collect()
     }
 
     /// Who is in a room, for those who are in it, too.

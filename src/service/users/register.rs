@@ -11,7 +11,7 @@ use super::{
     Users, in_use,
     localpart::{any_user_id, new_user_id},
 };
-use crate::{devices::NewDevice, push_rules, sessions::Tokens};
+use crate::{devices::NewDevice, push_rules, sessions::Tokens, user_directory};
 
 /// An account that somebody wants.
 #[derive(Default)]
@@ -84,6 +84,7 @@ impl Users {
                 batch.require(&ACCOUNT_BY_USER, &user, None);
                 batch.put(&ACCOUNT_BY_USER, &user, &account);
                 batch.put(&PROFILE_FIELD_BY_USER, &(user, "displayname"), &display_name);
+                user_directory::index(batch, (user, &user_id), None, Some(user_id.localpart()));
                 push_rules::put_default(user, &user_id, batch)?;
                 match &new.device {
                     // A new account has no sessions that could end.
