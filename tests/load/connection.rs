@@ -1,6 +1,9 @@
 //! One HTTP/1.1 keep-alive connection, driven by whoever asks on it: no task, no pool, one request at a time.
 
-use std::pin::{Pin, pin};
+use std::{
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
@@ -13,6 +16,9 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::{Failure, Result};
+
+/// How long an answer may take: longer than any long poll of ours.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Driver = Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>;
 
@@ -85,12 +91,17 @@ impl Connection {
     /// Sends and reads status and body, whatever the status.
     pub(crate) async fn exchange(&mut self, call: &Call<'_>) -> Result<(u16, Bytes)> {
         let reused = self.link.as_ref().is_some_and(|link| link.used);
-        match self.try_exchange(call).await {
+        match self.try_within(call).await {
             // A server may close an idle connection just as the request leaves; a fresh one settles it.
-            Err(Failure::Http(error)) if reused && !error.is_parse() => {
-                self.try_exchange(call).await
-            }
+            Err(Failure::Http(error)) if reused && !error.is_parse() => self.try_within(call).await,
             outcome => outcome,
+        }
+    }
+
+    async fn try_within(&mut self, call: &Call<'_>) -> Result<(u16, Bytes)> {
+        match tokio::time::timeout(PATIENCE, self.try_exchange(call)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::Other(format!("no answer to {} {}", call.method, call.path))),
         }
     }
 
@@ -113,8 +124,12 @@ impl Connection {
                 self.link = Some(Link { sender, driver, used: true });
                 Ok((status, body))
             }
-            // The connection is at its end, but the answer may have come before.
-            Either::Right((_, exchange)) => exchange.await.map(|(_, status, body)| (status, body)),
+            // The connection is at its end, but the answer may have come before. With the driver goes the
+            // other end of its channel, so that a request it never took is not waited for.
+            Either::Right((_, exchange)) => {
+                drop(driver);
+                exchange.await.map(|(_, status, body)| (status, body))
+            }
         }
     }
 
@@ -159,11 +174,41 @@ pub(crate) fn encode(segment: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     #[test]
     fn identifiers_are_encoded_as_one_segment() {
         assert_eq!(encode("!a/b:c.d"), "%21a%2Fb%3Ac.d");
         assert_eq!(encode("ü"), "%C3%BC");
+    }
+
+    #[tokio::test]
+    async fn a_connection_the_server_closed_is_opened_again() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut connection = Connection::new(&listener.local_addr().unwrap().to_string());
+        let serving = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                if stream.read(&mut request).await.unwrap() > 0 {
+                    stream
+                        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+                        .await
+                        .unwrap();
+                }
+            }
+        };
+        let asking = async {
+            for _ in 0..3 {
+                let answer = connection.call(&Call::get("/".to_owned(), "token")).await;
+                assert_eq!(answer.unwrap().as_ref(), b"{}");
+            }
+        };
+        tokio::select! {
+            () = asking => {}
+            () = serving => unreachable!("the server never ends"),
+        }
     }
 }

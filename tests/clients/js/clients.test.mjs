@@ -5,15 +5,13 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import "./node20.mjs";
+import "./quiet.mjs";
 
 import * as sdk from "matrix-js-sdk";
-import { logger } from "matrix-js-sdk/lib/logger.js";
 
 const url = process.env.WICK_URL;
 const PATIENCE = 20_000;
 const EXPIRE = { prefix: "/_matrix/client/v3" };
-
-logger.setLevel("silent");
 
 /** Waits until `find()` answers something truthy. */
 async function eventually(what, find) {

@@ -1,6 +1,6 @@
 //! What a million timers cost: memory, disk, restart, and everything else done beside them.
 
-use std::time::Duration;
+use std::{io::Write, time::Duration};
 
 use super::{
     Bench, GRACE,
@@ -17,9 +17,21 @@ const FEW: u64 = 1000;
 /// Seconds of the timer that is due while the server is down.
 const PROBE: u64 = 3;
 
+/// What was measured so far; each row is told at once, because the whole takes long.
+#[derive(Default)]
+struct Rows(Vec<Measure>);
+
+impl Rows {
+    fn push(&mut self, row: Measure) {
+        // The report has the row in any case.
+        drop(write!(std::io::stderr(), "{row}"));
+        self.0.push(row);
+    }
+}
+
 pub(super) async fn run(bench: &mut Bench<'_>) -> Result<(Vec<Measure>, Vec<String>)> {
     let (mut workers, _) = bench.workers(bench.plan.rooms).await?;
-    let (mut tokens, mut rows, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut tokens, mut rows, mut notes) = (Vec::new(), Rows::default(), Vec::new());
     rows.push(arm_many(bench, &mut workers, FEW.min(bench.plan.timers), &mut tokens).await);
     beside(bench, &mut workers, &tokens, &mut rows).await?;
     notes.push(size(bench, tokens.len()));
@@ -30,7 +42,7 @@ pub(super) async fn run(bench: &mut Bench<'_>) -> Result<(Vec<Measure>, Vec<Stri
     restart(bench, &mut workers, &mut rows).await?;
     notes.push(format!("restarted: {}", size(bench, tokens.len())));
     rows.push(refreshes(bench, &mut workers, &tokens).await);
-    Ok((rows, notes))
+    Ok((rows.0, notes))
 }
 
 /// Refreshing and firing beside the armed timers.
@@ -38,15 +50,15 @@ async fn beside(
     bench: &Bench<'_>,
     workers: &mut [Worker],
     tokens: &[String],
-    rows: &mut Vec<Measure>,
+    rows: &mut Rows,
 ) -> Result<()> {
     rows.push(refreshes(bench, workers, tokens).await);
     let shape = Shape { timers: 2500, rooms: 64, duration: 15, rate: Some(500) };
     let label = tokens.len();
-    rows.extend(lateness(bench, shape).await?.into_iter().map(|mut row| {
+    for mut row in lateness(bench, shape).await? {
         row.label = format!("{} beside {label}", row.label);
-        row
-    }));
+        rows.push(row);
+    }
     Ok(())
 }
 
@@ -59,11 +71,7 @@ async fn refreshes(bench: &Bench<'_>, workers: &mut [Worker], tokens: &[String])
 }
 
 /// Kills the server, and times it from its start to its first answer, and to the first overdue timer's event.
-async fn restart(
-    bench: &mut Bench<'_>,
-    workers: &mut [Worker],
-    rows: &mut Vec<Measure>,
-) -> Result<()> {
+async fn restart(bench: &mut Bench<'_>, workers: &mut [Worker], rows: &mut Rows) -> Result<()> {
     let worker = workers.first_mut().ok_or_else(|| Failure::Other("no worker".to_owned()))?;
     let mut watcher = Watcher::start(bench.connection(), worker.account.clone()).await?;
     let serial = bench.serial.get();
