@@ -3,6 +3,8 @@
 //! Invariant: a user's rules are the account data `m.push_rules`, and always hold the server's
 //! default rules, so that sync tells of every change by itself.
 
+mod defaults;
+
 use ruma::{
     RoomId, UserId,
     push::{
@@ -135,7 +137,7 @@ impl PushRules {
 
 /// The rules of a new account.
 pub(crate) fn put_default(user: ShortUserId, user_id: &UserId, batch: &mut Batch) -> Result<()> {
-    put(user, Ruleset::server_default(user_id), batch)
+    put(user, defaults::defaults(user_id), batch)
 }
 
 /// Gives a room the rules that a user has for the room it replaces, unless it has its own.
@@ -158,7 +160,7 @@ pub(crate) fn follow(
 /// # Errors
 /// If the database cannot be read.
 pub fn ruleset(read: &impl Read, user: ShortUserId, user_id: &UserId) -> Result<Ruleset> {
-    let defaults = Ruleset::server_default(user_id);
+    let defaults = defaults::defaults(user_id);
     let Some(content) = account_data::content(read, user, None, TYPE)? else { return Ok(defaults) };
     let Content { global: mut rules } = serde_json::from_str(&content)
         .map_err(|error| Error::internal("stored push rules", error))?;

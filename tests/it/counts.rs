@@ -53,6 +53,20 @@ async fn what_others_say_counts_until_it_is_read() {
 }
 
 #[tokio::test]
+async fn a_name_in_the_text_is_a_mention_if_the_event_does_not_say_whom_it_mentions() {
+    let server = TestServer::start().await;
+    let (alice, bob, room_id) = two_in_a_room(&server).await;
+    let unread = |told: &Value| counts(&joined(told, &room_id)["unread_notifications"]);
+    say(&server, &room_id, &alice, "hello @bob:localhost").await;
+    assert_eq!(unread(&sync(&server, &bob, "").await), (1, 1));
+    say(&server, &room_id, &alice, "wake up @room").await;
+    assert_eq!(unread(&sync(&server, &bob, "").await), (2, 2));
+    let nobody = json!({ "msgtype": "m.text", "body": "not bob @room", "m.mentions": {} });
+    send(&server, &room_id, &alice, nobody).await;
+    assert_eq!(unread(&sync(&server, &bob, "").await), (3, 2));
+}
+
+#[tokio::test]
 async fn counts_are_the_same_after_a_restart() {
     let mut server = TestServer::start().await;
     let (alice, bob, room_id) = two_in_a_room(&server).await;

@@ -30,6 +30,18 @@ async fn a_new_user_has_the_servers_rules() {
     assert_eq!(ids(&rules["override"]).first(), Some(&".m.rule.master"));
     assert!(ids(&rules["override"]).contains(&".org.matrix.msc3930.rule.poll_response"));
     assert!(ids(&rules["underride"]).contains(&".m.rule.message"));
+    let place = |id| ids(&rules["override"]).iter().position(|&other| other == id);
+    assert!(place(".m.rule.is_user_mention") < place(".m.rule.contains_display_name"));
+    assert!(place(".m.rule.contains_display_name") < place(".m.rule.is_room_mention"));
+    assert!(place(".m.rule.roomnotif") < place(".m.rule.tombstone"));
+    assert_eq!(rules["content"][0]["pattern"], "alice");
+    let (_, poll) = server
+        .get(&format!("{RULES}/global/underride/.org.matrix.msc3930.rule.poll_end"), &alice.token)
+        .await;
+    let ends = json!({
+        "kind": "event_match", "key": "type", "pattern": "org.matrix.msc3381.poll.end",
+    });
+    assert_eq!(poll["conditions"], json!([ends]));
     let (_, global) = server.get(&format!("{RULES}/global/"), &alice.token).await;
     assert_eq!(&global, rules);
     let data = "/_matrix/client/v3/user/@alice:localhost/account_data/m.push_rules";
