@@ -284,6 +284,9 @@ async fn members_are_told_by_membership_and_as_of_a_token() {
     room.member(&bob, &bob, "join").await;
     let sync = get(&server, "/_matrix/client/v3/sync", &alice).await;
     let at = sync["next_batch"].as_str().unwrap();
+    let timeline = &sync["rooms"]["join"][room.id.as_str()]["timeline"];
+    assert_eq!(timeline["limited"], false);
+    let beginning = timeline["prev_batch"].as_str().unwrap();
     room.member(&bob, &bob, "leave").await;
     room.member(&carol, &carol, "join").await;
     let (a, b, c) = ("@alice:localhost", "@bob:localhost", "@carol:localhost");
@@ -297,6 +300,7 @@ async fn members_are_told_by_membership_and_as_of_a_token() {
         (format!("?at={at}"), vec![a, b]),
         (format!("?at={at}&membership=join"), vec![a, b]),
         (format!("?at={at}&not_membership=join"), vec![]),
+        (format!("?at={beginning}"), vec![a]),
     ] {
         let members = get(&server, &room.path(&format!("/members{query}")), &alice).await;
         assert_eq!(keys(&members["chunk"]), expected.into_iter().collect(), "{query}");
@@ -304,7 +308,10 @@ async fn members_are_told_by_membership_and_as_of_a_token() {
     let joined = get(&server, &room.path("/joined_members"), &alice).await;
     assert_eq!(
         joined["joined"],
-        json!({ a: { "display_name": "alice" }, c: { "display_name": "carol" } })
+        json!({
+            a: { "display_name": "alice", "avatar_url": null },
+            c: { "display_name": "carol", "avatar_url": null },
+        })
     );
 }
 

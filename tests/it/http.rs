@@ -220,6 +220,7 @@ async fn capabilities_say_within_which_limits_events_may_expire() {
         json!({ "enabled": true, "min_duration": 1, "max_duration": 86_400, "max_running": 7 });
     assert_eq!(*capability, expected);
     assert_eq!(body["capabilities"]["m.room_versions"]["default"], "12");
+    assert_eq!(body["capabilities"]["m.change_password"], json!({ "enabled": true }));
 }
 
 async fn log_in_from(server: &TestServer, address: &str, forwarded: &str) -> (StatusCode, bool) {

@@ -11,18 +11,22 @@ use ruma::{
         get_capabilities::{
             self,
             v3::{
-                Capabilities, ProfileFieldsCapability, RoomVersionStability,
-                RoomVersionsCapability, ThirdPartyIdChangesCapability,
+                Capabilities, ChangePasswordCapability, ProfileFieldsCapability,
+                RoomVersionStability, RoomVersionsCapability, ThirdPartyIdChangesCapability,
             },
         },
         get_supported_versions,
     },
 };
+use serde::Serialize;
 use wick_core::{Error, Result};
 use wick_ruma::capability::{UNSTABLE_FEATURE, WillExpireCapability};
 use wick_service::Services;
 
-use crate::route::{Route, Ruma, route};
+use crate::{
+    reply::Json,
+    route::{Route, Ruma, route},
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
@@ -64,11 +68,25 @@ async fn get_supported_versions(
     Ok(response)
 }
 
+/// Ruma's response with what it leaves out because it is the default: clients look for it.
+#[derive(Serialize)]
+struct Announced {
+    capabilities: Said,
+}
+
+#[derive(Serialize)]
+struct Said {
+    #[serde(rename = "m.change_password")]
+    change_password: ChangePasswordCapability,
+    #[serde(flatten)]
+    capabilities: Capabilities,
+}
+
 /// `GET /_matrix/client/v3/capabilities`
 async fn get_capabilities(
     services: Arc<Services>,
     _: Ruma<get_capabilities::v3::Request>,
-) -> Result<get_capabilities::v3::Response> {
+) -> Result<Json<Announced>> {
     let available: BTreeMap<_, _> = ROOM_VERSIONS
         .iter()
         .map(|version| (version.clone(), RoomVersionStability::Stable))
@@ -87,7 +105,8 @@ async fn get_capabilities(
     }
     .add_to(&mut capabilities)
     .map_err(|error| Error::internal("the capabilities cannot be told", error))?;
-    Ok(get_capabilities::v3::Response::new(capabilities))
+    let change_password = ChangePasswordCapability::new(true);
+    Ok(Json(Announced { capabilities: Said { change_password, capabilities } }))
 }
 
 /// `GET /.well-known/matrix/client`

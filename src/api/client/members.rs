@@ -1,16 +1,20 @@
 //! Who is in which rooms: `/members`, `/joined_members`, `/joined_rooms`, `/mutual_rooms`.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ruma::{
-    UInt,
+    OwnedUserId, UInt,
     api::client::membership::{get_member_events, get_mutual_rooms, joined_members, joined_rooms},
     serde::Raw,
 };
+use serde::Serialize;
 use wick_core::Result;
 use wick_service::{Services, history::AskMembers};
 
-use crate::route::{Route, Ruma, route};
+use crate::{
+    reply::Json,
+    route::{Route, Ruma, route},
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
@@ -38,19 +42,30 @@ async fn get_member_events(
     Ok(get_member_events::v3::Response::new(chunk))
 }
 
+/// Ruma's response leaves out what is not known; clients expect both keys.
+#[derive(Serialize)]
+struct JoinedMembers {
+    joined: BTreeMap<OwnedUserId, Known>,
+}
+
+/// What a room knows of a member.
+#[derive(Serialize)]
+struct Known {
+    display_name: Option<String>,
+    avatar_url: Option<String>,
+}
+
 /// `GET /_matrix/client/v3/rooms/{roomId}/joined_members`
 async fn joined_members(
     services: Arc<Services>,
     Ruma { body, sender, .. }: Ruma<joined_members::v3::Request>,
-) -> Result<joined_members::v3::Response> {
+) -> Result<Json<JoinedMembers>> {
     let members = services.history.joined_members(&sender, &body.room_id)?;
     let joined = members.into_iter().map(|member| {
-        let mut known = joined_members::v3::RoomMember::new();
-        known.display_name = member.display_name;
-        known.avatar_url = member.avatar_url.map(Into::into);
+        let known = Known { display_name: member.display_name, avatar_url: member.avatar_url };
         (member.user_id, known)
     });
-    Ok(joined_members::v3::Response::new(joined.collect()))
+    Ok(Json(JoinedMembers { joined: joined.collect() }))
 }
 
 /// `GET /_matrix/client/v3/joined_rooms`

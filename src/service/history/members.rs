@@ -73,6 +73,11 @@ impl History {
         };
         let head = self.graph.head(&read, reader.room)?.ok_or_else(not_in_room)?;
         let root = at.map(|at| self.graph.root_at(&read, reader.room, at)).transpose()?;
+        // The token of a sync that tells all of a room stands before the room's beginning.
+        let root = match root {
+            Some(StateRoot::EMPTY) => Some(self.graph.first_root(&read, reader.room)?),
+            root => root,
+        };
         let events = match root {
             // The index is for the present alone.
             Some(root) if root != head.state => reader.members_at(root, ask)?,
