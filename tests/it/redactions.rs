@@ -81,6 +81,9 @@ async fn a_redaction_sent_like_any_event_is_one() {
     act(&server, &bob, (&room, "join"), json!({})).await;
     let said = say(&server, &alice, &room, "hello").await;
     let path = format!("{V3}/rooms/{room}/send/m.room.redaction/1");
+    let as_state =
+        set_state(&server, &alice, (&room, "m.room.redaction"), json!({ "redacts": said }));
+    assert_eq!(as_state.await.0, 400);
     for (user, content, expected) in [
         (&bob, json!({ "redacts": said }), 403),
         (&alice, json!({}), 400),

@@ -355,3 +355,53 @@ async fn power_levels_make_sense() {
         assert_eq!(status, expected, "{version} {levels}: {body}");
     }
 }
+
+#[tokio::test]
+async fn a_thread_begins_at_an_event_that_relates_to_nothing() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let room = create(&server, &alice, json!({})).await;
+    let root = say(&server, &alice, &room, "root").await;
+    let answer = async |txn: &str, to: &str| {
+        let path = format!("{V3}/rooms/{room}/send/m.room.message/{txn}");
+        let relation = json!({ "rel_type": "m.thread", "event_id": to });
+        let content = json!({ "msgtype": "m.text", "body": txn, "m.relates_to": relation });
+        let (status, body) = server.put(&path, &alice.token, content).await;
+        (status.as_u16(), text(&body, "event_id"), text(&body, "errcode"))
+    };
+    let (status, in_thread, _) = answer("1", &root).await;
+    assert_eq!(status, 200);
+    let (status, _, error) = answer("2", &in_thread).await;
+    assert_eq!((status, error.as_str()), (400, "M_UNKNOWN"));
+    assert_eq!(answer("3", &root).await.0, 200);
+    assert_eq!(answer("4", "$unknown").await.0, 200);
+}
+
+#[tokio::test]
+async fn of_two_requests_at_once_one_is_the_other_or_the_first() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let path = format!("{V3}/createRoom");
+    for _ in 0..10 {
+        let body = json!({ "room_alias_name": "wanted", "preset": "public_chat" });
+        let (first, second) = tokio::join!(
+            server.post(&path, &alice.token, body.clone()),
+            server.post(&path, &bob.token, body),
+        );
+        let mut answers = [(&alice, first), (&bob, second)];
+        answers.sort_by_key(|(_, answer)| answer.0);
+        let [(winner, (status, won)), (_, (lost_status, lost))] = answers;
+        assert_eq!((status.as_u16(), lost_status.as_u16()), (200, 400), "{lost}");
+        assert_eq!(errcode(&lost), "M_ROOM_IN_USE");
+
+        let room = text(&won, "room_id");
+        let (first, second) = tokio::join!(
+            say(&server, winner, &room, "twice"),
+            say(&server, winner, &room, "twice"),
+        );
+        assert_eq!(first, second);
+        let alias = format!("{V3}/directory/room/%23wanted:localhost");
+        server.request(Method::DELETE, &alias, &winner.token, Value::Null).await;
+    }
+}

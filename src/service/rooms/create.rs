@@ -54,7 +54,7 @@ impl Rooms {
             raised => raised?,
         };
         if let Some(old) = predecessor {
-            self.follow(session.user, &session.user_id, &old, &room_id).await?;
+            self.follow(session.user, &session.user_id, &old, &room_id).await;
         }
         Ok(room_id)
     }

@@ -16,11 +16,21 @@ const TAGS: &str = "m.tag";
 
 impl Rooms {
     /// Copies a user's push rules and tags for a room they know to the one that replaces it. A
-    /// change of its own beside the join, since it touches what the user can change at any time.
-    ///
-    /// # Errors
-    /// If the database fails.
+    /// change of its own after the join, since it touches what the user can change at any time; the
+    /// join stands without it.
     pub(super) async fn follow(
+        &self,
+        user: ShortUserId,
+        user_id: &UserId,
+        old: &RoomId,
+        new: &RoomId,
+    ) {
+        if let Err(error) = self.copy(user, user_id, old, new).await {
+            tracing::warn!(%error, room_id = %new, "rules and tags do not follow into the new room");
+        }
+    }
+
+    async fn copy(
         &self,
         user: ShortUserId,
         user_id: &UserId,

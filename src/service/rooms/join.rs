@@ -34,9 +34,9 @@ impl Rooms {
                 if joined { Ok(None) } else { follow::predecessor(room) }
             })
             .await?;
-        match predecessor {
-            Some(old) => self.follow(session.user, user_id, &old, room_id).await,
-            None => Ok(()),
+        if let Some(old) = predecessor {
+            self.follow(session.user, user_id, &old, room_id).await;
         }
+        Ok(())
     }
 }

@@ -58,6 +58,10 @@ impl Rooms {
             StateEventType::RoomMember => {
                 self.set_member(session, &room_id, &state_key, content).await
             }
+            // Whether somebody may redact is asked of messages alone.
+            event_type if event_type.to_string() == "m.room.redaction" => {
+                Err(Error::invalid_param("a redaction is no state"))
+            }
             event_type => self
                 .change(&room_id, |room| {
                     self.append_state(room, session, event_type, state_key, content)

@@ -69,7 +69,7 @@ impl Rooms {
         let plan = self.replacement(&session.user_id, room_id, version, more_creators)?;
         let new_room = self.raise(&session.user_id, plan).await?;
         self.graph.transact(room_id, |room| self.close(room, &session.user_id, &new_room)).await?;
-        self.follow(session.user, &session.user_id, room_id, &new_room).await?;
+        self.follow(session.user, &session.user_id, room_id, &new_room).await;
         Ok(new_room)
     }
 
