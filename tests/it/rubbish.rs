@@ -3,17 +3,20 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that panics has failed")]
 
+mod exemplar;
 mod generator;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use http::{Method, Request, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use wick_core::config;
 use wick_harness::{Answer, Body, TestServer, User};
 use wick_room::invariants;
 
 use self::generator::Rubbish;
+
+const V3: &str = "/_matrix/client/v3";
 
 /// Requests for each path of each endpoint.
 const REQUESTS: usize = 40;
@@ -31,44 +34,69 @@ impl World {
     /// A new user with a room, an event and a running timer of theirs.
     async fn make(server: &TestServer, name: &str) -> Self {
         let user = server.register(name).await;
-        let names = BTreeMap::from([
-            ("user_id", user.user_id.to_string()),
-            ("user", user.user_id.to_string()),
-            ("sender", user.user_id.to_string()),
-            ("device_id", user.device_id.to_string()),
-        ]);
-        let mut world = Self { user, names };
-        let body = json!({ "preset": "public_chat", "room_alias_name": name });
-        let made = server.post("/_matrix/client/v3/createRoom", &world.user.token, body).await;
-        let Some(room_id) = made.1["room_id"].as_str() else { return world };
-        let room = format!("/_matrix/client/v3/rooms/{room_id}");
+        let password = "correct horse battery staple";
+        let identifier = json!({ "type": "m.id.user", "user": user.user_id });
+        let mut login = json!({
+            "type": "m.login.password", "password": password, "identifier": identifier,
+        });
+        let auth = login.to_string();
+        login["refresh_token"] = json!(true);
+        let post = async |path: &str, token: &str, body: Value| {
+            let (status, body) = server.post(&format!("{V3}/{path}"), token, body).await;
+            assert_eq!(status, StatusCode::OK, "{path}: {body}");
+            body
+        };
+        let session = post("login", "", login).await;
+        let body = json!({
+            "preset": "public_chat", "room_alias_name": name, "topic": "t",
+            "invite": ["@other:localhost"],
+        });
+        let room_id = text(&post("createRoom", &user.token, body).await, "room_id");
         let message = json!({ "msgtype": "m.text", "body": "here", "m.will_expire": 60 });
-        let path = format!("{room}/send/m.room.message/1");
-        let (status, sent) = server.put(&path, &world.user.token, message).await;
+        let path = format!("{V3}/rooms/{room_id}/send/m.room.message/1");
+        let (status, sent) = server.put(&path, &user.token, message).await;
         assert_eq!(status, StatusCode::OK, "{sent}");
-        let filter = format!("/_matrix/client/v3/user/{}/filter", world.user.user_id);
-        let (_, filter) = server.post(&filter, &world.user.token, json!({})).await;
-        let (_, synced) = server.get("/_matrix/client/v3/sync", &world.user.token).await;
-        for (key, value) in [
-            ("room_id", room_id),
+        let filter = post(&format!("user/{}/filter", user.user_id), &user.token, json!({})).await;
+        let (_, synced) = server.get(&format!("{V3}/sync"), &user.token).await;
+        let since = text(&synced, "next_batch");
+        let names = [
+            ("auth", auth),
+            ("at", since.clone()),
+            ("device_id", user.device_id.to_string()),
+            ("event_id", text(&sent, "event_id")),
+            ("event_type", "m.room.topic".to_owned()),
+            ("expire_refresh_token", text(&sent, "expire_refresh_token")),
+            ("field", "displayname".to_owned()),
+            ("filter_id", text(&filter, "filter_id")),
+            ("from", since.clone()),
+            ("kind", "override".to_owned()),
+            ("other", "@other:localhost".to_owned()),
+            ("password", password.to_owned()),
+            ("receipt_type", "m.read".to_owned()),
+            ("refresh_method", "refresh".to_owned()),
+            ("refresh_token", text(&session, "refresh_token")),
+            ("room_alias", format!("#{name}:localhost")),
+            ("room_id", room_id.clone()),
             ("room_id_or_alias", room_id),
-            ("room_alias", &format!("#{name}:localhost")),
-            ("event_id", sent["event_id"].as_str().unwrap_or_default()),
-            ("expire_refresh_token", sent["expire_refresh_token"].as_str().unwrap_or_default()),
-            ("filter_id", filter["filter_id"].as_str().unwrap_or_default()),
-            ("since", synced["next_batch"].as_str().unwrap_or_default()),
-            ("from", synced["next_batch"].as_str().unwrap_or_default()),
-            ("at", synced["next_batch"].as_str().unwrap_or_default()),
-            ("event_type", "m.room.message"),
-            ("type", "m.room.topic"),
-            ("state_key", ""),
-            ("rule_id", ".m.rule.master"),
-            ("refresh_method", "refresh"),
-            ("receipt_type", "m.read"),
-        ] {
-            world.names.insert(key, value.to_owned());
-        }
-        world
+            ("rule_id", ".m.rule.master".to_owned()),
+            ("scope", "global".to_owned()),
+            ("sender", user.user_id.to_string()),
+            ("since", since),
+            ("state_key", String::new()),
+            ("tag", "m.favourite".to_owned()),
+            ("txn_id", "2".to_owned()),
+            ("type", "m.room.topic".to_owned()),
+            ("user", user.user_id.to_string()),
+            ("user_id", user.user_id.to_string()),
+        ];
+        Self { user, names: BTreeMap::from(names) }
+    }
+
+    /// A text with what stands between angle brackets taken from here.
+    fn fill(&self, text: &str) -> String {
+        self.names
+            .iter()
+            .fold(text.to_owned(), |text, (name, value)| text.replace(&format!("<{name}>"), value))
     }
 
     /// What is called so, if anything is.
@@ -77,14 +105,19 @@ impl World {
     }
 }
 
-/// A server with cheap writes and small bodies.
+fn text(body: &Value, key: &str) -> String {
+    body[key].as_str().unwrap_or_default().to_owned()
+}
+
+/// A server with cheap writes and small bodies, and somebody else on it.
 async fn server() -> TestServer {
-    TestServer::start_with(|config| {
+    let server = TestServer::start_with(|config| {
         config.database.durability = config::Durability::Flushed;
         config.server.max_body_kilobytes = 256;
-        config.limits.enabled = false;
     })
-    .await
+    .await;
+    server.register("other").await;
+    server
 }
 
 /// The answer to a request, however long it would have to be waited for.

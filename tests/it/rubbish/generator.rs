@@ -3,10 +3,11 @@
 //! Invariant: the same seed gives the same requests.
 
 use http::{HeaderName, HeaderValue, Method, Request, header};
+use serde_json::Value;
 use wick_core::Random;
 use wick_harness::{Body, SeededRandom};
 
-use super::World;
+use super::{World, exemplar::exemplar};
 
 /// Names that requests have in bodies and queries, so that rubbish gets past the first look.
 const KEYS: &str = "
@@ -147,7 +148,7 @@ impl Rubbish {
             let mut uri = self.path(pattern, world);
             if !self.once_in(3) {
                 uri.push('?');
-                uri.push_str(&self.query(world));
+                uri.push_str(&self.query_of(pattern, world));
             }
             let mut request = Request::builder().method(self.method(method)).uri(uri);
             let headers = request.headers_mut();
@@ -157,7 +158,7 @@ impl Rubbish {
                 }
             }
             // What is no URI never reaches a server.
-            if let Ok(request) = request.body(Body::from(self.body(world))) {
+            if let Ok(request) = request.body(Body::from(self.body_of(pattern, world))) {
                 return request;
             }
         }
@@ -190,6 +191,59 @@ impl Rubbish {
             0 => self.pick(BROKEN).to_owned(),
             1 => encode(&self.text(world)),
             _ => encode(&world.named(name).unwrap_or_else(|| self.pick(&self.words).to_owned())),
+        }
+    }
+
+    /// Half of the time a good query with some values exchanged.
+    fn query_of(&self, pattern: &str, world: &World) -> String {
+        let Some(good) = exemplar(pattern).filter(|_| self.once_in(2)) else {
+            return self.query(world);
+        };
+        let parts = good.query.split('&').filter_map(|part| part.split_once('='));
+        let parts = parts.map(|(key, value)| match self.below(6) {
+            0 => format!("{key}={}", encode(&self.text(world))),
+            1 => format!("{key}={}", self.pick(&self.numbers)),
+            _ => format!("{key}={}", encode(&world.fill(value))),
+        });
+        parts.collect::<Vec<_>>().join("&")
+    }
+
+    /// Half of the time a good body with some values exchanged.
+    fn body_of(&self, pattern: &str, world: &World) -> Vec<u8> {
+        match exemplar(pattern) {
+            Some(good) if !good.body.is_empty() && self.once_in(2) => {
+                let good = serde_json::from_str(&world.fill(good.body));
+                let good = good.expect("a good body is JSON");
+                self.spoilt(&good, world, true).into_bytes()
+            }
+            _ => self.body(world),
+        }
+    }
+
+    /// JSON with a value here and there exchanged, left out or added.
+    fn spoilt(&self, value: &Value, world: &World, outermost: bool) -> String {
+        if !outermost && self.once_in(12) {
+            return self.json(world, 2);
+        }
+        match value {
+            Value::Object(object) => {
+                let kept = object.iter().filter(|_| !self.once_in(20));
+                let mut fields: Vec<_> = kept
+                    .map(|(key, value)| {
+                        format!("{}:{}", quote(key), self.spoilt(value, world, false))
+                    })
+                    .collect();
+                if self.once_in(10) {
+                    let key = self.pick(&self.keys);
+                    fields.push(format!("{}:{}", quote(key), self.json(world, 2)));
+                }
+                format!("{{{}}}", fields.join(","))
+            }
+            Value::Array(items) => {
+                let items = items.iter().map(|item| self.spoilt(item, world, false));
+                format!("[{}]", items.collect::<Vec<_>>().join(","))
+            }
+            other => other.to_string(),
         }
     }
 
@@ -334,5 +388,5 @@ fn encode(text: &str) -> String {
 }
 
 fn quote(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    Value::from(text).to_string()
 }
