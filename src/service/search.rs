@@ -113,9 +113,10 @@ impl History {
         };
         let page: Vec<Match> = matches.into_iter().skip(from).take(limit).collect();
         let end = from.saturating_add(page.len());
+        // A full page may be the last one; the page after it is empty then.
         let next = page
             .last()
-            .filter(|_| end < count)
+            .filter(|_| page.len() == limit)
             .map(|last| if recent { format!("r{}", last.place) } else { format!("k{end}") });
         searching.answer(ask, page, count, next)
     }

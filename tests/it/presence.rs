@@ -50,7 +50,11 @@ async fn what_a_user_says_of_themselves_is_told_to_those_in_their_rooms() {
     let told = presence(&second, &alice);
     assert_eq!((&told["presence"], &told["status_msg"]), (&json!("unavailable"), &json!("asleep")));
     assert_eq!(told["currently_active"], false);
-    assert!(sync_since(&server, &bob, &second, "").await["presence"].is_null());
+    let third = sync_since(&server, &bob, &second, "").await;
+    assert!(third["presence"].is_null());
+    let again = json!({ "presence": "unavailable", "status_msg": "asleep" });
+    assert_eq!(put(&server, &alice, again).await.0, 200);
+    assert_eq!(state(&sync_since(&server, &bob, &third, "").await, &alice), "unavailable");
     let told = sync_since(&server, &carol, &first_of_carol, "").await;
     assert!(presence(&told, &alice).is_null());
     assert_eq!(state(&sync(&server, &bob, "").await, &alice), "unavailable");

@@ -109,6 +109,11 @@ async fn results_come_in_pages_ordered_by_time_or_by_rank() {
             let Some(token) = page["next_batch"].as_str() else { break };
             token.clone_into(&mut next);
         }
+        let all = json!({ "search_term": "word", "order_by": order, "filter": { "limit": 7 } });
+        let full = search_page(&server, &alice, "", all.clone()).await;
+        let after = search_page(&server, &alice, full["next_batch"].as_str().unwrap(), all).await;
+        assert_eq!((&after["count"], &after["results"]), (&json!(7), &json!([])));
+        assert!(after["next_batch"].is_null());
         let mut expected: Vec<_> = (0..7).collect();
         if order == "recent" {
             expected.reverse();

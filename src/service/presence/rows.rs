@@ -13,8 +13,9 @@ use wick_database::{
 
 use crate::Resources;
 
-/// Writes a user's presence and wakes those who may see it. Nothing is written if the row says so
-/// already. `status` replaces the message.
+/// Writes a user's presence and wakes those who may see it. `status` is what the user says of
+/// themselves: it replaces the message and is told even if they said the same before. Without it
+/// nothing is written if the row says so already.
 pub(super) fn put(
     resources: &Resources,
     user: ShortUserId,
@@ -24,9 +25,10 @@ pub(super) fn put(
 ) -> Result<Option<Pending>> {
     let mut batch = resources.database.batch();
     let old = batch.get(&PRESENCE_BY_USER, &user)?;
+    let is_said = status.is_some();
     let kept = old.as_ref().and_then(|old| old.status_msg.clone());
     let status_msg = status.unwrap_or(kept);
-    if old.as_ref().is_some_and(|old| old.state == state && old.status_msg == status_msg) {
+    if !is_said && old.as_ref().is_some_and(|old| old.state == state) {
         return Ok(None);
     }
     let before = old.as_ref().map_or(Timestamp::default(), |old| old.last_active);
