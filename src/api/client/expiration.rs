@@ -3,20 +3,33 @@
 
 use std::sync::Arc;
 
-use ruma::api::error::ErrorKind;
-use wick_core::{Error, Result};
+use http::StatusCode;
+use wick_core::Result;
 use wick_ruma::expiration::{self, RefreshMethod};
 use wick_service::Services;
 
 use crate::{
     address::limit_key,
-    route::{Route, Ruma, route},
+    error::unrecognized,
+    route::{Call, Handler, Route, Ruma, route},
 };
 
 pub(crate) fn routes() -> Vec<Route> {
     // Counted by token or, for tokens that nobody has, by address: never valid ones by address, so
     // that one media server can keep thousands alive.
-    vec![route(refresh_or_end).uncounted()]
+    let known = route(refresh_or_end).uncounted();
+    let handler = of_known_method(Arc::clone(&known.handler));
+    vec![Route { handler, ..known }]
+}
+
+/// Refuses what is neither a refresh nor an end, whatever its body says.
+fn of_known_method(handler: Handler) -> Handler {
+    Arc::new(move |services, call: Call| {
+        match call.arguments.first().map(|method| RefreshMethod::from(method.as_str())) {
+            Some(RefreshMethod::Refresh | RefreshMethod::End) => handler(services, call),
+            _ => Box::pin(async { Err(unrecognized(StatusCode::NOT_FOUND)) }),
+        }
+    })
 }
 
 /// `PUT /_matrix/client/v3/expiration/{refresh_method}`
@@ -30,13 +43,7 @@ async fn refresh_or_end(
             services.expiry.refresh(&body.expire_refresh_token, &from).await?;
         }
         RefreshMethod::End => services.expiry.end(&body.expire_refresh_token, &from).await?,
-        _ => {
-            return Err(Error::refused_with(
-                404,
-                ErrorKind::Unrecognized,
-                "an expiring event can be refreshed or ended",
-            ));
-        }
+        _ => return Err(unrecognized(StatusCode::NOT_FOUND)),
     }
     Ok(expiration::Response::new())
 }

@@ -99,6 +99,12 @@ async fn row_25_requests_that_make_no_sense_get_the_errors_of_the_specification(
     for base in ["/_matrix/client/v3/expiration", unstable] {
         let unknown = server.put(&format!("{base}/prolong"), "", token.clone()).await;
         assert_eq!(errcode(&unknown), (404, "M_UNRECOGNIZED"));
+        for body in ["", "{no json", "[]", "{}", "\u{0}"] {
+            let path = format!("{base}/prolong");
+            let request = Request::put(path).body(Body::from(body)).unwrap();
+            let answer = server.send(request).await;
+            assert_eq!(errcode(&(answer.status, answer.body)), (404, "M_UNRECOGNIZED"), "{body}");
+        }
         for method in [Method::GET, Method::POST, Method::DELETE] {
             let path = format!("{base}/refresh");
             let wrong = server.request(method, &path, "", token.clone()).await;
