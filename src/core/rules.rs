@@ -93,7 +93,25 @@ fn check_fields(event: &CanonicalJsonObject) -> Result<()> {
             return Err(Error::too_large(format!("{field} is longer than 255 bytes")));
         }
     }
+    if event.values().any(|value| is_deeper_than(MAX_DEPTH, value)) {
+        return Err(Error::bad_json(format!(
+            "the content is nested deeper than {MAX_DEPTH} levels"
+        )));
+    }
     Ok(())
+}
+
+/// How deep the content of an event that is made here may be nested. JSON readers give up beyond 127
+/// levels, and the content is shown inside of the event, of bundled relations and of `unsigned`.
+const MAX_DEPTH: usize = 100;
+
+fn is_deeper_than(levels: usize, value: &CanonicalJsonValue) -> bool {
+    let within = |value: &CanonicalJsonValue| is_deeper_than(levels.saturating_sub(1), value);
+    match value {
+        CanonicalJsonValue::Object(fields) => levels == 0 || fields.values().any(within),
+        CanonicalJsonValue::Array(items) => levels == 0 || items.iter().any(within),
+        _ => false,
+    }
 }
 
 /// The canonical JSON text of a signed event.

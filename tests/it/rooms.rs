@@ -405,3 +405,33 @@ async fn of_two_requests_at_once_one_is_the_other_or_the_first() {
         server.request(Method::DELETE, &alias, &winner.token, Value::Null).await;
     }
 }
+
+#[tokio::test]
+async fn a_content_nested_too_deep_to_be_shown_is_refused_and_harms_nobody() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let room = create(&server, &alice, json!({ "preset": "public_chat" })).await;
+    assert_eq!(act(&server, &bob, (&room, "join"), json!({})).await.0, 200);
+    let root = say(&server, &bob, &room, "hello").await;
+    let nested = |levels: usize| {
+        let deep = format!("{}{}", "[".repeat(levels - 1), "]".repeat(levels - 1));
+        let relation = json!({ "rel_type": "m.thread", "event_id": root });
+        format!(r#"{{"body":"bob","deep":{deep},"m.relates_to":{relation}}}"#)
+    };
+    for (levels, expected) in [(100, 200), (101, 400), (127, 400), (128, 400), (10_000, 400)] {
+        let path = format!("{V3}/rooms/{room}/send/m.room.message/{levels}");
+        let request = http::Request::put(path)
+            .header("authorization", format!("Bearer {}", alice.token))
+            .body(axum::body::Body::from(nested(levels)))
+            .unwrap();
+        let answer = server.send(request).await;
+        assert_eq!(answer.status, expected, "{levels}: {}", answer.body);
+    }
+    let (status, sync) = server.get(&format!("{V3}/sync"), &bob.token).await;
+    assert_eq!(status, StatusCode::OK, "{sync}");
+    let path = format!("{V3}/rooms/{room}/event/{root}");
+    let (status, shown) = server.get(&path, &bob.token).await;
+    assert_eq!(status, StatusCode::OK, "{shown}");
+    assert_eq!(shown["unsigned"]["m.relations"]["m.thread"]["count"], 1);
+}

@@ -111,9 +111,11 @@ impl Viewer<'_> {
         Ok(())
     }
 
-    /// An event inside of another's `unsigned`, if the viewer may see it.
+    /// An event inside of another's `unsigned`, if the viewer may see it. One that is nested so deep that
+    /// it cannot be read inside of another stays out, and the other is shown all the same.
     pub(super) fn nested(&mut self, short: ShortEventId) -> Result<Option<Value>> {
-        self.show_if_visible(short, Show::NESTED)?.map(|event| to_value(&event)).transpose()
+        let event = self.show_if_visible(short, Show::NESTED)?;
+        Ok(event.and_then(|event| serde_json::from_str(event.get()).ok()))
     }
 }
 
