@@ -31,6 +31,8 @@ pub struct Assembly<'a> {
     pub(crate) rules: RoomVersionRules,
     pub(crate) head: Head,
     pub(crate) timers: Vec<TimerChange>,
+    /// Events that were redacted, as they are since.
+    pub(crate) redacted: Vec<(ShortEventId, SharedPdu)>,
 }
 
 /// An event that has been appended.
@@ -63,6 +65,7 @@ impl<'a> Assembly<'a> {
             rules,
             head,
             timers: Vec::new(),
+            redacted: Vec::new(),
         }))
     }
 
@@ -86,7 +89,8 @@ impl<'a> Assembly<'a> {
             state: wick_core::StateRoot::EMPTY,
             counts: wick_database::schema::room::MemberCounts::default(),
         };
-        let mut assembly = Self { rooms, batch, room_id, room, rules, head, timers: Vec::new() };
+        let (timers, redacted) = (Vec::new(), Vec::new());
+        let mut assembly = Self { rooms, batch, room_id, room, rules, head, timers, redacted };
         commit::append(&mut assembly, create, Effects::default())?;
         Ok(assembly)
     }
@@ -203,6 +207,9 @@ impl<'a> Assembly<'a> {
             self.batch.put(&HEAD_BY_ROOM, &room, &head);
         }
         let pending = self.rooms.db.write(self.batch, Rooms::DURABILITY)?;
+        for (short, pdu) in self.redacted {
+            self.rooms.events.replace(short, pdu);
+        }
         if let Some(told) = self.rooms.hooks.timers.as_ref().filter(|_| !self.timers.is_empty()) {
             told(&self.timers);
         }

@@ -1,7 +1,7 @@
 //! Parsed events, cached by short id.
 //!
-//! Invariant: the cache may hold an event as it was before its redaction; whoever shows an event asks
-//! for its redaction first ([`render`](crate::render)).
+//! Invariant: the commit of a redaction replaces its target here. A reader of an older snapshot can put it
+//! back as it was, so whoever shows an event asks for its redaction first ([`render`](crate::render)).
 
 use std::sync::Arc;
 
@@ -55,6 +55,11 @@ impl Events {
         let pdu = Arc::new(pdu);
         self.cache.insert(short, pdu.clone());
         Ok(Some(pdu))
+    }
+
+    /// Forgets an event as it was before its redaction.
+    pub(crate) fn replace(&self, short: ShortEventId, redacted: SharedPdu) {
+        self.cache.insert(short, redacted);
     }
 
     /// The event, which must be stored here.

@@ -108,3 +108,23 @@ async fn state_that_was_redacted_can_be_set_again() {
     assert_ne!(first, second);
     assert_eq!(state(&server, &alice, &room, "m.room.name").await, name);
 }
+
+#[tokio::test]
+async fn an_invite_tells_nothing_that_was_redacted() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let room = create(&server, &alice, json!({})).await;
+    let path = format!("{V3}/rooms/{room}/state/m.room.name");
+    let (status, body) = server.put(&path, &alice.token, json!({ "name": "secret" })).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let named = text(&body, "event_id");
+    assert_eq!(redact(&server, &alice, (&room, &named), "1").await.0, 200);
+    let invite = json!({ "user_id": bob.user_id });
+    let path = format!("{V3}/rooms/{room}/invite");
+    assert_eq!(server.post(&path, &alice.token, invite).await.0, StatusCode::OK);
+    let (_, sync) = server.get(&format!("{V3}/sync"), &bob.token).await;
+    let invited = &sync["rooms"]["invite"][&room];
+    assert!(invited.is_object(), "{sync}");
+    assert!(!invited.to_string().contains("secret"), "{invited}");
+}

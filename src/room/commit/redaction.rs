@@ -5,8 +5,7 @@ use ruma::{
     events::room::power_levels::RoomPowerLevels,
     events::{StateEventType, TimelineEventType},
 };
-use serde_json::value::RawValue;
-use wick_core::{Error, Pdu, Result, ShortEventId};
+use wick_core::{Error, Pdu, Result, ShortEventId, event::pdu::SharedPdu};
 use wick_database::{
     Range, Read,
     schema::{
@@ -40,12 +39,7 @@ pub(super) fn apply_earlier(room: &mut Assembly<'_>, entry: &mut Entry) -> Resul
         room.batch.delete(&REDACTION_BY_EVENT, &entry.short);
         return Ok(());
     }
-    let json = RawValue::from_string(redacted_json(room, &entry.pdu)?)
-        .map_err(|error| Error::internal("could not serialize a redacted event", error))?;
-    let mut pdu = Pdu::parse(entry.pdu.event_id.clone(), entry.pdu.room_id.clone(), json)
-        .map_err(|error| Error::internal("a redacted event cannot be parsed", error))?;
-    pdu.rejected = entry.pdu.rejected;
-    entry.pdu = share(pdu);
+    entry.pdu = redacted(room, &entry.pdu)?;
     Ok(())
 }
 
@@ -67,21 +61,27 @@ fn redact_target(room: &mut Assembly<'_>, entry: &Entry, target_id: &EventId) ->
         return Ok(());
     }
     forget_relation(room, target, &pdu)?;
-    stored.json = redacted_json(room, &pdu)?;
+    let pdu = redacted(room, &pdu)?;
+    stored.json = pdu.json.get().to_owned();
     room.batch.put(&STORED_BY_EVENT, &target, &stored);
+    room.redacted.push((target, pdu));
     room.batch.put(&REDACTION_BY_EVENT, &target, &entry.short);
     room.batch.delete(&EXPIRY_BY_EVENT, &target);
     expiry::stop(room, target, Outcome::Redacted)
 }
 
-fn redacted_json(room: &Assembly<'_>, pdu: &Pdu) -> Result<String> {
+fn redacted(room: &Assembly<'_>, pdu: &Pdu) -> Result<SharedPdu> {
     let mut object = pdu
         .to_canonical_object()
         .map_err(|error| Error::internal("a stored event is not canonical", error))?;
     canonical_json::redact_in_place(&mut object, &room.rules.redaction, None)
         .map_err(|error| Error::internal("a stored event cannot be redacted", error))?;
-    serde_json::to_string(&object)
-        .map_err(|error| Error::internal("could not serialize a redacted event", error))
+    let json = serde_json::value::to_raw_value(&object)
+        .map_err(|error| Error::internal("could not serialize a redacted event", error))?;
+    let mut redacted = Pdu::parse(pdu.event_id.clone(), pdu.room_id.clone(), json)
+        .map_err(|error| Error::internal("a redacted event cannot be parsed", error))?;
+    redacted.rejected = pdu.rejected;
+    Ok(share(redacted))
 }
 
 /// Since version 3 the auth rules let every redaction pass, and it takes effect if its sender has the
