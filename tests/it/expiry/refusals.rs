@@ -1,8 +1,9 @@
 //! What cannot be armed.
 
 use serde_json::{Value, json};
+use wick_core::Clock;
 
-use super::call::{Call, errcode};
+use super::call::{Call, errcode, seconds};
 
 #[tokio::test]
 async fn row_1_a_duration_that_is_no_positive_whole_number_is_refused_and_nothing_is_sent() {
@@ -131,4 +132,34 @@ async fn row_8_an_event_that_is_refused_arms_nothing() {
     assert_eq!(errcode(&sent), (403, "M_FORBIDDEN"));
     assert!(sent.1.get("expire_refresh_token").is_none());
     assert_eq!(call.running(), 0);
+}
+
+#[tokio::test]
+async fn what_a_room_begins_with_cannot_expire_nor_pretend_to() {
+    let call = Call::new().await;
+    for value in [json!(10), json!("running"), json!("expired"), json!(null)] {
+        let content = json!({ "m.will_expire": value });
+        let state = json!({ "type": "org.example.presence", "state_key": "", "content": content });
+        let body = json!({ "initial_state": [state] });
+        let path = "/_matrix/client/v3/createRoom";
+        let made = call.server.post(path, &call.alice.token, body).await;
+        assert_eq!(errcode(&made), (400, "M_INVALID_PARAM"), "{value}");
+    }
+}
+
+#[tokio::test]
+async fn row_22_a_ts_of_a_user_who_is_no_appservice_changes_nothing() {
+    let call = Call::new().await;
+    let room = &call.room;
+    let path = format!("/_matrix/client/v3/rooms/{room}/send/org.example.here/t?ts=1000");
+    let content = json!({ "m.will_expire": 10 });
+    let (status, sent) = call.server.put(&path, &call.alice.token, content).await;
+    assert_eq!(status.as_u16(), 200, "{sent}");
+    let event_id = sent["event_id"].as_str().unwrap();
+    let stamp = call.event(event_id)["origin_server_ts"].clone();
+    assert_eq!(stamp, json!(call.server.clock.now().0));
+    call.server.clock.advance(seconds(9)).await;
+    assert_eq!(call.status(event_id)["status"], "running");
+    call.server.clock.advance(seconds(1)).await;
+    call.until(event_id, "expired").await;
 }

@@ -15,6 +15,7 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use wick_core::{Error, Result, rules};
+use wick_ruma::WILL_EXPIRE;
 
 use super::usual_preset;
 use crate::rooms::{Rooms, content, power};
@@ -87,6 +88,9 @@ impl Rooms {
                 serde_json::from_str(initial.json().get())
                     .map_err(|error| Error::bad_json(format!("initial_state: {error}")))?;
             let content = content::parse(&content)?;
+            if content.contains_key(WILL_EXPIRE) {
+                return Err(Error::invalid_param("initial_state cannot expire"));
+            }
             match event_type {
                 StateEventType::RoomCreate | StateEventType::RoomMember => {
                     let message = format!("initial_state cannot have {event_type}");
