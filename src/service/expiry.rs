@@ -138,8 +138,10 @@ impl Expiry {
             // In memory first: whoever fires reads the row first and looks here after it, so it
             // either sees this or finds that the row has changed.
             self.timers.put_off(shown.timer, began + duration);
-            let refreshed =
-                TimerRow { deadline: now.after(duration).max(row.deadline), ..row.clone() };
+            // Never the row it was, even if the wall clock went back: a firing that was decided on that
+            // one must not get through.
+            let later = row.deadline.after(Duration::from_millis(1));
+            let refreshed = TimerRow { deadline: now.after(duration).max(later), ..row.clone() };
             let mut batch = self.resources.database.batch();
             batch.require(&TIMER_BY_ID, &shown.timer, Some(&row));
             batch.put(&TIMER_BY_ID, &shown.timer, &refreshed);
@@ -169,7 +171,15 @@ impl Expiry {
             self.finish(shown.timer, Outcome::Ended).await?;
         }
         // Whoever ended it, somebody did, or its deadline passed in between.
-        if self.was_ended(&shown)? { Ok(()) } else { Err(self.invalid(from)) }
+        if !self.was_ended(&self.latest(), &shown)? {
+            return Err(self.invalid(from));
+        }
+        let database = &self.resources.database;
+        if !self.was_ended(&database.published(), &shown)? {
+            // By a request that is not answered itself yet, because it is not durable.
+            database.commit(database.batch(), Durability::Synced).await?;
+        }
+        Ok(())
     }
 
     /// Ends all timers of an account that goes away, as expired (rule 16).
@@ -252,8 +262,8 @@ impl Expiry {
         Ok(row.filter(|row| self.tokens.check(shown, row.nonce)))
     }
 
-    fn was_ended(&self, shown: &Shown) -> Result<bool> {
-        let Some(ended) = self.latest().get(&ENDED_BY_TIMER, &shown.timer)? else {
+    fn was_ended(&self, read: &impl Read, shown: &Shown) -> Result<bool> {
+        let Some(ended) = read.get(&ENDED_BY_TIMER, &shown.timer)? else {
             return Ok(false);
         };
         let recent = self.resources.clock.now().since(ended.at) <= END_REPEAT;

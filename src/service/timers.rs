@@ -2,6 +2,7 @@
 //!
 //! Invariants: what is on disk decides; this only says when to look there. A refresh touches the
 //! timer's entry and not the queue: an entry of the queue that comes up too early goes back in.
+//! Nothing brings forward when a timer is due: whoever refreshed it was promised that.
 
 use std::{
     cmp::Reverse,
@@ -17,6 +18,12 @@ use wick_core::{Monotonic, ShortUserId, TimerId};
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 /// After that many doublings the wait stays as it is.
 const MOST_DOUBLINGS: u32 = 6;
+
+/// The clock's beginning in [`Micros`]: what was due before it has a place in the order as well.
+const ORIGIN: Micros = 1 << 62;
+
+/// How many entries of ended timers the queue may hold before they are swept out.
+const SWEEP_AT: usize = 1024;
 
 /// All running timers of the server.
 #[derive(Default)]
@@ -86,8 +93,24 @@ impl Timers {
 
     /// Takes in a timer that runs.
     pub fn armed(&self, timer: TimerId, owner: ShortUserId, due: Monotonic) {
-        let due = micros(due);
+        self.add(timer, owner, micros(due));
+    }
+
+    /// Takes in a timer that has been due for `overdue`, which can be longer than the clock runs.
+    pub fn armed_overdue(
+        &self,
+        timer: TimerId,
+        owner: ShortUserId,
+        now: Monotonic,
+        overdue: Duration,
+    ) {
+        let overdue = Micros::try_from(overdue.as_micros()).unwrap_or(Micros::MAX);
+        self.add(timer, owner, micros(now).saturating_sub(overdue));
+    }
+
+    fn add(&self, timer: TimerId, owner: ShortUserId, due: Micros) {
         let mut state = self.lock();
+        state.sweep();
         let sooner = state.queue.peek().is_none_or(|Reverse((next, _))| due < *next);
         state.running.insert(timer, Entry { due, owner, failures: 0 });
         state.by_owner.entry(owner).or_default().timers.insert(timer);
@@ -115,13 +138,14 @@ impl Timers {
         }
     }
 
-    /// Puts a timer back whose firing failed, to be tried again later.
+    /// Puts a timer back whose firing failed, to be tried again later; if it was put off beyond that, no
+    /// sooner than it is due.
     pub fn failed(&self, timer: TimerId, now: Monotonic) {
         let mut state = self.lock();
         let Some(entry) = state.running.get_mut(&timer) else { return };
         let wait = FIRST_BACK_OFF.saturating_mul(1 << entry.failures.min(MOST_DOUBLINGS));
         entry.failures = entry.failures.saturating_add(1);
-        entry.due = micros(now + wait);
+        entry.due = entry.due.max(micros(now + wait));
         let due = entry.due;
         state.queue.push(Reverse((due, timer)));
         drop(state);
@@ -206,6 +230,14 @@ impl Timers {
 }
 
 impl State {
+    /// Drops the entries of timers that ended long before they were due, once they are the most.
+    fn sweep(&mut self) {
+        if self.queue.len() > SWEEP_AT + 2 * self.running.len() {
+            let Self { running, queue, .. } = self;
+            queue.retain(|Reverse((_, timer))| running.contains_key(timer));
+        }
+    }
+
     fn forget_idle(&mut self, owner: ShortUserId) {
         if self.by_owner.get(&owner).is_some_and(|o| o.timers.is_empty() && o.reserved == 0) {
             self.by_owner.remove(&owner);
@@ -214,11 +246,11 @@ impl State {
 }
 
 fn micros(at: Monotonic) -> Micros {
-    Micros::try_from(at.0.as_micros()).unwrap_or(Micros::MAX)
+    Micros::try_from(at.0.as_micros()).unwrap_or(Micros::MAX).saturating_add(ORIGIN)
 }
 
 fn monotonic(at: Micros) -> Monotonic {
-    Monotonic(Duration::from_micros(at))
+    Monotonic(Duration::from_micros(at.saturating_sub(ORIGIN)))
 }
 
 #[cfg(test)]
@@ -273,6 +305,40 @@ mod tests {
         assert_eq!(timers.take_due(at(11), 1).len(), 1);
         timers.failed(TimerId(1), at(11));
         assert_eq!(timers.next(), Some(at(13)));
+    }
+
+    #[test]
+    fn a_failed_firing_does_not_bring_forward_what_was_refreshed_meanwhile() {
+        let timers = Timers::default();
+        timers.armed(TimerId(1), OWNER, at(10));
+        assert_eq!(timers.take_due(at(10), 1).len(), 1);
+        timers.put_off(TimerId(1), at(20));
+        timers.requeue(TimerId(1));
+        timers.failed(TimerId(1), at(10));
+        assert_eq!(timers.due(TimerId(1)), Some(at(20)));
+        assert!(timers.take_due(at(19), 10).is_empty());
+        assert!(!timers.take_due(at(20), 10).is_empty());
+    }
+
+    #[test]
+    fn what_was_due_before_the_clock_began_comes_up_in_the_order_in_which_it_was() {
+        let timers = Timers::default();
+        timers.armed(TimerId(4), OWNER, at(1));
+        for (timer, overdue) in [(1, 3_600), (2, 90_000), (3, 7_200)] {
+            timers.armed_overdue(TimerId(timer), OWNER, at(1), Duration::from_secs(overdue));
+        }
+        let due: Vec<_> = timers.take_due(at(1), 10).into_iter().map(|(_, t)| t.0).collect();
+        assert_eq!(due, [2, 3, 1, 4]);
+    }
+
+    #[test]
+    fn timers_that_end_early_do_not_gather() {
+        let timers = Timers::default();
+        for number in 0..10_000 {
+            timers.armed(TimerId(number), OWNER, at(86_400));
+            timers.stopped(TimerId(number));
+        }
+        assert!(timers.lock().queue.len() <= SWEEP_AT + 3);
     }
 
     #[test]

@@ -4,13 +4,15 @@
 //! bounded rate.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::sync::Semaphore;
-use wick_core::{Monotonic, Result, ShortRoomId, TimerId};
+use wick_core::{Error, Result, ShortRoomId, TimerId};
 use wick_database::{
     Durability, Range, Read,
     schema::timer::{ENDED_BY_TIMER, TIMER_BY_ID},
@@ -49,15 +51,13 @@ impl Expiry {
         let latest = self.latest();
         for row in latest.scan(&TIMER_BY_ID, Range::all()) {
             let (timer, row) = row?;
-            // What is overdue is due at once, and still in the order of its deadline: the longer
-            // ago, the earlier, counted back from now.
-            let due = match now.0.checked_sub(row.deadline.0) {
-                None | Some(0) => monotonic + row.deadline.since(now),
-                Some(overdue) => {
-                    Monotonic(monotonic.0.saturating_sub(Duration::from_millis(overdue)))
-                }
-            };
-            self.timers.armed(timer, row.owner, due);
+            // What is overdue is due at once, and still in the order of its deadline.
+            let overdue = now.since(row.deadline);
+            if overdue.is_zero() {
+                self.timers.armed(timer, row.owner, monotonic + row.deadline.since(now));
+            } else {
+                self.timers.armed_overdue(timer, row.owner, monotonic, overdue);
+            }
         }
         let running = self.timers.len();
         if running > 0 {
@@ -93,32 +93,19 @@ impl Expiry {
             pending: Arc::default(),
             permits: Arc::new(Semaphore::new(concurrency)),
         };
-        let mut overdue = self.overdue();
+        // Until what was due by then is out of the queue, fired, refreshed or ended, firing is throttled.
+        let began = self.resources.clock.monotonic();
+        let throttled = || self.timers.next().is_some_and(|next| next <= began);
         let stopping = supervisor.stopping();
         while !stopping.is_cancelled() {
-            let most = if overdue.is_empty() { TAKE } else { self.overdue_portion() };
+            let most = if throttled() { self.overdue_portion() } else { TAKE };
             let due = self.timers.take_due(self.resources.clock.monotonic(), most);
-            for (_, timer) in &due {
-                overdue.remove(timer);
-            }
             firing.dispatch(due.into_iter().map(|(_, timer)| timer));
             tokio::select! {
-                () = self.until_next(!overdue.is_empty()) => {}
+                () = self.until_next(throttled()) => {}
                 () = stopping.cancelled() => {}
             }
         }
-    }
-
-    /// What is overdue when the task begins: until it is gone, firing is throttled.
-    fn overdue(&self) -> HashSet<TimerId> {
-        let now = self.resources.clock.monotonic();
-        let due = self.timers.take_due(now, usize::MAX);
-        due.into_iter()
-            .map(|(_, timer)| {
-                self.timers.requeue(timer);
-                timer
-            })
-            .collect()
     }
 
     fn overdue_portion(&self) -> usize {
@@ -247,11 +234,15 @@ async fn work(
             .iter()
             .map(|timer| Firing { timer: *timer, outcome: Outcome::Expired, due_by })
             .collect();
-        if let Err(error) = expiry.fire(&firings).await {
-            tracing::error!(%error, %room, timers = timers.len(), "timers could not fire and will be tried again");
-            for timer in timers {
-                expiry.timers.failed(timer, clock.monotonic());
-            }
+        // A panic must not leave the room without a worker, and its timers waiting for one.
+        let failure = match AssertUnwindSafe(expiry.fire(&firings)).catch_unwind().await {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error,
+            Err(_) => Error::corrupt("a firing panicked"),
+        };
+        tracing::error!(error = %failure, %room, timers = timers.len(), "timers could not fire and will be tried again");
+        for timer in timers {
+            expiry.timers.failed(timer, clock.monotonic());
         }
     }
 }

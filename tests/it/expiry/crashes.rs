@@ -1,11 +1,17 @@
 //! Timers when a commit fails or the process dies at it: exactly one thing ends each, once, and what was
 //! answered counts.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use wick_database::FaultAction;
+use wick_database::{Fault, FaultAction};
 use wick_harness::{FATES, Options, Strike, TestServer};
 use wick_room::invariants;
 
@@ -190,4 +196,56 @@ async fn a_redaction_stops_the_timer_with_its_own_commit() {
         struck.over(["redacted", "expired"]).await;
     })
     .await;
+}
+
+/// A disk that has its bad moments.
+#[derive(Default)]
+struct Moody {
+    panics: AtomicBool,
+    forgets: AtomicBool,
+}
+
+impl Fault for Moody {
+    fn before_commit(&self, _number: u64) -> FaultAction {
+        assert!(!self.panics.swap(false, Ordering::Relaxed), "a panic that a test asked for");
+        FaultAction::Proceed
+    }
+
+    fn before_sync(&self) -> bool {
+        !self.forgets.load(Ordering::Relaxed)
+    }
+}
+
+async fn on_a_moody_disk() -> (Call, Arc<Moody>) {
+    let moody = Arc::new(Moody::default());
+    let options = Options { fault: Some(Arc::clone(&moody) as _), ..Options::lenient() };
+    (Call::on(TestServer::start_from(options).await).await, moody)
+}
+
+#[tokio::test]
+async fn a_panic_while_a_rooms_timers_fire_loses_none_of_them() {
+    let (call, moody) = on_a_moody_disk().await;
+    let first = call.arm("first", 10).await;
+    let later = call.arm("later", 20).await;
+    moody.panics.store(true, Ordering::Relaxed);
+    call.server.clock.advance(seconds(10)).await;
+    assert_eq!(call.status(&first.event_id)["status"], "running");
+    call.server.clock.advance(seconds(2)).await;
+    call.until(&first.event_id, "expired").await;
+    call.server.clock.advance(seconds(8)).await;
+    call.until(&later.event_id, "expired").await;
+}
+
+#[tokio::test]
+async fn an_end_that_may_not_survive_is_not_answered_however_often_it_is_asked() {
+    let (mut call, moody) = on_a_moody_disk().await;
+    let armed = call.arm("t", 10).await;
+    moody.forgets.store(true, Ordering::Relaxed);
+    for _ in 0..2 {
+        let (status, body) = call.end(&armed.token).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{body}");
+    }
+    call.server.crash().await;
+    ok(&call.end(&armed.token).await);
+    assert_eq!(call.terminals(&armed.event_id).len(), 1);
 }

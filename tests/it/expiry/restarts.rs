@@ -70,6 +70,30 @@ async fn row_23_overdue_timers_fire_in_deadline_order_at_a_bounded_rate() {
 }
 
 #[tokio::test]
+async fn row_23_only_what_was_overdue_is_fired_at_a_bounded_rate() {
+    let mut call = Call::with(|config| config.expiry.overdue_per_second = 20).await;
+    let refreshed = call.arm("refreshed", 60).await;
+    let ended = call.arm("ended", 60).await;
+    call.server.stop().await;
+    call.server.clock.advance(seconds(61)).await;
+    call.server.restart().await;
+    // Neither of them ever fires by itself; whether one is caught by the first portion is all the same.
+    call.refresh(&refreshed.token).await;
+    call.end(&ended.token).await;
+    call.server.clock.advance(seconds(5)).await;
+
+    let mut armed = Vec::new();
+    for number in 0..10 {
+        armed.push(call.arm(&format!("t{number}"), 10).await);
+    }
+    // All at once: the clock stands still while they fire.
+    call.server.clock.advance(seconds(10)).await;
+    for event in &armed {
+        call.until(&event.event_id, "expired").await;
+    }
+}
+
+#[tokio::test]
 async fn row_7_the_token_of_a_repeated_request_is_the_same_after_a_restart() {
     let mut call = Call::new().await;
     let armed = call.arm("t", 60).await;

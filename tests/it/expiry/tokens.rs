@@ -7,6 +7,7 @@ use http::{Method, Request};
 use serde_json::{Value, json};
 use wick_api::Peer;
 use wick_core::config::Rate;
+use wick_database::{Range, Read, schema::timer::TIMER_BY_ID};
 
 use super::call::{Armed, Call, END, REFRESH, errcode, seconds};
 
@@ -44,6 +45,22 @@ async fn row_9_an_answered_refresh_puts_the_end_off_by_the_whole_duration() {
     call.server.clock.advance(seconds(1)).await;
     call.until(&armed.event_id, "expired").await;
     assert_eq!(call.terminals(&armed.event_id).len(), 1);
+}
+
+#[tokio::test]
+async fn row_9_a_refresh_changes_the_row_also_when_the_wall_clock_went_back() {
+    let call = Call::new().await;
+    let armed = call.arm("t", 10).await;
+    let row = || {
+        let latest = call.server.services().database.latest();
+        latest.last(&TIMER_BY_ID, Range::all()).unwrap().unwrap().1
+    };
+    let before = row();
+    call.server.clock.jump(-3_600_000);
+    assert_eq!(call.refresh(&armed.token).await.0, 200);
+    // A firing that was decided on the row as it was finds it changed.
+    assert_ne!(row(), before);
+    assert!(row().deadline > before.deadline);
 }
 
 #[tokio::test]
