@@ -30,6 +30,7 @@ mod rooms;
 mod rubbish;
 mod search;
 mod sync;
+mod sync_state;
 mod talk;
 mod tidy;
 mod timestamp;

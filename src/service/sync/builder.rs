@@ -112,7 +112,7 @@ impl<'a> Builder<'a> {
                 }
             }
             Membership::Knock => {
-                rooms.knock.insert(room_id, self.knocked(room, &member)?);
+                rooms.knock.insert(room_id, self.knocked(room)?);
             }
         }
         Ok(())

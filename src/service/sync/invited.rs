@@ -1,28 +1,13 @@
 //! Rooms that the user is invited to or knocks on, and what they may see of them.
 
-use ruma::events::StateEventType;
 use wick_core::{Result, ShortRoomId};
 use wick_database::schema::room::MemberRow;
-use wick_room::visibility::Viewer;
 
 use super::{
     builder::Builder,
     response::{Events, InvitedRoom, Json, KnockedRoom},
 };
-
-/// The state that says what a room is.
-///
-/// <https://spec.matrix.org/v1.18/client-server-api/#stripped-state>
-const STRIPPED: [StateEventType; 8] = [
-    StateEventType::RoomCreate,
-    StateEventType::RoomJoinRules,
-    StateEventType::RoomName,
-    StateEventType::RoomTopic,
-    StateEventType::RoomAvatar,
-    StateEventType::RoomCanonicalAlias,
-    StateEventType::RoomEncryption,
-    StateEventType::RoomHistoryVisibility,
-];
+use crate::rooms::stripped_state;
 
 impl Builder<'_> {
     /// An invite; `None` if it is by somebody whom the user ignores.
@@ -35,32 +20,16 @@ impl Builder<'_> {
         if self.ignores(&invite.sender) {
             return Ok(None);
         }
-        let mut events = self.stripped_state(room)?;
-        let sender = invite.sender.as_str();
-        let inviter =
-            self.graph.state_event(&self.read, room, &StateEventType::RoomMember, sender)?;
-        if let Some(inviter) = inviter.filter(|inviter| inviter.event_id != invite.event_id) {
-            events.push(Viewer::stripped(&inviter)?);
-        }
-        events.push(Viewer::stripped(&invite)?);
+        let events = self.stripped(room)?;
         Ok(Some(InvitedRoom { invite_state: Events { events } }))
     }
 
     /// A knock.
-    pub(super) fn knocked(&self, room: ShortRoomId, member: &MemberRow) -> Result<KnockedRoom> {
-        let knock = self.graph.load_event(&self.read, member.event)?;
-        let mut events = self.stripped_state(room)?;
-        events.push(Viewer::stripped(&knock)?);
-        Ok(KnockedRoom { knock_state: Events { events } })
+    pub(super) fn knocked(&self, room: ShortRoomId) -> Result<KnockedRoom> {
+        Ok(KnockedRoom { knock_state: Events { events: self.stripped(room)? } })
     }
 
-    fn stripped_state(&self, room: ShortRoomId) -> Result<Vec<Json>> {
-        let mut events = Vec::new();
-        for event_type in &STRIPPED {
-            if let Some(event) = self.graph.state_event(&self.read, room, event_type, "")? {
-                events.push(Viewer::stripped(&event)?);
-            }
-        }
-        Ok(events)
+    fn stripped(&self, room: ShortRoomId) -> Result<Vec<Json>> {
+        stripped_state(self.graph, &self.read, room, &self.session.user_id)
     }
 }
