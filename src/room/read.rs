@@ -7,13 +7,14 @@ use ruma::{
     room_version_rules::RoomVersionRules,
 };
 use wick_core::{
-    Error, Result, ShortEventId, ShortRoomId, ShortUserId, StateRoot, event::pdu::SharedPdu, rules,
+    Error, Result, ShortEventId, ShortRoomId, ShortStateKey, ShortUserId, StateRoot,
+    event::pdu::SharedPdu, rules,
 };
 use wick_database::{
     Range, Read,
     schema::room::{
-        EVENT_BY_STATE, HEAD_BY_ROOM, Head, MEMBER_BY_ROOM, MEMBER_BY_USER, MemberRow, Membership,
-        PLACE_BY_EVENT, Place, ROOT_BY_POSITION,
+        EVENT_BY_SETTING, EVENT_BY_STATE, HEAD_BY_ROOM, Head, MEMBER_BY_ROOM, MEMBER_BY_USER,
+        MemberRow, Membership, PLACE_BY_EVENT, Place, ROOT_BY_POSITION,
     },
 };
 
@@ -113,6 +114,30 @@ impl Rooms {
         self.state_event_short(read, room, event_type, state_key)?
             .map(|event| self.events.load(read, event))
             .transpose()
+    }
+
+    /// The current state without the members, ascending by key: what costs little however many there
+    /// are.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn settings(
+        &self,
+        read: &impl Read,
+        room: ShortRoomId,
+    ) -> Result<Vec<(ShortStateKey, ShortEventId)>> {
+        read.scan(&EVENT_BY_SETTING, Range::prefix((room,)))
+            .map(|row| row.map(|((_, key), event)| (key, event)).map_err(Error::from))
+            .collect()
+    }
+
+    /// Whether a piece of state is somebody's membership.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn is_member_key(&self, read: &impl Read, key: ShortStateKey) -> Result<bool> {
+        let tuple = self.intern().state_key_tuple(read, key)?;
+        Ok(matches!(tuple, Some((StateEventType::RoomMember, _))))
     }
 
     /// A state event of an earlier state.

@@ -158,6 +158,9 @@ tables! {
     EVENT_BY_POSITION: (ShortRoomId, i64) => ShortEventId, Sequential, wakes_room;
     /// By room and state key: the current state. Rebuilt from: the tree at [`Head::state`].
     EVENT_BY_STATE: (ShortRoomId, ShortStateKey) => ShortEventId, Random;
+    /// By room and state key: the current state without the members. Read by sync for those who load
+    /// members lazily. Rebuilt from: current state.
+    EVENT_BY_SETTING: (ShortRoomId, ShortStateKey) => ShortEventId, Random;
     /// By room and the position of a change: the state after it. Read by sync for the state at a token.
     ROOT_BY_POSITION: (ShortRoomId, i64) => StateRoot, Sequential;
     /// By room, membership and user: the member event. Rebuilt from: current state.

@@ -3,7 +3,7 @@
 use wick_core::{Result, StateRoot};
 use wick_database::{
     Read, Slot,
-    schema::room::{EVENT_BY_STATE, ROOT_BY_POSITION},
+    schema::room::{EVENT_BY_SETTING, EVENT_BY_STATE, ROOT_BY_POSITION},
 };
 
 use super::Entry;
@@ -16,8 +16,7 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &mut Entry) -> Result<()> {
     let old = room.batch.get(&EVENT_BY_STATE, &(room.room, key))?;
     entry.after = room.rooms.states.insert(&mut room.batch, entry.before, key, entry.short)?;
     entry.changes = vec![StateChange { key, old, new: Some(entry.short) }];
-    become_current(room, entry.after, &entry.changes, entry.slot);
-    Ok(())
+    become_current(room, entry.after, &entry.changes, entry.slot)
 }
 
 /// Makes `root` the current state; `changes` is what differs from the one before.
@@ -26,12 +25,19 @@ pub(crate) fn become_current(
     root: StateRoot,
     changes: &[StateChange],
     slot: Slot,
-) {
+) -> Result<()> {
     for change in changes {
         let row = (room.room, change.key);
         match change.new {
             Some(event) => room.batch.put(&EVENT_BY_STATE, &row, &event),
             None => room.batch.delete(&EVENT_BY_STATE, &row),
+        }
+        if room.rooms.is_member_key(&room.batch, change.key)? {
+            continue;
+        }
+        match change.new {
+            Some(event) => room.batch.put(&EVENT_BY_SETTING, &row, &event),
+            None => room.batch.delete(&EVENT_BY_SETTING, &row),
         }
     }
     room.head.state = root;
@@ -39,4 +45,5 @@ pub(crate) fn become_current(
     room.batch.put_at(slot, &ROOT_BY_POSITION, move |position| {
         ((room_short, timeline_place(position)), root)
     });
+    Ok(())
 }

@@ -2,10 +2,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use ruma::events::StateEventType;
 use wick_core::{Result, StateRoot};
 use wick_database::{
     Range, Read,
-    schema::room::{EVENT_BY_STATE, PLACE_BY_EVENT, ROOT_BY_POSITION, STORED_BY_EVENT},
+    schema::{
+        intern::STATE_KEY_BY_SHORT,
+        room::{
+            EVENT_BY_SETTING, EVENT_BY_STATE, PLACE_BY_EVENT, ROOT_BY_POSITION, STORED_BY_EVENT,
+        },
+    },
 };
 
 use super::{Class, Report, Room};
@@ -76,6 +82,18 @@ fn check_current<R: Read>(
     for key in tree.keys().chain(table.keys()).collect::<std::collections::BTreeSet<_>>() {
         let same = tree.get(key) == table.get(key);
         report.expect(same, Class::CurrentStateDiffers, format_args!("room {room} key {key}"));
+    }
+    let mut settings = BTreeMap::new();
+    for row in report.read.scan(&EVENT_BY_SETTING, Range::prefix((*room,))) {
+        let ((_, key), event) = row?;
+        settings.insert(key, event);
+    }
+    for key in tree.keys().chain(settings.keys()).collect::<std::collections::BTreeSet<_>>() {
+        let tuple = report.read.get(&STATE_KEY_BY_SHORT, key)?;
+        let is_member = matches!(tuple, Some((StateEventType::RoomMember, _)));
+        let expected = tree.get(key).filter(|_| !is_member);
+        let same = expected == settings.get(key);
+        report.expect(same, Class::CurrentStateDiffers, format_args!("room {room} setting {key}"));
     }
     for event in tree.values() {
         let stored = report.read.contains(&STORED_BY_EVENT, event)?;

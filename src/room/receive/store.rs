@@ -52,7 +52,7 @@ pub(super) fn accept(room: &mut Assembly<'_>, judged: Judged) -> Result<Appended
     let current = resolve::resolve(room.rooms, &mut room.batch, (room.room, &room.rules), &roots)?;
     let changes = room.rooms.states.diff(&room.batch, room.head.state, current)?;
     if !changes.is_empty() {
-        commit::state::become_current(room, current, &changes, slot);
+        commit::state::become_current(room, current, &changes, slot)?;
     }
     let effects = Effects::default();
     commit::write(room, Entry { pdu, short, slot, prev, before, after, changes, effects })

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ruma::{OwnedUserId, api::client::filter::LazyLoadOptions, events::StateEventType};
-use wick_core::{Result, ShortEventId, ShortStateKey, StateRoot};
+use wick_core::{Error, Result, ShortEventId, ShortStateKey, StateRoot};
 use wick_room::{render::Show, visibility::Viewer};
 
 use super::{builder::Builder, response::Json, room::Scope, timeline::Piece};
@@ -82,7 +82,7 @@ impl Builder<'_> {
         };
         let target = if self.wants_after() { end } else { start };
         let mut state: State = if from == StateRoot::EMPTY {
-            states.collect(&self.read, target)?.into_iter().collect()
+            self.all(scope, target)?
         } else {
             let changes = states.diff(&self.read, from, target)?;
             changes.into_iter().filter_map(|change| Some((change.key, change.new?))).collect()
@@ -95,6 +95,30 @@ impl Builder<'_> {
                     state.insert(change.key, event);
                 }
             }
+        }
+        Ok(state)
+    }
+
+    /// A whole state. Lazy clients get their members elsewhere, so for them it is without any, as
+    /// long as the room is the user's to see now.
+    fn all(&self, scope: &Scope, target: StateRoot) -> Result<State> {
+        let states = self.graph.states();
+        if !scope.joined || self.lazily().is_none() {
+            return Ok(states.collect(&self.read, target)?.into_iter().collect());
+        }
+        let mut state: State = self.graph.settings(&self.read, scope.room)?.into_iter().collect();
+        let head = self
+            .graph
+            .head(&self.read, scope.room)?
+            .ok_or_else(|| Error::corrupt("a joined room has no head"))?;
+        for change in states.diff(&self.read, head.state, target)? {
+            if self.graph.is_member_key(&self.read, change.key)? {
+                continue;
+            }
+            match change.new {
+                Some(event) => state.insert(change.key, event),
+                None => state.remove(&change.key),
+            };
         }
         Ok(state)
     }
