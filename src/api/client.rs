@@ -25,6 +25,7 @@ mod search;
 mod send;
 mod session;
 mod shared_secret;
+mod space;
 mod state;
 mod sync;
 mod tag;
@@ -72,6 +73,7 @@ pub(crate) fn routes() -> Vec<Route> {
         session::routes(),
         shared_secret::routes(),
         sync::routes(),
+        space::routes(),
         state::routes(),
         tag::routes(),
         thirdparty::routes(),

@@ -22,6 +22,7 @@ pub mod rooms;
 pub mod search;
 mod services;
 pub mod sessions;
+pub mod spaces;
 mod supervisor;
 pub mod sync;
 mod timers;
@@ -50,6 +51,7 @@ pub use self::{
     rooms::Rooms,
     services::{Keys, Services, database_options},
     sessions::{Session, Sessions},
+    spaces::Spaces,
     supervisor::Supervisor,
     sync::Sync,
     timers::{Full, Timers},

@@ -9,8 +9,8 @@ use wick_room::{Hooks, Rooms as Graph};
 
 use crate::{
     AccountData, Devices, Expiry, Filters, History, Limits, Memberships, OpenId, Presence,
-    Profiles, PushRules, Pushers, Receipts, Reports, Resources, Rooms, Sessions, Supervisor, Sync,
-    Timers, Typing, Uia, UserDirectory, Users, expiry, search,
+    Profiles, PushRules, Pushers, Receipts, Reports, Resources, Rooms, Sessions, Spaces,
+    Supervisor, Sync, Timers, Typing, Uia, UserDirectory, Users, expiry, search,
 };
 
 /// How much memory parsed events and state nodes may take.
@@ -58,6 +58,8 @@ pub struct Services {
     pub reports: Reports,
     /// Finding people.
     pub user_directory: UserDirectory,
+    /// Rooms that hold rooms.
+    pub spaces: Spaces,
     /// Looking back in rooms.
     pub history: History,
     /// Events that expire.
@@ -164,6 +166,7 @@ impl Services {
             openid: OpenId::new(resources.clone()),
             reports: Reports::new(resources.clone(), Arc::clone(&graph)),
             user_directory,
+            spaces: Spaces::new(resources.clone(), Arc::clone(&graph)),
             history: History::new(resources.clone(), Arc::clone(&graph)),
             presence: Arc::clone(&presence),
             receipts: Receipts::new(resources.clone(), Arc::clone(&graph)),

@@ -14,6 +14,10 @@ tables! {
     /// removed with its redaction; read by `/search`; rebuilt from the timeline.
     EVENT_BY_WORD: (ShortRoomId, String, Descending<i64>) => ShortEventId, Random;
 
+    /// By room and state key: the room had an `m.space.child` with this key at some time. Written with the
+    /// event; read by `/hierarchy`, which asks the current state for each; rebuilt from the timeline.
+    CHILD_BY_SPACE: (ShortRoomId, String) => (), Random;
+
     /// By word: a local user with it in their name or user id. Written with accounts and display names;
     /// read by `/user_directory/search`; rebuilt from them.
     USER_BY_WORD: (String, ShortUserId) => (), Random;

@@ -6,7 +6,7 @@ use wick_core::{Error, Pdu, Result};
 use wick_database::{
     Batch, Descending, Read,
     schema::{
-        lookup::{EVENT_BY_TIMESTAMP, EVENT_BY_WORD},
+        lookup::{CHILD_BY_SPACE, EVENT_BY_TIMESTAMP, EVENT_BY_WORD},
         room::{PLACE_BY_EVENT, REDACTION_BY_EVENT, STORED_BY_EVENT},
     },
 };
@@ -14,7 +14,7 @@ use wick_room::{Appended, Projection};
 
 use super::words;
 
-/// Keeps the indexes by time and by word.
+/// Keeps the indexes by time, by word and of the children of spaces.
 pub(crate) struct Index;
 
 /// The part of a content that is searched.
@@ -43,6 +43,11 @@ impl Projection for Index {
         batch.put_at(event.slot, &EVENT_BY_TIMESTAMP, move |position| {
             ((room, at, place(position)), short)
         });
+        if let (TimelineEventType::SpaceChild, Some(child)) =
+            (&event.pdu.event_type, &event.pdu.state_key)
+        {
+            batch.put(&CHILD_BY_SPACE, &(room, child), &());
+        }
         if event.pdu.event_type == TimelineEventType::RoomRedaction {
             return forget_target(event, batch);
         }
