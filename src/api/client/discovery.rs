@@ -43,7 +43,14 @@ const VERSIONS: &[&str] = &[
 ];
 
 /// What is not in these versions.
-const FEATURES: &[&str] = &["org.matrix.msc3391", UNSTABLE_FEATURE, "uk.tcpip.msc4133.stable"];
+const FEATURES: &[&str] = &[
+    "org.matrix.msc3391",
+    "org.matrix.msc3874",
+    UNSTABLE_FEATURE,
+    "uk.half-shot.msc2666.query_mutual_rooms",
+    "uk.half-shot.msc2666.query_mutual_rooms.stable",
+    "uk.tcpip.msc4133.stable",
+];
 
 /// Room versions that can be created and joined.
 const ROOM_VERSIONS: &[RoomVersionId] = &[

@@ -57,7 +57,7 @@ impl Rooms {
         let read = self.resources.database.published();
         let room = self.graph.short(&read, room_id)?.ok_or_else(not_joined)?;
         let membership = self.graph.membership(&read, room, &session.user_id)?;
-        if membership != Some(Membership::Join) && !self.is_world_readable(&read, room)? {
+        if membership != Some(Membership::Join) && !self.graph.is_world_readable(&read, room)? {
             return Err(not_joined());
         }
         let rows = read.scan(&ALIAS_BY_ROOM, Range::prefix((room,)));

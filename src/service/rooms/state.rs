@@ -212,7 +212,11 @@ impl Rooms {
             }
             _ => {}
         }
-        if self.is_world_readable(read, room)? { Ok((room, head.state)) } else { Err(not_joined()) }
+        if self.graph.is_world_readable(read, room)? {
+            Ok((room, head.state))
+        } else {
+            Err(not_joined())
+        }
     }
 
     /// The state when somebody left the room, if they were joined before.
@@ -231,22 +235,6 @@ impl Rooms {
         let Some(before) = before else { return Ok(None) };
         let before = wick_room::membership::of(&*self.graph.load_event(read, before)?);
         Ok((before == Some(Membership::Join)).then_some(place.after))
-    }
-
-    /// Whether everybody may read the room.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub fn is_world_readable(&self, read: &impl Read, room: ShortRoomId) -> Result<bool> {
-        #[derive(Deserialize)]
-        struct Visibility {
-            history_visibility: String,
-        }
-        let event_type = StateEventType::RoomHistoryVisibility;
-        let event = self.graph.state_event(read, room, &event_type, "")?;
-        Ok(event
-            .and_then(|event| event.content_as::<Visibility>().ok())
-            .is_some_and(|content| content.history_visibility == "world_readable"))
     }
 
     fn viewer<'a>(

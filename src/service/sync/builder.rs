@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use ruma::{OwnedRoomId, OwnedUserId, UserId, events::StateEventType};
-use serde::{Deserialize, de::IgnoredAny};
 use wick_core::{Error, Position, Result, ShortRoomId};
 use wick_database::{
     Snapshot,
@@ -45,7 +44,7 @@ impl<'a> Builder<'a> {
         let upto = read.position();
         // A token from the future is from before a restore: there is nothing above it.
         let since = request.since.map(|since| since.min(upto));
-        let ignored = ignored_users(&read, session)?;
+        let ignored = account_data::ignored_users(&read, session.user)?;
         let graph = &*sync.graph;
         Ok(Self { sync, graph, session, request, read, since, upto, ignored })
     }
@@ -187,25 +186,4 @@ impl<'a> Builder<'a> {
     pub(super) fn ignores(&self, user_id: &UserId) -> bool {
         self.ignored.contains(user_id)
     }
-}
-
-/// Whom the user does not want to hear of.
-///
-/// <https://spec.matrix.org/v1.18/client-server-api/#ignoring-users>
-fn ignored_users(read: &Snapshot, session: &Session) -> Result<HashSet<OwnedUserId>> {
-    #[derive(Deserialize)]
-    struct Content {
-        ignored_users: std::collections::BTreeMap<String, IgnoredAny>,
-    }
-    let content = account_data::content(read, session.user, None, "m.ignored_user_list")?;
-    // A client can have put anything there: what is not a list of users ignores nobody.
-    let Some(content) = content.and_then(|content| serde_json::from_str::<Content>(&content).ok())
-    else {
-        return Ok(HashSet::new());
-    };
-    Ok(content
-        .ignored_users
-        .into_keys()
-        .filter_map(|user_id| OwnedUserId::try_from(user_id).ok())
-        .collect())
 }
