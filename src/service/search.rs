@@ -1,7 +1,7 @@
 //! `/search`: events by the words they say, in the rooms one is in and those that these came from.
 //!
 //! Invariants: an event is found if it says all words; what was redacted says none; a request looks at
-//! no more than [`MAX_FOUND`] rows of the index.
+//! no more than `MAX_FOUND` rows of the index.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#server-behaviour-18>
 
