@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     panic::AssertUnwindSafe,
+    slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -234,15 +235,21 @@ async fn work(
             .iter()
             .map(|timer| Firing { timer: *timer, outcome: Outcome::Expired, due_by })
             .collect();
-        // A panic must not leave the room without a worker, and its timers waiting for one.
-        let failure = match AssertUnwindSafe(expiry.fire(&firings)).catch_unwind().await {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => error,
-            Err(_) => Error::corrupt("a firing panicked"),
-        };
-        tracing::error!(error = %failure, %room, timers = timers.len(), "timers could not fire and will be tried again");
-        for timer in timers {
-            expiry.timers.failed(timer, clock.monotonic());
+        let Err(error) = fire(&expiry, &firings).await else { continue };
+        tracing::error!(%error, %room, timers = timers.len(), "timers could not fire and will be tried again");
+        for firing in &firings {
+            // One that cannot be fired must not keep the others from it.
+            if firings.len() > 1 && fire(&expiry, slice::from_ref(firing)).await.is_ok() {
+                continue;
+            }
+            expiry.timers.failed(firing.timer, clock.monotonic());
         }
     }
+}
+
+/// Fires timers of one room. A panic is an error like others: it must not leave the room without a worker,
+/// and its timers waiting for one.
+async fn fire(expiry: &Expiry, firings: &[Firing]) -> Result<()> {
+    let fired = AssertUnwindSafe(expiry.fire(firings)).catch_unwind().await;
+    fired.unwrap_or_else(|_| Err(Error::corrupt("a firing panicked")))
 }

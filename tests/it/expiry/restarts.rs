@@ -2,6 +2,11 @@
 
 use http::StatusCode;
 use serde_json::json;
+use wick_core::{ShortEventId, TimerId};
+use wick_database::{
+    Durability, Range, Read,
+    schema::timer::{TIMER_BY_EVENT, TIMER_BY_ID, TimerKind, TimerRow},
+};
 
 use super::call::{Call, errcode, seconds};
 
@@ -72,14 +77,17 @@ async fn row_23_overdue_timers_fire_in_deadline_order_at_a_bounded_rate() {
 #[tokio::test]
 async fn row_23_only_what_was_overdue_is_fired_at_a_bounded_rate() {
     let mut call = Call::with(|config| config.expiry.overdue_per_second = 20).await;
-    let refreshed = call.arm("refreshed", 60).await;
+    let first = call.arm("first", 58).await;
+    let refreshed = call.arm("refreshed", 59).await;
     let ended = call.arm("ended", 60).await;
     call.server.stop().await;
     call.server.clock.advance(seconds(61)).await;
     call.server.restart().await;
-    // Neither of them ever fires by itself; whether one is caught by the first portion is all the same.
-    call.refresh(&refreshed.token).await;
-    call.end(&ended.token).await;
+    // The first portion is the first one alone; the others leave the queue without having fired.
+    call.server.clock.advance(std::time::Duration::from_millis(1)).await;
+    call.until(&first.event_id, "expired").await;
+    assert_eq!(call.refresh(&refreshed.token).await.0, StatusCode::OK);
+    assert_eq!(call.end(&ended.token).await.0, StatusCode::OK);
     call.server.clock.advance(seconds(5)).await;
 
     let mut armed = Vec::new();
@@ -91,6 +99,26 @@ async fn row_23_only_what_was_overdue_is_fired_at_a_bounded_rate() {
     for event in &armed {
         call.until(&event.event_id, "expired").await;
     }
+}
+
+#[tokio::test]
+async fn a_timer_that_cannot_fire_keeps_no_other_of_its_room_from_it() {
+    let mut call = Call::new().await;
+    let armed = call.arm("t", 10).await;
+    let database = call.server.services().database.clone();
+    let (_, row) = database.latest().last(&TIMER_BY_ID, Range::all()).unwrap().unwrap();
+    let nowhere = ShortEventId(u64::MAX / 2);
+    let mut batch = database.batch();
+    batch.put(&TIMER_BY_ID, &TimerId(999), &TimerRow { kind: TimerKind::Expire(nowhere), ..row });
+    batch.put(&TIMER_BY_EVENT, &nowhere, &TimerId(999));
+    database.commit(batch, Durability::Synced).await.unwrap();
+    drop(database);
+    call.server.stop().await;
+    call.server.clock.advance(seconds(10)).await;
+    call.server.restart().await;
+    call.server.clock.advance(seconds(1)).await;
+    call.until(&armed.event_id, "expired").await;
+    assert_eq!(call.running(), 1);
 }
 
 #[tokio::test]
