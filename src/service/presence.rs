@@ -4,7 +4,7 @@
 //! present as the most present of their devices.
 //!
 //! Invariants: rows are written under the lock of the memory, so they follow one another as it did;
-//! a row is written only if something changed; nobody is here when the server starts.
+//! a client that only polls writes nothing; nobody is here when the server starts.
 
 mod here;
 mod rows;

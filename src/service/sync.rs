@@ -9,6 +9,7 @@ mod builder;
 mod ephemeral;
 mod invited;
 mod lazy;
+mod met;
 mod presence;
 pub mod response;
 mod room;

@@ -220,3 +220,26 @@ async fn a_token_that_is_none_is_refused() {
         );
     }
 }
+
+#[tokio::test]
+async fn whose_devices_to_ask_for_is_told_of_those_who_come_and_those_who_go() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let (room_id, other) = (room(&server, &alice).await, room(&server, &alice).await);
+    let told = |sync: &Value| sync.get("device_lists").cloned();
+    let bob_only = json!(["@bob:localhost"]);
+    let first = sync(&server, &alice, "").await;
+    for id in [&room_id, &other] {
+        member(&server, id, &bob, &bob, "join").await;
+    }
+    let second = sync_since(&server, &alice, &first, "").await;
+    assert_eq!(told(&second), Some(json!({ "changed": bob_only, "left": [] })));
+    member(&server, &room_id, &bob, &bob, "leave").await;
+    let third = sync_since(&server, &alice, &second, "").await;
+    assert_eq!(told(&third), Some(json!({ "changed": [], "left": [] })));
+    member(&server, &other, &bob, &bob, "leave").await;
+    for since in [&second, &third] {
+        let fourth = sync_since(&server, &alice, since, "").await;
+        assert_eq!(told(&fourth), Some(json!({ "changed": [], "left": bob_only })));
+    }
+}

@@ -13,7 +13,7 @@ use wick_room::Rooms as Graph;
 use super::{
     Request, Sync,
     account_data::News,
-    presence::Met,
+    met::Met,
     response::{Response, Rooms},
     room::Scope,
     token::{to_place, to_token},
@@ -77,6 +77,7 @@ impl<'a> Builder<'a> {
             }
         }
         response.presence = self.presence(&met)?.into();
+        response.device_lists = self.device_lists(&met)?;
         Ok(response)
     }
 
@@ -99,6 +100,7 @@ impl<'a> Builder<'a> {
                 }
             }
             Membership::Leave | Membership::Ban => {
+                met.left_rooms.push(room);
                 if let Some(scope) = self.scope_of_left(room, &member)?
                     && let Some(update) = self.room_update(&scope, news, met)?
                 {

@@ -1,9 +1,9 @@
 //! Who of the people in the user's rooms is here.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
-use wick_core::{Error, Result, ShortRoomId, ShortUserId};
+use wick_core::{Error, Result, ShortUserId};
 use wick_database::{
     Range, Read,
     schema::{
@@ -12,22 +12,11 @@ use wick_database::{
     },
 };
 
-use super::{builder::Builder, response::Json};
+use super::{builder::Builder, met::Met, response::Json};
 use crate::{filters, presence::shares_room};
 
 /// How many members of a room that is new to the client are told at most.
 const MAX_MET_BY_ROOM: usize = 100;
-
-/// Those whom the client meets with this answer.
-#[derive(Default)]
-pub(super) struct Met {
-    /// The rooms the user is in.
-    pub(super) joined: HashSet<ShortRoomId>,
-    /// Rooms among them that are new to a client that has synced before.
-    pub(super) rooms: Vec<ShortRoomId>,
-    /// Users who came into a room that it has.
-    pub(super) users: BTreeSet<ShortUserId>,
-}
 
 #[derive(Serialize)]
 struct Event<'a> {

@@ -8,7 +8,7 @@ use wick_room::{render::Show, visibility::Viewer};
 use super::{
     account_data::News,
     builder::Builder,
-    presence::Met,
+    met::Met,
     response::{Events, Json, RoomUpdate, Timeline},
     token::to_token,
 };

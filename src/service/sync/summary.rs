@@ -1,11 +1,10 @@
 //! What a client needs to name a room: who is in it.
 
-use ruma::{OwnedUserId, UserId, events::StateEventType};
-use wick_core::{Error, Result, ShortEventId, ShortUserId};
+use ruma::{OwnedUserId, events::StateEventType};
+use wick_core::{Error, Result, ShortUserId};
 use wick_database::schema::room::{MemberCounts, Membership};
-use wick_room::membership;
 
-use super::{builder::Builder, presence::Met, response::Summary, room::Scope};
+use super::{builder::Builder, met::Met, response::Summary, room::Scope};
 
 /// How many heroes a room has at most.
 ///
@@ -38,18 +37,16 @@ impl Builder<'_> {
 
     /// Whether memberships or the room's names changed since the client last asked.
     fn members_changed(&self, scope: &Scope, met: &mut Met) -> Result<bool> {
-        let Some(since) = scope.since.filter(|_| !self.request.full_state) else {
-            return Ok(true);
-        };
+        let Some(since) = scope.since else { return Ok(true) };
         let before = self.graph.root_at(&self.read, scope.room, since)?;
         let now = self.graph.root_at(&self.read, scope.room, scope.upto)?;
-        let mut changed = false;
+        let mut changed = self.request.full_state;
         for change in self.graph.states().diff(&self.read, before, now)? {
             let tuple = self.graph.intern().state_key_tuple(&self.read, change.key)?;
             match tuple {
                 Some((StateEventType::RoomMember, user_id)) => {
                     changed = true;
-                    met.users.extend(self.newcomer(&user_id, change.new)?);
+                    self.meet(met, &user_id, &change)?;
                 }
                 Some((StateEventType::RoomName | StateEventType::RoomCanonicalAlias, _)) => {
                     changed = true;
@@ -58,17 +55,6 @@ impl Builder<'_> {
             }
         }
         Ok(changed)
-    }
-
-    /// Somebody whose member event is new, if they are in the room.
-    fn newcomer(&self, user_id: &str, event: Option<ShortEventId>) -> Result<Option<ShortUserId>> {
-        let Some(event) = event else { return Ok(None) };
-        let pdu = self.graph.load_event(&self.read, event)?;
-        let Ok(user_id) = <&UserId>::try_from(user_id) else { return Ok(None) };
-        if membership::of(&pdu) != Some(Membership::Join) {
-            return Ok(None);
-        }
-        Ok(self.graph.intern().lookup_user(&self.read, user_id)?)
     }
 
     /// Whether a name that clients can show is set.
