@@ -11,7 +11,7 @@ import * as sdk from "matrix-js-sdk";
 
 const url = process.env.WICK_URL;
 const PATIENCE = 20_000;
-const EXPIRE = { prefix: "/_matrix/client/v3" };
+const V3 = { prefix: "/_matrix/client/v3" };
 
 /** Waits until `find()` answers something truthy. */
 async function eventually(what, find) {
@@ -65,11 +65,11 @@ const arrives = (client, id, what, matches) => eventually(what, () => timeline(c
 async function sendExpiring(client, id, seconds, body) {
     const path = `/rooms/${encodeURIComponent(id)}/send/m.room.message/${client.makeTxnId()}`;
     const content = { msgtype: "m.text", body, "m.will_expire": seconds };
-    return client.http.authedRequest(sdk.Method.Put, path, undefined, content, EXPIRE);
+    return client.http.authedRequest(sdk.Method.Put, path, undefined, content, V3);
 }
 
 const expiration = (client, method, token) =>
-    client.http.request(sdk.Method.Put, `/expiration/${method}`, undefined, { expire_refresh_token: token }, EXPIRE);
+    client.http.request(sdk.Method.Put, `/expiration/${method}`, undefined, { expire_refresh_token: token }, V3);
 
 const copyOf = (original, status) => (event) =>
     event.getContent()["m.will_expire"] === status && event.getContent()["m.relates_to"]?.event_id === original;
@@ -169,7 +169,14 @@ describe("matrix-js-sdk with end-to-end encryption", () => {
         bob?.stopClient();
     });
 
-    test("an encrypted message is decrypted by the other", async () => {
+    test("an encrypted message is decrypted by the other", async (context) => {
+        // The key endpoints come in a later version of the server; the test runs from the day they are there.
+        const query = alice.http.authedRequest(sdk.Method.Post, "/keys/query", undefined, { device_keys: {} }, V3);
+        const served = await query.then(
+            () => true,
+            (error) => error.errcode !== "M_UNRECOGNIZED",
+        );
+        if (!served) return context.skip("the server has no end-to-end keys yet");
         const encryption = { type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } };
         const id = await room(alice, bob, { initial_state: [encryption] });
         const sent = await alice.sendTextMessage(id, "between us");
