@@ -41,6 +41,15 @@ async fn listed_rooms_are_found_with_what_they_say_of_themselves() {
         "total_room_count_estimate": 1,
     });
     assert_eq!(body, expected);
+    create(&server, &alice, json!({ "visibility": "public", "preset": "public_chat" })).await;
+    for body in [
+        server.get(&format!("{V3}/publicRooms"), "").await.1,
+        server.post(&format!("{V3}/publicRooms"), &alice.token, json!({})).await.1,
+    ] {
+        let rules: Vec<_> =
+            body["chunk"].as_array().unwrap().iter().map(|it| &it["join_rule"]).collect();
+        assert!(rules.contains(&&json!("public")) && rules.contains(&&json!("knock")), "{body}");
+    }
     for (filter, found) in [
         (json!({}), true),
         (json!({ "generic_search_term": "" }), true),

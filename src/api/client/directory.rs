@@ -1,21 +1,26 @@
 //! `/publicRooms` and `/directory/list/room/{roomId}`
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use ruma::{
-    OwnedServerName, UInt,
+    OwnedServerName,
     api::client::{
         directory::{
             get_public_rooms, get_public_rooms_filtered, get_room_visibility, set_room_visibility,
         },
         room::Visibility,
     },
-    directory::{Filter, RoomNetwork},
+    directory::{Filter, PublicRoomsChunk, RoomNetwork},
+    room::JoinRuleKind,
 };
+use serde::Serialize;
 use wick_core::{Error, Result};
 use wick_service::{Services, rooms::Page};
 
-use crate::route::{Route, Ruma, route};
+use crate::{
+    reply::Json,
+    route::{Route, Ruma, route},
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
@@ -26,40 +31,64 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
+/// A page of the directory. Ruma's leaves out a join rule that is the default; clients look for it.
+#[derive(Default, Serialize)]
+struct Listed {
+    chunk: Vec<Listing>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_batch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev_batch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_room_count_estimate: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct Listing {
+    join_rule: JoinRuleKind,
+    #[serde(flatten)]
+    room: PublicRoomsChunk,
+}
+
+impl From<Page> for Listed {
+    fn from(page: Page) -> Self {
+        let listing = |mut room: PublicRoomsChunk| {
+            // What is left behind is the default, and not written a second time.
+            Listing { join_rule: mem::take(&mut room.join_rule), room }
+        };
+        Self {
+            chunk: page.rooms.into_iter().map(listing).collect(),
+            next_batch: page.next,
+            prev_batch: page.previous,
+            total_room_count_estimate: Some(page.total),
+        }
+    }
+}
+
 /// `GET /_matrix/client/v3/publicRooms`
 async fn get_public_rooms(
     services: Arc<Services>,
     Ruma { body, .. }: Ruma<get_public_rooms::v3::Request>,
-) -> Result<get_public_rooms::v3::Response> {
+) -> Result<Json<Listed>> {
     ensure_here(&services, body.server.as_ref())?;
     let limit = body.limit.map(u64::from);
     let page = services.rooms.public_rooms(&Filter::default(), limit, body.since.as_deref())?;
-    let Page { rooms, next, previous, total } = page;
-    let mut response = get_public_rooms::v3::Response::new(rooms);
-    response.next_batch = next;
-    response.prev_batch = previous;
-    response.total_room_count_estimate = Some(count(total));
-    Ok(response)
+    Ok(Json(page.into()))
 }
 
 /// `POST /_matrix/client/v3/publicRooms`
 async fn get_public_rooms_filtered(
     services: Arc<Services>,
     Ruma { body, .. }: Ruma<get_public_rooms_filtered::v3::Request>,
-) -> Result<get_public_rooms_filtered::v3::Response> {
+) -> Result<Json<Listed>> {
     ensure_here(&services, body.server.as_ref())?;
-    let mut response = get_public_rooms_filtered::v3::Response::new();
     if let RoomNetwork::ThirdParty(_) = body.room_network {
         // There is none.
-        return Ok(response);
+        return Ok(Json(Listed::default()));
     }
     let limit = body.limit.map(u64::from);
     let page = services.rooms.public_rooms(&body.filter, limit, body.since.as_deref())?;
-    response.chunk = page.rooms;
-    response.next_batch = page.next;
-    response.prev_batch = page.previous;
-    response.total_room_count_estimate = Some(count(page.total));
-    Ok(response)
+    Ok(Json(page.into()))
 }
 
 /// `GET /_matrix/client/v3/directory/list/room/{roomId}`
@@ -93,8 +122,4 @@ fn ensure_here(services: &Services, server: Option<&OwnedServerName>) -> Result<
         }
         _ => Ok(()),
     }
-}
-
-fn count(total: usize) -> UInt {
-    UInt::new_saturating(u64::try_from(total).unwrap_or(u64::MAX))
 }
