@@ -53,7 +53,7 @@ func TestWhoKnowsTheTokenKeepsAnEventAliveAndEndsIt(t *testing.T) {
 	room := alice.create()
 	since := alice.get("/v3/sync").text("next_batch")
 	id, token := alice.arm(room, 2)
-	for range 4 {
+	for i := 0; i < 4; i++ {
 		time.Sleep(time.Second)
 		hs1.mustExpire("refresh", token)
 	}
