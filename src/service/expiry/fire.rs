@@ -12,6 +12,7 @@ use wick_database::{
 use wick_room::{Assembly, Effects, Finish, Outcome};
 
 use super::{Expiry, KEY, name_of};
+use crate::resources::is_conflict;
 
 /// How often a firing is tried anew because the timer was refreshed in between.
 const ATTEMPTS: usize = 16;
@@ -43,7 +44,7 @@ impl Expiry {
         for _ in 0..ATTEMPTS {
             match self.fire_once(firings).await {
                 // One of them was refreshed between our look and the write: look again at all.
-                Err(Error::Internal(report)) if is_conflict(&report) => {}
+                Err(error) if is_conflict(&error) => {}
                 result => return result,
             }
         }
@@ -191,10 +192,4 @@ fn terminal_draft(original: &SharedPdu, status: &str) -> Result<Draft> {
         redacts: None,
         origin_server_ts: None,
     })
-}
-
-fn is_conflict(report: &wick_core::Report) -> bool {
-    std::error::Error::source(report)
-        .and_then(|source| source.downcast_ref::<wick_database::Error>())
-        .is_some_and(wick_database::Error::is_conflict)
 }

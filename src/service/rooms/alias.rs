@@ -22,7 +22,7 @@ use wick_database::{
 use wick_room::{Assembly, Effects};
 
 use super::{Rooms, ensure_joined, not_joined, power_levels};
-use crate::Session;
+use crate::{Session, resources::is_conflict};
 
 impl Rooms {
     /// The room with an alias.
@@ -89,7 +89,7 @@ impl Rooms {
         match added {
             Err(error) if error.kind() == Some(&ErrorKind::RoomInUse) => Err(taken()),
             // Somebody else took it between the look at it and the commit.
-            Err(Error::Internal(_)) if self.is_taken(Some(alias))? => Err(taken()),
+            Err(error) if is_conflict(&error) && self.is_taken(Some(alias))? => Err(taken()),
             added => added,
         }
     }

@@ -24,7 +24,7 @@ use wick_room::{Assembly, Effects, Founding};
 
 pub(super) use self::plan::{Plan, create_content};
 use super::{Rooms, follow};
-use crate::Session;
+use crate::{Session, resources::is_conflict};
 
 impl Rooms {
     /// Makes a room.
@@ -50,7 +50,9 @@ impl Rooms {
         let predecessor = follow::predecessor_in(&plan.create);
         let room_id = match self.raise(&session.user_id, plan).await {
             // Somebody else took the alias between the look at it and the commit.
-            Err(Error::Internal(_)) if self.is_taken(alias.as_ref())? => return Err(alias_taken()),
+            Err(error) if is_conflict(&error) && self.is_taken(alias.as_ref())? => {
+                return Err(alias_taken());
+            }
             raised => raised?,
         };
         if let Some(old) = predecessor {
