@@ -2,20 +2,38 @@
 
 use std::sync::Arc;
 
-use wick_core::Result;
-use wick_ruma::send::{MessageRequest, Response, StateRequest};
+use wick_core::{Error, Result};
+use wick_ruma::{
+    delayed_events::requested_delay,
+    send::{MessageRequest, Response, StateRequest},
+};
 use wick_service::{
     Limit, Services,
     rooms::{SendMessage, SendState, Sent},
 };
 
-use crate::route::{Route, Ruma, route};
+use crate::route::{Handler, Route, Ruma, route};
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
-        route(send_message_event).limited(Limit::Messages),
-        route(send_state_event).limited(Limit::Messages),
+        never_delayed(route(send_message_event).limited(Limit::Messages)),
+        never_delayed(route(send_state_event).limited(Limit::Messages)),
     ]
+}
+
+/// Refuses a request that wants its event sent later (MSC4140), which this server does not do. To
+/// ignore the wish would send a "leave" at once.
+fn never_delayed(route: Route) -> Route {
+    let send = route.handler;
+    let handler: Handler = Arc::new(move |services, call| {
+        match requested_delay(call.request.uri().query().unwrap_or_default()) {
+            Ok(None) => send(services, call),
+            Ok(Some(_)) | Err(_) => Box::pin(async {
+                Err(Error::invalid_param("this server does not send events later"))
+            }),
+        }
+    });
+    Route { handler, ..route }
 }
 
 /// `PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}`
