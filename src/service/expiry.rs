@@ -12,7 +12,7 @@ mod token;
 use std::{hash::Hash, sync::Arc, time::Duration};
 
 use ruma::{
-    OwnedUserId, UserId,
+    UserId,
     canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
     events::TimelineEventType,
 };
@@ -318,9 +318,4 @@ fn name_of(outcome: Outcome) -> &'static str {
         Outcome::Superseded => "superseded",
         Outcome::Redacted => "redacted",
     }
-}
-
-/// The owner of a timer, for people.
-fn owner_of(graph: &Graph, read: &impl Read, owner: ShortUserId) -> Result<OwnedUserId> {
-    graph.user_id(read, owner)
 }

@@ -4,22 +4,19 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use ruma::{
-    RoomVersionId,
-    api::client::discovery::{
-        discover_homeserver::{self, HomeserverInfo},
-        get_capabilities::{
-            self,
-            v3::{
-                Capabilities, ChangePasswordCapability, ProfileFieldsCapability,
-                RoomVersionStability, RoomVersionsCapability, ThirdPartyIdChangesCapability,
-            },
+use ruma::api::client::discovery::{
+    discover_homeserver::{self, HomeserverInfo},
+    get_capabilities::{
+        self,
+        v3::{
+            Capabilities, ChangePasswordCapability, ProfileFieldsCapability, RoomVersionStability,
+            RoomVersionsCapability, ThirdPartyIdChangesCapability,
         },
-        get_supported_versions,
     },
+    get_supported_versions,
 };
 use serde::Serialize;
-use wick_core::{Error, Result};
+use wick_core::{Error, Result, rules::SUPPORTED_VERSIONS};
 use wick_ruma::capability::{UNSTABLE_FEATURE, WillExpireCapability};
 use wick_service::Services;
 
@@ -50,17 +47,6 @@ const FEATURES: &[&str] = &[
     "uk.half-shot.msc2666.query_mutual_rooms",
     "uk.half-shot.msc2666.query_mutual_rooms.stable",
     "uk.tcpip.msc4133.stable",
-];
-
-/// Room versions that can be created and joined.
-const ROOM_VERSIONS: &[RoomVersionId] = &[
-    RoomVersionId::V6,
-    RoomVersionId::V7,
-    RoomVersionId::V8,
-    RoomVersionId::V9,
-    RoomVersionId::V10,
-    RoomVersionId::V11,
-    RoomVersionId::V12,
 ];
 
 /// `GET /_matrix/client/versions`
@@ -94,7 +80,7 @@ async fn get_capabilities(
     services: Arc<Services>,
     _: Ruma<get_capabilities::v3::Request>,
 ) -> Result<Json<Announced>> {
-    let available: BTreeMap<_, _> = ROOM_VERSIONS
+    let available: BTreeMap<_, _> = SUPPORTED_VERSIONS
         .iter()
         .map(|version| (version.clone(), RoomVersionStability::Stable))
         .collect();

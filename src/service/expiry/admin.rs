@@ -9,7 +9,7 @@ use wick_database::{
 };
 use wick_room::Outcome;
 
-use super::{Expiry, owner_of};
+use super::Expiry;
 
 /// A timer as an administrator sees it.
 #[derive(Clone, Debug, Serialize)]
@@ -103,7 +103,7 @@ impl Expiry {
             event_id: intern
                 .event_id(&read, event)?
                 .ok_or_else(|| Error::corrupt("a timer's event has no id"))?,
-            owner: owner_of(&self.graph, &read, row.owner)?,
+            owner: self.graph.user_id(&read, row.owner)?,
             deadline: row.deadline,
             duration: row.duration,
         })
