@@ -7,10 +7,11 @@
 //! |---|---|---|
 //! | `?org.matrix.msc4140.delay=` on `/send`, `/state` | client side | [`Delayed`], [`requested_delay`] |
 //! | `PUT …/delayed_event/{eventType}/{txnId}` | unstable, `delay` | [`send_delayed_event`] |
-//! | `POST …/delayed_events/{delay_id}`, `{ action }` | `update_delayed_event::unstable_v1` | |
-//! | `POST …/delayed_events/{delay_id}/{action}` | `update_delayed_event::unstable_v2` | [`update_delayed_event`], stable |
+//! | `POST …/delayed_events/{delay_id}`, `{ action }` | with an access token | [`update_delayed_event_by_body`] |
+//! | `POST …/delayed_events/{delay_id}/{action}` | unstable, without a token | [`update_delayed_event`] |
 //! | `GET …/delayed_events/{delay_id}` | unstable, old names | [`get_delayed_event`] |
 //! | `GET …/delayed_events` | unstable, old names | [`get_all_delayed_events`] |
+//! | `m.delayed_events` in `/capabilities` | | [`DelayedEventsCapability`] |
 //!
 //! Invariants: names that changed are written in both spellings where an old client reads them,
 //! and read in either; no `0` or absurdly long delay is refused here, as the limits are the
@@ -18,16 +19,20 @@
 //!
 //! [MSC4140]: https://github.com/matrix-org/matrix-spec-proposals/pull/4140
 
+mod capability;
 mod event;
 pub mod get_all_delayed_events;
 pub mod get_delayed_event;
 mod query;
 pub mod send_delayed_event;
 pub mod update_delayed_event;
+pub mod update_delayed_event_by_body;
 
+pub use capability::DelayedEventsCapability;
 pub use event::DelayedEvent;
 pub use query::{
     Delayed, DelayedMessageRequest, DelayedStateRequest, InvalidDelay, requested_delay,
+    requested_sticky_duration,
 };
 pub use send_delayed_event::Response as ScheduledResponse;
 
@@ -46,7 +51,7 @@ mod tests {
     use ruma::{
         api::{
             MatrixVersion, Metadata, OutgoingRequest, OutgoingRequestExt as _, SupportedVersions,
-            auth_scheme::{AccessToken, SendAccessToken},
+            auth_scheme::{AuthScheme, SendAccessToken},
             path_builder::VersionHistory,
         },
         exports::http,
@@ -55,7 +60,8 @@ mod tests {
     /// Sends a request as a logged-in client of a server that announces `features`.
     pub(super) fn to_http<R>(request: R, features: &[&str]) -> http::Request<Vec<u8>>
     where
-        R: OutgoingRequest + Metadata<Authentication = AccessToken, PathBuilder = VersionHistory>,
+        R: OutgoingRequest + Metadata<PathBuilder = VersionHistory>,
+        for<'a> R::Authentication: AuthScheme<Input<'a> = SendAccessToken<'a>>,
     {
         let supported = SupportedVersions {
             versions: [MatrixVersion::V1_15].into(),
@@ -64,7 +70,7 @@ mod tests {
         let http: http::Request<Vec<u8>> = request
             .try_into_http_request(
                 "https://example.org",
-                SendAccessToken::IfRequired("access"),
+                SendAccessToken::Always("access"),
                 Cow::Owned(supported),
             )
             .unwrap();

@@ -1,7 +1,8 @@
 //! A delayed event as its owner gets to see it.
 //!
-//! Invariants: written with the proposal's current names (`delay_ms`, `scheduled_at`) and with the
-//! earlier ones (`delay`, `running_since`); read with either, the current one first.
+//! Invariants: written with the proposal's current names (`delay_ms`, `scheduled_at`, the outcome in
+//! place) and with the earlier ones (`delay`, `running_since`, `delayed_since_ts`, the outcome in
+//! `finalised`); read with the current ones, `delay` and `running_since`, the current one first.
 
 use std::time::Duration;
 
@@ -59,12 +60,26 @@ struct Wire {
     scheduled_at: Option<MilliSecondsSinceUnixEpoch>,
     #[serde(default)]
     running_since: Option<MilliSecondsSinceUnixEpoch>,
+    #[serde(default, skip_deserializing)]
+    delayed_since_ts: Option<MilliSecondsSinceUnixEpoch>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<StandardErrorBody>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     event_id: Option<OwnedEventId>,
     #[serde(default, rename = "finalised_ts", skip_serializing_if = "Option::is_none")]
     finalized_ts: Option<MilliSecondsSinceUnixEpoch>,
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    finalised: Option<Finalised>,
+}
+
+/// The outcome where clients of 2025 look for it.
+#[derive(Serialize)]
+struct Finalised {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<StandardErrorBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<OwnedEventId>,
+    finalised_ts: MilliSecondsSinceUnixEpoch,
 }
 
 impl TryFrom<Wire> for DelayedEvent {
@@ -91,6 +106,11 @@ impl TryFrom<Wire> for DelayedEvent {
 
 impl From<DelayedEvent> for Wire {
     fn from(event: DelayedEvent) -> Self {
+        let finalised = event.finalized_ts.map(|finalised_ts| Finalised {
+            error: event.error.clone(),
+            event_id: event.event_id.clone(),
+            finalised_ts,
+        });
         Self {
             delay_id: event.delay_id,
             room_id: event.room_id,
@@ -101,6 +121,8 @@ impl From<DelayedEvent> for Wire {
             delay: Some(event.delay),
             scheduled_at: Some(event.scheduled_at),
             running_since: Some(event.scheduled_at),
+            delayed_since_ts: Some(event.scheduled_at),
+            finalised,
             error: event.error,
             event_id: event.event_id,
             finalized_ts: event.finalized_ts,
@@ -136,6 +158,7 @@ pub(super) mod tests {
         let mut both = scheduled();
         both["delay"] = json!(5500);
         both["running_since"] = both["scheduled_at"].clone();
+        both["delayed_since_ts"] = both["scheduled_at"].clone();
         assert_eq!(to_value(&event).unwrap(), both);
         let again: DelayedEvent = from_value(both).unwrap();
         assert_eq!(again.scheduled_at, event.scheduled_at);
@@ -179,6 +202,7 @@ pub(super) mod tests {
             let written = to_value(&event).unwrap();
             for key in ["finalised_ts", "event_id", "error"] {
                 assert_eq!(written.get(key), outcome.get(key), "{key}");
+                assert_eq!(written["finalised"].get(key), outcome.get(key), "{key}");
             }
         }
     }

@@ -46,6 +46,29 @@ pub fn requested_delay(query: &str) -> Result<Option<Duration>, InvalidDelay> {
     Ok(delay)
 }
 
+/// For how long the event is to be sticky once it is sent ([MSC4354]); `None` if the query does not say.
+///
+/// # Errors
+///
+/// [`InvalidDelay`] if it is there, but not a whole number of milliseconds up to 2⁵³ − 1, or is
+/// there twice.
+///
+/// [MSC4354]: https://github.com/matrix-org/matrix-spec-proposals/pull/4354
+pub fn requested_sticky_duration(query: &str) -> Result<Option<Duration>, InvalidDelay> {
+    let MaybeSticky { duration } = serde_html_form::from_str(query).map_err(|_| InvalidDelay)?;
+    Ok(duration)
+}
+
+#[derive(Deserialize)]
+struct MaybeSticky {
+    #[serde(
+        rename = "org.matrix.msc4354.sticky_duration_ms",
+        default,
+        deserialize_with = "some_ms"
+    )]
+    duration: Option<Duration>,
+}
+
 #[derive(Deserialize, Serialize)]
 struct Delay {
     #[serde(rename = "org.matrix.msc4140.delay", with = "ms")]
@@ -63,13 +86,13 @@ fn some_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration
     ms::deserialize(deserializer).map(Some)
 }
 
-/// The delay in the query is not a whole number of milliseconds.
+/// A time span in the query is not a whole number of milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidDelay;
 
 impl fmt::Display for InvalidDelay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("org.matrix.msc4140.delay must be a whole number of milliseconds")
+        f.write_str("a time span must be a whole number of milliseconds")
     }
 }
 
@@ -223,6 +246,15 @@ mod tests {
         }
         let twice = "org.matrix.msc4140.delay=1&org.matrix.msc4140.delay=2";
         assert_eq!(requested_delay(twice), Err(InvalidDelay));
+    }
+
+    #[test]
+    fn sticky_duration_is_read_beside_the_delay() {
+        let query = "org.matrix.msc4140.delay=5&org.matrix.msc4354.sticky_duration_ms=7000";
+        assert_eq!(requested_sticky_duration(query), Ok(Some(Duration::from_secs(7))));
+        assert_eq!(requested_sticky_duration("org.matrix.msc4140.delay=5"), Ok(None));
+        let query = "org.matrix.msc4354.sticky_duration_ms=soon";
+        assert_eq!(requested_sticky_duration(query), Err(InvalidDelay));
     }
 
     #[test]
