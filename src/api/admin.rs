@@ -37,7 +37,7 @@ async fn status(State(services): State<Arc<Services>>) -> Response {
             "server_name": services.config.server.name,
             "version": env!("CARGO_PKG_VERSION"),
             "position": services.database.position(),
-            "timers": services.expiry.running_total(),
+            "timers": services.timers.running_total(),
         }),
     ))
 }
@@ -82,8 +82,8 @@ fn list_timers(services: &Services, uri: &Uri) -> Result<Response> {
     let Query(which) = Query::<WhichTimers>::try_from_uri(uri)
         .map_err(|error| Error::invalid_param(error.to_string()))?;
     let limit = which.limit.unwrap_or(MOST_TIMERS).min(MOST_TIMERS);
-    let timers = services.expiry.list(which.room_id.as_deref(), which.user_id.as_deref(), limit)?;
-    let total = services.expiry.running_total();
+    let timers = services.timers.list(which.room_id.as_deref(), which.user_id.as_deref(), limit)?;
+    let total = services.timers.running_total();
     reply::json(StatusCode::OK, &json!({ "timers": timers, "running": total }))
 }
 
@@ -93,7 +93,7 @@ async fn end_timer(State(services): State<Arc<Services>>, Path(timer): Path<Stri
 
 async fn end_one(services: &Services, timer: &str) -> Result<Response> {
     let timer = timer.parse().map_err(|_| Error::invalid_param("a timer's id is a number"))?;
-    services.expiry.end_by_id(TimerId(timer)).await?;
+    services.end_timer(TimerId(timer)).await?;
     reply::json(StatusCode::OK, &json!({}))
 }
 

@@ -4,6 +4,7 @@ mod account;
 mod alias;
 mod config;
 mod context;
+mod delayed_events;
 mod device;
 mod directory;
 mod discovery;
@@ -51,6 +52,7 @@ pub(crate) fn routes() -> Vec<Route> {
         alias::routes(),
         config::routes(),
         context::routes(),
+        delayed_events::routes(),
         device::routes(),
         directory::routes(),
         discovery::routes(),

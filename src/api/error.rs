@@ -3,7 +3,7 @@
 //! Invariants: an internal error is logged here, once, and the client learns nothing of it; another
 //! server's status never becomes ours.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     body::Body,
@@ -16,6 +16,8 @@ use http::{
 use ruma::api::error::{
     DeserializationError, ErrorKind, LimitExceededErrorData, RetryAfter, StandardErrorBody,
 };
+use serde::Serialize;
+use serde_json::Value;
 use wick_core::{Error, Refusal, clock::millis};
 
 /// The response that tells a client of `error`.
@@ -80,7 +82,7 @@ pub(crate) fn not_json(message: &'static str) -> Error {
 }
 
 fn refused(refusal: Refusal) -> Response {
-    let Refusal { kind, message, status } = refusal;
+    let Refusal { kind, message, status, fields } = refusal;
     let status = status
         .and_then(|status| StatusCode::from_u16(status).ok())
         .unwrap_or_else(|| usual_status(&kind));
@@ -92,7 +94,7 @@ fn refused(refusal: Refusal) -> Response {
         }) => Some(*wait),
         _ => None,
     };
-    let mut response = standard(status, kind, message.into_owned());
+    let mut response = extended(status, kind, message.into_owned(), fields);
     if let Some(wait) = wait {
         response.headers_mut().insert(RETRY_AFTER, whole_seconds(wait).into());
     }
@@ -105,7 +107,25 @@ fn whole_seconds(wait: Duration) -> u64 {
 }
 
 fn standard(status: StatusCode, kind: ErrorKind, message: String) -> Response {
-    let body = StandardErrorBody::new(kind, message);
+    extended(status, kind, message, Vec::new())
+}
+
+/// A standard body with more fields.
+fn extended(
+    status: StatusCode,
+    kind: ErrorKind,
+    message: String,
+    fields: Vec<(&'static str, Value)>,
+) -> Response {
+    #[derive(Serialize)]
+    struct Extended {
+        #[serde(flatten)]
+        standard: StandardErrorBody,
+        #[serde(flatten)]
+        fields: BTreeMap<&'static str, Value>,
+    }
+    let standard = StandardErrorBody::new(kind, message);
+    let body = Extended { standard, fields: fields.into_iter().collect() };
     let Ok(body) = serde_json::to_vec(&body) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
@@ -147,7 +167,7 @@ fn usual_status(kind: &ErrorKind) -> StatusCode {
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
-    use serde_json::{Value, json};
+    use serde_json::json;
     use wick_core::RemoteFailure;
 
     use super::*;
@@ -173,6 +193,13 @@ mod tests {
         assert_eq!((status, header.as_deref()), (429, Some("2")));
         assert_eq!(body["errcode"], "M_LIMIT_EXCEEDED");
         assert_eq!(body["retry_after_ms"], 1200);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_can_say_more_than_its_errcode_does() {
+        let error = Error::invalid_param("too far").with_fields([("limit", json!(7))]);
+        let body = json!({ "errcode": "M_INVALID_PARAM", "error": "too far", "limit": 7 });
+        assert_eq!(told(error).await, (400, None, body));
     }
 
     #[tokio::test]

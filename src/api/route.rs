@@ -50,6 +50,36 @@ pub(crate) struct Call {
     pub(crate) limit: Count,
 }
 
+/// A request whose sender is known and whose body is still to be read, for endpoints that may know the
+/// answer without it.
+pub(crate) struct Unread<R: IncomingRequest<Authentication: Scheme>> {
+    /// Who sent it.
+    pub(crate) sender: <R::Authentication as Scheme>::Sender,
+    call: Call,
+}
+
+impl<R: IncomingRequest<Authentication: Scheme>> Unread<R> {
+    /// The variable parts of its path, decoded.
+    pub(crate) fn arguments(&self) -> &[String] {
+        &self.call.arguments
+    }
+
+    /// Its query string.
+    pub(crate) fn query(&self) -> &str {
+        self.call.request.uri().query().unwrap_or_default()
+    }
+
+    /// Reads the body, and all else.
+    ///
+    /// # Errors
+    /// What is wrong with the request.
+    pub(crate) fn read(self) -> Result<Ruma<R>> {
+        let Self { sender, call } = self;
+        let address = call.address;
+        Ok(Ruma { body: read::<R>(call)?, sender, address })
+    }
+}
+
 /// What a request counts as.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Count {
@@ -94,6 +124,19 @@ where
     T: Future<Output = Result<A>> + Send + 'static,
     A: Reply,
 {
+    route_unread(move |services, request: Unread<R>| async move {
+        handler(services, request.read()?).await
+    })
+}
+
+/// The same, for a handler that reads the request itself.
+pub(crate) fn route_unread<R, F, T, A>(handler: F) -> Route
+where
+    R: IncomingRequest<Authentication: Scheme> + Send + 'static,
+    F: Fn(Arc<Services>, Unread<R>) -> T + Copy + Send + Sync + 'static,
+    T: Future<Output = Result<A>> + Send + 'static,
+    A: Reply,
+{
     let mut paths = Vec::new();
     for path in R::PATH_BUILDER.all_paths() {
         // `{stateKey}` may be empty, and so may the slash before it be missing.
@@ -106,12 +149,10 @@ where
         Box::pin(async move {
             let sender = R::Authentication::sender(&services, &call.request).await?;
             count(&services, &call, R::Authentication::session(&sender))?;
-            let address = call.address;
             if let Some(session) = R::Authentication::session(&sender) {
-                services.sessions.note_seen(session, address);
+                services.sessions.note_seen(session, call.address);
             }
-            let body = read::<R>(call)?;
-            handler(services, Ruma { body, sender, address }).await?.into_http()
+            handler(services, Unread { sender, call }).await?.into_http()
         })
     });
     Route { method: R::METHOD, paths, handler, limit: Count::Request }

@@ -7,6 +7,7 @@ mod accounts;
 mod admin;
 mod check;
 mod database;
+mod delayed_events;
 mod expiry;
 mod limits;
 mod listen;
@@ -18,6 +19,7 @@ mod registration;
 mod rooms;
 mod server;
 mod sync;
+mod timers;
 mod values;
 mod variables;
 
@@ -29,6 +31,7 @@ pub use self::{
     accounts::Accounts,
     admin::Admin,
     database::{Database, Durability},
+    delayed_events::DelayedEvents,
     expiry::Expiry,
     limits::Limits,
     listen::Listen,
@@ -40,6 +43,7 @@ pub use self::{
     rooms::Rooms,
     server::Server,
     sync::Sync,
+    timers::Timers,
     values::{Period, Rate, Secret},
 };
 
@@ -64,6 +68,10 @@ pub struct Config {
     pub rooms: Rooms,
     /// Expiring events.
     pub expiry: Expiry,
+    /// Events that are sent later.
+    pub delayed_events: DelayedEvents,
+    /// What both have in common.
+    pub timers: Timers,
     /// How often what may be done.
     pub limits: Limits,
     /// What one `/sync` may ask for.

@@ -32,6 +32,8 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// The HTTP status, where it is not the errcode's usual one.
     pub status: Option<u16>,
+    /// More fields of the body, which the errcode does not have by itself.
+    pub fields: Vec<(&'static str, serde_json::Value)>,
 }
 
 impl fmt::Display for Refusal {
@@ -78,7 +80,12 @@ impl std::error::Error for Report {
 impl Error {
     /// A refusal with the errcode's usual status.
     pub fn refused(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::Refused(Box::new(Refusal { kind, message: message.into(), status: None }))
+        Self::Refused(Box::new(Refusal {
+            kind,
+            message: message.into(),
+            status: None,
+            fields: Vec::new(),
+        }))
     }
 
     /// A refusal with a status of its own.
@@ -87,7 +94,12 @@ impl Error {
         kind: ErrorKind,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self::Refused(Box::new(Refusal { kind, message: message.into(), status: Some(status) }))
+        Self::Refused(Box::new(Refusal {
+            kind,
+            message: message.into(),
+            status: Some(status),
+            fields: Vec::new(),
+        }))
     }
 
     /// `M_FORBIDDEN`, 403.
@@ -120,6 +132,18 @@ impl Error {
         let mut data = LimitExceededErrorData::new();
         data.retry_after = Some(RetryAfter::Delay(retry_after));
         Self::refused(ErrorKind::LimitExceeded(data), "too many requests")
+    }
+
+    /// A refusal with more fields in its body.
+    #[must_use]
+    pub fn with_fields(
+        mut self,
+        fields: impl IntoIterator<Item = (&'static str, serde_json::Value)>,
+    ) -> Self {
+        if let Self::Refused(refusal) = &mut self {
+            refusal.fields.extend(fields);
+        }
+        self
     }
 
     /// A fault of ours that has a cause.

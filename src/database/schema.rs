@@ -62,6 +62,7 @@ subjects! {
     #[cfg(test)]
     probe,
     account_data,
+    delayed,
     devices,
     ephemeral,
     directory,

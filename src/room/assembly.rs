@@ -13,7 +13,10 @@ use wick_core::event::pdu::SharedPdu;
 use wick_core::{Draft, Error, Position, Result, ShortEventId, ShortRoomId, rules};
 use wick_database::{
     Batch, Pending, Read, Slot, Topic,
-    schema::room::{ANSWER_BY_TRANSACTION, EVENT_BY_STATE, HEAD_BY_ROOM, Head, TransactionAnswer},
+    schema::{
+        delayed::FinalOutcome,
+        room::{ANSWER_BY_TRANSACTION, EVENT_BY_STATE, HEAD_BY_ROOM, Head, TransactionAnswer},
+    },
 };
 
 use crate::{
@@ -189,7 +192,15 @@ impl<'a> Assembly<'a> {
     pub fn finish_without_event(&mut self, finish: &Finish) -> Result<()> {
         // No event wakes those who show the status.
         self.batch.wake(Topic::Room(self.room));
-        commit::expiry::finish(self, finish, None)
+        commit::timer::finish_with(self, finish, None)
+    }
+
+    /// Ends a delayed event of which no event comes: it was refused, or says what is the case already.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn finish_delayed(&mut self, finish: &Finish, outcome: FinalOutcome) -> Result<()> {
+        commit::timer::finish_delayed(self, finish, outcome)
     }
 
     /// Stops the timer of an event, if it has one.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: all origins of an event (sent here, received, fired by a timer) end here.
 
+mod delayed;
 mod event;
 pub(crate) mod expiry;
 mod extremities;
@@ -9,6 +10,7 @@ mod members;
 mod redaction;
 mod relations;
 pub(crate) mod state;
+pub(crate) mod timer;
 mod transaction;
 
 use wick_core::{Result, ShortEventId, StateRoot, event::pdu::SharedPdu};
@@ -54,7 +56,9 @@ pub(crate) fn write(room: &mut Assembly<'_>, mut entry: Entry) -> Result<Appende
     members::write(room, &entry)?;
     relations::write(room, &entry)?;
     redaction::write(room, &entry)?;
+    timer::write(room, &entry)?;
     expiry::write(room, &entry)?;
+    delayed::write(room, &entry)?;
     transaction::write(room, &entry);
 
     let Entry { pdu, short, slot, .. } = entry;

@@ -43,7 +43,7 @@ impl TransactionKey {
 pub struct Arm {
     /// Its id, from [`Rooms::next_timer`](crate::Rooms::next_timer).
     pub timer: TimerId,
-    /// Makes its token unique.
+    /// Makes its handle unique.
     pub nonce: u64,
     /// How long it runs after each refresh, in milliseconds.
     pub duration: u64,
@@ -57,25 +57,49 @@ pub struct Finish {
     /// Its id.
     pub timer: TimerId,
     /// The row that the decision to fire was made on. If it has changed since, nothing is written
-    /// and the commit is a conflict: somebody refreshed it in between.
+    /// and the commit is a conflict: somebody kept it alive in between.
     pub row: TimerRow,
     /// How it ends.
     pub outcome: Outcome,
-    /// When the request to end it came, if it was ended by hand.
-    pub ended_at: Option<Timestamp>,
+    /// When that was decided.
+    pub at: Timestamp,
+    /// The handle of a delayed event, which its sender sees in the event it became.
+    pub delay_id: Option<String>,
 }
 
 /// How a timer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Its deadline passed.
+    /// An event expired: its deadline passed.
     Expired,
-    /// Somebody who held the token said so.
+    /// An event was ended by somebody who held the token.
     Ended,
-    /// Its state event was replaced.
+    /// A newer state event took the place of the one that would end, or that was to be sent.
     Superseded,
-    /// Its event was redacted.
+    /// The event was redacted.
     Redacted,
+    /// A delayed event was sent, when it was due or by hand.
+    Sent,
+    /// A delayed event was cancelled.
+    Cancelled,
+    /// A delayed event was refused when it was due.
+    Failed,
+}
+
+impl Outcome {
+    /// Its name in metrics and logs; of the first two also in the terminal event.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Ended => "ended",
+            Self::Superseded => "superseded",
+            Self::Redacted => "redacted",
+            Self::Sent => "sent",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// What a commit did to a timer, told once the batch is written.

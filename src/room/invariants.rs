@@ -3,6 +3,7 @@
 //!
 //! Invariant: reads the tables alone and trusts no cache.
 
+mod delayed;
 mod graph;
 mod members;
 mod names;
@@ -92,6 +93,14 @@ classes! {
     StatusWithoutEvent = "status_without_event",
     /// An event that is said to be running without a timer, or has a timer and is not said to be running.
     StatusDiffers = "status_differs",
+    /// A timer of a delayed event whose content is gone, or that is finalised.
+    DelayedTimerDiffers = "delayed_timer_differs",
+    /// A delayed event that is neither scheduled nor finalised, or whose outcome is nobody's to see.
+    DelayedEventAdrift = "delayed_event_adrift",
+    /// A delayed state event that is scheduled and cannot be found by its state key, or the reverse.
+    DelayedStateDiffers = "delayed_state_differs",
+    /// The answer to a request that scheduled an event leads to none.
+    ScheduledAnswerDiffers = "scheduled_answer_differs",
     /// The answer to a transaction names an event that is not stored.
     TransactionWithoutEvent = "transaction_without_event",
     /// A name and its short id that do not lead to each other.
@@ -109,6 +118,7 @@ pub fn check(read: &impl Read) -> Result<Vec<Violation>> {
     state::check(&mut report, &rooms)?;
     members::check(&mut report, &rooms)?;
     timers::check(&mut report)?;
+    delayed::check(&mut report)?;
     names::check(&mut report)?;
     Ok(report.found)
 }

@@ -6,6 +6,7 @@
 mod assembly;
 mod build;
 mod commit;
+pub mod delayed;
 mod effects;
 mod events;
 pub mod membership;

@@ -15,7 +15,11 @@ use ruma::{
 use wick_core::{Clock, Draft, Error, Random, Result, TimerId, rules};
 use wick_database::{
     Batch, Database, Durability, Interner, Range, Read,
-    schema::{room::HEAD_BY_ROOM, timer::TIMER_BY_ID},
+    schema::{
+        delayed::DELAYED_BY_TIMER,
+        room::HEAD_BY_ROOM,
+        timer::{ENDED_BY_TIMER, TIMER_BY_ID},
+    },
 };
 
 use crate::{
@@ -51,6 +55,8 @@ pub struct Hooks {
     pub projections: Vec<Box<dyn Projection>>,
     /// Told of timers whenever a batch that touches them was written.
     pub timers: Option<TimerListener>,
+    /// Whether new state ends the delayed events of others that would set the same.
+    pub cancel_superseded: bool,
 }
 
 /// All rooms.
@@ -88,8 +94,7 @@ impl Rooms {
         hooks: Hooks,
         cache_bytes: u64,
     ) -> Result<Self> {
-        let last_timer = db.latest().last(&TIMER_BY_ID, Range::all())?;
-        let next_timer = last_timer.map_or(1, |(timer, _)| timer.0.saturating_add(1));
+        let next_timer = last_timer(&db.latest())?.0.saturating_add(1);
         Ok(Self {
             states: States::new(cache_bytes / 4),
             events: Events::new(cache_bytes),
@@ -236,4 +241,12 @@ impl Rooms {
 
     /// The durability of everything that is said in a room.
     pub(crate) const DURABILITY: Durability = Durability::Synced;
+}
+
+/// The greatest id of a timer of which anything is known; ids above it are free.
+fn last_timer(read: &impl Read) -> Result<TimerId> {
+    let running = read.last(&TIMER_BY_ID, Range::all())?.map(|(timer, _)| timer);
+    let ended = read.last(&ENDED_BY_TIMER, Range::all())?.map(|(timer, _)| timer);
+    let delayed = read.last(&DELAYED_BY_TIMER, Range::all())?.map(|(timer, _)| timer);
+    Ok(running.max(ended).max(delayed).unwrap_or(TimerId(0)))
 }

@@ -2,6 +2,7 @@
 
 pub mod account_data;
 mod counts;
+pub mod delayed;
 pub mod devices;
 pub mod expiry;
 pub mod filters;
@@ -25,7 +26,7 @@ pub mod sessions;
 pub mod spaces;
 mod supervisor;
 pub mod sync;
-mod timers;
+pub mod timers;
 pub mod typing;
 pub mod uia;
 pub mod user_directory;
@@ -34,6 +35,7 @@ pub mod users;
 pub use self::{
     account_data::AccountData,
     counts::Counts,
+    delayed::Delayed,
     devices::Devices,
     expiry::Expiry,
     filters::Filters,
@@ -54,7 +56,7 @@ pub use self::{
     spaces::Spaces,
     supervisor::Supervisor,
     sync::Sync,
-    timers::{Full, Timers},
+    timers::Timers,
     typing::Typing,
     uia::Uia,
     user_directory::UserDirectory,

@@ -43,10 +43,10 @@ pub enum Limit {
     Invites,
     /// A new room.
     Rooms,
-    /// A keep-alive of an expiring event, by token.
-    ExpiryRefresh,
-    /// A token nobody has, by address.
-    ExpiryInvalid,
+    /// What is done with a refresh token or a delay id, by timer.
+    KeepAlive,
+    /// A refresh token or a delay id nobody has, by address.
+    InvalidHandle,
 }
 
 /// All limits with what was used of them.
@@ -62,8 +62,8 @@ pub struct Limits {
     joins: Limiter,
     invites: Limiter,
     rooms: Limiter,
-    expiry_refresh: Limiter,
-    expiry_invalid: Limiter,
+    keep_alive: Limiter,
+    invalid_handle: Limiter,
 }
 
 impl Limits {
@@ -84,8 +84,8 @@ impl Limits {
             joins: limiter(limits.joins),
             invites: limiter(limits.invites),
             rooms: limiter(limits.rooms),
-            expiry_refresh: limiter(config.expiry.refresh),
-            expiry_invalid: limiter(config.expiry.invalid_tokens),
+            keep_alive: limiter(config.timers.keep_alive),
+            invalid_handle: limiter(config.timers.invalid),
         }
     }
 
@@ -104,8 +104,8 @@ impl Limits {
             Limit::Joins => (&self.joins, false),
             Limit::Invites => (&self.invites, false),
             Limit::Rooms => (&self.rooms, false),
-            Limit::ExpiryRefresh => (&self.expiry_refresh, true),
-            Limit::ExpiryInvalid => (&self.expiry_invalid, true),
+            Limit::KeepAlive => (&self.keep_alive, true),
+            Limit::InvalidHandle => (&self.invalid_handle, true),
         };
         if self.enabled || always { limiter.ensure(self.hasher.hash_one(key)) } else { Ok(()) }
     }
@@ -203,17 +203,17 @@ mod tests {
     }
 
     #[test]
-    fn the_switch_leaves_the_limits_of_expiry_in_force() {
+    fn the_switch_leaves_the_limits_of_timers_in_force() {
         let clock: Arc<dyn Clock> = Arc::new(Hands::default());
         let mut config = Config::default();
         config.limits.enabled = false;
         config.limits.login.burst = 1;
-        config.expiry.invalid_tokens.burst = 1;
+        config.timers.invalid.burst = 1;
         let limits = Limits::new(&config, &clock);
         for _ in 0..10 {
             limits.ensure(Limit::Login, &1).unwrap();
         }
-        limits.ensure(Limit::ExpiryInvalid, &1).unwrap();
-        limits.ensure(Limit::ExpiryInvalid, &1).unwrap_err();
+        limits.ensure(Limit::InvalidHandle, &1).unwrap();
+        limits.ensure(Limit::InvalidHandle, &1).unwrap_err();
     }
 }

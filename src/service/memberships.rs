@@ -1,5 +1,6 @@
 //! What becomes of a user's memberships when the account changes: the profile goes into the member
-//! events of joined rooms, and who is deactivated ends their expiring events and leaves.
+//! events of joined rooms, and who is deactivated ends their expiring events, takes back their delayed
+//! ones, and leaves.
 //!
 //! Invariant: what is to be done is written with the account's change and removed when it is done,
 //! so that a crash in between only delays it.
@@ -17,7 +18,7 @@ use wick_database::schema::room::Membership;
 use wick_room::{Assembly, Effects, Rooms, membership};
 
 use crate::{
-    Expiry, Profiles, Resources, Users,
+    Delayed, Expiry, Profiles, Resources, Users,
     profile::{AVATAR_URL, DISPLAY_NAME, MemberProfile},
 };
 
@@ -31,6 +32,7 @@ pub struct Memberships {
     users: Arc<Users>,
     profiles: Arc<Profiles>,
     expiry: Arc<Expiry>,
+    delayed: Arc<Delayed>,
 }
 
 impl Memberships {
@@ -42,8 +44,9 @@ impl Memberships {
         users: Arc<Users>,
         profiles: Arc<Profiles>,
         expiry: Arc<Expiry>,
+        delayed: Arc<Delayed>,
     ) -> Self {
-        Self { resources, graph, users, profiles, expiry }
+        Self { resources, graph, users, profiles, expiry, delayed }
     }
 
     /// Puts the profile of a user into their member events where it is not there already.
@@ -70,6 +73,7 @@ impl Memberships {
         let read = self.resources.database.published();
         let user_id = self.graph.user_id(&read, user)?;
         self.expiry.expire_all_of(&user_id).await?;
+        self.delayed.erase_all_of(user).await?;
         let (rooms, user_id) = (
             self.rooms_with(user, |membership| {
                 matches!(membership, Membership::Join | Membership::Invite | Membership::Knock)

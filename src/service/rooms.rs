@@ -17,6 +17,7 @@ mod leave;
 mod membership;
 mod power;
 mod redact;
+mod say;
 mod send;
 mod state;
 mod stripped;
@@ -36,6 +37,7 @@ use ruma::{
 use wick_core::{Error, Result};
 use wick_room::{Assembly, Rooms as Graph};
 
+pub(crate) use self::say::Speech;
 pub use self::{
     directory::Page,
     redact::Redact,

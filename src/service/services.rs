@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use ruma::signatures::Ed25519KeyPair;
-use wick_core::{Clock, Config, Random, Result, config};
-use wick_database::{Database, Durability, Options};
-use wick_room::{Hooks, Rooms as Graph};
+use wick_core::{Clock, Config, Random, Result, TimerId, config};
+use wick_database::{Batch, Database, Durability, Options, schema::timer::Feature};
+use wick_room::{Assembly, Hooks, Rooms as Graph};
 
 use crate::{
-    AccountData, Devices, Expiry, Filters, History, Limits, Memberships, OpenId, Presence,
+    AccountData, Delayed, Devices, Expiry, Filters, History, Limits, Memberships, OpenId, Presence,
     Profiles, PushRules, Pushers, Receipts, Reports, Resources, Rooms, Sessions, Spaces,
-    Supervisor, Sync, Timers, Typing, Uia, UserDirectory, Users, expiry, search,
+    Supervisor, Sync, Timers, Typing, Uia, UserDirectory, Users, search,
+    timers::{self, Decided, Fired, Fires},
 };
 
 /// How much memory parsed events and state nodes may take.
@@ -64,6 +65,10 @@ pub struct Services {
     pub history: History,
     /// Events that expire.
     pub expiry: Arc<Expiry>,
+    /// Events that are sent later.
+    pub delayed: Arc<Delayed>,
+    /// What both wait for.
+    pub timers: Arc<Timers>,
     /// Who is here.
     pub presence: Arc<Presence>,
     /// How far users have read.
@@ -80,7 +85,7 @@ pub struct Services {
 pub struct Keys {
     /// Signs events.
     pub signing: Ed25519KeyPair,
-    /// What the tokens of expiring events are derived from.
+    /// What the handles of timers are derived from.
     pub timer: [u8; 32],
 }
 
@@ -109,26 +114,23 @@ impl Services {
         let users = Users::new(resources.clone(), Arc::clone(&sessions), Arc::clone(&devices))?;
         let users = Arc::new(users);
         let profiles = Arc::new(Profiles::new(resources.clone()));
-        let timers = Arc::new(Timers::default());
         let presence = Arc::new(Presence::new(resources.clone()));
-        let hooks = Hooks {
-            projections: vec![Box::new(Arc::clone(&presence)), search::index()],
-            timers: Some(expiry::listener(&resources, Arc::clone(&timers))),
-        };
-        let graph = Arc::new(Graph::open(
-            database.clone(),
-            Arc::clone(&clock),
-            Arc::clone(&random),
-            (config.server.name.clone(), keys.signing),
-            hooks,
-            GRAPH_CACHE_BYTES,
-        )?);
-        let expiry = Arc::new(Expiry::new(
+        let (graph, timers) = open_graph(&resources, &limits, &presence, keys)?;
+        let expiry =
+            Arc::new(Expiry::new(resources.clone(), Arc::clone(&graph), Arc::clone(&timers)));
+        let stopping = supervisor.stopping().clone();
+        let rooms = Arc::new(Rooms::new(
             resources.clone(),
             Arc::clone(&graph),
-            timers,
+            Arc::clone(&profiles),
+            Arc::clone(&expiry),
+        ));
+        let delayed = Arc::new(Delayed::new(
+            resources.clone(),
+            Arc::clone(&graph),
+            Arc::clone(&timers),
             Arc::clone(&limits),
-            keys.timer,
+            Arc::clone(&rooms),
         ));
         let memberships = Arc::new(Memberships::new(
             resources.clone(),
@@ -136,13 +138,7 @@ impl Services {
             Arc::clone(&users),
             Arc::clone(&profiles),
             Arc::clone(&expiry),
-        ));
-        let stopping = supervisor.stopping().clone();
-        let rooms = Arc::new(Rooms::new(
-            resources.clone(),
-            Arc::clone(&graph),
-            Arc::clone(&profiles),
-            Arc::clone(&expiry),
+            Arc::clone(&delayed),
         ));
         let user_directory =
             UserDirectory::new(resources.clone(), Arc::clone(&graph), Arc::clone(&profiles));
@@ -174,6 +170,8 @@ impl Services {
             sync: Sync::new(resources, Arc::clone(&graph), presence, stopping),
             graph,
             expiry,
+            delayed,
+            timers,
             rooms,
         }))
     }
@@ -185,8 +183,11 @@ impl Services {
     pub async fn start(self: &Arc<Self>) -> Result<()> {
         self.typing.start(&self.supervisor).await?;
         self.presence.start(&self.supervisor).await?;
-        self.expiry.load()?;
+        self.timers.load()?;
+        let kinds = Kinds { expiry: Arc::clone(&self.expiry), delayed: Arc::clone(&self.delayed) };
+        self.timers.start(&self.supervisor, &(Arc::new(kinds) as _));
         self.expiry.start(&self.supervisor);
+        self.delayed.start(&self.supervisor);
         let memberships = Arc::clone(&self.memberships);
         self.supervisor.spawn_once("memberships", async move {
             if let Err(error) = memberships.resume().await {
@@ -194,6 +195,65 @@ impl Services {
             }
         });
         Ok(())
+    }
+}
+
+impl Services {
+    /// Ends a timer for an administrator: an event that expires ends, a delayed event is cancelled.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if it does not run.
+    pub async fn end_timer(&self, timer: TimerId) -> Result<()> {
+        match self.timers.feature_of(timer)? {
+            Feature::Expiry => self.expiry.end_by_id(timer).await,
+            Feature::Delay => self.delayed.cancel_by_id(timer).await,
+        }
+    }
+}
+
+/// The rooms, with what other layers do when something happens in them, and the timers.
+fn open_graph(
+    resources: &Resources,
+    limits: &Arc<Limits>,
+    presence: &Arc<Presence>,
+    keys: Keys,
+) -> Result<(Arc<Graph>, Arc<Timers>)> {
+    let Resources { config, database, clock, random } = resources.clone();
+    let queue = Arc::new(timers::Queue::default());
+    let hooks = Hooks {
+        projections: vec![Box::new(Arc::clone(presence)), search::index()],
+        timers: Some(timers::listener(resources, Arc::clone(&queue))),
+        cancel_superseded: config.delayed_events.cancel_superseded,
+    };
+    let identity = (config.server.name.clone(), keys.signing);
+    let graph = Graph::open(database, clock, random, identity, hooks, GRAPH_CACHE_BYTES)?;
+    let (graph, limits) = (Arc::new(graph), Arc::clone(limits));
+    let timers = Timers::new(resources.clone(), Arc::clone(&graph), queue, limits, keys.timer);
+    Ok((graph, Arc::new(timers)))
+}
+
+/// What timers of each kind do when they fire.
+struct Kinds {
+    expiry: Arc<Expiry>,
+    delayed: Arc<Delayed>,
+}
+
+impl Kinds {
+    fn of(&self, decided: &Decided) -> &dyn Fires {
+        match decided.row.kind.feature() {
+            Feature::Expiry => &*self.expiry,
+            Feature::Delay => &*self.delayed,
+        }
+    }
+}
+
+impl Fires for Kinds {
+    fn fire(&self, room: &mut Assembly<'_>, decided: &Decided) -> Result<Fired> {
+        self.of(decided).fire(room, decided)
+    }
+
+    fn discard(&self, batch: &mut Batch, decided: &Decided) -> Result<()> {
+        self.of(decided).discard(batch, decided)
     }
 }
 

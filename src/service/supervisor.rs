@@ -8,7 +8,7 @@ use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use wick_core::Clock;
+use wick_core::{Clock, Result};
 
 /// The wait before the first restart of a task that panicked; doubled each time.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
@@ -59,6 +59,34 @@ impl Supervisor {
                     break;
                 }
                 back_off = back_off.saturating_mul(2).min(LAST_BACK_OFF);
+            }
+        });
+    }
+
+    /// Starts a task that does `job` again and again, `every` so often, as long as the server runs. One
+    /// that fails is logged and tried again at the next time.
+    pub fn spawn_periodic<T>(
+        &self,
+        name: &'static str,
+        every: Duration,
+        job: impl Fn() -> T + Clone + Send + Sync + 'static,
+    ) where
+        T: Future<Output = Result<()>> + Send + 'static,
+    {
+        let clock = Arc::clone(&self.clock);
+        let stopping = self.stopping.clone();
+        self.spawn(name, move || {
+            let (clock, stopping, job) = (Arc::clone(&clock), stopping.clone(), job.clone());
+            async move {
+                loop {
+                    let wait = clock.sleep_until(clock.monotonic() + every);
+                    if stopping.run_until_cancelled(wait).await.is_none() {
+                        return;
+                    }
+                    if let Err(error) = job().await {
+                        tracing::error!(task = name, %error, "a task failed and goes on");
+                    }
+                }
             }
         });
     }

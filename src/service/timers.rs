@@ -1,355 +1,260 @@
-//! Running timers in memory: when each is due by the clock that never jumps, and whose it is.
+//! Durable timers: one table, one queue and one way of firing for events that expire and for events that
+//! are sent later.
 //!
-//! Invariants: what is on disk decides; this only says when to look there. A refresh touches the
-//! timer's entry and not the queue: an entry of the queue that comes up too early goes back in.
-//! Nothing brings forward when a timer is due: whoever refreshed it was promised that.
+//! Invariants: a timer is what its row says; an answered keep-alive is in the row; a handle is the right
+//! to a timer, and is in no log, error or metric.
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+mod admin;
+mod fire;
+mod handle;
+mod queue;
+mod task;
+
+use std::{hash::Hash, sync::Arc, time::Duration};
+
+use wick_core::{Error, Result, ShortUserId, TimerId};
+use wick_database::{
+    Durability, Latest, Range, Read,
+    schema::timer::{Feature, TIMER_BY_ID, TimerRow},
+};
+use wick_room::{Arm, Rooms as Graph, TimerChange};
+
+use self::handle::Handles;
+use crate::{Limit, Limits, Resources};
+
+pub use self::{
+    admin::RunningTimer,
+    queue::{Full, Purse, Queue},
+};
+pub(crate) use self::{
+    fire::{Cause, Decided, Fired, Fires, Firing},
+    handle::Shown,
 };
 
-use tokio::sync::Notify;
-use wick_core::{Monotonic, ShortUserId, TimerId};
+/// How often a keep-alive is tried anew because another one came between.
+const KEEP_ALIVE_ATTEMPTS: usize = 16;
 
-/// How long a firing that failed waits before it is tried again; doubled each time.
-const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
-/// After that many doublings the wait stays as it is.
-const MOST_DOUBLINGS: u32 = 6;
-
-/// The clock's beginning in [`Micros`]: what was due before it has a place in the order as well.
-const ORIGIN: Micros = 1 << 62;
-
-/// How many entries of ended timers the queue may hold before they are swept out.
-const SWEEP_AT: usize = 1024;
-
-/// All running timers of the server.
-#[derive(Default)]
+/// All timers of the server.
 pub struct Timers {
-    state: Mutex<State>,
-    /// Told when something may be due sooner than the queue said.
-    sooner: Notify,
+    resources: Resources,
+    graph: Arc<Graph>,
+    queue: Arc<Queue>,
+    limits: Arc<Limits>,
+    handles: Handles,
 }
 
-#[derive(Default)]
-struct State {
-    running: HashMap<TimerId, Entry>,
-    by_owner: HashMap<ShortUserId, Owned>,
-    queue: BinaryHeap<Reverse<(Micros, TimerId)>>,
+/// A place among an owner's timers that is held for one that is about to be armed.
+pub struct Reservation {
+    timer: TimerId,
+    purse: Purse,
+    queue: Arc<Queue>,
 }
 
-/// Microseconds of the monotonic clock: half the size of a `Duration`, of which there are many.
-type Micros = u64;
-
-#[derive(Clone, Copy)]
-struct Entry {
-    due: Micros,
-    owner: ShortUserId,
-    failures: u32,
-}
-
-#[derive(Default)]
-struct Owned {
-    timers: HashSet<TimerId>,
-    reserved: usize,
-}
-
-/// What [`Timers::reserve`] says when there is no room for one more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full {
-    /// When the next of the owner's timers is due, if they have any.
-    pub next_due: Option<Monotonic>,
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.queue.release(self.timer, self.purse);
+    }
 }
 
 impl Timers {
-    /// Makes room for one more timer of `owner`, who may have `most`. The room is given back with
-    /// [`Timers::release`], whether the timer was armed or not.
+    /// On a graph whose hook is [`listener`] with the same queue.
+    #[must_use]
+    pub fn new(
+        resources: Resources,
+        graph: Arc<Graph>,
+        queue: Arc<Queue>,
+        limits: Arc<Limits>,
+        secret: [u8; 32],
+    ) -> Self {
+        Self { resources, graph, queue, limits, handles: Handles::new(secret) }
+    }
+
+    /// Reads all timers, once. Their deadlines are by the wall clock, as no other clock survives a
+    /// restart.
     ///
     /// # Errors
-    /// [`Full`] if the owner has as many as they may.
-    pub fn reserve(&self, owner: ShortUserId, most: usize) -> Result<(), Full> {
-        let mut state = self.lock();
-        let owned = state.by_owner.entry(owner).or_default();
-        if owned.timers.len() + owned.reserved < most {
-            owned.reserved += 1;
-            return Ok(());
-        }
-        let due = state.by_owner.get(&owner).and_then(|owned| {
-            owned.timers.iter().filter_map(|timer| state.running.get(timer)).map(|e| e.due).min()
-        });
-        Err(Full { next_due: due.map(monotonic) })
-    }
-
-    /// Gives back what [`Timers::reserve`] took.
-    pub fn release(&self, owner: ShortUserId) {
-        let mut state = self.lock();
-        if let Some(owned) = state.by_owner.get_mut(&owner) {
-            owned.reserved = owned.reserved.saturating_sub(1);
-        }
-        state.forget_idle(owner);
-    }
-
-    /// Takes in a timer that runs.
-    pub fn armed(&self, timer: TimerId, owner: ShortUserId, due: Monotonic) {
-        self.add(timer, owner, micros(due));
-    }
-
-    /// Takes in a timer that has been due for `overdue`, which can be longer than the clock runs.
-    pub fn armed_overdue(
-        &self,
-        timer: TimerId,
-        owner: ShortUserId,
-        now: Monotonic,
-        overdue: Duration,
-    ) {
-        let overdue = Micros::try_from(overdue.as_micros()).unwrap_or(Micros::MAX);
-        self.add(timer, owner, micros(now).saturating_sub(overdue));
-    }
-
-    fn add(&self, timer: TimerId, owner: ShortUserId, due: Micros) {
-        let mut state = self.lock();
-        state.sweep();
-        let sooner = state.queue.peek().is_none_or(|Reverse((next, _))| due < *next);
-        state.running.insert(timer, Entry { due, owner, failures: 0 });
-        state.by_owner.entry(owner).or_default().timers.insert(timer);
-        state.queue.push(Reverse((due, timer)));
-        drop(state);
-        if sooner {
-            self.sooner.notify_one();
-        }
-    }
-
-    /// Lets go of a timer that ended.
-    pub fn stopped(&self, timer: TimerId) {
-        let mut state = self.lock();
-        let Some(entry) = state.running.remove(&timer) else { return };
-        if let Some(owned) = state.by_owner.get_mut(&entry.owner) {
-            owned.timers.remove(&timer);
-        }
-        state.forget_idle(entry.owner);
-    }
-
-    /// Puts off when a timer is due. Never brings it forward.
-    pub fn put_off(&self, timer: TimerId, due: Monotonic) {
-        if let Some(entry) = self.lock().running.get_mut(&timer) {
-            entry.due = entry.due.max(micros(due));
-        }
-    }
-
-    /// Puts a timer back whose firing failed, to be tried again later; if it was put off beyond that, no
-    /// sooner than it is due.
-    pub fn failed(&self, timer: TimerId, now: Monotonic) {
-        let mut state = self.lock();
-        let Some(entry) = state.running.get_mut(&timer) else { return };
-        let wait = FIRST_BACK_OFF.saturating_mul(1 << entry.failures.min(MOST_DOUBLINGS));
-        entry.failures = entry.failures.saturating_add(1);
-        entry.due = entry.due.max(micros(now + wait));
-        let due = entry.due;
-        state.queue.push(Reverse((due, timer)));
-        drop(state);
-        self.sooner.notify_one();
-    }
-
-    /// Puts a timer back in the queue that turned out not to be due.
-    pub fn requeue(&self, timer: TimerId) {
-        let mut state = self.lock();
-        let Some(entry) = state.running.get(&timer) else { return };
-        let due = entry.due;
-        state.queue.push(Reverse((due, timer)));
-        drop(state);
-        self.sooner.notify_one();
-    }
-
-    /// Takes at most `most` timers that are due out of the queue, in the order in which they are.
-    pub fn take_due(&self, now: Monotonic, most: usize) -> Vec<(Monotonic, TimerId)> {
-        let now = micros(now);
-        let mut state = self.lock();
-        let mut taken = Vec::new();
-        while taken.len() < most
-            && let Some(Reverse((at, timer))) = state.queue.peek().copied()
-            && at <= now
-        {
-            state.queue.pop();
-            match state.running.get(&timer) {
-                // Refreshed since it was queued.
-                Some(entry) if entry.due > at => {
-                    let due = entry.due;
-                    state.queue.push(Reverse((due, timer)));
-                }
-                Some(entry) if entry.due == at => taken.push((monotonic(at), timer)),
-                // Ended, or queued a second time.
-                _ => {}
+    /// If the database cannot be read.
+    pub fn load(&self) -> Result<()> {
+        let (now, monotonic) = (self.resources.clock.now(), self.resources.clock.monotonic());
+        for row in self.latest().scan(&TIMER_BY_ID, Range::all()) {
+            let (timer, row) = row?;
+            // What is overdue is due at once, and still in the order of its deadline.
+            let overdue = now.since(row.deadline);
+            if overdue.is_zero() {
+                self.queue.armed(timer, purse(&row), monotonic + row.deadline.since(now));
+            } else {
+                self.queue.armed_overdue(timer, purse(&row), monotonic, overdue);
             }
         }
-        taken
-    }
-
-    /// When the queue wants to be looked at next.
-    #[must_use]
-    pub fn next(&self) -> Option<Monotonic> {
-        self.lock().queue.peek().map(|Reverse((at, _))| monotonic(*at))
-    }
-
-    /// Resolves when [`Timers::next`] may have become sooner.
-    pub async fn sooner(&self) {
-        self.sooner.notified().await;
-    }
-
-    /// When a timer is due; `None` if it does not run.
-    #[must_use]
-    pub fn due(&self, timer: TimerId) -> Option<Monotonic> {
-        self.lock().running.get(&timer).map(|entry| monotonic(entry.due))
-    }
-
-    /// The timers of a user.
-    #[must_use]
-    pub fn of_owner(&self, owner: ShortUserId) -> Vec<TimerId> {
-        self.lock()
-            .by_owner
-            .get(&owner)
-            .map_or_else(Vec::new, |owned| owned.timers.iter().copied().collect())
+        let running = self.queue.len();
+        if running > 0 {
+            tracing::info!(running, "timers go on");
+        }
+        Ok(())
     }
 
     /// How many timers run.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.lock().running.len()
+    pub fn running_total(&self) -> usize {
+        self.queue.len()
     }
 
-    /// Whether none runs.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// A timer that is about to be armed, with its place among its owner's. `most` is how many of this
+    /// kind they may have.
+    ///
+    /// # Errors
+    /// `M_LIMIT_EXCEEDED` with the time until the next of theirs is due.
+    pub(crate) fn prepare(
+        &self,
+        (feature, owner): Purse,
+        most: u32,
+        duration: Duration,
+    ) -> Result<(Arm, Reservation)> {
+        let timer = self.graph.next_timer();
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        self.queue.reserve(timer, (feature, owner), most).map_err(|full| {
+            let now = self.resources.clock.monotonic();
+            let wait = full.next_due.map_or(Duration::ZERO, |due| due.since(now));
+            Error::limit_exceeded(wait.max(Duration::from_millis(1)))
+        })?;
+        let reservation =
+            Reservation { timer, purse: (feature, owner), queue: Arc::clone(&self.queue) };
+        let arm = Arm {
+            timer,
+            nonce: self.resources.random.number(),
+            duration: wick_core::clock::millis(duration),
+            deadline: self.resources.clock.now().after(duration),
+        };
+        Ok((arm, reservation))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The handle of a timer.
+    pub(crate) fn handle(&self, feature: Feature, timer: TimerId, nonce: u64) -> String {
+        self.handles.of(feature, timer, nonce)
+    }
+
+    /// A handle taken apart, if it has the form of one.
+    pub(crate) fn shown(&self, feature: Feature, handle: &str) -> Option<Shown> {
+        handle::parse(feature, handle)
+    }
+
+    /// Whether a handle is that of a timer with this nonce.
+    pub(crate) fn is_shown(&self, shown: &Shown, nonce: u64) -> bool {
+        self.handles.check(shown, nonce)
+    }
+
+    /// The timer's row, if it runs and the handle is its.
+    pub(crate) fn running(&self, shown: &Shown) -> Result<Option<TimerRow>> {
+        let row = self.latest().get(&TIMER_BY_ID, &shown.timer)?;
+        Ok(row.filter(|row| self.handles.check(shown, row.nonce)))
+    }
+
+    /// Counts one use of a handle that is somebody's.
+    pub(crate) fn count_use(&self, timer: TimerId) -> Result<()> {
+        self.limits.ensure(Limit::KeepAlive, &timer)
+    }
+
+    /// What to answer to a handle that is nobody's: always the same, or that there were too many of them
+    /// from there.
+    pub(crate) fn unknown(&self, from: &impl Hash, message: &'static str) -> Error {
+        match self.limits.ensure(Limit::InvalidHandle, from) {
+            Ok(()) => Error::not_found(message),
+            Err(limited) => limited,
+        }
+    }
+
+    /// Begins a timer's duration anew. Returns once that survives a killed process; `false` if the
+    /// handle is of no timer that runs.
+    ///
+    /// # Errors
+    /// `M_LIMIT_EXCEEDED`.
+    pub(crate) async fn keep_alive(&self, shown: &Shown) -> Result<bool> {
+        let began = self.resources.clock.monotonic();
+        let now = self.resources.clock.now();
+        let mut counted = false;
+        for _ in 0..KEEP_ALIVE_ATTEMPTS {
+            let Some(row) = self.running(shown)? else { return Ok(false) };
+            if !counted {
+                self.count_use(shown.timer)?;
+                counted = true;
+            }
+            let duration = Duration::from_millis(row.duration);
+            // In memory first: whoever fires reads the row first and looks here after it, so it
+            // either sees this or finds that the row has changed.
+            self.queue.put_off(shown.timer, began + duration);
+            // Never the row it was, even if the wall clock went back: a firing that was decided on that
+            // one must not get through.
+            let later = row.deadline.after(Duration::from_millis(1));
+            let kept = TimerRow { deadline: now.after(duration).max(later), ..row.clone() };
+            let mut batch = self.resources.database.batch();
+            batch.require(&TIMER_BY_ID, &shown.timer, Some(&row));
+            batch.put(&TIMER_BY_ID, &shown.timer, &kept);
+            match self.resources.database.commit(batch, Durability::Flushed).await {
+                Ok(_) => {
+                    let kind = row.kind.feature().name();
+                    metrics::counter!("wick_timers_kept_alive_total", "kind" => kind).increment(1);
+                    let took = self.resources.clock.monotonic().since(began);
+                    metrics::histogram!("wick_timer_keep_alive_seconds", "kind" => kind)
+                        .record(took.as_secs_f64());
+                    return Ok(true);
+                }
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::corrupt("a keep-alive found the timer changed again and again"))
+    }
+
+    /// The timers of one user that are for `feature`.
+    pub(crate) fn of_owner(&self, feature: Feature, owner: ShortUserId) -> Vec<TimerId> {
+        self.queue.of_owner((feature, owner))
+    }
+
+    /// Tells the queue of a change that was written without a room.
+    pub(crate) fn told(&self, change: &TimerChange) {
+        take_in(&self.resources, &self.queue, change);
+    }
+
+    pub(crate) fn latest(&self) -> Latest {
+        self.resources.database.latest()
     }
 }
 
-impl State {
-    /// Drops the entries of timers that ended long before they were due, once they are the most.
-    fn sweep(&mut self) {
-        if self.queue.len() > SWEEP_AT + 2 * self.running.len() {
-            let Self { running, queue, .. } = self;
-            queue.retain(|Reverse((_, timer))| running.contains_key(timer));
+/// Keeps `queue` as the graph's commits say.
+#[must_use]
+pub fn listener(resources: &Resources, queue: Arc<Queue>) -> wick_room::TimerListener {
+    let resources = resources.clone();
+    Box::new(move |changes| {
+        for change in changes {
+            take_in(&resources, &queue, change);
         }
-    }
-
-    fn forget_idle(&mut self, owner: ShortUserId) {
-        if self.by_owner.get(&owner).is_some_and(|o| o.timers.is_empty() && o.reserved == 0) {
-            self.by_owner.remove(&owner);
-        }
-    }
+    })
 }
 
-fn micros(at: Monotonic) -> Micros {
-    Micros::try_from(at.0.as_micros()).unwrap_or(Micros::MAX).saturating_add(ORIGIN)
+fn take_in(resources: &Resources, queue: &Queue, change: &TimerChange) {
+    match change {
+        TimerChange::Armed(timer, row) => {
+            let clock = &resources.clock;
+            let due = clock.monotonic() + row.deadline.since(clock.now());
+            queue.armed(*timer, purse(row), due);
+            let kind = row.kind.feature().name();
+            metrics::counter!("wick_timers_armed_total", "kind" => kind).increment(1);
+        }
+        TimerChange::Stopped(timer, row, outcome) => {
+            queue.stopped(*timer);
+            let (kind, outcome) = (row.kind.feature().name(), outcome.name());
+            metrics::counter!("wick_timers_stopped_total", "kind" => kind, "outcome" => outcome)
+                .increment(1);
+        }
+    }
+    metrics::gauge!("wick_timers_running").set(gauge(queue.len()));
 }
 
-fn monotonic(at: Micros) -> Monotonic {
-    Monotonic(Duration::from_micros(at.saturating_sub(ORIGIN)))
+/// Whose limit a timer counts against.
+fn purse(row: &TimerRow) -> Purse {
+    (row.kind.feature(), row.owner)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OWNER: ShortUserId = ShortUserId(7);
-
-    fn at(seconds: u64) -> Monotonic {
-        Monotonic(Duration::from_secs(seconds))
-    }
-
-    #[test]
-    fn timers_come_up_in_the_order_in_which_they_are_due() {
-        let timers = Timers::default();
-        for (timer, due) in [(1, 30), (2, 10), (3, 20)] {
-            timers.armed(TimerId(timer), OWNER, at(due));
-        }
-        let due: Vec<_> = timers.take_due(at(25), 10).into_iter().map(|(_, t)| t.0).collect();
-        assert_eq!(due, [2, 3]);
-        assert_eq!(timers.next(), Some(at(30)));
-    }
-
-    #[test]
-    fn a_refreshed_timer_comes_up_at_its_new_time_and_once() {
-        let timers = Timers::default();
-        timers.armed(TimerId(1), OWNER, at(10));
-        timers.put_off(TimerId(1), at(15));
-        timers.put_off(TimerId(1), at(12));
-        assert!(timers.take_due(at(10), 10).is_empty());
-        assert_eq!(timers.take_due(at(15), 10), [(at(15), TimerId(1))]);
-        assert!(timers.take_due(at(99), 10).is_empty());
-    }
-
-    #[test]
-    fn a_stopped_timer_never_comes_up() {
-        let timers = Timers::default();
-        timers.armed(TimerId(1), OWNER, at(10));
-        timers.stopped(TimerId(1));
-        assert!(timers.take_due(at(99), 10).is_empty());
-        assert!(timers.is_empty());
-        assert!(timers.of_owner(OWNER).is_empty());
-    }
-
-    #[test]
-    fn a_failed_firing_comes_up_again_later_each_time() {
-        let timers = Timers::default();
-        timers.armed(TimerId(1), OWNER, at(10));
-        assert_eq!(timers.take_due(at(10), 1).len(), 1);
-        timers.failed(TimerId(1), at(10));
-        assert_eq!(timers.next(), Some(at(11)));
-        assert_eq!(timers.take_due(at(11), 1).len(), 1);
-        timers.failed(TimerId(1), at(11));
-        assert_eq!(timers.next(), Some(at(13)));
-    }
-
-    #[test]
-    fn a_failed_firing_does_not_bring_forward_what_was_refreshed_meanwhile() {
-        let timers = Timers::default();
-        timers.armed(TimerId(1), OWNER, at(10));
-        assert_eq!(timers.take_due(at(10), 1).len(), 1);
-        timers.put_off(TimerId(1), at(20));
-        timers.requeue(TimerId(1));
-        timers.failed(TimerId(1), at(10));
-        assert_eq!(timers.due(TimerId(1)), Some(at(20)));
-        assert!(timers.take_due(at(19), 10).is_empty());
-        assert!(!timers.take_due(at(20), 10).is_empty());
-    }
-
-    #[test]
-    fn what_was_due_before_the_clock_began_comes_up_in_the_order_in_which_it_was() {
-        let timers = Timers::default();
-        timers.armed(TimerId(4), OWNER, at(1));
-        for (timer, overdue) in [(1, 3_600), (2, 90_000), (3, 7_200)] {
-            timers.armed_overdue(TimerId(timer), OWNER, at(1), Duration::from_secs(overdue));
-        }
-        let due: Vec<_> = timers.take_due(at(1), 10).into_iter().map(|(_, t)| t.0).collect();
-        assert_eq!(due, [2, 3, 1, 4]);
-    }
-
-    #[test]
-    fn timers_that_end_early_do_not_gather() {
-        let timers = Timers::default();
-        for number in 0..10_000 {
-            timers.armed(TimerId(number), OWNER, at(86_400));
-            timers.stopped(TimerId(number));
-        }
-        assert!(timers.lock().queue.len() <= SWEEP_AT + 3);
-    }
-
-    #[test]
-    fn an_owner_has_no_more_than_they_may_and_is_told_when_there_is_room() {
-        let timers = Timers::default();
-        timers.reserve(OWNER, 2).unwrap();
-        timers.armed(TimerId(1), OWNER, at(10));
-        timers.release(OWNER);
-        timers.reserve(OWNER, 2).unwrap();
-        assert_eq!(timers.reserve(OWNER, 2), Err(Full { next_due: Some(at(10)) }));
-        timers.release(OWNER);
-        timers.reserve(OWNER, 2).unwrap();
-    }
+fn gauge(count: usize) -> f64 {
+    u32::try_from(count).map_or(f64::MAX, f64::from)
 }

@@ -38,9 +38,14 @@ logging.format = "human"
 
 [expiry]
 max_running = 1000000
+
+[delayed_events]
+max_scheduled = 1000000
+
+[timers]
 overdue_per_second = 1000
-refresh = { per_second = 1000000.0, burst = 1000000 }
-invalid_tokens = { per_second = 1000000.0, burst = 1000000 }
+keep_alive = { per_second = 1000000.0, burst = 1000000 }
+invalid = { per_second = 1000000.0, burst = 1000000 }
 "#;
 
 /// What to do.

@@ -35,7 +35,7 @@ impl Options {
         let mut options = Self::default();
         options.config.limits.enabled = false;
         let plenty = Rate { per_second: 1e6, burst: 1_000_000 };
-        (options.config.expiry.refresh, options.config.expiry.invalid_tokens) = (plenty, plenty);
+        (options.config.timers.keep_alive, options.config.timers.invalid) = (plenty, plenty);
         options.config.accounts.argon2_memory_kilobytes = 8;
         options.config.accounts.argon2_iterations = 1;
         options

@@ -12,6 +12,10 @@ use wick_core::{Draft, ShortEventId, ShortRoomId, ShortStateKey, ShortUserId, Ti
 use wick_database::{
     Batch, Database, Durability, Options, Read,
     schema::{
+        delayed::{
+            DELAYED_BY_STATE, DelayedRow, FINALISED_BY_OWNER, FINALISED_BY_TIMER, FinalOutcome,
+            FinalisedRow, SCHEDULED_BY_TRANSACTION, ScheduledAnswer,
+        },
         intern::ROOM_BY_SHORT,
         room::{
             ANSWER_BY_TRANSACTION, EVENT_BY_POSITION, EVENT_BY_STATE, HEAD_BY_ROOM, Head,
@@ -19,12 +23,15 @@ use wick_database::{
             STORED_BY_EVENT, TransactionAnswer,
         },
         state::STATE_NODE_BY_HASH,
-        timer::{EXPIRY_BY_EVENT, ExpiryRow, ExpiryStatus, TIMER_BY_EVENT, TIMER_BY_ID, TimerKind},
+        timer::{
+            EXPIRY_BY_EVENT, ExpiryRow, ExpiryStatus, TIMER_BY_EVENT, TIMER_BY_ID, TimerKind,
+            TimerRow,
+        },
     },
 };
 use wick_harness::{MockClock, SeededRandom, room_builder::key_of};
 use wick_room::{
-    Arm, Effects, Founding, Hooks, Rooms, TransactionKey,
+    Arm, Effects, Founding, Hooks, Rooms, TransactionKey, delayed,
     invariants::{self, Class},
 };
 
@@ -33,7 +40,7 @@ const DAVE: &str = "@dave:here.example";
 /// No event has this number.
 const NOTHING: ShortEventId = ShortEventId(999_999);
 
-/// A room with two members, a running message and a running piece of state.
+/// A room with two members, a running message, a running piece of state and a delayed event.
 struct Sound {
     rooms: Rooms,
     room: ShortRoomId,
@@ -44,6 +51,8 @@ struct Sound {
     status: ShortEventId,
     /// The last event.
     last: ShortEventId,
+    /// The timer of a delayed topic.
+    delayed: TimerId,
     _folder: TempDir,
 }
 
@@ -91,6 +100,7 @@ impl Sound {
             message: NOTHING,
             status: NOTHING,
             last: NOTHING,
+            delayed: TimerId(0),
             _folder: folder,
         };
         sound.say(room_id).await;
@@ -112,6 +122,34 @@ impl Sound {
         self.status = self.send(status, self.armed(2)).await;
         let topic = state(&room, "m.room.topic", "", json!({ "topic": "the last" }));
         self.last = self.send(topic, Effects::default()).await;
+        self.schedule().await;
+    }
+
+    /// Schedules another topic.
+    async fn schedule(&mut self) {
+        self.delayed = self.rooms.next_timer();
+        let event = DelayedRow {
+            event_type: "m.room.topic".to_owned(),
+            state_key: Some(String::new()),
+            content: "{}".to_owned(),
+            sticky_duration: None,
+            transaction: Some(("PHONE".to_owned(), "/delayed/1".to_owned())),
+        };
+        let mut batch = self.rooms.database().batch();
+        let timer = (self.delayed, &self.timer_row());
+        delayed::schedule(&mut batch, self.rooms.intern(), timer, &event).expect("names are free");
+        self.rooms.database().commit(batch, Durability::Flushed).await.expect("it can be written");
+    }
+
+    fn timer_row(&self) -> TimerRow {
+        TimerRow {
+            deadline: Timestamp(10_000),
+            duration: 10_000,
+            kind: TimerKind::Send,
+            owner: self.dave,
+            room: self.room,
+            nonce: 7,
+        }
     }
 
     async fn send(&self, draft: Draft, effects: Effects) -> ShortEventId {
@@ -193,6 +231,25 @@ impl Sound {
                 let event = OwnedEventId::try_from("$nothing").expect("it is an event id");
                 let key = (self.dave, "PHONE".to_owned(), "/send/2".to_owned());
                 batch.put(&ANSWER_BY_TRANSACTION, &key, &TransactionAnswer { event, timer: None });
+            }
+            Class::DelayedTimerDiffers => {
+                let row = self.timer_row();
+                let outcome = FinalOutcome::Cancelled;
+                let finalised = FinalisedRow { timer: row, at: Timestamp(1), outcome };
+                batch.put(&FINALISED_BY_TIMER, &self.delayed, &finalised);
+                batch.put(&FINALISED_BY_OWNER, &(self.dave, Timestamp(1), self.delayed), &());
+            }
+            Class::DelayedEventAdrift => batch.delete(&TIMER_BY_ID, &self.delayed),
+            Class::DelayedStateDiffers => {
+                batch.delete(
+                    &DELAYED_BY_STATE,
+                    &(self.room, self.key("m.room.topic"), self.delayed),
+                );
+            }
+            Class::ScheduledAnswerDiffers => {
+                let key = (self.dave, "PHONE".to_owned(), "/delayed/2".to_owned());
+                let answer = ScheduledAnswer { timer: TimerId(999), nonce: 1 };
+                batch.put(&SCHEDULED_BY_TRANSACTION, &key, &answer);
             }
             Class::NameDiffers => batch.delete(&ROOM_BY_SHORT, &self.room),
         }

@@ -107,8 +107,13 @@ admin.enabled = false
 
 [expiry]
 max_running = 100000000
-refresh = {{ per_second = 1000000.0, burst = 1000000 }}
-invalid_tokens = {{ per_second = 1000000.0, burst = 1000000 }}
+
+[delayed_events]
+max_scheduled = 100000000
+
+[timers]
+keep_alive = {{ per_second = 1000000.0, burst = 1000000 }}
+invalid = {{ per_second = 1000000.0, burst = 1000000 }}
 "#
     )
 }

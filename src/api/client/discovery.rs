@@ -17,7 +17,10 @@ use ruma::api::client::discovery::{
 };
 use serde::Serialize;
 use wick_core::{Error, Result, rules::SUPPORTED_VERSIONS};
-use wick_ruma::capability::{UNSTABLE_FEATURE, WillExpireCapability};
+use wick_ruma::{
+    capability::{UNSTABLE_FEATURE, WillExpireCapability},
+    delayed_events::{self, DelayedEventsCapability},
+};
 use wick_service::Services;
 
 use crate::{
@@ -49,15 +52,23 @@ const FEATURES: &[&str] = &[
     "uk.tcpip.msc4133.stable",
 ];
 
+/// Events that are sent later, by the two names of MSC4140.
+const DELAYED_EVENTS: [&str; 2] =
+    [delayed_events::UNSTABLE_FEATURE, delayed_events::STABLE_FEATURE];
+
 /// `GET /_matrix/client/versions`
 async fn get_supported_versions(
-    _: Arc<Services>,
+    services: Arc<Services>,
     _: Ruma<get_supported_versions::Request>,
 ) -> Result<get_supported_versions::Response> {
     let versions = VERSIONS.iter().map(|&version| version.to_owned()).collect();
     let mut response = get_supported_versions::Response::new(versions);
-    response.unstable_features =
-        FEATURES.iter().map(|&feature| (feature.to_owned(), true)).collect();
+    let delayed = services.delayed.is_enabled();
+    response.unstable_features = FEATURES
+        .iter()
+        .map(|&feature| (feature.to_owned(), true))
+        .chain(DELAYED_EVENTS.map(|feature| (feature.to_owned(), delayed)))
+        .collect();
     Ok(response)
 }
 
@@ -97,9 +108,20 @@ async fn get_capabilities(
         max_running: expiry.max_running,
     }
     .add_to(&mut capabilities)
-    .map_err(|error| Error::internal("the capabilities cannot be told", error))?;
+    .map_err(untellable)?;
+    let delayed = services.delayed.settings();
+    DelayedEventsCapability {
+        max_delay: Some(delayed.max_delay.0),
+        max_scheduled: Some(if delayed.enabled { delayed.max_scheduled } else { 0 }),
+    }
+    .add_to(&mut capabilities)
+    .map_err(untellable)?;
     let change_password = ChangePasswordCapability::new(true);
     Ok(Json(Announced { capabilities: Said { change_password, capabilities } }))
+}
+
+fn untellable(error: serde_json::Error) -> Error {
+    Error::internal("the capabilities cannot be told", error)
 }
 
 /// `GET /.well-known/matrix/client`

@@ -86,5 +86,6 @@ async fn forget_room(
     Ruma { body, sender, .. }: Ruma<forget_room::v3::Request>,
 ) -> Result<forget_room::v3::Response> {
     services.rooms.forget(&sender, &body.room_id).await?;
+    services.delayed.cancel_in(&sender, &body.room_id).await?;
     Ok(forget_room::v3::Response::new())
 }

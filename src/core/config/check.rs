@@ -14,6 +14,7 @@ impl Config {
         self.check_listen(&mut problems);
         self.check_accounts(&mut problems);
         self.check_expiry(&mut problems);
+        self.check_timers(&mut problems);
         problems.require(
             self.server.well_known_client.is_empty()
                 || self.server.well_known_client.starts_with("https://")
@@ -121,22 +122,33 @@ impl Config {
             "expiry.max_duration",
             "must not be less than expiry.min_duration",
         );
-        // A hundred years: far beyond any use, and deadlines still fit their milliseconds.
         problems.require(
-            expiry.max_duration <= 3_155_760_000,
+            expiry.max_duration <= A_HUNDRED_YEARS,
             "expiry.max_duration",
             "must be at most 3155760000, a hundred years",
         );
+    }
+
+    fn check_timers(&self, problems: &mut Problems) {
+        let timers = &self.timers;
         problems.require(
-            expiry.overdue_per_second >= 1,
-            "expiry.overdue_per_second",
+            timers.overdue_per_second >= 1,
+            "timers.overdue_per_second",
             "must be at least 1",
         );
-        problems.require(expiry.concurrency >= 1, "expiry.concurrency", "must be at least 1");
-        problems.require_rate("expiry.refresh", expiry.refresh);
-        problems.require_rate("expiry.invalid_tokens", expiry.invalid_tokens);
+        problems.require(timers.concurrency >= 1, "timers.concurrency", "must be at least 1");
+        problems.require_rate("timers.keep_alive", timers.keep_alive);
+        problems.require_rate("timers.invalid", timers.invalid);
+        problems.require(
+            (1..=A_HUNDRED_YEARS).contains(&self.delayed_events.max_delay.0.as_secs()),
+            "delayed_events.max_delay",
+            "must be between 1s and a hundred years",
+        );
     }
 }
+
+/// Far beyond any use, and deadlines still fit their milliseconds.
+const A_HUNDRED_YEARS: u64 = 3_155_760_000;
 
 fn check_certificate(listen: &Listen, problems: &mut Problems) {
     let set = |path: &Path| !path.as_os_str().is_empty();

@@ -1,4 +1,6 @@
-//! The tables of durable timers. Rows are made and removed by `room::commit`; `service::timers` moves deadlines.
+//! The tables of durable timers, of whatever kind, and of the events that expire by them. Rows are made by
+//! `room::commit` and, for delayed events, by `service::delayed`; `room::commit` removes them, under the
+//! room's turn; `service::timers` moves deadlines.
 
 use ruma::OwnedEventId;
 use serde::{Deserialize, Serialize};
@@ -10,7 +12,7 @@ use wick_core::{ShortEventId, ShortRoomId, ShortUserId, TimerId, Timestamp};
 pub struct TimerRow {
     /// When it fires, by the wall clock.
     pub deadline: Timestamp,
-    /// What a refresh sets it to, in milliseconds from then.
+    /// How far from then a keep-alive puts it, in milliseconds.
     pub duration: u64,
     /// What happens then.
     pub kind: TimerKind,
@@ -18,7 +20,7 @@ pub struct TimerRow {
     pub owner: ShortUserId,
     /// Where it happens.
     pub room: ShortRoomId,
-    /// Makes the token of this timer differ from that of any other with the same id.
+    /// Makes the handle of this timer differ from that of any other with the same id.
     pub nonce: u64,
 }
 crate::postcard_value!(TimerRow, version = 1);
@@ -28,6 +30,39 @@ crate::postcard_value!(TimerRow, version = 1);
 pub enum TimerKind {
     /// The event expires.
     Expire(ShortEventId),
+    /// The delayed event of this timer is sent.
+    Send,
+}
+
+impl TimerKind {
+    /// The feature it belongs to.
+    #[must_use]
+    pub fn feature(&self) -> Feature {
+        match self {
+            Self::Expire(_) => Feature::Expiry,
+            Self::Send => Feature::Delay,
+        }
+    }
+}
+
+/// What timers are for. Each has limits, handles and metrics of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Feature {
+    /// Events that expire.
+    Expiry,
+    /// Events that are sent later.
+    Delay,
+}
+
+impl Feature {
+    /// Its name in metrics, in logs and for administrators.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expiry => "expiry",
+            Self::Delay => "delay",
+        }
+    }
 }
 
 /// Whether an event that can expire has, shown in its `unsigned`.

@@ -1,5 +1,5 @@
-//! Expiring events: arms this event's timer, stops the timer of the state event it replaces, removes
-//! the timer it is the firing of, and records what a terminal event says of its original.
+//! Expiring events: arms this event's timer, stops the timer of the state event it replaces, sets the
+//! status of an event whose timer fires, and records what a terminal event says of its original.
 //!
 //! Invariant: a timer row exists exactly while its event runs; whoever ends it removes the row in the
 //! same batch, so it ends once.
@@ -21,9 +21,6 @@ use crate::{Assembly, Finish, Outcome, TimerChange};
 const RELATION: &str = "m.expire.relationship";
 
 pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
-    if let Some(fired) = &entry.effects.finish {
-        finish(room, fired, Some(entry))?;
-    }
     for change in &entry.changes {
         if let Some(old) = change.old {
             stop(room, old, Outcome::Superseded)?;
@@ -81,28 +78,23 @@ pub(crate) fn stop(room: &mut Assembly<'_>, event: ShortEventId, outcome: Outcom
     Ok(())
 }
 
-/// Removes a timer that fires, on condition that nobody refreshed it since its row was read.
-pub(crate) fn finish(
+/// What becomes of the status of `event`, whose timer fires.
+pub(super) fn finished(
     room: &mut Assembly<'_>,
+    event: ShortEventId,
     finish: &Finish,
     terminal: Option<&Entry>,
-) -> Result<()> {
-    let TimerKind::Expire(event) = finish.row.kind;
-    room.batch.require(&TIMER_BY_ID, &finish.timer, Some(&finish.row));
-    room.batch.delete(&TIMER_BY_ID, &finish.timer);
+) {
     room.batch.delete(&TIMER_BY_EVENT, &event);
-    let status = match finish.outcome {
-        Outcome::Ended => ExpiryStatus::Ended,
-        Outcome::Expired | Outcome::Superseded | Outcome::Redacted => ExpiryStatus::Expired,
+    let status = if finish.outcome == Outcome::Ended {
+        let ended = EndedRow { at: finish.at, nonce: finish.row.nonce };
+        room.batch.put(&ENDED_BY_TIMER, &finish.timer, &ended);
+        ExpiryStatus::Ended
+    } else {
+        ExpiryStatus::Expired
     };
     let terminal = terminal.map(|entry| (entry.pdu.event_id.clone(), entry.pdu.origin_server_ts));
     room.batch.put(&EXPIRY_BY_EVENT, &event, &ExpiryRow { status, terminal });
-    if let Some(at) = finish.ended_at {
-        let ended = EndedRow { at, nonce: finish.row.nonce };
-        room.batch.put(&ENDED_BY_TIMER, &finish.timer, &ended);
-    }
-    room.timers.push(TimerChange::Stopped(finish.timer, finish.row.clone(), finish.outcome));
-    Ok(())
 }
 
 #[derive(Deserialize)]

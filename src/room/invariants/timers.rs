@@ -12,7 +12,7 @@ use wick_database::{
     },
 };
 
-use super::{Class, Report};
+use super::{Class, Report, delayed};
 
 #[derive(Deserialize)]
 struct StateEvent {
@@ -24,8 +24,10 @@ struct StateEvent {
 pub(super) fn check<R: Read>(report: &mut Report<'_, R>) -> Result<()> {
     for row in report.read.scan(&TIMER_BY_ID, Range::all()) {
         let (timer, row) = row?;
-        let TimerKind::Expire(event) = row.kind;
-        check_timer(report, timer, event, row.room)?;
+        match row.kind {
+            TimerKind::Expire(event) => check_timer(report, timer, event, row.room)?,
+            TimerKind::Send => delayed::check_scheduled(report, timer, &row)?,
+        }
     }
     for row in report.read.scan(&TIMER_BY_EVENT, Range::all()) {
         let (event, timer) = row?;

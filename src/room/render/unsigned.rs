@@ -6,6 +6,7 @@ use wick_core::{Error, Pdu, Result, ShortEventId};
 use wick_database::{
     Read,
     schema::{
+        delayed::DELAY_ID_BY_EVENT,
         room::{Membership, Place, REDACTION_BY_EVENT},
         timer::{EXPIRY_BY_EVENT, ExpiryStatus},
     },
@@ -36,12 +37,30 @@ impl Viewer<'_> {
         {
             unsigned.insert("transaction_id".to_owned(), json!(echo.transaction_id));
         }
+        self.add_delay_id(&mut unsigned, short, pdu)?;
         self.add_previous(&mut unsigned, pdu, place)?;
         match redaction {
             Some(redaction) => self.add_redaction(&mut unsigned, redaction)?,
             None => self.add_expiry(&mut unsigned, short)?,
         }
         Ok(unsigned)
+    }
+
+    /// The handle of the delayed event that the event was, for its sender alone (MSC4140).
+    fn add_delay_id(
+        &mut self,
+        unsigned: &mut Map<String, Value>,
+        short: ShortEventId,
+        pdu: &Pdu,
+    ) -> Result<()> {
+        if pdu.sender == self.user_id
+            && let Some(delay_id) = self.read.get(&DELAY_ID_BY_EVENT, &short)?
+        {
+            for key in ["delay_id", "org.matrix.msc4140.delay_id"] {
+                unsigned.insert(key.to_owned(), json!(delay_id));
+            }
+        }
+        Ok(())
     }
 
     fn add_previous(

@@ -15,7 +15,10 @@ use wick_core::{Draft, Error, Result};
 use wick_database::schema::room::Membership;
 use wick_room::{Assembly, Effects};
 
-use super::{Rooms, content, power_levels};
+use super::{
+    Rooms, content, power_levels,
+    say::{Said, append},
+};
 use crate::profile::MemberProfile;
 
 /// Says which member made it possible to join a room whose join rule is restricted.
@@ -32,8 +35,24 @@ impl Rooms {
         room: &mut Assembly<'_>,
         sender: &UserId,
         target: &UserId,
-        mut content: CanonicalJsonObject,
+        content: CanonicalJsonObject,
     ) -> Result<OwnedEventId> {
+        let said = self.append_member_with(room, sender, target, content, Effects::default())?;
+        Ok(said.event_id().clone())
+    }
+
+    /// The same, with `effects` in the batch if there is an event to append.
+    ///
+    /// # Errors
+    /// As [`Rooms::append_member`].
+    pub(super) fn append_member_with(
+        &self,
+        room: &mut Assembly<'_>,
+        sender: &UserId,
+        target: &UserId,
+        mut content: CanonicalJsonObject,
+        effects: Effects,
+    ) -> Result<Said> {
         let membership = content::text(&content, "membership")
             .map(MembershipState::from)
             .ok_or_else(|| Error::bad_json("the content of a member event has a membership"))?;
@@ -52,7 +71,7 @@ impl Rooms {
             && current.sender == sender
             && content::is_same(&current, &content)
         {
-            return Ok(current.event_id.clone());
+            return Ok(Said::already(current.event_id.clone()));
         }
         let room_id = room.room_id().to_owned();
         let draft = Draft::state(
@@ -62,8 +81,7 @@ impl Rooms {
             target.as_str(),
             content,
         );
-        let appended = room.append(draft, Effects::default())?;
-        Ok(appended.pdu.event_id.clone())
+        append(room, draft, effects, None)
     }
 
     /// A new member event with what the user's profile says.

@@ -8,11 +8,12 @@ use ruma::{
     events::{TimelineEventType, room::power_levels::UserPowerLevel},
 };
 use wick_core::{Draft, Error, Result};
-use wick_room::Assembly;
+use wick_room::{Assembly, Effects};
 
 use super::{
     Rooms, Sent, ensure_joined, power_levels,
-    send::{Answer, append, transaction},
+    say::{Said, append},
+    send::transaction,
 };
 use crate::Session;
 
@@ -40,29 +41,31 @@ impl Rooms {
         let transaction = transaction(session, path, transaction_id);
         self.change(&room_id, |room| {
             if let Some(answer) = room.answer_of(&transaction)? {
-                return Ok(Answer::again(answer));
+                return Ok(Said::again(answer));
             }
-            let draft = self.redaction(session, room, event_id, content)?;
-            append(room, draft, Some(transaction), None)
+            let draft = self.redaction(&session.user_id, room, event_id, content)?;
+            let effects = Effects { transaction: Some(transaction), ..Effects::default() };
+            append(room, draft, effects, None)
         })
         .await
-        .map(Answer::into_sent)
+        .map(Said::into_sent)
     }
 
     /// A redaction that its sender may send.
     pub(super) fn redaction(
         &self,
-        session: &Session,
+        sender: &UserId,
         room: &mut Assembly<'_>,
         target: OwnedEventId,
         content: CanonicalJsonObject,
     ) -> Result<Draft> {
-        let (sender, event_type) = (session.user_id.clone(), TimelineEventType::RoomRedaction);
-        ensure_joined(room, &sender)?;
+        let event_type = TimelineEventType::RoomRedaction;
+        ensure_joined(room, sender)?;
         // Refuses what would expire.
-        let (content, _) = self.prepare(session, &event_type, content)?;
-        self.ensure_may_redact(room, &sender, &target)?;
-        let mut draft = Draft::message(room.room_id().to_owned(), sender, event_type, content);
+        let (content, _) = self.prepare(sender, &event_type, content)?;
+        self.ensure_may_redact(room, sender, &target)?;
+        let (room_id, sender) = (room.room_id().to_owned(), sender.to_owned());
+        let mut draft = Draft::message(room_id, sender, event_type, content);
         draft.redacts = Some(target);
         Ok(draft)
     }

@@ -14,14 +14,14 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use wick_core::{Draft, Error, Result, TimerId};
-use wick_database::{
-    Range, Read,
-    schema::room::{RELATION_BY_PARENT, TransactionAnswer},
-};
-use wick_room::{Appended, Assembly, Effects, TransactionKey};
+use wick_database::{Range, Read, schema::room::RELATION_BY_PARENT};
+use wick_room::{Assembly, Effects, TransactionKey};
 
-use super::{Rooms, content, ensure_joined};
-use crate::{Session, expiry::Prepared};
+use super::{
+    Rooms, content, ensure_joined,
+    say::{Said, Speech, append},
+};
+use crate::Session;
 
 /// A message to send.
 pub struct SendMessage {
@@ -54,88 +54,43 @@ impl Rooms {
         let SendMessage { room_id, event_type, content, transaction_id } = message;
         let path = format!("rooms/{room_id}/send/{event_type}");
         let transaction = transaction(session, path, transaction_id);
-        let content = content::parse(&content);
-        let event_type = TimelineEventType::from(event_type);
+        let speech = Speech::read(event_type.into(), None, &content);
         self.change(&room_id, |room| {
             if let Some(answer) = room.answer_of(&transaction)? {
-                return Ok(Answer::again(answer));
+                return Ok(Said::again(answer));
             }
-            let content = content?;
-            ensure_joined(room, &session.user_id)?;
-            if event_type == TimelineEventType::RoomCreate {
-                return Err(Error::invalid_param("a room is created once"));
-            }
-            ensure_relation(self, room, &session.user_id, &event_type, &content)?;
-            let (content, prepared) = self.prepare(session, &event_type, content)?;
-            if event_type == TimelineEventType::RoomRedaction {
-                let draft = self.redaction(session, room, redacts(&content)?, content)?;
-                return append(room, draft, Some(transaction), None);
-            }
-            let sender = session.user_id.clone();
-            let draft = Draft::message(room.room_id().to_owned(), sender, event_type, content);
-            append(room, draft, Some(transaction), prepared)
+            let effects = Effects { transaction: Some(transaction), ..Effects::default() };
+            self.say(room, &session.user_id, speech?, effects)
         })
         .await
-        .map(Answer::into_sent)
+        .map(Said::into_sent)
     }
 
-    /// What becomes of a content before it is sent, and the one place that knows of events that
-    /// expire.
-    ///
-    /// # Errors
-    /// If the content asks for something that is not allowed.
-    pub(super) fn prepare(
+    /// Appends an event that is no state.
+    pub(super) fn say_message(
         &self,
-        session: &Session,
-        event_type: &TimelineEventType,
-        mut content: CanonicalJsonObject,
-    ) -> Result<(CanonicalJsonObject, Option<Prepared>)> {
-        let prepared = self.expiry.prepare(&session.user_id, event_type, &mut content)?;
-        Ok((content, prepared))
-    }
-}
-
-/// An answer, with the place among its sender's timers that it holds until everything is written.
-pub(super) struct Answer {
-    sent: Sent,
-    _prepared: Option<Prepared>,
-}
-
-impl Answer {
-    pub(super) fn into_sent(self) -> Sent {
-        self.sent
-    }
-
-    /// What was answered before.
-    pub(super) fn again(answer: TransactionAnswer) -> Self {
-        Self { sent: Sent { event_id: answer.event, timer: answer.timer }, _prepared: None }
-    }
-
-    /// Of an event that does not expire.
-    pub(super) fn lasting(event_id: OwnedEventId) -> Self {
-        Self { sent: Sent { event_id, timer: None }, _prepared: None }
+        room: &mut Assembly<'_>,
+        sender: &UserId,
+        (event_type, content): (TimelineEventType, CanonicalJsonObject),
+        effects: Effects,
+    ) -> Result<Said> {
+        ensure_joined(room, sender)?;
+        ensure_relation(self, room, sender, &event_type, &content)?;
+        let (content, prepared) = self.prepare(sender, &event_type, content)?;
+        if event_type == TimelineEventType::RoomRedaction {
+            let draft = self.redaction(sender, room, redacts(&content)?, content)?;
+            return append(room, draft, effects, None);
+        }
+        let (room_id, sender) = (room.room_id().to_owned(), sender.to_owned());
+        append(room, Draft::message(room_id, sender, event_type, content), effects, prepared)
     }
 }
 
 /// What a redaction that is sent like any event is of.
-fn redacts(content: &CanonicalJsonObject) -> Result<OwnedEventId> {
+pub(super) fn redacts(content: &CanonicalJsonObject) -> Result<OwnedEventId> {
     content::text(content, "redacts")
         .and_then(|event_id| event_id.try_into().ok())
         .ok_or_else(|| Error::bad_json("a redaction names an event in redacts"))
-}
-
-/// Appends an event that answers a request.
-pub(super) fn append(
-    room: &mut Assembly<'_>,
-    draft: Draft,
-    transaction: Option<TransactionKey>,
-    prepared: Option<Prepared>,
-) -> Result<Answer> {
-    let arm = prepared.as_ref().map(|prepared| prepared.arm.clone());
-    let timer = arm.as_ref().map(|arm| (arm.timer, arm.nonce));
-    let Appended { pdu, .. } = room.append(draft, Effects { transaction, arm, finish: None })?;
-    let sent = Sent { event_id: pdu.event_id.clone(), timer };
-    Ok(Answer { sent, _prepared: prepared })
 }
 
 /// Which request it is; `path` is without the transaction id, and the same in all API versions.

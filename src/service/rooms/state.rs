@@ -4,7 +4,7 @@
 //! is written; unless the event would expire, since then it counts anew.
 
 use ruma::{
-    OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
+    OwnedEventId, OwnedRoomId, RoomId, UserId,
     canonical_json::CanonicalJsonObject,
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
 };
@@ -15,11 +15,11 @@ use wick_database::{
     Read, Snapshot,
     schema::room::{MemberRow, Membership, REDACTION_BY_EVENT},
 };
-use wick_room::{Assembly, render::Show, visibility::Viewer};
+use wick_room::{Assembly, Effects, render::Show, visibility::Viewer};
 
 use super::{
     Rooms, Sent, content, ensure_joined, not_joined, power,
-    send::{Answer, append},
+    say::{Said, Speech, append},
 };
 use crate::Session;
 
@@ -52,46 +52,34 @@ impl Rooms {
     /// `M_FORBIDDEN` if the sender may not, `M_BAD_ALIAS`.
     pub async fn set_state(&self, session: &Session, state: SendState) -> Result<Sent> {
         let SendState { room_id, event_type, state_key, content } = state;
-        let content = content::parse(&content)?;
-        match event_type {
-            StateEventType::RoomCreate => Err(Error::invalid_param("a room is created once")),
-            StateEventType::RoomMember => {
-                self.set_member(session, &room_id, &state_key, content).await
-            }
-            // Whether somebody may redact is asked of messages alone.
-            event_type if event_type.to_string() == "m.room.redaction" => {
-                Err(Error::invalid_param("a redaction is no state"))
-            }
-            event_type => self
-                .change(&room_id, |room| {
-                    self.append_state(room, session, event_type, state_key, content)
-                })
-                .await
-                .map(Answer::into_sent),
-        }
+        let event_type = TimelineEventType::from(event_type.to_string());
+        let speech = Speech::read(event_type, Some(state_key), &content)?;
+        speech.ensure_possible()?;
+        self.change(&room_id, |room| self.say(room, &session.user_id, speech, Effects::default()))
+            .await
+            .map(Said::into_sent)
     }
 
-    fn append_state(
+    /// Appends a state event that is no membership.
+    pub(super) fn say_state(
         &self,
         room: &mut Assembly<'_>,
-        session: &Session,
-        event_type: StateEventType,
-        state_key: String,
-        content: CanonicalJsonObject,
-    ) -> Result<Answer> {
-        let sender = &*session.user_id;
+        sender: &UserId,
+        (event_type, state_key, content): (StateEventType, String, CanonicalJsonObject),
+        effects: Effects,
+    ) -> Result<Said> {
         ensure_joined(room, sender)?;
         self.ensure_content(room, &event_type, &state_key, &content)?;
         let timeline_type = TimelineEventType::from(event_type.to_string());
-        let (content, prepared) = self.prepare(session, &timeline_type, content)?;
+        let (content, prepared) = self.prepare(sender, &timeline_type, content)?;
         if prepared.is_none()
             && let Some(same) = already_said(room, sender, &event_type, &state_key, &content)?
         {
-            return Ok(Answer::lasting(same));
+            return Ok(Said::already(same));
         }
         let (room_id, sender) = (room.room_id().to_owned(), sender.to_owned());
         let draft = Draft::state(room_id, sender, event_type, state_key, content);
-        append(room, draft, None, prepared)
+        append(room, draft, effects, prepared)
     }
 
     /// What the auth rules do not ask of a content.
@@ -116,33 +104,30 @@ impl Rooms {
         }
     }
 
-    async fn set_member(
+    /// Appends a member event.
+    pub(super) fn say_member(
         &self,
-        session: &Session,
-        room_id: &RoomId,
-        state_key: &str,
-        mut content: CanonicalJsonObject,
-    ) -> Result<Sent> {
-        self.prepare(session, &TimelineEventType::RoomMember, content.clone())?;
-        let target = OwnedUserId::try_from(state_key)
-            .map_err(|_| Error::invalid_param("the state key of a member event is a user id"))?;
+        room: &mut Assembly<'_>,
+        sender: &UserId,
+        target: &UserId,
+        content: CanonicalJsonObject,
+        effects: Effects,
+    ) -> Result<Said> {
+        // Refuses what would expire.
+        let (mut content, _) = self.prepare(sender, &TimelineEventType::RoomMember, content)?;
         match content::text(&content, "membership").map(MembershipState::from) {
             Some(MembershipState::Invite) => {
-                let invitation = self.invitation(&target, None, false)?;
+                let invitation = self.invitation(target, None, false)?;
                 invitation.into_iter().for_each(|(key, value)| {
                     content.entry(key).or_insert(value);
                 });
             }
             Some(MembershipState::Join | MembershipState::Knock) => {
-                self.fill_in_profile(&mut content, &target)?;
+                self.fill_in_profile(&mut content, target)?;
             }
             _ => {}
         }
-        self.change(room_id, |room| {
-            self.append_member(room, &session.user_id, &target, content).map(Answer::lasting)
-        })
-        .await
-        .map(Answer::into_sent)
+        self.append_member_with(room, sender, target, content, effects)
     }
 
     /// The whole state of a room as the session's user may see it.

@@ -179,7 +179,7 @@ impl Call {
 
     /// How many timers run.
     pub(super) fn running(&self) -> usize {
-        self.server.services().expiry.running_total()
+        self.server.services().timers.running_total()
     }
 
     /// The current state event, if there is one.

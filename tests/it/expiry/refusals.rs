@@ -163,22 +163,3 @@ async fn row_22_a_ts_of_a_user_who_is_no_appservice_changes_nothing() {
     call.server.clock.advance(seconds(1)).await;
     call.until(event_id, "expired").await;
 }
-
-#[tokio::test]
-async fn an_event_that_wants_to_be_sent_later_is_refused_and_not_sent_at_once() {
-    let call = Call::new().await;
-    let before = call.timeline().len();
-    let room = &call.room;
-    for path in [
-        format!("/_matrix/client/v3/rooms/{room}/send/org.example.leave/t"),
-        format!("/_matrix/client/v3/rooms/{room}/state/org.example.presence/seat"),
-        format!("/_matrix/client/v3/rooms/{room}/state/org.example.presence"),
-    ] {
-        for delay in ["1000", "", "soon", "-1"] {
-            let path = format!("{path}?org.matrix.msc4140.delay={delay}");
-            let answer = call.server.put(&path, &call.alice.token, json!({})).await;
-            assert_eq!(errcode(&answer), (400, "M_INVALID_PARAM"), "{path}");
-        }
-    }
-    assert_eq!(call.timeline().len(), before);
-}

@@ -49,7 +49,7 @@ async fn row_23_a_crash_loses_no_timer_and_fires_none_twice() {
 
 #[tokio::test]
 async fn row_23_overdue_timers_fire_in_deadline_order_at_a_bounded_rate() {
-    let mut call = Call::with(|config| config.expiry.overdue_per_second = 20).await;
+    let mut call = Call::with(|config| config.timers.overdue_per_second = 20).await;
     let mut armed = Vec::new();
     for number in 0..10_u64 {
         armed.push(call.arm(&format!("t{number}"), 20 - number).await);
@@ -76,7 +76,7 @@ async fn row_23_overdue_timers_fire_in_deadline_order_at_a_bounded_rate() {
 
 #[tokio::test]
 async fn row_23_only_what_was_overdue_is_fired_at_a_bounded_rate() {
-    let mut call = Call::with(|config| config.expiry.overdue_per_second = 20).await;
+    let mut call = Call::with(|config| config.timers.overdue_per_second = 20).await;
     let first = call.arm("first", 58).await;
     let refreshed = call.arm("refreshed", 59).await;
     let ended = call.arm("ended", 60).await;

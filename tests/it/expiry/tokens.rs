@@ -143,8 +143,8 @@ async fn row_25_requests_that_make_no_sense_get_the_errors_of_the_specification(
 #[tokio::test]
 async fn row_26_guesses_are_limited_by_address_and_keep_alives_by_token() {
     let call = Call::with(|config| {
-        config.expiry.invalid_tokens = Rate { per_second: 0.5, burst: 5 };
-        config.expiry.refresh = Rate { per_second: 2.0, burst: 10 };
+        config.timers.invalid = Rate { per_second: 0.5, burst: 5 };
+        config.timers.keep_alive = Rate { per_second: 2.0, burst: 10 };
     })
     .await;
     let armed = call.arm("t", 60).await;

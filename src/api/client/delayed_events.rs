@@ -1,0 +1,195 @@
+//! Delayed events (MSC4140): scheduling, managing and seeing them, in every form that clients speak.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use ruma::api::error::ErrorKind;
+use wick_core::{Error, Result, clock::millis};
+use wick_ruma::delayed_events::{
+    DelayedMessageRequest, DelayedStateRequest, ScheduledResponse, get_all_delayed_events,
+    get_delayed_event, requested_sticky_duration, send_delayed_event,
+    update_delayed_event::{self, UpdateAction},
+    update_delayed_event_by_body,
+};
+use wick_service::{
+    Limit, Services, Session,
+    delayed::{Action, Delayed, Form, Schedule, TransactionKey},
+};
+
+use crate::{
+    address::limit_key,
+    error::unrecognized,
+    route::{Call, Handler, Route, Ruma, Unread, route, route_unread},
+};
+
+pub(crate) fn routes() -> Vec<Route> {
+    vec![
+        route_unread(schedule_event).limited(Limit::Messages),
+        // Counted by delay id or, for ids that nobody has, by address: never valid ones by address,
+        // so that one media server can keep thousands alive.
+        of_known_action(route(update_delayed_event).uncounted()),
+        route(update_delayed_event_by_body).uncounted(),
+        route(get_delayed_event),
+        route(get_all_delayed_events),
+    ]
+}
+
+/// `PUT /_matrix/client/v3/rooms/{roomId}/delayed_event/{eventType}/{txnId}`
+async fn schedule_event(
+    services: Arc<Services>,
+    request: Unread<send_delayed_event::Request>,
+) -> Result<ScheduledResponse> {
+    let transaction = transaction(&request.sender, Form::Path, request.arguments())?;
+    if let Some(delay_id) = services.delayed.answered(&transaction).await? {
+        return Ok(ScheduledResponse::new(delay_id));
+    }
+    let sticky_duration = sticky_duration(request.query())?;
+    let Ruma { body, sender, .. } = request.read()?;
+    let wanted = Schedule {
+        room_id: body.room_id,
+        event_type: body.event_type,
+        state_key: body.state_key,
+        content: body.content.into_json(),
+        delay: body.delay,
+        sticky_duration,
+    };
+    schedule(&services, &sender, Form::Path, Some(transaction), wanted).await
+}
+
+/// `PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}?org.matrix.msc4140.delay=`
+pub(super) async fn schedule_message_event(
+    services: Arc<Services>,
+    request: Unread<DelayedMessageRequest>,
+) -> Result<ScheduledResponse> {
+    let transaction = transaction(&request.sender, Form::Query, request.arguments())?;
+    if let Some(delay_id) = services.delayed.answered(&transaction).await? {
+        return Ok(ScheduledResponse::new(delay_id));
+    }
+    let sticky_duration = sticky_duration(request.query())?;
+    let Ruma { body, sender, .. } = request.read()?;
+    let wanted = Schedule {
+        room_id: body.request.room_id,
+        event_type: body.request.event_type.into(),
+        state_key: None,
+        content: body.request.body.into_json(),
+        delay: body.delay,
+        sticky_duration,
+    };
+    schedule(&services, &sender, Form::Query, Some(transaction), wanted).await
+}
+
+/// `PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}?org.matrix.msc4140.delay=`
+pub(super) async fn schedule_state_event(
+    services: Arc<Services>,
+    request: Unread<DelayedStateRequest>,
+) -> Result<ScheduledResponse> {
+    let sticky_duration = sticky_duration(request.query())?;
+    let Ruma { body, sender, .. } = request.read()?;
+    let wanted = Schedule {
+        room_id: body.request.room_id,
+        event_type: body.request.event_type.to_string().into(),
+        state_key: Some(body.request.state_key),
+        content: body.request.body.into_json(),
+        delay: body.delay,
+        sticky_duration,
+    };
+    // Without a transaction id nothing tells a repeated request from a second wish, so each counts.
+    schedule(&services, &sender, Form::Query, None, wanted).await
+}
+
+async fn schedule(
+    services: &Services,
+    session: &Session,
+    form: Form,
+    transaction: Option<TransactionKey>,
+    wanted: Schedule,
+) -> Result<ScheduledResponse> {
+    let delay_id = services.delayed.schedule(session, form, transaction, wanted).await?;
+    Ok(ScheduledResponse::new(delay_id))
+}
+
+/// Which request it is, looked up before the body is read: clients may repeat one without it.
+fn transaction(session: &Session, form: Form, arguments: &[String]) -> Result<TransactionKey> {
+    let [room_id, event_type, transaction_id] = arguments else {
+        return Err(Error::corrupt("a path that schedules an event has other parts"));
+    };
+    Ok(Delayed::transaction(session, form, (room_id, event_type), transaction_id))
+}
+
+/// For how long the event is to be sticky once it is sent, in milliseconds.
+fn sticky_duration(query: &str) -> Result<Option<u64>> {
+    requested_sticky_duration(query)
+        .map(|duration| duration.map(millis))
+        .map_err(|error| Error::invalid_param(error.to_string()))
+}
+
+/// `POST /_matrix/client/v1/delayed_events/{delay_id}/{action}`
+async fn update_delayed_event(
+    services: Arc<Services>,
+    Ruma { body, sender, address }: Ruma<update_delayed_event::Request>,
+) -> Result<update_delayed_event::Response> {
+    let action = action(&body.action).ok_or_else(|| unrecognized(StatusCode::NOT_FOUND))?;
+    let sender = ensure_right(&services, sender)?;
+    let from = limit_key(address);
+    services.delayed.manage(sender.as_deref(), &body.delay_id, action, &from).await?;
+    Ok(update_delayed_event::Response::new())
+}
+
+/// `POST /_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delay_id}`
+async fn update_delayed_event_by_body(
+    services: Arc<Services>,
+    Ruma { body, sender, address }: Ruma<update_delayed_event_by_body::Request>,
+) -> Result<update_delayed_event::Response> {
+    let action = action(&body.action)
+        .ok_or_else(|| Error::invalid_param("the action is none of restart, send, cancel"))?;
+    let sender = ensure_right(&services, sender)?;
+    let from = limit_key(address);
+    services.delayed.manage(sender.as_deref(), &body.delay_id, action, &from).await?;
+    Ok(update_delayed_event::Response::new())
+}
+
+/// `GET /_matrix/client/v1/delayed_events/{delay_id}`
+async fn get_delayed_event(
+    services: Arc<Services>,
+    Ruma { body, sender, address }: Ruma<get_delayed_event::Request>,
+) -> Result<get_delayed_event::Response> {
+    let event = services.delayed.get(&sender, &body.delay_id, &limit_key(address))?;
+    Ok(get_delayed_event::Response::new(event))
+}
+
+/// `GET /_matrix/client/v1/delayed_events`
+async fn get_all_delayed_events(
+    services: Arc<Services>,
+    Ruma { sender, .. }: Ruma<get_all_delayed_events::Request>,
+) -> Result<get_all_delayed_events::Response> {
+    Ok(get_all_delayed_events::Response::new(services.delayed.list(&sender)?))
+}
+
+/// Refuses what is no action, whoever asks for it and whatever the body says.
+fn of_known_action(route: Route) -> Route {
+    let known = route.handler;
+    let handler: Handler = Arc::new(move |services, call: Call| {
+        match call.arguments.last().and_then(|name| action(&UpdateAction::from(name.as_str()))) {
+            Some(_) => known(services, call),
+            None => Box::pin(async { Err(unrecognized(StatusCode::NOT_FOUND)) }),
+        }
+    });
+    Route { handler, ..route }
+}
+
+fn action(action: &UpdateAction) -> Option<Action> {
+    match action {
+        UpdateAction::Restart => Some(Action::Restart),
+        UpdateAction::Send => Some(Action::Send),
+        UpdateAction::Cancel => Some(Action::Cancel),
+        _ => None,
+    }
+}
+
+/// Who asks, who may have to say so.
+fn ensure_right(services: &Services, sender: Option<Arc<Session>>) -> Result<Option<Arc<Session>>> {
+    if sender.is_none() && services.delayed.settings().require_auth {
+        return Err(Error::refused(ErrorKind::MissingToken, "this needs an access token"));
+    }
+    Ok(sender)
+}

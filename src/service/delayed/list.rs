@@ -1,0 +1,103 @@
+//! Delayed events as their owners see them.
+
+use std::{hash::Hash, time::Duration};
+
+use ruma::{MilliSecondsSinceUnixEpoch, UInt, api::error::StandardErrorBody, serde::Raw};
+use serde_json::{json, value::RawValue};
+use wick_core::{Error, Result, TimerId, Timestamp};
+use wick_database::{
+    Read,
+    schema::{
+        delayed::{DELAYED_BY_TIMER, FinalOutcome, FinalisedRow},
+        timer::{Feature, TIMER_BY_ID, TimerRow},
+    },
+};
+use wick_ruma::delayed_events::DelayedEvent;
+
+use super::{Delayed, manage::UNKNOWN};
+use crate::Session;
+
+impl Delayed {
+    /// The events that the session's user has scheduled, the one that is due next first.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn list(&self, session: &Session) -> Result<Vec<DelayedEvent>> {
+        let latest = self.timers.latest();
+        let mut rows = Vec::new();
+        for timer in self.timers.of_owner(Feature::Delay, session.user) {
+            if let Some(row) = latest.get(&TIMER_BY_ID, &timer)? {
+                rows.push((timer, row));
+            }
+        }
+        rows.sort_unstable_by_key(|(timer, row)| (row.deadline, *timer));
+        let mut events = Vec::with_capacity(rows.len());
+        for (timer, row) in rows {
+            // One that is sent just now is no longer listed.
+            events.extend(self.show(timer, &row)?);
+        }
+        Ok(events)
+    }
+
+    /// One event that the session's user has scheduled, whatever has become of it.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is none with this delay id, or it is another user's.
+    pub fn get(&self, session: &Session, delay_id: &str, from: &impl Hash) -> Result<DelayedEvent> {
+        self.find(session, delay_id)?.ok_or_else(|| self.timers.unknown(from, UNKNOWN))
+    }
+
+    fn find(&self, session: &Session, delay_id: &str) -> Result<Option<DelayedEvent>> {
+        let Some(shown) = self.timers.shown(Feature::Delay, delay_id) else { return Ok(None) };
+        if let Some(row) = self.timers.running(&shown)?
+            && row.owner == session.user
+            && let Some(event) = self.show(shown.timer, &row)?
+        {
+            return Ok(Some(event));
+        }
+        let Some(row) = self.finalised(&shown)? else { return Ok(None) };
+        if row.timer.owner != session.user {
+            return Ok(None);
+        }
+        let FinalisedRow { timer, at, outcome } = row;
+        let Some(event) = self.show(shown.timer, &timer)? else { return Ok(None) };
+        let mut event = DelayedEvent { finalized_ts: Some(on_the_wire(at)), ..event };
+        match outcome {
+            FinalOutcome::Sent(event_id) => event.event_id = Some(event_id),
+            FinalOutcome::Cancelled => {}
+            FinalOutcome::Failed { errcode, message } => {
+                event.error = Some(error_body(&errcode, &message)?);
+            }
+        }
+        Ok(Some(event))
+    }
+
+    fn show(&self, timer: TimerId, row: &TimerRow) -> Result<Option<DelayedEvent>> {
+        let latest = self.timers.latest();
+        let Some(event) = latest.get(&DELAYED_BY_TIMER, &timer)? else { return Ok(None) };
+        let content = RawValue::from_string(event.content)
+            .map_err(|error| Error::internal("a stored content is not JSON", error))?;
+        let room_id = self.graph.intern().room_id(&latest, row.room)?;
+        Ok(Some(DelayedEvent {
+            delay_id: self.timers.handle(Feature::Delay, timer, row.nonce),
+            room_id: room_id.ok_or_else(|| Error::corrupt("a timer's room has no id"))?,
+            event_type: event.event_type.into(),
+            state_key: event.state_key,
+            content: Raw::from_json(content),
+            delay: Duration::from_millis(row.duration),
+            scheduled_at: on_the_wire(Timestamp(row.deadline.0.saturating_sub(row.duration))),
+            error: None,
+            event_id: None,
+            finalized_ts: None,
+        }))
+    }
+}
+
+fn on_the_wire(at: Timestamp) -> MilliSecondsSinceUnixEpoch {
+    MilliSecondsSinceUnixEpoch(UInt::new_saturating(at.0))
+}
+
+fn error_body(errcode: &str, message: &str) -> Result<StandardErrorBody> {
+    serde_json::from_value(json!({ "errcode": errcode, "error": message }))
+        .map_err(|error| Error::internal("a stored error cannot be read", error))
+}
