@@ -64,6 +64,11 @@ impl<R: IncomingRequest<Authentication: Scheme>> Unread<R> {
         &self.call.arguments
     }
 
+    /// Whether it came by a path that is not part of the specification.
+    pub(crate) fn is_unstable(&self) -> bool {
+        self.call.request.uri().path().starts_with("/_matrix/client/unstable/")
+    }
+
     /// Its query string.
     pub(crate) fn query(&self) -> &str {
         self.call.request.uri().query().unwrap_or_default()
@@ -158,7 +163,7 @@ where
     Route { method: R::METHOD, paths, handler, limit: Count::Request }
 }
 
-/// An endpoint that the Matrix specification does not know.
+/// An endpoint that has no request type of ruma's. Its handler counts, if anybody does.
 pub(crate) fn plain<T>(
     path: &str,
     handler: impl Fn(Arc<Services>, Call) -> T + Copy + Send + Sync + 'static,

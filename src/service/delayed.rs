@@ -62,13 +62,14 @@ pub struct Schedule {
     pub sticky_duration: Option<u64>,
 }
 
-/// Which revision of MSC4140 a client speaks. They differ in what a delay that is too long is told.
+/// Which revision of MSC4140 a client speaks. They differ in how some refusals are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// The delay in the query of `/send` and `/state`.
-    Query,
-    /// `/delayed_event`, as the proposal has it now.
-    Path,
+    /// What is deployed: the delay in the query of `/send` and `/state`, the unstable management
+    /// endpoints.
+    Deployed,
+    /// `/delayed_event` and the stable management endpoints, as the proposal has it now.
+    Merged,
 }
 
 impl Delayed {
@@ -105,8 +106,8 @@ impl Delayed {
         transaction_id: &str,
     ) -> TransactionKey {
         let path = match form {
-            Form::Query => format!("rooms/{room_id}/send/{event_type}?delay"),
-            Form::Path => format!("rooms/{room_id}/delayed_event/{event_type}"),
+            Form::Deployed => format!("rooms/{room_id}/send/{event_type}?delay"),
+            Form::Merged => format!("rooms/{room_id}/delayed_event/{event_type}"),
         };
         TransactionKey {
             user: session.user,
@@ -206,8 +207,8 @@ impl Delayed {
         }
         let message = format!("the delay must be at most {} milliseconds", millis(most));
         Err(match form {
-            Form::Path => Error::forbidden(message),
-            Form::Query => Error::refused(ErrorKind::Unknown, message).with_fields([
+            Form::Merged => Error::forbidden(message),
+            Form::Deployed => Error::refused(ErrorKind::Unknown, message).with_fields([
                 ("org.matrix.msc4140.errcode", json!("M_MAX_DELAY_EXCEEDED")),
                 ("org.matrix.msc4140.max_delay", json!(millis(most))),
             ]),

@@ -27,7 +27,7 @@ pub(crate) fn routes() -> Vec<Route> {
         route_unread(schedule_event).limited(Limit::Messages),
         // Counted by delay id or, for ids that nobody has, by address: never valid ones by address,
         // so that one media server can keep thousands alive.
-        of_known_action(route(update_delayed_event).uncounted()),
+        of_known_action(route_unread(update_delayed_event).uncounted()),
         route(update_delayed_event_by_body).uncounted(),
         route(get_delayed_event),
         route(get_all_delayed_events),
@@ -39,7 +39,7 @@ async fn schedule_event(
     services: Arc<Services>,
     request: Unread<send_delayed_event::Request>,
 ) -> Result<ScheduledResponse> {
-    let transaction = transaction(&request.sender, Form::Path, request.arguments())?;
+    let transaction = transaction(&request.sender, Form::Merged, request.arguments())?;
     if let Some(delay_id) = services.delayed.answered(&transaction).await? {
         return Ok(ScheduledResponse::new(delay_id));
     }
@@ -53,7 +53,7 @@ async fn schedule_event(
         delay: body.delay,
         sticky_duration,
     };
-    schedule(&services, &sender, Form::Path, Some(transaction), wanted).await
+    schedule(&services, &sender, Form::Merged, Some(transaction), wanted).await
 }
 
 /// `PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}?org.matrix.msc4140.delay=`
@@ -61,7 +61,7 @@ pub(super) async fn schedule_message_event(
     services: Arc<Services>,
     request: Unread<DelayedMessageRequest>,
 ) -> Result<ScheduledResponse> {
-    let transaction = transaction(&request.sender, Form::Query, request.arguments())?;
+    let transaction = transaction(&request.sender, Form::Deployed, request.arguments())?;
     if let Some(delay_id) = services.delayed.answered(&transaction).await? {
         return Ok(ScheduledResponse::new(delay_id));
     }
@@ -75,7 +75,7 @@ pub(super) async fn schedule_message_event(
         delay: body.delay,
         sticky_duration,
     };
-    schedule(&services, &sender, Form::Query, Some(transaction), wanted).await
+    schedule(&services, &sender, Form::Deployed, Some(transaction), wanted).await
 }
 
 /// `PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}?org.matrix.msc4140.delay=`
@@ -94,7 +94,7 @@ pub(super) async fn schedule_state_event(
         sticky_duration,
     };
     // Without a transaction id nothing tells a repeated request from a second wish, so each counts.
-    schedule(&services, &sender, Form::Query, None, wanted).await
+    schedule(&services, &sender, Form::Deployed, None, wanted).await
 }
 
 async fn schedule(
@@ -126,12 +126,14 @@ fn sticky_duration(query: &str) -> Result<Option<u64>> {
 /// `POST /_matrix/client/v1/delayed_events/{delay_id}/{action}`
 async fn update_delayed_event(
     services: Arc<Services>,
-    Ruma { body, sender, address }: Ruma<update_delayed_event::Request>,
+    request: Unread<update_delayed_event::Request>,
 ) -> Result<update_delayed_event::Response> {
+    let form = if request.is_unstable() { Form::Deployed } else { Form::Merged };
+    let Ruma { body, sender, address } = request.read()?;
     let action = action(&body.action).ok_or_else(|| unrecognized(StatusCode::NOT_FOUND))?;
     let sender = ensure_right(&services, sender)?;
     let from = limit_key(address);
-    services.delayed.manage(sender.as_deref(), &body.delay_id, action, &from).await?;
+    services.delayed.manage(sender.as_deref(), &body.delay_id, (form, action), &from).await?;
     Ok(update_delayed_event::Response::new())
 }
 
@@ -144,7 +146,10 @@ async fn update_delayed_event_by_body(
         .ok_or_else(|| Error::invalid_param("the action is none of restart, send, cancel"))?;
     let sender = ensure_right(&services, sender)?;
     let from = limit_key(address);
-    services.delayed.manage(sender.as_deref(), &body.delay_id, action, &from).await?;
+    services
+        .delayed
+        .manage(sender.as_deref(), &body.delay_id, (Form::Deployed, action), &from)
+        .await?;
     Ok(update_delayed_event::Response::new())
 }
 

@@ -13,7 +13,7 @@ use wick_database::{
 };
 use wick_room::Outcome;
 
-use super::Delayed;
+use super::{Delayed, Form};
 use crate::{
     Limit, Session,
     timers::{Cause, Firing, Shown},
@@ -38,14 +38,14 @@ impl Delayed {
     /// `from` is where the request came from: only delay ids that nobody has count against it.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if it is not known, or is to be restarted and was sent; 409 `M_UNKNOWN` if what has
-    /// become of it contradicts the action; `M_LIMIT_EXCEEDED`; for [`Action::Send`] why it could not be
-    /// sent, and it stays scheduled.
+    /// `M_NOT_FOUND` if it is not known, or is to be restarted and was sent; 409 if what has become of it
+    /// contradicts the action; `M_LIMIT_EXCEEDED`; for [`Action::Send`] why it could not be sent, and it
+    /// stays scheduled.
     pub async fn manage(
         &self,
         by: Option<&Session>,
         delay_id: &str,
-        action: Action,
+        (form, action): (Form, Action),
         from: &impl Hash,
     ) -> Result<()> {
         let unknown = || self.timers.unknown(from, UNKNOWN);
@@ -75,7 +75,7 @@ impl Delayed {
             return Err(unknown());
         };
         self.ensure_durable(shown.timer).await?;
-        agrees(action, &finalised.outcome)
+        agrees(form, action, &finalised.outcome)
     }
 
     /// Cancels one as if its owner had.
@@ -120,9 +120,15 @@ impl Delayed {
 }
 
 /// Whether what has become of an event is what was asked for, so that requests can be repeated.
-fn agrees(action: Action, outcome: &FinalOutcome) -> Result<()> {
-    let conflict =
-        |message: &'static str| Err(Error::refused_with(409, ErrorKind::Unknown, message));
+fn agrees(form: Form, action: Action, outcome: &FinalOutcome) -> Result<()> {
+    let conflict = |message: &'static str| {
+        let kind = match form {
+            Form::Merged => ErrorKind::Unknown,
+            // Deployed clients give up their call for good at any other errcode.
+            Form::Deployed => ErrorKind::NotFound,
+        };
+        Err(Error::refused_with(409, kind, message))
+    };
     match (action, outcome) {
         (Action::Send, FinalOutcome::Sent(_))
         | (Action::Cancel, FinalOutcome::Cancelled | FinalOutcome::Failed { .. }) => Ok(()),
