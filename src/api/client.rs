@@ -22,6 +22,7 @@ mod redact;
 mod relations;
 mod reporting;
 mod room;
+mod rtc;
 mod search;
 mod send;
 mod session;
@@ -68,6 +69,7 @@ pub(crate) fn routes() -> Vec<Route> {
         receipt::routes(),
         redact::routes(),
         room::routes(),
+        rtc::routes(),
         send::routes(),
         relations::routes(),
         reporting::routes(),

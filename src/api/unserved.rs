@@ -28,7 +28,6 @@ const GET: &[&str] = &[
     "/_matrix/federation/v1/make_leave/{room_id}/{user_id}",
     "/_matrix/federation/v1/media/download/{media_id}",
     "/_matrix/federation/v1/media/thumbnail/{media_id}",
-    "/_matrix/federation/v1/openid/userinfo",
     "/_matrix/federation/v1/publicRooms",
     "/_matrix/federation/v1/query/directory",
     "/_matrix/federation/v1/query/profile",

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod admin;
+mod calls;
 mod check;
 mod database;
 mod delayed_events;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     accounts::Accounts,
     admin::Admin,
+    calls::Calls,
     database::{Database, Durability},
     delayed_events::DelayedEvents,
     expiry::Expiry,
@@ -72,6 +74,8 @@ pub struct Config {
     pub delayed_events: DelayedEvents,
     /// What both have in common.
     pub timers: Timers,
+    /// What calls need besides.
+    pub calls: Calls,
     /// How often what may be done.
     pub limits: Limits,
     /// What one `/sync` may ask for.

@@ -62,7 +62,7 @@ fn timer_lines(answer: &Value) -> Vec<String> {
         .into_iter()
         .flatten()
         .map(|timer| {
-            ["timer", "room_id", "event_id", "owner", "deadline", "duration"]
+            ["timer", "kind", "room_id", "event_id", "type", "owner", "deadline", "duration"]
                 .map(|field| text(timer, field))
                 .join("  ")
         })

@@ -66,7 +66,7 @@ pub(crate) enum Command {
 pub(crate) enum Admin {
     /// How the server is
     Status,
-    /// Timers of expiring events
+    /// Timers of events that expire or are sent later
     #[command(subcommand)]
     Timers(Timers),
 }
@@ -83,7 +83,7 @@ pub(crate) enum Timers {
         #[arg(long, value_name = "USER_ID")]
         user: Option<String>,
     },
-    /// End one, as if its owner had
+    /// End one as its owner could: an event that expires ends, a delayed one is never sent
     End {
         /// Its number in the list
         timer: u64,

@@ -8,6 +8,7 @@ mod account_data;
 mod accounts;
 mod aliases;
 mod bad_input;
+mod calls;
 mod counts;
 mod devices;
 mod directory;

@@ -23,6 +23,7 @@ use wick_ruma::{
 };
 use wick_service::Services;
 
+use super::rtc;
 use crate::{
     reply::Json,
     route::{Route, Ruma, route},
@@ -133,5 +134,7 @@ async fn discover_homeserver(
     if url.is_empty() {
         return Err(Error::not_found("this server announces no base URL"));
     }
-    Ok(discover_homeserver::Response::new(HomeserverInfo::new(url.clone())))
+    let mut response = discover_homeserver::Response::new(HomeserverInfo::new(url.clone()));
+    response.rtc_foci = rtc::transports(&services);
+    Ok(response)
 }

@@ -15,13 +15,16 @@ impl Config {
         self.check_accounts(&mut problems);
         self.check_expiry(&mut problems);
         self.check_timers(&mut problems);
-        problems.require(
-            self.server.well_known_client.is_empty()
-                || self.server.well_known_client.starts_with("https://")
-                || self.server.well_known_client.starts_with("http://"),
-            "server.well_known_client",
-            "must start with https:// or http://",
-        );
+        for (key, url) in [
+            ("server.well_known_client", &self.server.well_known_client),
+            ("calls.livekit_service_url", &self.calls.livekit_service_url),
+        ] {
+            problems.require(
+                url.is_empty() || url.starts_with("https://") || url.starts_with("http://"),
+                key,
+                "must start with https:// or http://",
+            );
+        }
         problems.require(
             self.server.max_body_kilobytes >= 64,
             "server.max_body_kilobytes",

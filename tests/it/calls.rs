@@ -1,0 +1,53 @@
+//! What calls need besides timers: where the media server is, and proof for it of who somebody is.
+
+use http::StatusCode;
+use serde_json::json;
+use wick_harness::TestServer;
+
+const TRANSPORTS: &str = "/_matrix/client/unstable/org.matrix.msc4143/rtc/transports";
+const USER_INFO: &str = "/_matrix/federation/v1/openid/userinfo";
+
+#[tokio::test]
+async fn the_service_for_livekit_tokens_is_told_where_clients_look_for_it() {
+    let url = "https://rtc.example.org/livekit/jwt";
+    let server = TestServer::start_with(|config| {
+        config.server.well_known_client = "https://matrix.example.org".to_owned();
+        config.calls.livekit_service_url = url.to_owned();
+    })
+    .await;
+    let alice = server.register("alice").await;
+    let service = json!([{ "type": "livekit", "livekit_service_url": url }]);
+    let (_, body) = server.get("/.well-known/matrix/client", "").await;
+    assert_eq!(body["org.matrix.msc4143.rtc_foci"], service);
+    let (status, body) = server.get(TRANSPORTS, &alice.token).await;
+    assert_eq!((status, body), (StatusCode::OK, json!({ "rtc_transports": service })));
+    assert_eq!(server.get(TRANSPORTS, "").await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn without_one_there_is_none() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let (status, body) = server.get(TRANSPORTS, &alice.token).await;
+    assert_eq!((status, body), (StatusCode::OK, json!({ "rtc_transports": [] })));
+}
+
+#[tokio::test]
+async fn a_service_learns_who_an_openid_token_is_proof_of() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let path = format!("/_matrix/client/v3/user/{}/openid/request_token", alice.user_id);
+    let (_, body) = server.post(&path, &alice.token, json!({})).await;
+    let token = body["access_token"].as_str().unwrap();
+    let (status, body) = server.get(&format!("{USER_INFO}?access_token={token}"), "").await;
+    assert_eq!((status, body), (StatusCode::OK, json!({ "sub": alice.user_id })));
+
+    for (query, errcode) in [
+        ("?access_token=nobodys", "M_UNKNOWN_TOKEN"),
+        (&*format!("?access_token={}", alice.token), "M_UNKNOWN_TOKEN"),
+        ("", "M_MISSING_TOKEN"),
+    ] {
+        let (status, body) = server.get(&format!("{USER_INFO}{query}"), "").await;
+        assert_eq!((status, &body["errcode"]), (StatusCode::UNAUTHORIZED, &json!(errcode)));
+    }
+}
