@@ -4,62 +4,9 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import "./node20.mjs";
-import "./quiet.mjs";
+import { arrives, eventually, room, start, timeline, url, V3 } from "./support.mjs";
 
 import * as sdk from "matrix-js-sdk";
-
-const url = process.env.WICK_URL;
-const PATIENCE = 20_000;
-const V3 = { prefix: "/_matrix/client/v3" };
-
-/** Waits until `find()` answers something truthy. */
-async function eventually(what, find) {
-    const end = Date.now() + PATIENCE;
-    while (Date.now() < end) {
-        const found = find();
-        if (found) return found;
-        await sleep(20);
-    }
-    assert.fail(`waited ${PATIENCE} ms in vain: ${what}`);
-}
-
-/** An account, registered by one client and logged into by another, syncing. */
-async function start(name, { crypto = false } = {}) {
-    const username = `${name}${Date.now()}`;
-    const password = "client test only";
-    const guest = sdk.createClient({ baseUrl: url });
-    await guest.registerRequest({ username, password, auth: { type: "m.login.dummy" } });
-    const login = await guest.loginRequest({
-        type: "m.login.password",
-        identifier: { type: "m.id.user", user: username },
-        password,
-    });
-    const client = sdk.createClient({
-        baseUrl: url,
-        userId: login.user_id,
-        deviceId: login.device_id,
-        accessToken: login.access_token,
-    });
-    if (crypto) await client.initRustCrypto({ useIndexedDB: false });
-    await client.startClient({ initialSyncLimit: 20 });
-    await eventually("first sync", () => client.isInitialSyncComplete());
-    return client;
-}
-
-/** A room of `owner`, which `guest` was invited to and has joined. */
-async function room(owner, guest, options = {}) {
-    const { room_id: id } = await owner.createRoom({ preset: "private_chat", invite: [guest.getUserId()], ...options });
-    await eventually("the invite", () => guest.getRoom(id)?.getMyMembership() === "invite");
-    await guest.joinRoom(id);
-    await eventually("the join", () => guest.getRoom(id)?.getMyMembership() === "join");
-    await eventually("the other's join", () => owner.getRoom(id)?.getMember(guest.getUserId())?.membership === "join");
-    return id;
-}
-
-const timeline = (client, id) => client.getRoom(id)?.getLiveTimeline().getEvents() ?? [];
-
-const arrives = (client, id, what, matches) => eventually(what, () => timeline(client, id).find(matches));
 
 /** Sends an event with a duration by the client's own authorised request. */
 async function sendExpiring(client, id, seconds, body) {

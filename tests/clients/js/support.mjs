@@ -1,0 +1,70 @@
+// What the tests share: accounts, clients and rooms on the homeserver at WICK_URL, and waiting for what they see.
+
+import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import "./node20.mjs";
+import "./quiet.mjs";
+
+import * as sdk from "matrix-js-sdk";
+
+export const url = process.env.WICK_URL;
+export const V3 = { prefix: "/_matrix/client/v3" };
+
+const PATIENCE = 20_000;
+
+/** Waits until `find()` answers something truthy. */
+export async function eventually(what, find) {
+    const end = Date.now() + PATIENCE;
+    while (Date.now() < end) {
+        const found = await find();
+        if (found) return found;
+        await sleep(20);
+    }
+    assert.fail(`waited ${PATIENCE} ms in vain: ${what}`);
+}
+
+/** A new account. */
+export async function register(name) {
+    const account = { username: `${name}${Date.now()}`, password: "client test only" };
+    const guest = sdk.createClient({ baseUrl: url });
+    await guest.registerRequest({ ...account, auth: { type: "m.login.dummy" } });
+    return account;
+}
+
+/** A new device of the account, syncing. */
+export async function logIn({ username, password }, { crypto = false } = {}) {
+    const guest = sdk.createClient({ baseUrl: url });
+    const login = await guest.loginRequest({
+        type: "m.login.password",
+        identifier: { type: "m.id.user", user: username },
+        password,
+    });
+    const client = sdk.createClient({
+        baseUrl: url,
+        userId: login.user_id,
+        deviceId: login.device_id,
+        accessToken: login.access_token,
+    });
+    if (crypto) await client.initRustCrypto({ useIndexedDB: false });
+    await client.startClient({ initialSyncLimit: 20 });
+    await eventually("first sync", () => client.isInitialSyncComplete());
+    return client;
+}
+
+/** The syncing client of a new account. */
+export const start = async (name, options) => logIn(await register(name), options);
+
+/** A room of `owner`, which `guest` was invited to and has joined. */
+export async function room(owner, guest, options = {}) {
+    const { room_id: id } = await owner.createRoom({ preset: "private_chat", invite: [guest.getUserId()], ...options });
+    await eventually("the invite", () => guest.getRoom(id)?.getMyMembership() === "invite");
+    await guest.joinRoom(id);
+    await eventually("the join", () => guest.getRoom(id)?.getMyMembership() === "join");
+    await eventually("the other's join", () => owner.getRoom(id)?.getMember(guest.getUserId())?.membership === "join");
+    return id;
+}
+
+export const timeline = (client, id) => client.getRoom(id)?.getLiveTimeline().getEvents() ?? [];
+
+export const arrives = (client, id, what, matches) => eventually(what, () => timeline(client, id).find(matches));
