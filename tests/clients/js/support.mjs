@@ -68,3 +68,9 @@ export async function room(owner, guest, options = {}) {
 export const timeline = (client, id) => client.getRoom(id)?.getLiveTimeline().getEvents() ?? [];
 
 export const arrives = (client, id, what, matches) => eventually(what, () => timeline(client, id).find(matches));
+
+/** The delayed events of the client's user for the room that are still to be sent, as the server lists them. */
+export async function scheduled(client, id) {
+    const { delayed_events: all } = await client._unstable_getDelayedEvents();
+    return all.filter((event) => event.room_id === id);
+}
