@@ -60,7 +60,7 @@ test-crash: build ## kill the server at random moments (KILLS=200), fail at ever
 	@. .ci/env && "$$CARGO_TARGET_DIR/debug/wick-crash" $(KILLS) $(ARGS)
 	@.ci/crash $(ROUNDS)
 
-complement: setup ## run the Complement suite with a command of yours, see complement/run (ARGS='go test …')
+complement: setup ## run the Complement suite against wick (needs Docker and Go; RUN=regex: only these tests)
 	@.ci/script complement/run $(ARGS)
 
 complement-own: setup ## run our own Complement tests (needs Docker and Go)
