@@ -18,7 +18,7 @@ pub(crate) mod syncer;
 use std::{fmt, path::Path, sync::Arc};
 
 use rocksdb::DB;
-use wick_core::Position;
+use wick_core::{Position, ShortRoomId};
 
 use self::{
     commit::{Committed, Durability, Engine, Pending},
@@ -134,6 +134,13 @@ impl Database {
     /// engine refuses. Nothing was written then.
     pub fn write(&self, batch: Batch, durability: Durability) -> Result<Pending> {
         self.engine.write(batch.change, durability)
+    }
+
+    /// Whether something may have been written in a room above `since` that wakes the room's readers.
+    /// `false` is certain for every snapshot; `true` is not.
+    #[must_use]
+    pub fn is_busy_since(&self, room: ShortRoomId, since: Position) -> bool {
+        self.engine.activity.is_busy_since(room, since)
     }
 
     /// A watch on nothing yet. Add what to wait for, then read, then wait.

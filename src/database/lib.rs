@@ -4,6 +4,7 @@
 //! in the order of the log and published once durable (R2); a row that is not there is `None`, one
 //! that cannot be read is an error (R3).
 
+mod activity;
 mod batch;
 pub mod codec;
 mod engine;

@@ -2,7 +2,8 @@
 //!
 //! Invariants: a request registers for news before it reads, so none is missed; everything in one
 //! answer is read from one snapshot, and `next_batch` is that snapshot's position; the cost of an
-//! answer grows with what is new and with the number of the user's rooms, not with their sizes.
+//! answer grows with what is new, not with the sizes of the user's rooms; a quiet room costs the row that
+//! says the user is in it.
 
 mod account_data;
 mod builder;

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     Error, KeyLike, Result, Snapshot, Topic, Value,
+    activity::Activity,
     batch::{Change, Late, Required, Slot},
     read::family,
     schema::meta,
@@ -91,6 +92,7 @@ impl Future for Pending {
 pub(crate) struct Engine {
     pub(crate) db: Arc<DB>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) activity: Activity,
     pub(super) work: Condvar,
     pub(super) metrics: Metrics,
     /// Set once the database is open: what opening commits is not asked about.
@@ -152,6 +154,7 @@ impl Engine {
         write_options.set_sync(false);
         Ok(Self {
             registry: Arc::default(),
+            activity: Activity::new(Position(position)),
             work: Condvar::new(),
             metrics: Metrics::new(),
             fault: OnceLock::new(),
@@ -233,6 +236,7 @@ impl Engine {
             self.db.write_opt(engine_batch, &self.write_options).map_err(Error::engine)?;
         }
         turn.position = last;
+        self.activity.note(&topics, Position(last));
         promises.keep();
         if stop_after {
             return Err(self.stop(&mut turn));

@@ -48,6 +48,27 @@ async fn a_commit_wakes_those_who_watch_what_it_touched() {
 }
 
 #[tokio::test]
+async fn a_room_is_quiet_until_something_is_written_there() {
+    let folder = Folder::new();
+    let database = folder.open();
+    let quiet = ShortRoomId(7);
+    tell_room(&database, quiet).await.unwrap();
+    let since = database.position();
+    assert!(!database.is_busy_since(quiet, since));
+    // Known to be busy before anybody can read it.
+    let pending = tell_room(&database, ROOM);
+    assert!(database.is_busy_since(ROOM, since));
+    let committed = pending.await.unwrap();
+    assert!(!database.is_busy_since(ROOM, committed.position));
+    assert!(!database.is_busy_since(quiet, since));
+    drop(database);
+
+    let database = folder.open();
+    assert!(database.is_busy_since(quiet, since), "of what came before nothing is known");
+    assert!(!database.is_busy_since(quiet, database.position()));
+}
+
+#[tokio::test]
 async fn a_batch_of_wakes_alone_wakes() {
     let folder = Folder::new();
     let database = folder.open();

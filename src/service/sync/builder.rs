@@ -67,7 +67,7 @@ impl<'a> Builder<'a> {
             if member.membership == Membership::Join {
                 met.joined.insert(room);
             }
-            if !changed && member.membership != Membership::Join {
+            if !changed && (member.membership != Membership::Join || self.is_quiet(room, &news)) {
                 continue;
             }
             let room_id = self.room_id(room)?;
@@ -79,6 +79,15 @@ impl<'a> Builder<'a> {
         response.presence = self.presence(&met)?.into();
         response.device_lists = self.device_lists(&met)?;
         Ok(response)
+    }
+
+    /// Whether a room that the client has can have nothing new for it, known without a look into it.
+    fn is_quiet(&self, room: ShortRoomId, news: &News) -> bool {
+        !self.request.full_state
+            && !news.contains_key(&Some(room))
+            && self
+                .since
+                .is_some_and(|since| !self.sync.resources.database.is_busy_since(room, since))
     }
 
     fn add(
