@@ -8,7 +8,7 @@ DATA ?= wick-data
 ROUNDS ?= 3
 KILLS ?= 200
 
-.PHONY: help setup build run test check fmt-check clippy docs book fmt bench load test-clients test-crash \
+.PHONY: help setup build run test check fmt-check clippy docs book fmt bench beside load test-clients test-crash \
         complement complement-own clean-data
 
 help: ## show this list
@@ -52,6 +52,9 @@ load: build ## the load and scale benchmark (ARGS='--help' for its options)
 
 bench: build ## the benchmarks of docs/benchmarks.md, one after the other (ARGS='scale' for a million timers)
 	@.ci/script tests/load/bench $(ARGS)
+
+beside: build ## delayed events of wick and of Synapse with PostgreSQL, side by side
+	@.ci/script tests/load/beside
 
 test-clients: build ## run real client libraries against the server
 	@.ci/script tests/clients/run $(ARGS)

@@ -23,6 +23,12 @@ pub enum Scenario {
     ExpireRefresh,
     /// How late the terminal events come: all due at once, and at a steady rate.
     ExpireFire,
+    /// Sending events with a delay; they are cancelled afterwards.
+    DelayedSchedule,
+    /// Restarting their delays, round-robin.
+    DelayedRestart,
+    /// How late delayed events come: all due at once, and at a steady rate.
+    DelayedFire,
     /// A million timers: memory, restart, refreshing and lateness beside them. Needs --spawn.
     Scale,
 }
@@ -60,9 +66,13 @@ impl Durability {
 #[command(name = "wick-load")]
 pub struct Options {
     /// The scenario
-    pub scenario: Scenario,
+    #[arg(required_unless_present = "compare")]
+    pub scenario: Option<Scenario>,
+    /// Run nothing: print the figures of two files of --json reports side by side, with their quotients
+    #[arg(long, num_args = 2, value_names = ["A", "B"], exclusive = true)]
+    pub compare: Vec<PathBuf>,
     /// A running homeserver, http://host:port
-    #[arg(long, conflicts_with = "spawn", required_unless_present = "spawn")]
+    #[arg(long, conflicts_with = "spawn", required_unless_present_any = ["spawn", "compare"])]
     pub url: Option<String>,
     /// Start this wick binary with a fresh folder and a configuration without limits
     #[arg(long)]
@@ -73,9 +83,9 @@ pub struct Options {
     /// Durability of the server that --spawn starts
     #[arg(long, default_value = "synced")]
     pub durability: Durability,
-    /// Process whose CPU time and memory are reported (known already with --spawn)
-    #[arg(long)]
-    pub pid: Option<u32>,
+    /// Processes whose CPU time and memory are reported, with all below them (known already with --spawn)
+    #[arg(long, value_name = "PID", value_delimiter = ',', conflicts_with = "spawn")]
+    pub cpu_of: Vec<u32>,
     /// Token for servers that ask for one at registration
     #[arg(long)]
     pub registration_token: Option<String>,
@@ -103,7 +113,7 @@ pub struct Options {
     /// Timers
     #[arg(long)]
     pub timers: Option<u64>,
-    /// Seconds until an event expires
+    /// Seconds until an event expires, or is sent
     #[arg(long)]
     pub duration: Option<u64>,
     /// Operations a second instead of as many as possible
@@ -140,7 +150,7 @@ pub struct Plan {
     pub target: Target,
     pub folder: PathBuf,
     pub durability: Durability,
-    pub pid: Option<u32>,
+    pub cpu_of: Vec<u32>,
     pub registration_token: Option<String>,
     pub users: usize,
     pub connections: usize,
@@ -151,7 +161,8 @@ pub struct Plan {
     pub timers: u64,
     pub duration: u64,
     pub rate: Option<u64>,
-    /// Whether rooms, timers or rate were given: `expire-fire` then runs that instead of its two own settings.
+    /// Whether rooms, timers or rate were given: `expire-fire` and `delayed-fire` then run that instead of
+    /// their two own settings.
     pub shaped: bool,
 }
 
@@ -164,9 +175,9 @@ fn defaults(scenario: Scenario) -> Defaults {
         Scenario::Join => (200, 1, 0, 0, 0),
         Scenario::SyncFanout => (100, 1, 0, 0, 1),
         Scenario::SyncInitial => (1, 20, 0, 0, 1),
-        Scenario::ExpireArm => (16, 16, 0, 3600, 2),
-        Scenario::ExpireRefresh => (16, 16, 1000, 3600, 2),
-        Scenario::ExpireFire => (16, 1, 500, 20, 0),
+        Scenario::ExpireArm | Scenario::DelayedSchedule => (16, 16, 0, 3600, 2),
+        Scenario::ExpireRefresh | Scenario::DelayedRestart => (16, 16, 1000, 3600, 2),
+        Scenario::ExpireFire | Scenario::DelayedFire => (16, 1, 500, 20, 0),
         Scenario::Scale => (16, 1024, 1_000_000, 86_400, 1),
     }
 }
@@ -177,7 +188,8 @@ impl Plan {
     /// # Errors
     /// What is wrong with the options, in words.
     pub fn new(options: Options) -> Result<Self, String> {
-        let (users, rooms, timers, duration, warmup) = defaults(options.scenario);
+        let scenario = options.scenario.ok_or("a scenario is needed")?;
+        let (users, rooms, timers, duration, warmup) = defaults(scenario);
         let shaped = options.rooms.is_some() || options.timers.is_some() || options.rate.is_some();
         let target = match (options.spawn, options.url) {
             (Some(binary), _) => Target::Spawn(binary),
@@ -189,12 +201,12 @@ impl Plan {
             Some(count) => Span::Count(count),
             None => Span::Time(Duration::from_secs(options.seconds.unwrap_or(10))),
         };
-        let connections = if options.scenario == Scenario::Join { users.min(16) } else { users };
+        let connections = if scenario == Scenario::Join { users.min(16) } else { users };
         let plan = Self {
-            scenario: options.scenario,
+            scenario,
             folder: options.folder.unwrap_or_else(std::env::temp_dir),
             durability: options.durability,
-            pid: options.pid,
+            cpu_of: options.cpu_of,
             registration_token: options.registration_token,
             users,
             connections: options.connections.unwrap_or(connections),
@@ -248,9 +260,14 @@ impl Plan {
         if self.scenario == Scenario::Scale && !matches!(self.target, Target::Spawn(_)) {
             return Err("scale kills and restarts the server, so it needs --spawn".to_owned());
         }
-        if self.timers == 0
-            && matches!(self.scenario, Scenario::ExpireRefresh | Scenario::ExpireFire)
-        {
+        let needs_timers = matches!(
+            self.scenario,
+            Scenario::ExpireRefresh
+                | Scenario::ExpireFire
+                | Scenario::DelayedRestart
+                | Scenario::DelayedFire
+        );
+        if self.timers == 0 && needs_timers {
             return Err("this scenario needs timers".to_owned());
         }
         Ok(())
@@ -329,6 +346,25 @@ mod tests {
         assert!(plan("send --url http://a --rooms 0").is_err());
         assert!(plan("send --url http://a --rate 0").is_err());
         assert!(plan("expire-fire --url http://a --timers 0").is_err());
+        assert!(plan("delayed-restart --url http://a --timers 0").is_err());
+    }
+
+    #[test]
+    fn processes_are_a_list_and_only_of_a_server_that_runs_already() {
+        assert_eq!(plan("send --url http://a --cpu-of 1,22").unwrap().cpu_of, [1, 22]);
+        assert!(plan("send --spawn wick --cpu-of 1").is_err());
+        assert!(plan("send --url http://a --cpu-of all").is_err());
+    }
+
+    #[test]
+    fn comparing_takes_two_files_and_nothing_else() {
+        let parse = |arguments: &str| {
+            let words = std::iter::once("wick-load").chain(arguments.split_whitespace());
+            Options::try_parse_from(words)
+        };
+        assert_eq!(parse("--compare a b").unwrap().compare, [PathBuf::from("a"), "b".into()]);
+        assert!(parse("--compare a").is_err());
+        assert!(parse("send --url http://a --compare a b").is_err());
     }
 
     #[test]

@@ -54,6 +54,12 @@ impl<'a> Call<'a> {
     pub(crate) fn post(path: &str, token: Option<&'a str>, body: Value) -> Self {
         Self { method: Method::POST, path: path.to_owned(), token, body: Some(body) }
     }
+
+    /// The same request to send an event, which is then to be sent after `delay` only.
+    pub(crate) fn delayed(mut self, delay: Duration) -> Self {
+        self.path.push_str(&format!("?org.matrix.msc4140.delay={}", delay.as_millis()));
+        self
+    }
 }
 
 #[derive(Deserialize, Default)]

@@ -1,4 +1,4 @@
-//! `wick-load`: parse, run one scenario, print. One thread, so that the server has the other core.
+//! `wick-load`: parse, run one scenario or compare two files, print. One thread, so that the server has the other core.
 
 use std::{io::Write, process::ExitCode};
 
@@ -6,15 +6,16 @@ use clap::Parser;
 use wick_load::{
     Failure, Result,
     cli::{Options, Plan},
-    report::Report,
-    scenario,
+    compare, scenario,
 };
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let json = options.json;
-    let outcome = run(options).and_then(|report| print(&report, json));
-    match outcome {
+    let outcome = match options.compare.as_slice() {
+        [ours, theirs] => compare::table(ours, theirs),
+        _ => run(options),
+    };
+    match outcome.and_then(|text| Ok(std::io::stdout().write_all(text.as_bytes())?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Nothing is left to do when even stderr is gone.
@@ -24,13 +25,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: Options) -> Result<Report> {
+fn run(options: Options) -> Result<String> {
+    let json = options.json;
     let plan = Plan::new(options).map_err(Failure::Other)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(scenario::run(&plan))
-}
-
-fn print(report: &Report, json: bool) -> Result<()> {
-    let text = if json { report.json()? } else { report.to_string() };
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    let report = runtime.block_on(scenario::run(&plan))?;
+    if json { report.json() } else { Ok(report.to_string()) }
 }

@@ -33,6 +33,12 @@ pub(crate) struct Armed {
     pub(crate) expire_refresh_token: String,
 }
 
+/// What `PUT /send` and `/state` answer to an event with a delay.
+#[derive(Deserialize)]
+pub(crate) struct Scheduled {
+    pub(crate) delay_id: String,
+}
+
 /// Registers `name`, with a registration token if the server asks for one.
 pub(crate) async fn register(
     connection: &mut Connection,
@@ -100,6 +106,14 @@ pub(crate) fn state_call<'a>(
 pub(crate) fn refresh_call(token: &str) -> Call<'static> {
     let body = json!({ "expire_refresh_token": token });
     Call::put("/_matrix/client/v3/expiration/refresh".to_owned(), None, body)
+}
+
+/// Does `action` (`restart`, `send`, `cancel`) to a delayed event; its id is the right to it.
+pub(crate) fn delayed_event_call(delay_id: &str, action: &str) -> Call<'static> {
+    let delay_id = encode(delay_id);
+    let path =
+        format!("/_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delay_id}/{action}");
+    Call::post(&path, None, json!({}))
 }
 
 pub(crate) fn message(text: String) -> Value {

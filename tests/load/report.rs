@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Result, histogram::Histogram, process::Usage};
 
+/// How the label of a row ends that goes by `origin_server_ts`.
+pub(crate) const MADE: &str = ": made";
+
 /// The whole outcome of a run.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     /// The scenario's name.
     pub scenario: String,
@@ -20,7 +23,7 @@ pub struct Report {
 }
 
 /// One row: how many, how fast, at what cost.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Measure {
     /// What was measured.
     pub label: String,
@@ -39,7 +42,7 @@ pub struct Measure {
 }
 
 /// The usual percentiles, in milliseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Latency {
     pub p50: f64,
@@ -49,7 +52,7 @@ pub struct Latency {
 }
 
 /// What the server used during a measure, and has at its end.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Cost {
     /// Processor seconds used meanwhile.
     pub cpu_seconds: f64,

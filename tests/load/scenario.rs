@@ -1,15 +1,16 @@
 //! The scenarios, and what they share: the server under test, its users and rooms, one way of measuring.
 
-mod expiry;
 mod fire;
 mod message;
 mod scale;
 mod sync;
+mod timers;
 
 use std::{cell::Cell, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use self::timers::Kind;
 use crate::{
     Result,
     cli::{Plan, Scenario, Span, Target},
@@ -49,9 +50,13 @@ pub async fn run(plan: &Plan) -> Result<Report> {
         Scenario::Join => (vec![message::join(&bench).await?], Vec::new()),
         Scenario::SyncFanout => (sync::fanout(&bench).await?, Vec::new()),
         Scenario::SyncInitial => (vec![sync::initial(&bench).await?], Vec::new()),
-        Scenario::ExpireArm => (vec![expiry::arm(&bench).await?], Vec::new()),
-        Scenario::ExpireRefresh => (vec![expiry::refresh(&bench).await?], Vec::new()),
-        Scenario::ExpireFire => (fire::run(&bench).await?, Vec::new()),
+        Scenario::ExpireArm | Scenario::DelayedSchedule => {
+            (vec![timers::set(&bench).await?], Vec::new())
+        }
+        Scenario::ExpireRefresh | Scenario::DelayedRestart => {
+            (vec![timers::keep_alive(&bench).await?], Vec::new())
+        }
+        Scenario::ExpireFire | Scenario::DelayedFire => (fire::run(&bench).await?, Vec::new()),
         Scenario::Scale => scale::run(&mut bench).await?,
     };
     Ok(Report { scenario: plan.scenario.name(), parameters: plan.parameters(), measures, notes })
@@ -63,7 +68,11 @@ impl<'a> Bench<'a> {
             Target::Spawn(binary) => {
                 Some(Server::start(binary, &plan.folder, plan.durability).await?)
             }
-            Target::Running(_) => None,
+            Target::Running(_) => {
+                // Better no run than one without the figure it was asked for.
+                process::usage(&plan.cpu_of)?;
+                None
+            }
         };
         let authority = match (&server, &plan.target) {
             (Some(server), _) => server.authority(),
@@ -79,10 +88,18 @@ impl<'a> Bench<'a> {
         Connection::new(&self.authority)
     }
 
-    /// What the server has used so far, if its process is known.
+    /// The kind of timers this scenario is about.
+    fn kind(&self) -> Kind {
+        Kind::of(self.plan.scenario)
+    }
+
+    /// What the server has used so far, if its processes are known.
     fn usage(&self) -> Option<Usage> {
-        let pid = self.plan.pid.or(self.server.as_ref().map(Server::pid))?;
-        process::usage(pid).ok()
+        match &self.server {
+            Some(server) => process::usage(&[server.pid()]).ok(),
+            None if self.plan.cpu_of.is_empty() => None,
+            None => process::usage(&self.plan.cpu_of).ok(),
+        }
     }
 
     async fn account(&self) -> Result<Account> {

@@ -15,6 +15,8 @@ pub(crate) struct Watcher {
     connection: Connection,
     account: Account,
     since: String,
+    /// Rooms of an answer whose timeline began later than the last one ended: events were left out.
+    pub(crate) gaps: u64,
 }
 
 #[derive(Deserialize)]
@@ -39,6 +41,7 @@ struct Joined {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Timeline {
+    limited: bool,
     events: Vec<Event>,
 }
 
@@ -79,7 +82,7 @@ impl Watcher {
         let filter = encode(r#"{"room":{"timeline":{"limit":1},"state":{"types":[]}}}"#);
         let path = format!("/_matrix/client/v3/sync?filter={filter}");
         let answer: Answer = connection.call_json(&Call::get(path, &account.access_token)).await?;
-        Ok(Self { connection, account, since: answer.next_batch })
+        Ok(Self { connection, account, since: answer.next_batch, gaps: 0 })
     }
 
     /// The next events of all rooms, or none after `timeout_ms`.
@@ -91,7 +94,12 @@ impl Watcher {
         let answer: Answer =
             self.connection.call_json(&Call::get(path, &self.account.access_token)).await?;
         self.since = answer.next_batch;
-        Ok(answer.rooms.join.into_values().flat_map(|room| room.timeline.events).collect())
+        let mut events = Vec::new();
+        for room in answer.rooms.join.into_values() {
+            self.gaps += u64::from(room.timeline.limited);
+            events.extend(room.timeline.events);
+        }
+        Ok(events)
     }
 }
 

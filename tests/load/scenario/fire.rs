@@ -1,23 +1,27 @@
-//! Lateness: how long after its deadline a terminal event is made, and how long until a reader sees it.
+//! Lateness: how long after its deadline a timer's event is made, and how long until a reader sees it.
 //!
-//! The timers are armed, then each refreshed once, all at once or at a steady rate: that sets when they are due.
-//! A deadline is taken as the moment the refresh was *sent* plus the duration, so what is printed is never less
-//! than the true lateness, and an event before its deadline would show.
+//! Expiring events last whole seconds. They are armed, then each refreshed once, all at once or at a steady rate:
+//! that sets when they are due. A delayed event is given the milliseconds left until the moment it is to be due at,
+//! one after the other, so that no request waits behind another one of ours.
+//! A deadline is taken as the moment the request that set it was *sent* plus the time it set, so what is printed is
+//! never less than the true lateness, and an event before its deadline would show.
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
-use super::{Bench, GRACE, expiry};
+use super::{
+    Bench, GRACE,
+    timers::{Kind, Timer},
+};
 use crate::{
-    Result,
+    Failure, Result,
     cli::Span,
     clock,
     histogram::Histogram,
-    matrix::{self, Armed},
-    report::Measure,
+    report::{MADE, Measure},
     watcher::{Event, Watcher},
     workers::Worker,
 };
@@ -27,6 +31,7 @@ use crate::{
 pub(super) struct Shape {
     pub(super) timers: u64,
     pub(super) rooms: usize,
+    /// Seconds until an expiring event is due, or the first delayed one.
     pub(super) duration: u64,
     /// Firings a second; `None` is all at once.
     pub(super) rate: Option<u64>,
@@ -39,12 +44,37 @@ impl Shape {
             Some(rate) => format!("{rate}/s in {} rooms", self.rooms),
         }
     }
+
+    /// How long after the first deadline that of timer `number` is.
+    fn offset(&self, number: u64) -> Duration {
+        let rate = self.rate.unwrap_or(u64::MAX);
+        Duration::from_nanos(number.saturating_mul(1_000_000_000) / rate)
+    }
 }
+
+/// So long before the first deadline the reader begins to read, and the cost to count.
+const LEAD: Duration = Duration::from_millis(100);
 
 /// When a timer is due, on both clocks.
 struct Due {
     at: Instant,
     ms: u64,
+}
+
+impl Due {
+    /// In `time` from now.
+    fn after(time: Duration) -> Self {
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self { at: clock::now() + time, ms: clock::unix_ms().saturating_add(ms) }
+    }
+}
+
+/// What was set.
+struct Pending {
+    /// When each is due, by its sign.
+    due: HashMap<String, Due>,
+    /// What could not be set, by the kind of failure.
+    errors: BTreeMap<String, u64>,
 }
 
 pub(super) async fn run(bench: &Bench<'_>) -> Result<Vec<Measure>> {
@@ -60,48 +90,63 @@ pub(super) async fn run(bench: &Bench<'_>) -> Result<Vec<Measure>> {
     Ok(rows)
 }
 
-/// Arms, refreshes, waits, and answers two rows: seen in `/sync`, and by `origin_server_ts`.
+/// Sets the timers, waits, and answers two rows: seen in `/sync`, and by `origin_server_ts`.
 pub(super) async fn lateness(bench: &Bench<'_>, shape: Shape) -> Result<Vec<Measure>> {
     let (mut workers, rooms) = bench.workers(shape.rooms).await?;
     let reader = bench.account().await?;
     bench.join_all(std::slice::from_ref(&reader), &rooms).await?;
-    let timers = arm(bench, &mut workers, shape).await;
-    let mut watcher = Watcher::start(bench.connection(), reader).await?;
+    let reading = Watcher::start(bench.connection(), reader);
+    let (mut watcher, pending) = match bench.kind() {
+        Kind::Expiring => {
+            let (timers, errors) = arm(bench, &mut workers, shape).await;
+            // What was armed is no news to it.
+            (reading.await?, refresh(bench, &mut workers, shape, (timers, errors)).await)
+        }
+        Kind::Delayed => (reading.await?, schedule(bench, &mut workers, shape).await),
+    };
+    let first = pending.due.values().map(|due| due.at).min().unwrap_or_else(clock::now);
+    // Setting them is not the firing's cost, nor is what an idle server does.
+    clock::sleep_until(first.checked_sub(LEAD).unwrap_or(first)).await;
     let before = bench.usage();
-    let due = refresh(bench, &mut workers, shape, &timers).await;
-    let seen = watch(&mut watcher, due).await?;
+    let seen = watch(&mut watcher, bench.kind(), pending.due).await?;
     let label = shape.label();
-    let failed = shape.timers.saturating_sub(seen.armed);
     let in_sync = Measure::new(&format!("{label}: in /sync"), &seen.arrival, seen.elapsed)
         .with_cost(before, bench.usage())
-        .with_errors("not armed or refreshed", failed)
         .with_errors("never seen", seen.missing)
+        .with_errors("gap in /sync", watcher.gaps)
         .with_errors("fired early", seen.early);
-    let made = Measure::new(&format!("{label}: made"), &seen.origin, seen.elapsed);
+    let in_sync = pending
+        .errors
+        .iter()
+        .fold(in_sync, |row, (kind, count)| row.with_errors(&format!("not set: {kind}"), *count));
+    let made = Measure::new(&format!("{label}{MADE}"), &seen.origin, seen.elapsed);
     Ok(vec![in_sync, made])
 }
 
-async fn arm(bench: &Bench<'_>, workers: &mut [Worker], shape: Shape) -> Vec<Armed> {
-    let timers = RefCell::new(Vec::new());
-    bench
+/// Timers, and why others are not among them.
+type Armed = (Vec<Timer>, BTreeMap<String, u64>);
+
+async fn arm(bench: &Bench<'_>, workers: &mut [Worker], shape: Shape) -> Armed {
+    let (time, timers) = (Duration::from_secs(shape.duration), RefCell::new(Vec::new()));
+    let seen = bench
         .drive(workers, Span::Count(shape.timers), None, async |worker, serial| {
-            let one = expiry::arm_one(worker, serial, shape.duration).await?;
+            let one = bench.kind().set(worker, serial, time).await?;
             timers.borrow_mut().push(one);
             Ok(())
         })
         .await;
-    timers.into_inner()
+    (timers.into_inner(), seen.errors)
 }
 
 async fn refresh(
     bench: &Bench<'_>,
     workers: &mut [Worker],
     shape: Shape,
-    timers: &[Armed],
-) -> HashMap<String, Due> {
-    let due = RefCell::new(HashMap::new());
+    (timers, mut errors): Armed,
+) -> Pending {
+    let (time, due) = (Duration::from_secs(shape.duration), RefCell::new(HashMap::new()));
     let count = u64::try_from(timers.len()).unwrap_or(0);
-    bench
+    let refreshed = bench
         .drive(workers, Span::Count(count), shape.rate, async |worker, serial| {
             // As many operations as timers, numbered without gaps: each has its turn once.
             let Some(timer) =
@@ -109,18 +154,43 @@ async fn refresh(
             else {
                 return Ok(());
             };
-            let at = clock::now() + Duration::from_secs(shape.duration);
-            let ms = clock::unix_ms() + shape.duration * 1000;
-            worker.connection.call(&matrix::refresh_call(&timer.expire_refresh_token)).await?;
-            due.borrow_mut().insert(timer.event_id.clone(), Due { at, ms });
+            let deadline = Due::after(time);
+            bench.kind().keep_alive(worker, &timer.key).await?;
+            due.borrow_mut().insert(timer.sign.clone(), deadline);
             Ok(())
         })
         .await;
-    due.into_inner()
+    for (kind, count) in refreshed.errors {
+        *errors.entry(kind).or_default() += count;
+    }
+    Pending { due: due.into_inner(), errors }
+}
+
+/// Schedules each delayed event for its moment: one after the other, and all before the first is due.
+async fn schedule(bench: &Bench<'_>, workers: &mut [Worker], shape: Shape) -> Pending {
+    let (begun, count) = (bench.serial.get(), u64::try_from(workers.len()).unwrap_or(1).max(1));
+    let first = clock::now() + Duration::from_secs(shape.duration);
+    let due = RefCell::new(HashMap::new());
+    let seen = bench
+        .drive(&mut [workers], Span::Count(shape.timers), None, async |workers, serial| {
+            let (number, now) = (serial - begun, clock::now());
+            let turn = usize::try_from(number % count).unwrap_or(0);
+            let Some(worker) = workers.get_mut(turn).filter(|_| now < first) else {
+                return Err(Failure::Other("the first was due before".to_owned()));
+            };
+            let left = first + shape.offset(number) - now;
+            // Whole milliseconds, as the request has them.
+            let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+            let deadline = Due::after(left);
+            let timer = bench.kind().set_in(worker, number / count, serial, left).await?;
+            due.borrow_mut().insert(timer.sign, deadline);
+            Ok(())
+        })
+        .await;
+    Pending { due: due.into_inner(), errors: seen.errors }
 }
 
 struct Lateness {
-    armed: u64,
     arrival: Histogram,
     origin: Histogram,
     early: u64,
@@ -138,12 +208,15 @@ impl Lateness {
     }
 }
 
-/// Reads until the terminal event of every timer has come, or is long overdue.
-async fn watch(watcher: &mut Watcher, mut due: HashMap<String, Due>) -> Result<Lateness> {
+/// Reads until the event of every timer has come, or is long overdue.
+async fn watch(
+    watcher: &mut Watcher,
+    kind: Kind,
+    mut due: HashMap<String, Due>,
+) -> Result<Lateness> {
     let first = due.values().map(|due| due.at).min().unwrap_or_else(clock::now);
-    let end = due.values().map(|due| due.at).max().unwrap_or_else(clock::now) + GRACE;
+    let end = due.values().map(|due| due.at).max().unwrap_or_else(clock::now) + GRACE * 2;
     let mut seen = Lateness {
-        armed: u64::try_from(due.len()).unwrap_or(0),
         arrival: Histogram::default(),
         origin: Histogram::default(),
         early: 0,
@@ -154,7 +227,7 @@ async fn watch(watcher: &mut Watcher, mut due: HashMap<String, Due>) -> Result<L
         let events = watcher.next(1000).await?;
         let moment = clock::now();
         for event in &events {
-            if let Some(due) = event.expired().and_then(|original| due.remove(original)) {
+            if let Some(due) = kind.fired(event).and_then(|sign| due.remove(sign)) {
                 seen.record(&due, event, moment);
                 seen.elapsed = moment.saturating_duration_since(first);
             }

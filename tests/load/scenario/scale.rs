@@ -4,8 +4,8 @@ use std::{io::Write, time::Duration};
 
 use super::{
     Bench, GRACE,
-    expiry::{arm_many, arm_one, refresh_one},
     fire::{Shape, lateness},
+    timers::{keep_alive_next, set_many},
 };
 use crate::{
     Failure, Result, clock, report::Measure, server::Server, watcher::Watcher, workers::Worker,
@@ -14,8 +14,8 @@ use crate::{
 /// How many timers the server holds when it is measured for comparison.
 const FEW: u64 = 1000;
 
-/// Seconds of the timer that is due while the server is down.
-const PROBE: u64 = 3;
+/// The timer that is due while the server is down.
+const PROBE: Duration = Duration::from_secs(3);
 
 /// What was measured so far; each row is told at once, because the whole takes long.
 #[derive(Default)]
@@ -32,11 +32,11 @@ impl Rows {
 pub(super) async fn run(bench: &mut Bench<'_>) -> Result<(Vec<Measure>, Vec<String>)> {
     let (mut workers, _) = bench.workers(bench.plan.rooms).await?;
     let (mut tokens, mut rows, mut notes) = (Vec::new(), Rows::default(), Vec::new());
-    rows.push(arm_many(bench, &mut workers, FEW.min(bench.plan.timers), &mut tokens).await);
+    rows.push(set_many(bench, &mut workers, FEW.min(bench.plan.timers), &mut tokens).await);
     beside(bench, &mut workers, &tokens, &mut rows).await?;
     notes.push(size(bench, tokens.len()));
     let rest = bench.plan.timers.saturating_sub(FEW);
-    rows.push(arm_many(bench, &mut workers, rest, &mut tokens).await);
+    rows.push(set_many(bench, &mut workers, rest, &mut tokens).await);
     beside(bench, &mut workers, &tokens, &mut rows).await?;
     notes.push(size(bench, tokens.len()));
     restart(bench, &mut workers, &mut rows).await?;
@@ -65,7 +65,7 @@ async fn beside(
 async fn refreshes(bench: &Bench<'_>, workers: &mut [Worker], tokens: &[String]) -> Measure {
     let label = format!("refresh of {}", tokens.len());
     let operation = async |worker: &mut Worker, serial| {
-        refresh_one(&mut worker.connection, tokens, serial).await
+        keep_alive_next(bench.kind(), worker, tokens, serial).await
     };
     bench.measure(&label, workers, operation).await
 }
@@ -76,14 +76,14 @@ async fn restart(bench: &mut Bench<'_>, workers: &mut [Worker], rows: &mut Rows)
     let mut watcher = Watcher::start(bench.connection(), worker.account.clone()).await?;
     let serial = bench.serial.get();
     bench.serial.set(serial + 1);
-    let probe = arm_one(worker, serial, PROBE).await?.event_id;
+    let probe = bench.kind().set(worker, serial, PROBE).await?.sign;
     server(bench)?.kill()?;
-    tokio::time::sleep(Duration::from_secs(PROBE + 1)).await;
+    tokio::time::sleep(PROBE + Duration::from_secs(1)).await;
     let begun = server(bench)?.restart().await?;
     rows.push(Measure::single("kill -9, start to first answer", begun.elapsed()));
     while begun.elapsed() < GRACE * 4 {
         let events = watcher.next(1000).await?;
-        if events.iter().any(|event| event.expired() == Some(&probe)) {
+        if events.iter().any(|event| bench.kind().fired(event) == Some(&probe)) {
             rows.push(Measure::single("start to overdue event in /sync", clock::now() - begun));
             return Ok(());
         }
