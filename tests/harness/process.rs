@@ -54,6 +54,12 @@ pub struct Process {
     log: mpsc::Receiver<String>,
 }
 
+/// The path of the binary, for what starts it itself.
+#[must_use]
+pub fn binary() -> &'static Path {
+    &BINARY
+}
+
 /// Runs the binary with `arguments` until it ends, in `folder`.
 #[must_use]
 pub fn run(folder: &Path, arguments: &[&str]) -> Output {

@@ -16,6 +16,8 @@ pub mod scenario;
 mod server;
 #[cfg(test)]
 mod smoke;
+#[cfg(test)]
+mod spawned;
 mod watcher;
 mod workers;
 

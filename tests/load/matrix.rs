@@ -124,10 +124,10 @@ pub(crate) fn expiring_message(text: String, seconds: u64) -> Value {
     json!({ "msgtype": "m.text", "body": text, "m.will_expire": seconds })
 }
 
-/// Asks `GET /versions` until it is answered, for at most `patience`.
+/// Asks `GET /versions` until it is answered or there is no `hope` left.
 pub(crate) async fn wait_until_ready(
     connection: &mut Connection,
-    patience: Duration,
+    mut hope: impl FnMut() -> bool,
 ) -> Result<()> {
     let call = Call {
         method: Method::GET,
@@ -135,11 +135,10 @@ pub(crate) async fn wait_until_ready(
         token: None,
         body: None,
     };
-    let end = crate::clock::now() + patience;
     loop {
         match connection.call(&call).await {
             Ok(_) => return Ok(()),
-            Err(failure) if crate::clock::now() > end => return Err(failure),
+            Err(failure) if !hope() => return Err(failure),
             Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
         }
     }

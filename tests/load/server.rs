@@ -29,12 +29,12 @@ impl Server {
         parent: &Path,
         durability: Durability,
     ) -> Result<Self> {
-        let folder = parent.join(format!("wick-load-{}", std::process::id()));
-        fs::create_dir_all(&folder)?;
         let port = free_port()?;
+        let folder = parent.join(format!("wick-load-{}-{port}", std::process::id()));
+        fs::create_dir_all(&folder)?;
         fs::write(folder.join("wick.toml"), configuration(port, &folder, durability))?;
         let child = spawn(binary, &folder)?;
-        let server = Self { binary: binary.to_owned(), folder, port, child };
+        let mut server = Self { binary: binary.to_owned(), folder, port, child };
         server.ready().await?;
         Ok(server)
     }
@@ -67,9 +67,12 @@ impl Server {
         bytes_under(&self.folder)
     }
 
-    async fn ready(&self) -> Result<()> {
+    async fn ready(&mut self) -> Result<()> {
         let mut connection = Connection::new(&self.authority());
-        matrix::wait_until_ready(&mut connection, PATIENCE).await.map_err(|failure| {
+        let end = clock::now() + PATIENCE;
+        // A server that has ended, because of its configuration for one, will not answer any more.
+        let hope = || matches!(self.child.try_wait(), Ok(None)) && clock::now() < end;
+        matrix::wait_until_ready(&mut connection, hope).await.map_err(|failure| {
             let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             let tail: Vec<&str> = log.lines().rev().take(5).collect();
             Failure::Other(format!(
