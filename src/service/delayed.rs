@@ -24,7 +24,7 @@ use wick_database::{
 };
 use wick_room::{Rooms as Graph, TimerChange, delayed};
 
-use crate::{Limits, Resources, Rooms, Session, Timers, rooms::Speech};
+use crate::{Limits, Resources, Rooms, Session, Timers, expiry, rooms::Speech};
 
 pub use wick_room::TransactionKey;
 
@@ -236,7 +236,7 @@ fn event_row(
     let text = content.get();
     let speech = Speech::read(event_type, state_key, content)?;
     speech.ensure_possible_later()?;
-    if speech.content.contains_key("m.will_expire") {
+    if speech.content.contains_key(expiry::KEY) {
         return Err(Error::invalid_param(
             "an event that is sent later cannot expire: nobody would get its refresh token",
         ));

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The content key.
-const KEY: &str = "m.will_expire";
+pub(crate) const KEY: &str = "m.will_expire";
 
 /// How long the same `end` again is answered like the first (rule 11).
 const END_REPEAT: Duration = Duration::from_secs(5 * 60);

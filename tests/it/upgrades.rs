@@ -153,3 +153,18 @@ async fn push_rules_and_tags_follow_into_the_new_room() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_expires_stays_in_the_old_room() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let old = create(&server, &alice, json!({ "room_version": "11", "name": "Name" })).await;
+    let topic = json!({ "topic": "back at ten", "m.will_expire": 60 });
+    assert_eq!(set_state(&server, &alice, (&old, "m.room.topic/"), topic).await.0, 200);
+    let new = upgrade(&server, &alice, &old, json!({ "new_version": "12" })).await;
+    // Nothing would ever end it there.
+    let path = format!("{V3}/rooms/{new}/state/m.room.topic");
+    assert_eq!(server.get(&path, &alice.token).await.0, 404);
+    assert_eq!(state(&server, &alice, &new, "m.room.name").await["name"], "Name");
+    assert_eq!(state(&server, &alice, &old, "m.room.topic").await["m.will_expire"], "running");
+}

@@ -29,7 +29,7 @@ use super::{
     create::{Plan, create_content},
     ensure_joined, not_joined, power, power_levels,
 };
-use crate::Session;
+use crate::{Session, expiry};
 
 /// What the new room takes over, besides the names of a space's children and the power levels.
 const KEPT: [StateEventType; 9] = [
@@ -183,7 +183,10 @@ impl Rooms {
                 && !old.read.contains(&REDACTION_BY_EVENT, &short)?
             {
                 let content = parse(&*self.graph.load_event(old.read, short)?)?;
-                kept.push((event_type, String::new(), content));
+                // What expires does so where its timer is.
+                if !content.contains_key(expiry::KEY) {
+                    kept.push((event_type, String::new(), content));
+                }
             }
         }
         let is_space =
@@ -197,7 +200,7 @@ impl Rooms {
                 };
                 let content = parse(&event)?;
                 let redacted = old.read.contains(&REDACTION_BY_EVENT, &short)?;
-                if !redacted && content.contains_key("via") {
+                if !redacted && content.contains_key("via") && !content.contains_key(expiry::KEY) {
                     kept.push((event_type, child, content));
                 }
             }
