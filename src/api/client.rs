@@ -37,6 +37,7 @@ mod timestamp;
 mod typing;
 mod user_directory;
 mod voip;
+mod when;
 
 use std::sync::Arc;
 

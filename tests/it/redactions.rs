@@ -128,3 +128,17 @@ async fn an_invite_tells_nothing_that_was_redacted() {
     assert!(invited.is_object(), "{sync}");
     assert!(!invited.to_string().contains("secret"), "{invited}");
 }
+
+#[tokio::test]
+async fn a_redaction_that_is_to_wait_is_refused_and_not_done_at_once() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let room = create(&server, &alice, json!({})).await;
+    let said = say(&server, &alice, &room, "hello").await;
+    for query in ["org.matrix.msc4140.delay=5000", "org.matrix.msc4140.delay=", "delay=5000"] {
+        let path = format!("1?{query}");
+        let (status, body) = redact(&server, &alice, (&room, &said), &path).await;
+        assert_eq!((status, text(&body, "errcode")), (400, "M_INVALID_PARAM".to_owned()));
+    }
+    assert_eq!(event(&server, &alice, &room, &said).await["content"]["body"], "hello");
+}

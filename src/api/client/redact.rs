@@ -6,13 +6,14 @@ use ruma::api::client::redact::redact_event;
 use wick_core::Result;
 use wick_service::{Limit, Services, rooms::Redact};
 
+use super::when::only_now;
 use crate::{
     route::{Route, Ruma, route},
     whole::Whole,
 };
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![route(redact_event).limited(Limit::Messages)]
+    vec![only_now(route(redact_event)).limited(Limit::Messages)]
 }
 
 /// `PUT /_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}`
