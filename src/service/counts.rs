@@ -14,12 +14,12 @@ use std::{
 };
 
 use quick_cache::sync::Cache;
-use ruma::{OwnedEventId, OwnedUserId, push::Ruleset};
+use ruma::{EventId, OwnedEventId, OwnedUserId, push::Ruleset};
 use wick_core::{Position, Result, ShortEventId, ShortRoomId, ShortUserId};
 use wick_database::{Read, Snapshot, schema::account_data::ACCOUNT_DATA_BY_TYPE};
 use wick_room::{Direction, Rooms as Graph};
 
-use self::evaluate::Evaluator;
+pub(crate) use self::evaluate::{Evaluator, Verdict, is_arrival};
 use crate::{Session, push_rules, receipts, sync::response::Unread};
 
 /// Pairs of user and room that are remembered.
@@ -71,10 +71,21 @@ pub(crate) struct UnreadIn {
 
 /// How far a user has read.
 #[derive(Default)]
-struct ReadUpTo {
+pub(crate) struct ReadUpTo {
     everywhere: i64,
     main: i64,
     threads: BTreeMap<OwnedEventId, i64>,
+}
+
+impl ReadUpTo {
+    /// Whether an event at this place, in the thread with this root, is read.
+    pub(crate) fn covers(&self, place: i64, root: Option<&EventId>) -> bool {
+        let by_thread = match root {
+            None => self.main,
+            Some(root) => self.threads.get(root).copied().unwrap_or(i64::MIN),
+        };
+        place <= self.everywhere.max(by_thread)
+    }
 }
 
 impl UnreadIn {
@@ -146,7 +157,7 @@ impl Counts {
         for item in events {
             let pdu = self.graph.load_event(read, item.event)?;
             if pdu.sender == session.user_id {
-                if evaluate::is_arrival(&self.graph, read, item.event, &pdu)? {
+                if is_arrival(&self.graph, read, item.event, &pdu)? {
                     // What was said before the user came does not concern them.
                     new.arrived = true;
                     break;
@@ -166,7 +177,11 @@ impl Counts {
                     self.rules(read, session)?,
                 )?),
             };
-            new.events.extend(evaluator.notable(&item, &pdu)?);
+            new.events.extend(evaluator.judge(&item, &pdu)?.map(|verdict| Notable {
+                place: item.place,
+                highlight: verdict.highlights(),
+                thread: verdict.thread,
+            }));
         }
         new.events.reverse();
         Ok(new)
@@ -196,17 +211,19 @@ impl Counts {
     ) -> Result<UnreadIn> {
         let mut unread = UnreadIn::default();
         for event in notable.iter().filter(|event| event.place <= upto) {
-            let count = match event.thread {
-                None if event.place > read_upto.main => &mut unread.main,
-                None => continue,
-                Some(root) => {
-                    let Some(root) = self.graph.intern().event_id(read, root)? else { continue };
-                    let read = read_upto.threads.get(&root).copied().unwrap_or(i64::MIN);
-                    if event.place <= read {
-                        continue;
-                    }
-                    unread.threads.entry(root).or_default()
-                }
+            let root = match event.thread {
+                None => None,
+                Some(root) => match self.graph.intern().event_id(read, root)? {
+                    Some(root) => Some(root),
+                    None => continue,
+                },
+            };
+            if read_upto.covers(event.place, root.as_deref()) {
+                continue;
+            }
+            let count = match root {
+                None => &mut unread.main,
+                Some(root) => unread.threads.entry(root).or_default(),
             };
             count.notification_count = count.notification_count.saturating_add(1);
             let highlight = u64::from(event.highlight);
@@ -216,7 +233,12 @@ impl Counts {
     }
 }
 
-fn read_upto(read: &impl Read, room: ShortRoomId, user: ShortUserId) -> Result<ReadUpTo> {
+/// How far a user has read in a room.
+pub(crate) fn read_upto(
+    read: &impl Read,
+    room: ShortRoomId,
+    user: ShortUserId,
+) -> Result<ReadUpTo> {
     let mut upto = ReadUpTo { everywhere: i64::MIN, main: i64::MIN, threads: BTreeMap::new() };
     for receipt in receipts::of_user(read, room, user)? {
         let place = receipt.row.place;

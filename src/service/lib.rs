@@ -11,6 +11,7 @@ mod fixture;
 pub mod history;
 mod limits;
 mod memberships;
+pub mod notifications;
 pub mod openid;
 pub mod presence;
 pub mod profile;
@@ -42,6 +43,7 @@ pub use self::{
     history::History,
     limits::{Limit, Limits},
     memberships::Memberships,
+    notifications::Notifications,
     openid::OpenId,
     presence::Presence,
     profile::Profiles,

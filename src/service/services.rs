@@ -8,9 +8,9 @@ use wick_database::{Batch, Database, Durability, Options, schema::timer::Feature
 use wick_room::{Assembly, Hooks, Rooms as Graph};
 
 use crate::{
-    AccountData, Delayed, Devices, Expiry, Filters, History, Limits, Memberships, OpenId, Presence,
-    Profiles, PushRules, Pushers, Receipts, Reports, Resources, Rooms, Sessions, Spaces,
-    Supervisor, Sync, Timers, Typing, Uia, UserDirectory, Users, search,
+    AccountData, Delayed, Devices, Expiry, Filters, History, Limits, Memberships, Notifications,
+    OpenId, Presence, Profiles, PushRules, Pushers, Receipts, Reports, Resources, Rooms, Sessions,
+    Spaces, Supervisor, Sync, Timers, Typing, Uia, UserDirectory, Users, search,
     timers::{self, Decided, Fired, Fires},
 };
 
@@ -55,6 +55,8 @@ pub struct Services {
     pub openid: OpenId,
     /// The rooms as a graph of events: what everything that happens in rooms is built on.
     pub graph: Arc<Graph>,
+    /// What users were notified of.
+    pub notifications: Notifications,
     /// What administrators should look at.
     pub reports: Reports,
     /// Finding people.
@@ -160,6 +162,7 @@ impl Services {
             push_rules: PushRules::new(resources.clone()),
             pushers: Pushers::new(resources.clone()),
             openid: OpenId::new(resources.clone()),
+            notifications: Notifications::new(resources.clone(), Arc::clone(&graph)),
             reports: Reports::new(resources.clone(), Arc::clone(&graph)),
             user_directory,
             spaces: Spaces::new(resources.clone(), Arc::clone(&graph)),

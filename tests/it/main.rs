@@ -20,6 +20,7 @@ mod http;
 mod invariants;
 mod membership;
 mod memberships;
+mod notifications;
 mod presence;
 mod process;
 mod profile;

@@ -2,14 +2,21 @@
 
 use std::sync::Arc;
 
-use ruma::api::client::push::{
-    delete_pushrule, get_pushers, get_pushrule, get_pushrule_actions, get_pushrule_enabled,
-    get_pushrules_all, get_pushrules_global_scope, set_pusher, set_pushrule, set_pushrule_actions,
-    set_pushrule_enabled,
+use ruma::{
+    MilliSecondsSinceUnixEpoch, UInt,
+    api::client::push::{
+        delete_pushrule,
+        get_notifications::{self, v3::Notification},
+        get_pushers, get_pushrule, get_pushrule_actions, get_pushrule_enabled, get_pushrules_all,
+        get_pushrules_global_scope, set_pusher, set_pushrule, set_pushrule_actions,
+        set_pushrule_enabled,
+    },
+    serde::Raw,
 };
 use wick_core::Result;
 use wick_service::Services;
 
+use super::count;
 use crate::route::{Route, Ruma, route};
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -25,7 +32,30 @@ pub(crate) fn routes() -> Vec<Route> {
         route(set_pushrule_actions),
         route(get_pushers),
         route(set_pusher),
+        route(get_notifications),
     ]
+}
+
+/// How many notifications are listed, unless fewer are asked for.
+const MOST_NOTIFICATIONS: usize = 50;
+
+/// `GET /_matrix/client/v3/notifications`
+async fn get_notifications(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<get_notifications::v3::Request>,
+) -> Result<get_notifications::v3::Response> {
+    let limit = body.limit.map_or(MOST_NOTIFICATIONS, count).clamp(1, MOST_NOTIFICATIONS);
+    let only_highlights = body.only.as_deref() == Some("highlight");
+    let page =
+        services.notifications.list(&sender, body.from.as_deref(), limit, only_highlights)?;
+    let shown = page.notifications.into_iter().map(|found| {
+        let ts = MilliSecondsSinceUnixEpoch(UInt::new_saturating(found.at.0));
+        let event = Raw::from_json(found.event);
+        Notification::new(found.actions, event, found.is_read, found.room_id, ts)
+    });
+    let mut response = get_notifications::v3::Response::new(shown.collect());
+    response.next_token = page.next;
+    Ok(response)
 }
 
 /// `GET /_matrix/client/v3/pushrules/`

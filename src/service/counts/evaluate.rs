@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use ruma::{
     OwnedEventId, UInt,
     events::{StateEventType, TimelineEventType},
-    push::{PushConditionRoomCtx, Ruleset},
+    push::{Action, PushConditionRoomCtx, Ruleset},
     serde::Raw,
 };
 use serde::Deserialize;
@@ -16,7 +16,6 @@ use wick_database::{Read, Snapshot, schema::room::REDACTION_BY_EVENT};
 use wick_room::{Rooms as Graph, TimelineItem, membership};
 use wick_ruma::{EXPIRE_RELATION, ExpireStatus};
 
-use super::Notable;
 use crate::Session;
 
 /// How many relations are followed from an event to the thread it is in.
@@ -24,8 +23,23 @@ use crate::Session;
 /// <https://spec.matrix.org/v1.18/client-server-api/#threading>
 const MAX_HOPS: usize = 3;
 
+/// What an event does that notifies a user.
+pub(crate) struct Verdict {
+    /// What their push rules want done.
+    pub(crate) actions: Vec<Action>,
+    /// The root of the thread it is in.
+    pub(crate) thread: Option<ShortEventId>,
+}
+
+impl Verdict {
+    /// Whether it is to stand out.
+    pub(crate) fn highlights(&self) -> bool {
+        self.actions.iter().any(Action::is_highlight)
+    }
+}
+
 /// Judges events of one room for one user.
-pub(super) struct Evaluator<'a> {
+pub(crate) struct Evaluator<'a> {
     graph: &'a Graph,
     read: &'a Snapshot,
     rules: Arc<Ruleset>,
@@ -45,7 +59,7 @@ struct RelatesTo {
 }
 
 impl<'a> Evaluator<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         graph: &'a Graph,
         read: &'a Snapshot,
         room: ShortRoomId,
@@ -71,8 +85,8 @@ impl<'a> Evaluator<'a> {
         Ok(Self { graph, read, rules, context })
     }
 
-    /// The event as it counts; `None` if it does not notify.
-    pub(super) fn notable(&self, item: &TimelineItem, pdu: &Pdu) -> Result<Option<Notable>> {
+    /// What the event does; `None` if it does not notify.
+    pub(crate) fn judge(&self, item: &TimelineItem, pdu: &Pdu) -> Result<Option<Verdict>> {
         let relation = relation(&pdu.content);
         let ends_another = relation.as_ref().is_some_and(|to| to.rel_type == EXPIRE_RELATION)
             && ExpireStatus::from_content(&pdu.content).is_some_and(|status| status.is_terminal());
@@ -83,12 +97,11 @@ impl<'a> Evaluator<'a> {
         // Nothing in these rules waits for anything.
         let actions = self.rules.get_actions(&event, &self.context).now_or_never();
         let actions = actions.unwrap_or_default();
-        if !actions.iter().any(ruma::push::Action::should_notify) {
+        if !actions.iter().any(Action::should_notify) {
             return Ok(None);
         }
-        let highlight = actions.iter().any(ruma::push::Action::is_highlight);
         let thread = self.thread_of(relation)?;
-        Ok(Some(Notable { place: item.place, thread, highlight }))
+        Ok(Some(Verdict { actions: actions.to_vec(), thread }))
     }
 
     /// The root of the thread that an event with this relation is in.
@@ -115,7 +128,7 @@ fn relation(content: &RawValue) -> Option<RelatesTo> {
 }
 
 /// Whether an event of its sender's own is their coming into the room.
-pub(super) fn is_arrival(
+pub(crate) fn is_arrival(
     graph: &Graph,
     read: &Snapshot,
     event: ShortEventId,
