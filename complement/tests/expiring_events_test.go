@@ -11,7 +11,7 @@ func TestAnEventThatIsNotKeptAliveExpires(t *testing.T) {
 	hs1 := start(t, "hs1")
 	alice, bob := hs1.register("alice"), hs1.register("bob")
 	room := alice.create()
-	bob.must200("POST", "/_matrix/client/v3/join/"+url.PathEscape(room), bob.token, object{})
+	bob.join(room)
 	since := bob.get("/v3/sync").text("next_batch")
 
 	id, token := alice.arm(room, 1)

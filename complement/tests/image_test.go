@@ -9,13 +9,13 @@ import (
 func TestTheCertificateIsForTheServersNameBySomebodyTrusted(t *testing.T) {
 	hs1 := start(t, "hs1")
 	url := "https://" + hs1.address("8448") + "/_matrix/client/versions"
-	answer, err := hs1.trust("hs1").Get(url)
+	answer, err := hs1.authority.trust("hs1").Get(url)
 	must(t, err)
 	answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
 		t.Errorf("status %d", answer.StatusCode)
 	}
-	if answer, err := hs1.trust("hs2").Get(url); err == nil {
+	if answer, err := hs1.authority.trust("hs2").Get(url); err == nil {
 		answer.Body.Close()
 		t.Error("the certificate is good for another name")
 	}

@@ -3,16 +3,8 @@ package tests
 import (
 	"archive/tar"
 	"bytes"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
-	"fmt"
 	"io"
-	"math/big"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,40 +16,105 @@ import (
 // A server is a container of the image, as Complement would start it.
 type server struct {
 	t         *testing.T
+	name      string
 	container string
 	base      string
-	authority *x509.Certificate
+	authority *authority
 }
 
-// start runs a container called name in the network of tests, and waits until it answers.
+// What is particular about a server. The zero value is Complement's server.
+type setup struct {
+	// A network of Docker's in which its name is known; Docker's own if empty.
+	network string
+	// What is added to its configuration.
+	settings string
+	// Whose certificate it has; a new authority's if nil.
+	authority *authority
+}
+
+// start runs a server called name, and waits until it answers.
 func start(t *testing.T, name string) *server {
+	t.Helper()
+	return startWith(t, name, setup{})
+}
+
+// startWith is start with something particular.
+func startWith(t *testing.T, name string, with setup) *server {
 	t.Helper()
 	image := os.Getenv("COMPLEMENT_BASE_IMAGE")
 	if image == "" {
 		t.Fatal("COMPLEMENT_BASE_IMAGE names no image: run complement/run own")
 	}
-	id := docker(t, nil, "create", "--env", "SERVER_NAME="+name, "--publish-all", image)
-	s := &server{t: t, container: strings.TrimSpace(id)}
+	arguments := []string{"create", "--env", "SERVER_NAME=" + name, "--publish-all"}
+	if with.network != "" {
+		arguments = append(arguments, "--network", with.network, "--network-alias", name)
+	}
+	id := docker(t, nil, append(arguments, image)...)
+	s := &server{t: t, name: name, container: strings.TrimSpace(id), authority: with.authority}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(docker(t, nil, "logs", s.container))
 		}
-		docker(t, nil, "rm", "--force", s.container)
+		docker(t, nil, "rm", "--force", "--volumes", s.container)
 	})
-	s.giveAuthority()
+	if s.authority == nil {
+		s.authority = newAuthority(t)
+	}
+	s.put(s.authority.files)
+	if with.settings != "" {
+		s.addSettings(with.settings)
+	}
 	docker(t, nil, "start", s.container)
 	s.await()
 	return s
 }
 
+// addSettings puts the profile with something added to it into the container that does not run.
+func (s *server) addSettings(settings string) {
+	s.t.Helper()
+	s.changeSettings("[server]", strings.TrimLeft(settings+"\n[server]", "\n"))
+}
+
+// changeSettings puts the profile with something replaced into the container that does not run.
+func (s *server) changeSettings(old, new string) {
+	s.t.Helper()
+	profile, err := os.ReadFile("../wick.toml")
+	must(s.t, err)
+	if !strings.Contains(string(profile), old) {
+		s.t.Fatalf("the profile has no %q", old)
+	}
+	s.put(map[string][]byte{"complement/wick.toml": []byte(strings.ReplaceAll(string(profile), old, new))})
+}
+
+// put copies files into the container.
+func (s *server) put(files map[string][]byte) {
+	s.t.Helper()
+	var archive bytes.Buffer
+	writer := tar.NewWriter(&archive)
+	for name, text := range files {
+		must(s.t, writer.WriteHeader(&tar.Header{Name: name, Mode: 0o777, Size: int64(len(text))}))
+		_, err := writer.Write(text)
+		must(s.t, err)
+	}
+	must(s.t, writer.Close())
+	docker(s.t, &archive, "cp", "-", s.container+":/")
+}
+
 // restart stops the server in good order, or kills it, and starts it again.
 func (s *server) restart(how string) {
+	s.t.Helper()
+	s.haltUntil(how, time.Now())
+}
+
+// haltUntil is restart with a pause: the server is not there at that moment.
+func (s *server) haltUntil(how string, moment time.Time) {
 	s.t.Helper()
 	began := time.Now()
 	docker(s.t, nil, how, s.container)
 	if took := time.Since(began); took > 8*time.Second {
 		s.t.Errorf("%s took %s: the signal to end was not heeded", how, took)
 	}
+	time.Sleep(time.Until(moment))
 	docker(s.t, nil, "start", s.container)
 	s.await()
 }
@@ -86,56 +143,19 @@ func (s *server) address(port string) string {
 	return "127.0.0.1" + first[strings.LastIndex(first, ":"):]
 }
 
-// giveAuthority puts a new authority into the container that is not started yet, in the forms that
-// Complement uses: a 4096 bit RSA key, PKCS#1.
-func (s *server) giveAuthority() {
-	s.t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 4096)
-	must(s.t, err)
-	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(1),
-		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().Add(time.Hour),
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-		Subject: pkix.Name{
-			Organization: []string{"Tests"}, Country: []string{"DE"}, Locality: []string{"Köln"},
-			StreetAddress: []string{"Teststraße 1"}, CommonName: "Test Authority",
-		},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	must(s.t, err)
-	s.authority, err = x509.ParseCertificate(der)
-	must(s.t, err)
-	var archive bytes.Buffer
-	files := tar.NewWriter(&archive)
-	for name, block := range map[string]*pem.Block{
-		"complement/ca/ca.crt": {Type: "CERTIFICATE", Bytes: der},
-		"complement/ca/ca.key": {Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)},
-	} {
-		text := pem.EncodeToMemory(block)
-		must(s.t, files.WriteHeader(&tar.Header{Name: name, Mode: 0o777, Size: int64(len(text))}))
-		_, err := files.Write(text)
-		must(s.t, err)
-	}
-	must(s.t, files.Close())
-	docker(s.t, &archive, "cp", "-", s.container+":/")
-}
-
-// trust returns a client that trusts the authority and nobody else, and takes the server for name.
-func (s *server) trust(name string) *http.Client {
-	roots := x509.NewCertPool()
-	roots.AddCert(s.authority)
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: name}}}
-}
-
 // do sends a request and returns the status and the body.
 func (s *server) do(method, path, token string, body any) (int, object) {
 	s.t.Helper()
 	text, err := json.Marshal(body)
 	must(s.t, err)
-	request, err := http.NewRequest(method, s.base+path, bytes.NewReader(text))
+	status, _, answer := s.send(method, path, token, text)
+	return status, answer
+}
+
+// send is do with the body as it is, and returns the headers too.
+func (s *server) send(method, path, token string, body []byte) (int, http.Header, object) {
+	s.t.Helper()
+	request, err := http.NewRequest(method, s.base+path, bytes.NewReader(body))
 	must(s.t, err)
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
@@ -143,13 +163,13 @@ func (s *server) do(method, path, token string, body any) (int, object) {
 	answer, err := http.DefaultClient.Do(request)
 	must(s.t, err)
 	defer answer.Body.Close()
-	text, err = io.ReadAll(answer.Body)
+	text, err := io.ReadAll(answer.Body)
 	must(s.t, err)
 	var read object
 	if err := json.Unmarshal(text, &read); err != nil {
 		s.t.Fatalf("%s %s: %d %s", method, path, answer.StatusCode, text)
 	}
-	return answer.StatusCode, read
+	return answer.StatusCode, answer.Header, read
 }
 
 // must200 sends a request that has to succeed.
@@ -179,28 +199,4 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// An object is one of JSON.
-type object map[string]any
-
-// at follows a path of keys; nil if it ends early.
-func (o object) at(path ...string) any {
-	var value any = map[string]any(o)
-	for _, key := range path {
-		inner, ok := value.(map[string]any)
-		if !ok {
-			return nil
-		}
-		value = inner[key]
-	}
-	return value
-}
-
-// text follows a path of keys to a text; empty if there is none.
-func (o object) text(path ...string) string {
-	if value := o.at(path...); value != nil {
-		return fmt.Sprint(value)
-	}
-	return ""
 }

@@ -4,22 +4,48 @@ import (
 	"fmt"
 	"net/url"
 	"sync/atomic"
+	"testing"
 	"time"
 )
 
 // A user is one account with one device.
 type user struct {
 	*server
-	token string
+	token     string
+	localpart string
 }
 
 func (s *server) register(localpart string) *user {
 	s.t.Helper()
 	answer := s.must200("POST", "/_matrix/client/v3/register", "", object{
-		"username": localpart, "password": "complement_meets_min_password_req",
+		"username": localpart, "password": password,
 		"auth": object{"type": "m.login.dummy"},
 	})
-	return &user{s, answer.text("access_token")}
+	return &user{s, answer.text("access_token"), localpart}
+}
+
+const password = "complement_meets_min_password_req"
+
+// logIn is the same account with another device.
+func (u *user) logIn() *user {
+	u.t.Helper()
+	answer := u.must200("POST", "/_matrix/client/v3/login", "", object{
+		"type": "m.login.password", "password": password,
+		"identifier": object{"type": "m.id.user", "user": u.localpart},
+	})
+	return &user{u.server, answer.text("access_token"), u.localpart}
+}
+
+// id is the user's id.
+func (u *user) id() string {
+	return "@" + u.localpart + ":" + u.name
+}
+
+// within is the user in a subtest.
+func (u *user) within(t *testing.T) *user {
+	inner := *u.server
+	inner.t = t
+	return &user{&inner, u.token, u.localpart}
 }
 
 func (u *user) get(path string) object {
@@ -31,6 +57,12 @@ func (u *user) get(path string) object {
 func (u *user) create() string {
 	u.t.Helper()
 	return u.must200("POST", "/_matrix/client/v3/createRoom", u.token, object{"preset": "public_chat"}).text("room_id")
+}
+
+// join is the user's joining of a room.
+func (u *user) join(room string) {
+	u.t.Helper()
+	u.must200("POST", "/_matrix/client/v3/join/"+url.PathEscape(room), u.token, object{})
 }
 
 var transaction atomic.Int64
