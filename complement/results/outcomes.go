@@ -17,7 +17,8 @@ import (
 // A test, by the last part of its package's name and its own name.
 type test struct{ pkg, name string }
 
-// How tests ended: "pass", "fail" or "skip".
+// How tests ended: "pass", "fail" or "skip". A record may also say "flaky", by hand: it passes or fails
+// by chance.
 type outcomes map[test]string
 
 // A line of the file of results. Its keys' order is that of the fields.
@@ -95,6 +96,9 @@ func merge(recorded, seen outcomes, partial bool) outcomes {
 		}
 	}
 	for key, outcome := range seen {
+		if recorded[key] == "flaky" {
+			outcome = "flaky"
+		}
 		merged[key] = outcome
 	}
 	return merged
@@ -108,7 +112,8 @@ func compare(recorded, seen outcomes, partial bool) []string {
 		was, now := recorded[key], seen[key]
 		switch {
 		case now == "" && (partial || !packages[key.pkg]):
-		case was == "pass" && now == "":
+		case was == "flaky" && now != "":
+		case (was == "pass" || was == "flaky") && now == "":
 			differences = append(differences, fmt.Sprintf("gone: %s %s", key.pkg, key.name))
 		case was == "pass" && now != "pass":
 			differences = append(differences, fmt.Sprintf("regression (%s): %s %s", now, key.pkg, key.name))

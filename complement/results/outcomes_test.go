@@ -52,3 +52,19 @@ func TestARegressionAndAnUnrecordedPassAreDifferences(t *testing.T) {
 		t.Errorf("merged to %v", merged)
 	}
 }
+
+func TestWhatIsFlakyMayEndEitherWayButMustBeThere(t *testing.T) {
+	recorded := outcomes{{"a", "Chance"}: "flaky", {"a", "Always"}: "pass"}
+	for _, outcome := range []string{"pass", "fail"} {
+		seen := outcomes{{"a", "Chance"}: outcome, {"a", "Always"}: "pass"}
+		if got := compare(recorded, seen, false); len(got) != 0 {
+			t.Errorf("%s: got %q", outcome, got)
+		}
+		if merged := merge(recorded, seen, false); !reflect.DeepEqual(merged, recorded) {
+			t.Errorf("%s: merged to %v", outcome, merged)
+		}
+	}
+	if got := compare(recorded, outcomes{{"a", "Always"}: "pass"}, false); len(got) != 1 {
+		t.Errorf("gone: got %q", got)
+	}
+}
