@@ -62,7 +62,7 @@ func (u *user) restartAndSend(path string, body object, by action, event later) 
 		u.t.Errorf("what was sent is %v", in)
 	}
 	u.must200("POST", path, "", request)
-	for what, want := range map[string]refusal{"cancel": {409, "M_UNKNOWN"}, "restart": {404, "M_NOT_FOUND"}} {
+	for what, want := range map[string]refusal{"cancel": {409, by.conflict}, "restart": {404, "M_NOT_FOUND"}} {
 		path, body := by.write(id, what)
 		status, answer := u.do("POST", path, "", body)
 		u.expect(what+" after send", status, answer, want.status, want.errcode)
@@ -83,7 +83,7 @@ func (u *user) cancelOne(path string, body object, by action) {
 	for _, what := range []string{"send", "restart"} {
 		path, body := by.write(id, what)
 		status, answer := u.do("POST", path, "", body)
-		u.expect(what+" after cancel", status, answer, 409, "M_UNKNOWN")
+		u.expect(what+" after cancel", status, answer, 409, by.conflict)
 	}
 }
 

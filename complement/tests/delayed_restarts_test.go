@@ -39,7 +39,7 @@ func TestDelayedEventsSurviveAStopAndAKill(t *testing.T) {
 			if again := alice.scheduled(path, body); again != kept {
 				t.Error("the transaction is not known any more")
 			}
-			hs1.mustNot(cancelled, "send", 409, "M_UNKNOWN")
+			hs1.mustContradict(cancelled, "send")
 			hs1.manage(kept, "restart")
 			hs1.manage(kept, "send")
 			watch.must("kept")

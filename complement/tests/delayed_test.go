@@ -77,18 +77,20 @@ func formOf(event later) form {
 type action struct {
 	name  string
 	write func(id, what string) (string, any)
+	// The error code, with status 409, of what contradicts what has become of the event.
+	conflict string
 }
 
 var actions = []action{
 	{"body", func(id, what string) (string, any) {
 		return unstable + "/delayed_events/" + url.PathEscape(id), object{"action": what}
-	}},
+	}, "M_NOT_FOUND"},
 	{"unstable path", func(id, what string) (string, any) {
 		return unstable + "/delayed_events/" + url.PathEscape(id) + "/" + what, object{}
-	}},
+	}, "M_NOT_FOUND"},
 	{"stable path", func(id, what string) (string, any) {
 		return "/_matrix/client/v1/delayed_events/" + url.PathEscape(id) + "/" + what, object{}
-	}},
+	}, "M_UNKNOWN"},
 }
 
 // schedule hands in an event in the form most clients speak, and returns its delay id.
@@ -125,6 +127,16 @@ func (s *server) managed(id, what string) (int, object) {
 	s.t.Helper()
 	path, body := actions[1].write(id, what)
 	return s.do("POST", path, "", body)
+}
+
+// mustContradict does something with a delayed event that contradicts what has become of it.
+func (s *server) mustContradict(id, what string) {
+	s.t.Helper()
+	for _, action := range actions {
+		path, body := action.write(id, what)
+		status, answer := s.do("POST", path, "", body)
+		s.expect(action.name+", "+what, status, answer, 409, action.conflict)
+	}
 }
 
 // mustNot does something with a delayed event that is to be refused.
