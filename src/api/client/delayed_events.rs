@@ -69,7 +69,8 @@ pub(super) async fn schedule_message_event(
     let Ruma { body, sender, .. } = request.read()?;
     let wanted = Schedule {
         room_id: body.request.room_id,
-        event_type: body.request.event_type.into(),
+        // By its name: as the type of a message, that of a piece of state would be no known one.
+        event_type: body.request.event_type.to_string().into(),
         state_key: None,
         content: body.request.body.into_json(),
         delay: body.delay,

@@ -54,7 +54,9 @@ impl Rooms {
         let SendMessage { room_id, event_type, content, transaction_id } = message;
         let path = format!("rooms/{room_id}/send/{event_type}");
         let transaction = transaction(session, path, transaction_id);
-        let speech = Speech::read(event_type.into(), None, &content);
+        // By its name: as the type of a message, that of a piece of state would be no known one.
+        let event_type = TimelineEventType::from(event_type.to_string());
+        let speech = Speech::read(event_type, None, &content);
         self.change(&room_id, |room| {
             if let Some(answer) = room.answer_of(&transaction)? {
                 return Ok(Said::again(answer));
