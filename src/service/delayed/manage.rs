@@ -53,7 +53,9 @@ impl Delayed {
             return Err(unknown());
         };
         let theirs = |row: &TimerRow| by.is_none_or(|session| session.user == row.owner);
-        if let Some(row) = self.timers.running(&shown)? {
+        let running = self.timers.running(&shown)?;
+        let is_over = running.is_none();
+        if let Some(row) = running {
             if !theirs(&row) {
                 return Err(unknown());
             }
@@ -74,6 +76,9 @@ impl Delayed {
         let Some(finalised) = self.finalised(&shown)?.filter(|row| theirs(&row.timer)) else {
             return Err(unknown());
         };
+        if is_over {
+            self.timers.count_use(shown.timer)?;
+        }
         self.ensure_durable(shown.timer).await?;
         agrees(form, action, &finalised.outcome)
     }
