@@ -1,4 +1,6 @@
 //! Delayed events as their owners see them.
+//!
+//! Invariant: what is told survives a power loss, as what is told of the rooms does.
 
 use std::{hash::Hash, time::Duration};
 
@@ -6,9 +8,9 @@ use ruma::{MilliSecondsSinceUnixEpoch, UInt, api::error::StandardErrorBody, serd
 use serde_json::{json, value::RawValue};
 use wick_core::{Error, Result, TimerId, Timestamp};
 use wick_database::{
-    Read,
+    Read, Snapshot,
     schema::{
-        delayed::{DELAYED_BY_TIMER, FinalOutcome, FinalisedRow},
+        delayed::{DELAYED_BY_TIMER, FINALISED_BY_TIMER, FinalOutcome, FinalisedRow},
         timer::{Feature, TIMER_BY_ID, TimerRow},
     },
 };
@@ -23,18 +25,17 @@ impl Delayed {
     /// # Errors
     /// If the database cannot be read.
     pub fn list(&self, session: &Session) -> Result<Vec<DelayedEvent>> {
-        let latest = self.timers.latest();
+        let read = self.resources.database.published();
         let mut rows = Vec::new();
         for timer in self.timers.of_owner(Feature::Delay, session.user) {
-            if let Some(row) = latest.get(&TIMER_BY_ID, &timer)? {
+            if let Some(row) = read.get(&TIMER_BY_ID, &timer)? {
                 rows.push((timer, row));
             }
         }
         rows.sort_unstable_by_key(|(timer, row)| (row.deadline, *timer));
         let mut events = Vec::with_capacity(rows.len());
         for (timer, row) in rows {
-            // One that is sent just now is no longer listed.
-            events.extend(self.show(timer, &row)?);
+            events.extend(self.show(&read, timer, &row)?);
         }
         Ok(events)
     }
@@ -49,18 +50,16 @@ impl Delayed {
 
     fn find(&self, session: &Session, delay_id: &str) -> Result<Option<DelayedEvent>> {
         let Some(shown) = self.timers.shown(Feature::Delay, delay_id) else { return Ok(None) };
-        if let Some(row) = self.timers.running(&shown)?
-            && row.owner == session.user
-            && let Some(event) = self.show(shown.timer, &row)?
-        {
-            return Ok(Some(event));
+        let read = self.resources.database.published();
+        let is_theirs =
+            |row: &TimerRow| row.owner == session.user && self.timers.is_shown(&shown, row.nonce);
+        if let Some(row) = read.get(&TIMER_BY_ID, &shown.timer)?.filter(is_theirs) {
+            return self.show(&read, shown.timer, &row);
         }
-        let Some(row) = self.finalised(&shown)? else { return Ok(None) };
-        if row.timer.owner != session.user {
-            return Ok(None);
-        }
+        let row = read.get(&FINALISED_BY_TIMER, &shown.timer)?;
+        let Some(row) = row.filter(|row| is_theirs(&row.timer)) else { return Ok(None) };
         let FinalisedRow { timer, at, outcome } = row;
-        let Some(event) = self.show(shown.timer, &timer)? else { return Ok(None) };
+        let Some(event) = self.show(&read, shown.timer, &timer)? else { return Ok(None) };
         let mut event = DelayedEvent { finalized_ts: Some(on_the_wire(at)), ..event };
         match outcome {
             FinalOutcome::Sent(event_id) => event.event_id = Some(event_id),
@@ -72,12 +71,16 @@ impl Delayed {
         Ok(Some(event))
     }
 
-    fn show(&self, timer: TimerId, row: &TimerRow) -> Result<Option<DelayedEvent>> {
-        let latest = self.timers.latest();
-        let Some(event) = latest.get(&DELAYED_BY_TIMER, &timer)? else { return Ok(None) };
+    fn show(
+        &self,
+        read: &Snapshot,
+        timer: TimerId,
+        row: &TimerRow,
+    ) -> Result<Option<DelayedEvent>> {
+        let Some(event) = read.get(&DELAYED_BY_TIMER, &timer)? else { return Ok(None) };
         let content = RawValue::from_string(event.content)
             .map_err(|error| Error::internal("a stored content is not JSON", error))?;
-        let room_id = self.graph.intern().room_id(&latest, row.room)?;
+        let room_id = self.graph.intern().room_id(read, row.room)?;
         Ok(Some(DelayedEvent {
             delay_id: self.timers.handle(Feature::Delay, timer, row.nonce),
             room_id: room_id.ok_or_else(|| Error::corrupt("a timer's room has no id"))?,

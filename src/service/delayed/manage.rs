@@ -92,7 +92,7 @@ impl Delayed {
     }
 
     /// What became of the event with this delay id, if it is no longer scheduled.
-    pub(super) fn finalised(&self, shown: &Shown) -> Result<Option<FinalisedRow>> {
+    fn finalised(&self, shown: &Shown) -> Result<Option<FinalisedRow>> {
         let row = self.timers.latest().get(&FINALISED_BY_TIMER, &shown.timer)?;
         Ok(row.filter(|row| self.timers.is_shown(shown, row.timer.nonce)))
     }
