@@ -114,6 +114,13 @@ impl TestServer {
         self.open(None).await;
     }
 
+    /// The same with some changes to its configuration.
+    pub async fn restart_with(&mut self, change: impl FnOnce(&mut Config)) {
+        self.stop().await;
+        change(Arc::make_mut(&mut self.config));
+        self.open(None).await;
+    }
+
     /// Drops the server in the middle of what it does, as a kill would, and starts it anew.
     pub async fn crash(&mut self) {
         if let Some((services, _)) = self.running.take() {

@@ -7,7 +7,7 @@
     clippy::indexing_slicing,
     reason = "the helpers of tests, which clippy does not take for tests"
 )]
-mod call;
+pub(crate) mod call;
 mod crashes;
 mod ends;
 mod refusals;

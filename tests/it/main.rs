@@ -10,6 +10,7 @@ mod aliases;
 mod bad_input;
 mod calls;
 mod counts;
+mod delayed;
 mod devices;
 mod directory;
 mod expired_everywhere;

@@ -9,43 +9,43 @@ use wick_core::Config;
 use wick_harness::{TestServer, User};
 use wick_room::{Direction, render::Show, visibility::Viewer};
 
-pub(super) const REFRESH: &str = "/_matrix/client/v3/expiration/refresh";
-pub(super) const END: &str = "/_matrix/client/v3/expiration/end";
+pub(crate) const REFRESH: &str = "/_matrix/client/v3/expiration/refresh";
+pub(crate) const END: &str = "/_matrix/client/v3/expiration/end";
 
 /// How long a test waits for what must come, on however busy a machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) struct Call {
-    pub(super) server: TestServer,
-    pub(super) alice: User,
-    pub(super) room: OwnedRoomId,
+pub(crate) struct Call {
+    pub(crate) server: TestServer,
+    pub(crate) alice: User,
+    pub(crate) room: OwnedRoomId,
 }
 
 /// An event with a timer.
 #[derive(Clone, Debug)]
-pub(super) struct Armed {
-    pub(super) event_id: String,
-    pub(super) token: String,
+pub(crate) struct Armed {
+    pub(crate) event_id: String,
+    pub(crate) token: String,
 }
 
-pub(super) fn seconds(seconds: u64) -> Duration {
+pub(crate) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-pub(super) fn errcode((status, body): &(StatusCode, Value)) -> (u16, &str) {
+pub(crate) fn errcode((status, body): &(StatusCode, Value)) -> (u16, &str) {
     (status.as_u16(), body["errcode"].as_str().unwrap_or_default())
 }
 
 impl Call {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    pub(super) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         Self::on(TestServer::start_with(change).await).await
     }
 
-    pub(super) async fn on(server: TestServer) -> Self {
+    pub(crate) async fn on(server: TestServer) -> Self {
         let alice = server.register("alice").await;
         let body = json!({
             "preset": "public_chat",
@@ -57,7 +57,7 @@ impl Call {
         Self { server, alice, room }
     }
 
-    pub(super) async fn join(&self, name: &str) -> User {
+    pub(crate) async fn join(&self, name: &str) -> User {
         let user = self.server.register(name).await;
         let path = format!("/_matrix/client/v3/join/{}", self.room);
         let (status, body) = self.server.post(&path, &user.token, json!({})).await;
@@ -66,7 +66,7 @@ impl Call {
     }
 
     /// `PUT /send`
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         user: &User,
         transaction: &str,
@@ -75,7 +75,7 @@ impl Call {
         self.send_type(user, "org.example.here", transaction, content).await
     }
 
-    pub(super) async fn send_type(
+    pub(crate) async fn send_type(
         &self,
         user: &User,
         event_type: &str,
@@ -88,7 +88,7 @@ impl Call {
     }
 
     /// `PUT /state/org.example.presence/{state_key}`
-    pub(super) async fn set(
+    pub(crate) async fn set(
         &self,
         user: &User,
         state_key: &str,
@@ -101,27 +101,27 @@ impl Call {
     }
 
     /// A message of Alice's that expires.
-    pub(super) async fn arm(&self, transaction: &str, seconds: u64) -> Armed {
+    pub(crate) async fn arm(&self, transaction: &str, seconds: u64) -> Armed {
         let content = json!({ "body": "here", "m.will_expire": seconds });
         Armed::from_answer(&self.send(&self.alice, transaction, content).await)
     }
 
     /// A state event of Alice's that expires.
-    pub(super) async fn arm_state(&self, state_key: &str, seconds: u64) -> Armed {
+    pub(crate) async fn arm_state(&self, state_key: &str, seconds: u64) -> Armed {
         let content = json!({ "body": "here", "m.will_expire": seconds });
         Armed::from_answer(&self.set(&self.alice, state_key, content).await)
     }
 
-    pub(super) async fn refresh(&self, token: &str) -> (StatusCode, Value) {
+    pub(crate) async fn refresh(&self, token: &str) -> (StatusCode, Value) {
         self.server.put(REFRESH, "", json!({ "expire_refresh_token": token })).await
     }
 
-    pub(super) async fn end(&self, token: &str) -> (StatusCode, Value) {
+    pub(crate) async fn end(&self, token: &str) -> (StatusCode, Value) {
         self.server.put(END, "", json!({ "expire_refresh_token": token })).await
     }
 
     /// The room's timeline as a client gets it, oldest first.
-    pub(super) fn timeline(&self) -> Vec<Value> {
+    pub(crate) fn timeline(&self) -> Vec<Value> {
         let services = self.server.services();
         let (graph, read) = (&services.graph, services.database.published());
         let room = graph.short(&read, &self.room).unwrap().unwrap();
@@ -135,7 +135,7 @@ impl Call {
             .collect()
     }
 
-    pub(super) fn event(&self, event_id: &str) -> Value {
+    pub(crate) fn event(&self, event_id: &str) -> Value {
         self.timeline()
             .into_iter()
             .find(|event| event["event_id"] == event_id)
@@ -143,12 +143,12 @@ impl Call {
     }
 
     /// `unsigned["m.will_expire"]` of an event.
-    pub(super) fn status(&self, event_id: &str) -> Value {
+    pub(crate) fn status(&self, event_id: &str) -> Value {
         self.event(event_id)["unsigned"]["m.will_expire"].clone()
     }
 
     /// The events that say that `event_id` is over.
-    pub(super) fn terminals(&self, event_id: &str) -> Vec<Value> {
+    pub(crate) fn terminals(&self, event_id: &str) -> Vec<Value> {
         self.timeline()
             .into_iter()
             .filter(|event| {
@@ -159,31 +159,35 @@ impl Call {
     }
 
     /// Waits until the status of an event is `status`.
-    pub(super) async fn until(&self, event_id: &str, status: &str) {
+    pub(crate) async fn until(&self, event_id: &str, status: &str) {
+        let otherwise = || format!("{event_id} never became {status}: {}", self.status(event_id));
+        self.until_so(otherwise, || self.status(event_id)["status"] == status).await;
+    }
+
+    /// Waits for a commit in the room that makes it so.
+    pub(crate) async fn until_so(&self, otherwise: impl Fn() -> String, so: impl Fn() -> bool) {
         let database = &self.server.services().database;
         let read = database.published();
         let room = self.server.services().graph.short(&read, &self.room).unwrap().unwrap();
         let waiting = async {
             loop {
                 let mut watch = database.watch().room(room);
-                if self.status(event_id)["status"] == status {
+                if so() {
                     return;
                 }
                 watch.changed().await;
             }
         };
-        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| {
-            panic!("{event_id} never became {status}: {}", self.status(event_id))
-        });
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{}", otherwise()));
     }
 
     /// How many timers run.
-    pub(super) fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         self.server.services().timers.running_total()
     }
 
     /// The current state event, if there is one.
-    pub(super) fn state(&self, event_type: &str, state_key: &str) -> Option<String> {
+    pub(crate) fn state(&self, event_type: &str, state_key: &str) -> Option<String> {
         let services = self.server.services();
         let read = services.database.published();
         let room = services.graph.short(&read, &self.room).unwrap().unwrap();
@@ -194,14 +198,14 @@ impl Call {
         event.map(|event| event.event_id.to_string())
     }
 
-    pub(super) async fn post(&self, user: &User, what: &str, body: Value) -> (StatusCode, Value) {
+    pub(crate) async fn post(&self, user: &User, what: &str, body: Value) -> (StatusCode, Value) {
         let path = format!("/_matrix/client/v3/rooms/{}/{what}", self.room);
         self.server.post(&path, &user.token, body).await
     }
 }
 
 impl Armed {
-    pub(super) fn from_answer((status, body): &(StatusCode, Value)) -> Self {
+    pub(crate) fn from_answer((status, body): &(StatusCode, Value)) -> Self {
         assert_eq!(*status, StatusCode::OK, "{body}");
         let text = |key: &str| {
             body[key].as_str().unwrap_or_else(|| panic!("no {key} in {body}")).to_owned()

@@ -1,0 +1,231 @@
+//! Events that somebody in a [`Call`] wants to be sent later, in every form that clients speak.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use http::{Method, Request, StatusCode, header};
+use serde_json::{Value, json};
+use wick_core::{Clock, TimerId};
+use wick_database::{Range, Read, schema::timer::TIMER_BY_ID};
+use wick_harness::{Answer, TestServer, User};
+
+use crate::expiry::call::{Call, PATIENCE};
+
+pub(super) type Told = (StatusCode, Value);
+
+pub(super) const UNSTABLE: &str = "/_matrix/client/unstable/org.matrix.msc4140";
+
+/// How to schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// The delay in the query of `/send` and `/state`.
+    Query,
+    /// `/delayed_event` where it will be once the proposal is accepted.
+    Path,
+    /// `/delayed_event` where it is until then.
+    UnstablePath,
+}
+
+pub(super) const FORMS: [By; 3] = [By::Query, By::Path, By::UnstablePath];
+
+/// How to restart, send and cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The action in the body.
+    Body,
+    /// The action in the path.
+    UnstablePath,
+    /// The same where it will be.
+    Path,
+}
+
+pub(super) const WAYS: [Way; 3] = [Way::Body, Way::UnstablePath, Way::Path];
+
+pub(super) const ACTIONS: [&str; 3] = ["restart", "send", "cancel"];
+
+/// An event for later.
+#[derive(Clone, Debug)]
+pub(super) struct Later<'a> {
+    pub(super) event_type: &'a str,
+    pub(super) state_key: Option<&'a str>,
+    pub(super) transaction: &'a str,
+    /// As it is written in the query or in the body.
+    pub(super) delay: Value,
+    pub(super) content: Value,
+}
+
+impl<'a> Later<'a> {
+    /// A message that says the name of its transaction, in 10 s.
+    pub(super) fn message(transaction: &'a str) -> Self {
+        let content = json!({ "msgtype": "m.text", "body": transaction });
+        let event_type = "m.room.message";
+        Self { event_type, state_key: None, transaction, delay: json!(10_000), content }
+    }
+
+    /// A piece of state that says the name of its transaction, in 10 s.
+    pub(super) fn state(state_key: &'a str, transaction: &'a str) -> Self {
+        let event_type = "org.example.presence";
+        Self { event_type, state_key: Some(state_key), ..Self::message(transaction) }
+    }
+
+    pub(super) fn of_type(self, event_type: &'a str, content: Value) -> Self {
+        Self { event_type, content, ..self }
+    }
+
+    pub(super) fn after(self, delay: &Duration) -> Self {
+        Self { delay: json!(u64::try_from(delay.as_millis()).unwrap()), ..self }
+    }
+
+    /// The path and the body of the request.
+    pub(super) fn request(&self, call: &Call, by: By) -> (String, Value) {
+        let Self { event_type, state_key, transaction, delay, content } = self;
+        let rooms = format!("/_matrix/client/v3/rooms/{}", call.room);
+        let text = delay.as_str().map_or_else(|| delay.to_string(), ToOwned::to_owned);
+        match (by, state_key) {
+            (By::Query, None) => (
+                format!(
+                    "{rooms}/send/{event_type}/{transaction}?org.matrix.msc4140.delay={text}"
+                ),
+                content.clone(),
+            ),
+            (By::Query, Some(key)) => (
+                format!("{rooms}/state/{event_type}/{key}?org.matrix.msc4140.delay={text}"),
+                content.clone(),
+            ),
+            (by, key) => {
+                let rooms = match by {
+                    By::UnstablePath => format!("{UNSTABLE}/rooms/{}", call.room),
+                    _ => rooms,
+                };
+                let mut body = json!({ "delay_ms": delay, "content": content });
+                if let Some(key) = key {
+                    body["state_key"] = json!(key);
+                }
+                (format!("{rooms}/delayed_event/{event_type}/{transaction}"), body)
+            }
+        }
+    }
+}
+
+/// The delay id of an answer that tells of one, and of nothing else.
+pub(super) fn delay_id((status, body): &Told) -> String {
+    assert_eq!(*status, StatusCode::OK, "{body}");
+    let delay_id = body["delay_id"].as_str().unwrap_or_else(|| panic!("no delay_id in {body}"));
+    assert_eq!(*body, json!({ "delay_id": delay_id }));
+    delay_id.to_owned()
+}
+
+pub(super) fn ok((status, body): &Told) {
+    assert_eq!((*status, body), (StatusCode::OK, &json!({})));
+}
+
+pub(super) fn status((status, body): &Told) -> u16 {
+    assert!(status.is_success() || body["errcode"].is_string(), "{body}");
+    status.as_u16()
+}
+
+impl Call {
+    /// Schedules an event, whatever comes of it.
+    pub(super) async fn later(&self, user: &User, by: By, later: &Later<'_>) -> Told {
+        let (path, body) = later.request(self, by);
+        self.server.put(&path, &user.token, body).await
+    }
+
+    /// Schedules an event of Alice's; the delay id.
+    pub(super) async fn put_off(&self, later: &Later<'_>) -> String {
+        delay_id(&self.later(&self.alice, By::Query, later).await)
+    }
+
+    /// Schedules a message of Alice's that is due in 10 s.
+    pub(super) async fn delay(&self, transaction: &str) -> String {
+        self.put_off(&Later::message(transaction)).await
+    }
+
+    /// Restarts, sends or cancels, with an access token if it is not empty.
+    pub(super) async fn manage(&self, way: Way, token: &str, id: &str, action: &str) -> Told {
+        let (path, body) = match way {
+            Way::Body => (format!("{UNSTABLE}/delayed_events/{id}"), json!({ "action": action })),
+            Way::UnstablePath => (format!("{UNSTABLE}/delayed_events/{id}/{action}"), json!({})),
+            Way::Path => {
+                (format!("/_matrix/client/v1/delayed_events/{id}/{action}"), Value::Null)
+            }
+        };
+        self.server.post(&path, token, body).await
+    }
+
+    /// The same by whoever has the delay id.
+    pub(super) async fn act(&self, id: &str, action: &str) -> Told {
+        self.manage(Way::UnstablePath, "", id, action).await
+    }
+
+    /// One delayed event as its owner sees it.
+    pub(super) async fn seen(&self, user: &User, id: &str) -> Told {
+        self.server.get(&format!("/_matrix/client/v1/delayed_events/{id}"), &user.token).await
+    }
+
+    /// The delay ids that a user's list names.
+    pub(super) async fn listed(&self, user: &User) -> Vec<String> {
+        let (status, body) =
+            self.server.get("/_matrix/client/v1/delayed_events", &user.token).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let events = body["delayed_events"].as_array().unwrap();
+        events.iter().map(|event| event["delay_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The events of the room that say `body`.
+    pub(super) fn saying(&self, body: &str) -> Vec<Value> {
+        self.timeline().into_iter().filter(|event| event["content"]["body"] == body).collect()
+    }
+
+    /// What the room's events say, as far as they say anything.
+    pub(super) fn said(&self) -> Vec<String> {
+        let events = self.timeline();
+        let bodies = events.iter().filter_map(|event| event["content"]["body"].as_str());
+        bodies.map(ToOwned::to_owned).collect()
+    }
+
+    /// Waits until the room says `body`, which it may say once.
+    pub(super) async fn until_said(&self, body: &str) -> Value {
+        let otherwise = || format!("nobody ever said {body}");
+        self.until_so(otherwise, || !self.saying(body).is_empty()).await;
+        let [event] = <[Value; 1]>::try_from(self.saying(body)).unwrap();
+        event
+    }
+
+    /// Waits until one of Alice's is no longer scheduled; what is seen of it then.
+    pub(super) async fn until_over(&self, id: &str) -> Value {
+        let finalised = async {
+            loop {
+                let (status, body) = self.seen(&self.alice, id).await;
+                assert_eq!(status, StatusCode::OK, "{body}");
+                if body.get("finalised_ts").is_some() {
+                    return body;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, finalised).await.unwrap_or_else(|_| {
+            panic!("{} timers are never over", self.running());
+        })
+    }
+
+    /// The time in milliseconds since 1970.
+    pub(super) fn now(&self) -> u64 {
+        self.server.clock.now().0
+    }
+
+    /// The timer that was armed last.
+    pub(super) fn last_timer(&self) -> TimerId {
+        let latest = self.server.services().database.latest();
+        latest.last(&TIMER_BY_ID, Range::all()).unwrap().unwrap().0
+    }
+}
+
+/// A request without a body.
+pub(super) async fn without_body(server: &TestServer, path: &str, user: &User) -> Answer {
+    let request = Request::builder()
+        .method(Method::PUT)
+        .uri(path)
+        .header(header::AUTHORIZATION, format!("Bearer {}", user.token));
+    server.send(request.body(Body::empty()).unwrap()).await
+}
