@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use wick_harness::{TestRoom, TestServer, User};
 
 /// All events with this id in an answer, however deep.
-fn find<'a>(value: &'a Value, id: &str, found: &mut Vec<&'a Value>) {
+pub(crate) fn find<'a>(value: &'a Value, id: &str, found: &mut Vec<&'a Value>) {
     match value {
         Value::Object(fields) => {
             let is_event = fields.get("event_id").is_some_and(|event| event == id);

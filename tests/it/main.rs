@@ -34,6 +34,7 @@ mod rooms;
 mod rubbish;
 mod search;
 mod spaces;
+mod struck;
 mod sync;
 mod sync_state;
 mod talk;

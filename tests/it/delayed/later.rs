@@ -41,6 +41,19 @@ pub(super) enum Way {
 
 pub(super) const WAYS: [Way; 3] = [Way::Body, Way::UnstablePath, Way::Path];
 
+impl Way {
+    /// What is told of an action that contradicts what has become of the event.
+    pub(super) const fn conflict(self) -> (u16, &'static str) {
+        match self {
+            Self::Path => (409, "M_UNKNOWN"),
+            Self::Body | Self::UnstablePath => (409, "M_NOT_FOUND"),
+        }
+    }
+}
+
+/// The same of what was tried with [`Call::act`].
+pub(super) const CONFLICT: (u16, &str) = Way::UnstablePath.conflict();
+
 pub(super) const ACTIONS: [&str; 3] = ["restart", "send", "cancel"];
 
 /// An event for later.
@@ -83,9 +96,7 @@ impl<'a> Later<'a> {
         let text = delay.as_str().map_or_else(|| delay.to_string(), ToOwned::to_owned);
         match (by, state_key) {
             (By::Query, None) => (
-                format!(
-                    "{rooms}/send/{event_type}/{transaction}?org.matrix.msc4140.delay={text}"
-                ),
+                format!("{rooms}/send/{event_type}/{transaction}?org.matrix.msc4140.delay={text}"),
                 content.clone(),
             ),
             (By::Query, Some(key)) => (
@@ -146,9 +157,7 @@ impl Call {
         let (path, body) = match way {
             Way::Body => (format!("{UNSTABLE}/delayed_events/{id}"), json!({ "action": action })),
             Way::UnstablePath => (format!("{UNSTABLE}/delayed_events/{id}/{action}"), json!({})),
-            Way::Path => {
-                (format!("/_matrix/client/v1/delayed_events/{id}/{action}"), Value::Null)
-            }
+            Way::Path => (format!("/_matrix/client/v1/delayed_events/{id}/{action}"), Value::Null),
         };
         self.server.post(&path, token, body).await
     }
@@ -194,9 +203,14 @@ impl Call {
 
     /// Waits until one of Alice's is no longer scheduled; what is seen of it then.
     pub(super) async fn until_over(&self, id: &str) -> Value {
+        self.until_over_of(&self.alice, id).await
+    }
+
+    /// The same for one of another user's.
+    pub(super) async fn until_over_of(&self, user: &User, id: &str) -> Value {
         let finalised = async {
             loop {
-                let (status, body) = self.seen(&self.alice, id).await;
+                let (status, body) = self.seen(user, id).await;
                 assert_eq!(status, StatusCode::OK, "{body}");
                 if body.get("finalised_ts").is_some() {
                     return body;

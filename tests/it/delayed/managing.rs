@@ -148,18 +148,17 @@ async fn rows_9_to_11_what_is_over_is_answered_as_it_ended_however_often_and_by_
     let mut call = Call::new().await;
     let ([due, by_hand, cancelled, failed], bob) = over(&call).await;
     let said = call.said();
-    let conflict = (409, "M_UNKNOWN");
-    let gone = (404, "M_NOT_FOUND");
-    let fine = (200, "");
-    // In the order of `ACTIONS`: restart, send, cancel.
-    let expected = [
-        (&due, [gone, fine, conflict]),
-        (&by_hand, [gone, fine, conflict]),
-        (&cancelled, [conflict, conflict, fine]),
-        (&failed, [conflict, conflict, fine]),
-    ];
+    let (gone, fine) = ((404, "M_NOT_FOUND"), (200, ""));
     for _ in 0..2 {
         for way in WAYS {
+            let conflict = way.conflict();
+            // In the order of `ACTIONS`: restart, send, cancel.
+            let expected = [
+                (&due, [gone, fine, conflict]),
+                (&by_hand, [gone, fine, conflict]),
+                (&cancelled, [conflict, conflict, fine]),
+                (&failed, [conflict, conflict, fine]),
+            ];
             for token in ["", &bob.token] {
                 for (id, answers) in &expected {
                     for (action, answer) in ACTIONS.into_iter().zip(answers) {

@@ -1,1 +1,253 @@
-//! x
+//! What comes at the same time: whoever is first counts, and the other is told the truth.
+
+use std::{sync::mpsc, time::Duration};
+
+use ruma::OwnedRoomId;
+use serde_json::json;
+use tokio::{sync::oneshot, task::JoinHandle};
+use wick_core::{Error, Result};
+use wick_room::invariants;
+
+use super::later::{By, FORMS, Later, WAYS, delay_id, ok};
+use crate::expiry::call::{Call, PATIENCE, errcode, seconds};
+
+/// A room in which somebody takes their time: nobody else gets their turn.
+struct Held {
+    release: mpsc::Sender<()>,
+    holder: JoinHandle<Result<()>>,
+}
+
+impl Held {
+    async fn take(call: &Call, room: &OwnedRoomId) -> Self {
+        let (graph, room) = (call.server.services().graph.clone(), room.clone());
+        let (release, released) = mpsc::channel();
+        let (begun, has_begun) = oneshot::channel();
+        let runtime = tokio::runtime::Handle::current();
+        let holder = tokio::task::spawn_blocking(move || {
+            runtime.block_on(graph.transact(&room, |_| {
+                begun.send(()).expect("somebody waits for it");
+                released.recv().expect("it is released");
+                Err(Error::forbidden("changed their mind"))
+            }))
+        });
+        has_begun.await.expect("it begins");
+        Self { release, holder }
+    }
+
+    async fn release(self) {
+        self.release.send(()).expect("it is held");
+        let ended = tokio::time::timeout(PATIENCE, self.holder).await.expect("it ends");
+        assert!(ended.expect("it does not panic").is_err());
+    }
+}
+
+fn sound(call: &Call) {
+    let read = call.server.services().database.published();
+    assert_eq!(invariants::check(&read).expect("everything can be read"), []);
+}
+
+#[tokio::test]
+async fn a_room_that_takes_its_time_delays_no_other() {
+    let mut call = Call::new().await;
+    call.delay("slow").await;
+    let slow = call.room.clone();
+    let body = json!({ "preset": "public_chat" });
+    let path = "/_matrix/client/v3/createRoom";
+    let made = call.server.post(path, &call.alice.token, body).await.1;
+    call.room = made["room_id"].as_str().unwrap().try_into().unwrap();
+    call.delay("quick").await;
+    let held = Held::take(&call, &slow).await;
+    call.server.clock.advance(seconds(10)).await;
+    call.until_said("quick").await;
+    call.room = slow;
+    assert_eq!(call.running(), 1);
+    assert!(call.said().is_empty());
+    held.release().await;
+    call.until_said("slow").await;
+    assert_eq!(call.running(), 0);
+}
+
+#[tokio::test]
+async fn a_restart_that_is_answered_while_it_is_about_to_be_sent_counts() {
+    let call = Call::new().await;
+    for way in WAYS {
+        let (name, other) = (format!("{way:?}"), format!("{way:?}-other"));
+        let id = call.delay(&name).await;
+        call.delay(&other).await;
+        let held = Held::take(&call, &call.room).await;
+        // It is due, was decided to be sent, and waits for the room.
+        call.server.clock.advance(seconds(10)).await;
+        ok(&call.manage(way, "", &id, "restart").await);
+        held.release().await;
+        // The other in the same batch goes all the same.
+        call.until_said(&other).await;
+        call.server.clock.advance(Duration::from_millis(9_999)).await;
+        assert!(call.saying(&name).is_empty());
+        assert_eq!(call.running(), 1);
+        call.server.clock.advance(Duration::from_millis(1)).await;
+        call.until_said(&name).await;
+        sound(&call);
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_sent_by_hand_while_it_is_about_to_be_sent_is_sent_once() {
+    let call = Call::new().await;
+    for way in WAYS {
+        for is_first in [true, false] {
+            let name = format!("{way:?}-{is_first}");
+            let id = call.delay(&name).await;
+            let held = Held::take(&call, &call.room).await;
+            let clock = &call.server.clock;
+            let sending = call.manage(way, "", &id, "send");
+            let (told, ()) = if is_first {
+                tokio::join!(biased; sending, async {
+                    clock.advance(seconds(10)).await;
+                    held.release().await;
+                })
+            } else {
+                clock.advance(seconds(10)).await;
+                tokio::join!(biased; sending, held.release())
+            };
+            ok(&told);
+            call.until_said(&name).await;
+            assert_eq!(call.running(), 0);
+            ok(&call.manage(way, "", &id, "send").await);
+            assert_eq!(call.saying(&name).len(), 1);
+            sound(&call);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cancellation_while_it_is_about_to_be_sent_is_told_the_truth() {
+    let call = Call::new().await;
+    for way in WAYS {
+        for is_first in [true, false] {
+            let name = format!("{way:?}-{is_first}");
+            let id = call.delay(&name).await;
+            let held = Held::take(&call, &call.room).await;
+            let clock = &call.server.clock;
+            let cancelling = call.manage(way, "", &id, "cancel");
+            let (told, ()) = if is_first {
+                tokio::join!(biased; cancelling, async {
+                    clock.advance(seconds(10)).await;
+                    held.release().await;
+                })
+            } else {
+                clock.advance(seconds(10)).await;
+                tokio::join!(biased; cancelling, held.release())
+            };
+            let seen = call.until_over(&id).await;
+            let sent = call.saying(&name).len();
+            match errcode(&told) {
+                (200, _) => assert_eq!((sent, seen.get("event_id")), (0, None)),
+                answer => {
+                    assert_eq!(answer, way.conflict());
+                    assert_eq!(sent, 1);
+                    assert!(!is_first, "who came first is first");
+                }
+            }
+            clock.advance(seconds(60)).await;
+            assert_eq!(call.saying(&name).len(), sent);
+            assert_eq!(call.running(), 0);
+            sound(&call);
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_sending_cancelling_and_restarting_at_once_each_is_told_the_truth() {
+    let call = Call::new().await;
+    for (number, way) in WAYS.into_iter().enumerate() {
+        let name = format!("t{number}");
+        let id = call.delay(&name).await;
+        call.server.clock.advance(Duration::from_millis(9_999)).await;
+        let act = |action| call.manage(way, "", &id, action);
+        let (sent, cancelled, sent_too, cancelled_too, ()) = tokio::join!(
+            act("send"),
+            act("cancel"),
+            act("send"),
+            act("cancel"),
+            call.server.clock.advance(Duration::from_millis(1))
+        );
+        let is_sent = call.saying(&name).len() == 1;
+        let (fine, conflict) = ((200, ""), way.conflict());
+        let (sending, cancelling) = if is_sent { (fine, conflict) } else { (conflict, fine) };
+        assert_eq!((errcode(&sent), errcode(&sent_too)), (sending, sending));
+        assert_eq!((errcode(&cancelled), errcode(&cancelled_too)), (cancelling, cancelling));
+        call.server.clock.advance(seconds(60)).await;
+        assert_eq!(call.saying(&name).len(), usize::from(is_sent));
+        sound(&call);
+    }
+}
+
+#[tokio::test]
+async fn restarts_at_once_all_count() {
+    let call = Call::new().await;
+    let id = call.delay("t").await;
+    for _ in 0..5 {
+        call.server.clock.advance(seconds(9)).await;
+        let act = || call.act(&id, "restart");
+        let (a, b, c, d) = tokio::join!(act(), act(), act(), act());
+        [a, b, c, d].iter().for_each(ok);
+    }
+    assert_eq!(call.running(), 1);
+    call.server.clock.advance(seconds(10)).await;
+    call.until_said("t").await;
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_while_it_schedules_leaves_one_event_or_none() {
+    let call = Call::with(|config| config.delayed_events.max_scheduled = 3).await;
+    for by in FORMS {
+        // After as many steps of the request as it has.
+        for steps in 0.. {
+            let name = format!("{by:?}-{steps}");
+            let (message, state) = (Later::message(&name), Later::state("seat", &name));
+            let mut answered = false;
+            for later in [&message, &state] {
+                let request = call.later(&call.alice, by, later);
+                answered |= within(steps, request).await.is_some();
+            }
+            sound(&call);
+            // Whoever asks again has it scheduled once.
+            let id = delay_id(&call.later(&call.alice, by, &message).await);
+            assert_eq!(delay_id(&call.later(&call.alice, by, &message).await), id);
+            call.server.clock.advance(seconds(10)).await;
+            call.until_over(&id).await;
+            while call.running() > 0 {
+                tokio::task::yield_now().await;
+            }
+            let mut said = call.saying(&name);
+            said.retain(|event| event.get("state_key").is_none());
+            assert_eq!(said.len(), 1, "{name}");
+            if answered {
+                break;
+            }
+        }
+    }
+    // None of them has kept a place.
+    for name in ["a", "b", "c"] {
+        call.delay(name).await;
+    }
+    assert_eq!(errcode(&call.later(&call.alice, By::Path, &Later::message("d")).await).0, 429);
+}
+
+/// What comes of a future that is polled so often, if anything does; then it is dropped.
+async fn within<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    let mut polled = 0;
+    std::future::poll_fn(|context| {
+        if polled == polls {
+            return std::task::Poll::Ready(None);
+        }
+        polled += 1;
+        let result = future.as_mut().poll(context).map(Some);
+        if result.is_pending() && polled == polls {
+            return std::task::Poll::Ready(None);
+        }
+        result
+    })
+    .await
+}

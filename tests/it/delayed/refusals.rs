@@ -34,7 +34,7 @@ async fn row_16_a_delay_that_is_no_positive_whole_number_is_refused() {
             }
         }
     }
-    for delay in ["", "ten", "1e3", "10s", "%2B10", "0x10", "null"] {
+    for delay in ["", "ten", "1e3", "10s", "0x10", "null"] {
         for later in [Later::message("t"), Later::state("k", "t")] {
             let later = Later { delay: json!(delay), ..later };
             let refused = call.later(&call.alice, By::Query, &later).await;
@@ -217,7 +217,7 @@ async fn row_22_what_can_never_be_sent_is_refused_at_once() {
             assert_eq!(errcode(&answer), *expected, "{by:?} {event_type} {state_key:?}");
         }
     }
-    for content in ["[]", "\"x\"", "{", ""] {
+    for content in ["[]", "\"x\"", "{"] {
         let path = Later::message("t").request(&call, By::Query).0;
         let request = Request::put(path)
             .header("authorization", format!("Bearer {}", call.alice.token))

@@ -139,7 +139,8 @@ async fn row_14_the_same_request_at_the_same_time_schedules_one_event() {
 async fn row_14_a_request_without_delay_has_transactions_of_its_own() {
     let call = Call::new().await;
     let id = call.delay("same").await;
-    let sent = call.send_type(&call.alice, "m.room.message", "same", json!({ "body": "now" })).await;
+    let sent =
+        call.send_type(&call.alice, "m.room.message", "same", json!({ "body": "now" })).await;
     assert_eq!(sent.0, 200, "{}", sent.1);
     call.until_said("now").await;
     assert_eq!(call.delay("same").await, id);
@@ -149,7 +150,8 @@ async fn row_14_a_request_without_delay_has_transactions_of_its_own() {
 }
 
 #[tokio::test]
-async fn row_15_state_that_is_scheduled_again_is_a_second_wish_unless_a_transaction_says_otherwise() {
+async fn row_15_state_that_is_scheduled_again_is_a_second_wish_unless_a_transaction_says_otherwise()
+{
     let call = Call::new().await;
     let later = Later::state("seat", "gone");
     let first = call.put_off(&later).await;

@@ -3,7 +3,7 @@
 use serde_json::json;
 use wick_room::invariants;
 
-use super::later::{ACTIONS, By, FORMS, Later, delay_id, ok};
+use super::later::{ACTIONS, By, CONFLICT, FORMS, Later, delay_id, ok};
 use crate::expiry::call::{Call, errcode, seconds};
 
 #[tokio::test]
@@ -21,7 +21,7 @@ async fn row_25_state_that_says_what_is_the_case_already_counts_as_sent() {
         assert_eq!(seen["event_id"], set["event_id"]);
         assert!(seen.get("error").is_none());
         ok(&call.act(&id, "send").await);
-        assert_eq!(errcode(&call.act(&id, "cancel").await), (409, "M_UNKNOWN"));
+        assert_eq!(errcode(&call.act(&id, "cancel").await), CONFLICT);
         assert_eq!(errcode(&call.act(&id, "restart").await), (404, "M_NOT_FOUND"));
     }
     assert_eq!(call.timeline().len(), before);

@@ -65,6 +65,19 @@ impl Call {
         user
     }
 
+    /// Has an account deactivate itself.
+    pub(crate) async fn deactivate(&self, user: &User) {
+        let path = "/_matrix/client/v3/account/deactivate";
+        let (_, challenge) = self.server.post(path, &user.token, json!({})).await;
+        let body = json!({ "auth": {
+            "type": "m.login.password", "password": "correct horse battery staple",
+            "identifier": { "type": "m.id.user", "user": user.user_id },
+            "session": challenge["session"],
+        }});
+        let (status, answer) = self.server.post(path, &user.token, body).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+
     /// `PUT /send`
     pub(crate) async fn send(
         &self,

@@ -1,69 +1,32 @@
 //! Timers when a commit fails or the process dies at it: exactly one thing ends each, once, and what was
 //! answered counts.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use wick_database::{Fault, FaultAction};
-use wick_harness::{FATES, Options, Strike, TestServer};
-use wick_room::invariants;
+use wick_harness::FATES;
 
 use super::call::{Armed, Call, errcode, seconds};
+use crate::struck::{Struck, at_each_commit, on_a_moody_disk};
 
 type Told = (StatusCode, Value);
 
-/// How long a test waits for what must come, on however busy a machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A call on a server that will suffer.
-struct Struck {
-    call: Call,
-    strike: Arc<Strike>,
-    running: Armed,
+/// A message and a state event that run for 10 s.
+struct Pair {
+    message: Armed,
     state: Armed,
-    fate: FaultAction,
 }
 
-impl Struck {
-    /// A message and a state event that run for 10 s.
-    async fn make(fate: FaultAction) -> Self {
-        let strike = Strike::new();
-        let options = Options { fault: Some(Arc::clone(&strike) as _), ..Options::lenient() };
-        let call = Call::on(TestServer::start_from(options).await).await;
-        let running = call.arm("running", 10).await;
-        let state = call.arm_state("alice", 10).await;
-        Self { call, strike, running, state, fate }
-    }
+async fn pair(call: &Call) -> Pair {
+    Pair { message: call.arm("running", 10).await, state: call.arm_state("alice", 10).await }
+}
 
-    /// What the fate leaves behind.
-    async fn aftermath(&mut self) {
-        if self.fate != FaultAction::Fail {
-            self.call.server.crash().await;
-        }
-        self.sound();
-    }
-
-    fn sound(&self) {
-        let read = self.call.server.services().database.published();
-        assert_eq!(
-            invariants::check(&read).expect("everything can be read"),
-            [],
-            "{:?}",
-            self.fate
-        );
-    }
-
+impl Struck<Pair> {
     /// Both timers end as they are to, once each, and no token is good for anything afterwards.
-    async fn over(&self, [running, state]: [&str; 2]) {
+    async fn over(&self, [message, state]: [&str; 2]) {
         self.call.server.clock.advance(seconds(30)).await;
-        for (event, outcome) in [(&self.running, running), (&self.state, state)] {
+        for (event, outcome) in [(&self.running.message, message), (&self.running.state, state)] {
             let terminals = self.call.terminals(&event.event_id);
             if matches!(outcome, "expired" | "ended") {
                 self.call.until(&event.event_id, outcome).await;
@@ -83,31 +46,6 @@ impl Struck {
     }
 }
 
-/// Lets a request suffer each fate at each of its commits, and makes it again.
-async fn at_each_commit(
-    request: impl AsyncFn(&Struck) -> Told,
-    verify: impl AsyncFn(&mut Struck, bool, Told),
-) {
-    let struck = Struck::make(FaultAction::Proceed).await;
-    let before = struck.strike.commits();
-    assert_eq!(request(&struck).await.0, StatusCode::OK);
-    let commits = struck.strike.commits() - before;
-    assert!(commits > 0, "the request writes nothing");
-    for fate in FATES {
-        for commit in 1..=commits {
-            let mut struck = Struck::make(fate).await;
-            struck.strike.at(commit, fate);
-            let (status, body) = request(&struck).await;
-            assert!(struck.strike.has_struck(), "commit {commit} never came");
-            assert!(!status.is_success(), "{fate:?} at {commit}: {body}");
-            struck.aftermath().await;
-            let again = request(&struck).await;
-            let done = fate == FaultAction::StopAfter && commit == commits;
-            verify(&mut struck, done, again).await;
-        }
-    }
-}
-
 fn ok((status, body): &Told) {
     assert_eq!(*status, StatusCode::OK, "{body}");
 }
@@ -116,11 +54,10 @@ fn ok((status, body): &Told) {
 async fn a_timer_fires_once_through_a_failure_at_any_commit() {
     // The two are due at once and end in one batch.
     for fate in FATES {
-        let mut struck = Struck::make(fate).await;
+        let mut struck = Struck::make(fate, &pair).await;
         struck.strike.at(1, fate);
         struck.call.server.clock.advance(seconds(10)).await;
-        let strike = Arc::clone(&struck.strike);
-        tokio::time::timeout(PATIENCE, strike.struck()).await.expect("the timers fire");
+        struck.until_struck().await;
         struck.aftermath().await;
         struck.over(["expired", "expired"]).await;
     }
@@ -128,11 +65,11 @@ async fn a_timer_fires_once_through_a_failure_at_any_commit() {
 
 #[tokio::test]
 async fn a_timer_is_armed_once_with_one_token() {
-    let arm = async |struck: &Struck| {
+    let arm = async |struck: &Struck<Pair>| {
         let content = json!({ "body": "here", "m.will_expire": 10 });
         struck.call.send(&struck.call.alice, "once", content).await
     };
-    at_each_commit(arm, async |struck, _, again| {
+    at_each_commit(pair, arm, async |struck, _, again| {
         let armed = Armed::from_answer(&again);
         let third = struck.call.arm("once", 10).await;
         assert_eq!((&armed.event_id, &armed.token), (&third.event_id, &third.token));
@@ -147,14 +84,15 @@ async fn a_timer_is_armed_once_with_one_token() {
 
 #[tokio::test]
 async fn a_refresh_counts_once_it_was_answered() {
-    let refresh = async |struck: &Struck| struck.call.refresh(&struck.running.token).await;
-    at_each_commit(refresh, async |struck, _, again| {
+    let refresh =
+        async |struck: &Struck<Pair>| struck.call.refresh(&struck.running.message.token).await;
+    at_each_commit(pair, refresh, async |struck, _, again| {
         ok(&again);
         struck.call.server.clock.advance(seconds(9)).await;
-        ok(&struck.call.refresh(&struck.running.token).await);
+        ok(&struck.call.refresh(&struck.running.message.token).await);
         struck.call.server.clock.advance(seconds(9)).await;
-        struck.call.until(&struck.state.event_id, "expired").await;
-        assert_eq!(struck.call.status(&struck.running.event_id)["status"], "running");
+        struck.call.until(&struck.running.state.event_id, "expired").await;
+        assert_eq!(struck.call.status(&struck.running.message.event_id)["status"], "running");
         struck.over(["expired", "expired"]).await;
     })
     .await;
@@ -162,11 +100,11 @@ async fn a_refresh_counts_once_it_was_answered() {
 
 #[tokio::test]
 async fn a_timer_ends_once_however_often_it_is_tried() {
-    let end = async |struck: &Struck| struck.call.end(&struck.running.token).await;
-    at_each_commit(end, async |struck, _, again| {
+    let end = async |struck: &Struck<Pair>| struck.call.end(&struck.running.message.token).await;
+    at_each_commit(pair, end, async |struck, _, again| {
         ok(&again);
-        ok(&struck.call.end(&struck.running.token).await);
-        assert_eq!(struck.call.terminals(&struck.running.event_id).len(), 1);
+        ok(&struck.call.end(&struck.running.message.token).await);
+        assert_eq!(struck.call.terminals(&struck.running.message.event_id).len(), 1);
         struck.over(["ended", "expired"]).await;
     })
     .await;
@@ -174,10 +112,10 @@ async fn a_timer_ends_once_however_often_it_is_tried() {
 
 #[tokio::test]
 async fn a_newer_state_event_stops_the_timer_with_its_own_commit() {
-    let replace = async |struck: &Struck| {
+    let replace = async |struck: &Struck<Pair>| {
         struck.call.set(&struck.call.alice, "alice", json!({ "body": "there" })).await
     };
-    at_each_commit(replace, async |struck, _, again| {
+    at_each_commit(pair, replace, async |struck, _, again| {
         ok(&again);
         struck.over(["expired", "superseded"]).await;
     })
@@ -186,40 +124,16 @@ async fn a_newer_state_event_stops_the_timer_with_its_own_commit() {
 
 #[tokio::test]
 async fn a_redaction_stops_the_timer_with_its_own_commit() {
-    let redact = async |struck: &Struck| {
-        let (room, event) = (&struck.call.room, &struck.running.event_id);
+    let redact = async |struck: &Struck<Pair>| {
+        let (room, event) = (&struck.call.room, &struck.running.message.event_id);
         let path = format!("/_matrix/client/v3/rooms/{room}/redact/{event}/once");
         struck.call.server.put(&path, &struck.call.alice.token, json!({})).await
     };
-    at_each_commit(redact, async |struck, _, again| {
+    at_each_commit(pair, redact, async |struck, _, again| {
         ok(&again);
         struck.over(["redacted", "expired"]).await;
     })
     .await;
-}
-
-/// A disk that has its bad moments.
-#[derive(Default)]
-struct Moody {
-    panics: AtomicBool,
-    forgets: AtomicBool,
-}
-
-impl Fault for Moody {
-    fn before_commit(&self, _number: u64) -> FaultAction {
-        assert!(!self.panics.swap(false, Ordering::Relaxed), "a panic that a test asked for");
-        FaultAction::Proceed
-    }
-
-    fn before_sync(&self) -> bool {
-        !self.forgets.load(Ordering::Relaxed)
-    }
-}
-
-async fn on_a_moody_disk() -> (Call, Arc<Moody>) {
-    let moody = Arc::new(Moody::default());
-    let options = Options { fault: Some(Arc::clone(&moody) as _), ..Options::lenient() };
-    (Call::on(TestServer::start_from(options).await).await, moody)
 }
 
 #[tokio::test]

@@ -99,16 +99,7 @@ async fn row_16_a_deactivated_accounts_timers_say_their_last_word_before_it_leav
     let bob = call.join("bob").await;
     let sent = call.send(&bob, "t", json!({ "m.will_expire": 600 })).await;
     let armed = super::call::Armed::from_answer(&sent);
-    let body = json!({ "auth": {
-        "type": "m.login.password", "password": "correct horse battery staple",
-        "identifier": { "type": "m.id.user", "user": bob.user_id },
-    }});
-    let path = "/_matrix/client/v3/account/deactivate";
-    let (_, challenge) = call.server.post(path, &bob.token, json!({})).await;
-    let mut body = body;
-    body["auth"]["session"] = challenge["session"].clone();
-    let (status, answer) = call.server.post(path, &bob.token, body).await;
-    assert_eq!(status, StatusCode::OK, "{answer}");
+    call.deactivate(&bob).await;
     call.until(&armed.event_id, "expired").await;
     let terminals = call.terminals(&armed.event_id);
     assert_eq!(terminals.len(), 1);
