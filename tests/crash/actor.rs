@@ -6,6 +6,7 @@
 
 mod claim;
 mod doing;
+mod later;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,6 +17,7 @@ use wick_harness::SeededRandom;
 use self::{claim::Claim, doing::Doing};
 use crate::{
     client::{Answer, Client},
+    delayed::Delayed,
     outcome::{Result, ok, text},
     timer::{End, Timer},
 };
@@ -43,6 +45,7 @@ pub(crate) struct Actor {
     pub(crate) said: Vec<Said>,
     pub(crate) redacted: BTreeSet<String>,
     pub(crate) timers: Vec<Timer>,
+    pub(crate) delayed: Vec<Delayed>,
     /// The last value that was answered.
     value: Option<u64>,
     /// How often what was answered.
@@ -62,8 +65,8 @@ struct Pending {
     doing: Doing,
     /// When it was first asked for, if it was.
     since: Option<u64>,
-    /// Whether it may have been done without an answer.
-    doubtful: bool,
+    /// How often it may have been done without an answer.
+    doubts: u64,
 }
 
 /// The rooms that all users share.
@@ -111,6 +114,7 @@ impl Actor {
             said: Vec::new(),
             redacted: BTreeSet::new(),
             timers: Vec::new(),
+            delayed: Vec::new(),
             value: None,
             answered: BTreeMap::new(),
         })
@@ -148,7 +152,7 @@ impl Actor {
     /// What was not answered may have been done.
     fn doubt(&mut self) {
         if let Some(pending) = &mut self.pending {
-            pending.doubtful = pending.since.is_some();
+            pending.doubts += u64::from(pending.since.is_some());
         }
     }
 
@@ -162,7 +166,7 @@ impl Actor {
                 return Ok(());
             }
             let doing = self.choose();
-            self.pending = Some(Pending { doing, since: None, doubtful: false });
+            self.pending = Some(Pending { doing, since: None, doubts: 0 });
         }
         self.pursue(client).await
     }
@@ -170,18 +174,32 @@ impl Actor {
     async fn pursue(&mut self, client: &Client) -> Result<()> {
         let Some(pending) = &mut self.pending else { return Ok(()) };
         let since = *pending.since.get_or_insert_with(crate::clock::unix_ms);
-        let (doing, doubtful) = (pending.doing.clone(), pending.doubtful);
-        if let Doing::End(timer) = &doing
-            && let Some(timer) = self.timers.get_mut(*timer)
-            && timer.end == End::No
-        {
-            timer.end = End::Maybe;
-        }
+        let (doing, doubts) = (pending.doing.clone(), pending.doubts);
+        self.expect(&doing);
         let answer = self.ask(client, &doing).await?;
-        let next = self.learn(&doing, &answer, (since, doubtful))?;
+        let next = self.learn(&doing, &answer, (since, doubts))?;
         *self.answered.entry(doing.name()).or_default() += 1;
-        self.pending = next.map(|doing| Pending { doing, since: None, doubtful: false });
+        self.pending = next.map(|doing| Pending { doing, since: None, doubts: 0 });
         Ok(())
+    }
+
+    /// What is asked for may be done from now on.
+    fn expect(&mut self, doing: &Doing) {
+        match doing {
+            Doing::End(timer) => {
+                if let Some(timer) = self.timers.get_mut(*timer)
+                    && timer.end == End::No
+                {
+                    timer.end = End::Maybe;
+                }
+            }
+            Doing::Manage(action, number) => {
+                if let Some(delayed) = self.delayed.get_mut(*number) {
+                    delayed.asked(*action);
+                }
+            }
+            _ => {}
+        }
     }
 
     pub(crate) async fn get(&self, client: &Client, path: &str) -> Result<Answer> {

@@ -1,4 +1,5 @@
-//! The account at the end: every room read from its first event to its last, every timer seen to its end.
+//! The account at the end: every room read from its first event to its last, every timer and every delayed
+//! event seen to its end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,6 +11,7 @@ use serde_json::Value;
 use crate::{
     actor::{Actor, Said},
     client::Client,
+    delayed::LATER_STATE,
     outcome::{Result, Stop, broken},
     timer::Timer,
 };
@@ -30,13 +32,13 @@ struct Told {
 }
 
 /// Waits until all timers are over and compares all rooms with what the users know.
-pub(crate) async fn audit(client: &Client, actors: &[Actor]) -> Result<()> {
-    for actor in actors {
+pub(crate) async fn audit(client: &Client, actors: &mut [Actor]) -> Result<()> {
+    for actor in &mut *actors {
         let all_over = async {
             for timer in &actor.timers {
                 over(client, actor, timer).await?;
             }
-            Ok(())
+            actor.see_delayed_to_their_end(client).await
         };
         match tokio::time::timeout(PATIENCE, all_over).await {
             Ok(result) => result?,
@@ -45,7 +47,7 @@ pub(crate) async fn audit(client: &Client, actors: &[Actor]) -> Result<()> {
     }
     let mut told = Told::default();
     let mut read = BTreeSet::new();
-    for actor in actors {
+    for actor in &*actors {
         for room in &actor.rooms {
             if read.insert(room) {
                 told.read(client, actor, room).await?;
@@ -91,7 +93,9 @@ impl Told {
         if relation == Some("m.expire.relationship") {
             let original = at("/content/m.relates_to/event_id").unwrap_or_default();
             self.terminals.entry(original.to_owned()).or_default().push(event.clone());
-        } else if let (Some("m.room.message"), Some(label)) = (at("/type"), at("/content/body")) {
+        } else if let (Some("m.room.message" | LATER_STATE), Some(label)) =
+            (at("/type"), at("/content/body"))
+        {
             *self.labels.entry(label.to_owned()).or_default() += 1;
         }
         match self.events.insert(id, event.clone()) {
@@ -107,6 +111,12 @@ impl Told {
             if !self.events.contains_key(event_id) || times != expected {
                 let what = format!("{event_id} ({label}) was answered and is told {times} times");
                 return Err(Stop::Broken(what));
+            }
+        }
+        for delayed in &actor.delayed {
+            let times = self.labels.get(&delayed.label).copied().unwrap_or_default();
+            if let Some(fault) = delayed.fault(times) {
+                return Err(Stop::Broken(format!("{fault}: {delayed:?}")));
             }
         }
         for timer in &actor.timers {

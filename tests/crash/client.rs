@@ -46,7 +46,7 @@ impl Client {
         self.ask(Method::POST, path, token, body).await
     }
 
-    /// A request on a connection of its own, to a path after the version. Whatever keeps the answer from
+    /// A request on a connection of its own, to a path after version 3 or to a whole one. Whatever keeps the answer from
     /// coming means that the server is gone.
     async fn ask(&self, method: Method, path: &str, token: &str, body: &Value) -> Result<Answer> {
         let asked = clock::unix_ms();
@@ -63,9 +63,10 @@ impl Client {
         token: &str,
         body: &Value,
     ) -> std::result::Result<(u16, Bytes), Box<dyn std::error::Error>> {
+        let version = if path.starts_with('/') { "" } else { "/_matrix/client/v3/" };
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("/_matrix/client/v3/{path}"))
+            .uri(format!("{version}{path}"))
             .header(header::HOST, "localhost")
             .header(header::CONNECTION, "close");
         if !token.is_empty() {

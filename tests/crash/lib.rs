@@ -8,6 +8,7 @@ mod actor;
 mod audit;
 mod client;
 mod clock;
+mod delayed;
 mod outcome;
 mod rounds;
 mod timer;
@@ -23,5 +24,6 @@ mod tests {
         let plan = Plan { rounds: 10, seed: 1, actors: 4 };
         let summary = run(plan, |_| ()).await.unwrap_or_else(|broken| panic!("{broken}"));
         assert_eq!(summary.kills, 10);
+        assert!(summary.timers > 0 && summary.sent_later > 0 && summary.cancelled > 0, "{summary}");
     }
 }

@@ -65,7 +65,11 @@ pub struct Summary {
     /// How often the server was killed.
     pub kills: usize,
     answered: BTreeMap<&'static str, u64>,
-    timers: usize,
+    pub(crate) timers: usize,
+    /// Delayed events that were sent.
+    pub(crate) sent_later: usize,
+    /// Delayed events that were cancelled.
+    pub(crate) cancelled: usize,
     took: Duration,
 }
 
@@ -75,7 +79,11 @@ impl fmt::Display for Summary {
         for (name, count) in &self.answered {
             write!(f, " {count} {name},")?;
         }
-        write!(f, " nothing lost, {} timers each ended once, none early", self.timers)
+        write!(
+            f,
+            " nothing lost, {} timers each ended once, {} delayed events each sent once, {} never, none early",
+            self.timers, self.sent_later, self.cancelled
+        )
     }
 }
 
@@ -93,6 +101,9 @@ pub async fn run(plan: Plan, mut tell: impl FnMut(&str)) -> std::result::Result<
             let mut summary = Summary { kills, took: begun.elapsed(), ..Summary::default() };
             for actor in &rounds.actors {
                 summary.timers += actor.timers.len();
+                let sent = actor.delayed.iter().filter(|delayed| delayed.was_sent()).count();
+                summary.sent_later += sent;
+                summary.cancelled += actor.delayed.len() - sent;
                 for (name, count) in &actor.answered {
                     *summary.answered.entry(name).or_default() += count;
                 }
@@ -154,7 +165,7 @@ impl Rounds {
             process = self.start();
         }
         self.settle(&process).await?;
-        audit(&Client::new(process.address()), &self.actors).await?;
+        audit(&Client::new(process.address()), &mut self.actors).await?;
         drop(process);
         check(self.folder.path())?;
         Ok(kills)

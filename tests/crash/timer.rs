@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// How far the wall clock may be set back while a timer runs. Time servers move it by less.
-const SLEWED: u64 = 20;
+pub(crate) const SLEWED: u64 = 20;
 
 /// Whether a timer was ended by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Actor, Said, doing::message};
+use super::{Actor, Said, doing::message, later::Form};
 use crate::{
     client::Client,
     outcome::{Result, broken, ok},
@@ -15,6 +15,10 @@ pub(super) enum Claim {
     Said(Said),
     /// The same request again gives the same event.
     Again { room: String, label: String, seconds: Option<u64>, event_id: String },
+    /// A delayed event is known, and became what it was to become if it is over.
+    Later(usize),
+    /// The same request again gives the same delayed event.
+    LaterAgain { room: String, label: String, milliseconds: u64, form: Form, number: usize },
     /// The user's piece of state has the last value.
     State,
     /// A message is there without what it said.
@@ -28,7 +32,7 @@ pub(super) enum Claim {
 }
 
 impl Actor {
-    pub(super) async fn verify(&self, client: &Client, claim: Claim) -> Result<()> {
+    pub(super) async fn verify(&mut self, client: &Client, claim: Claim) -> Result<()> {
         match claim {
             Claim::Said(Said { room, event_id, label }) => {
                 if self.redacted.contains(&event_id) {
@@ -46,6 +50,15 @@ impl Actor {
                     return broken(format!("{label} again is not {event_id}"), &answer);
                 }
                 ok("a message again", &answer)
+            }
+            Claim::Later(number) => self.look_at_later(client, number).await.map(drop),
+            Claim::LaterAgain { room, label, milliseconds, form, number } => {
+                let answer = self.schedule(client, (&room, &label), milliseconds, form).await?;
+                let delay_id = self.delayed.get(number).map(|delayed| &delayed.delay_id);
+                if answer.status != 200 || answer.body.get("delay_id") != Some(&json!(delay_id)) {
+                    return broken(format!("{label} again is not {delay_id:?}"), &answer);
+                }
+                Ok(())
             }
             Claim::State => {
                 let answer = self.get(client, &self.state_path()).await?;

@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Actor, Claim, PASSWORD, Said, registration};
+use super::{Actor, Claim, PASSWORD, Said, later::Form, registration};
 use crate::{
     client::{Answer, Client},
     clock,
+    delayed::Action,
     outcome::{Result, broken, ok, text},
     timer::{End, Timer},
 };
@@ -46,6 +47,15 @@ pub(super) enum Doing {
     Extend(usize),
     /// A timer is ended.
     End(usize),
+    /// An event is to be sent in so many milliseconds.
+    Schedule {
+        room: String,
+        label: String,
+        milliseconds: u64,
+        form: Form,
+    },
+    /// A delayed event is restarted, sent or cancelled.
+    Manage(Action, usize),
     /// New tokens for old ones.
     Renew,
     /// A room with an alias.
@@ -73,6 +83,8 @@ impl Doing {
             Self::Leave => "leaves",
             Self::Extend(_) => "refreshes",
             Self::End(_) => "ends",
+            Self::Schedule { .. } => "delayed events",
+            Self::Manage(action, _) => action.name(),
             Self::Renew => "new tokens",
             Self::Create { .. } => "rooms",
             Self::Register { .. } => "accounts",
@@ -86,7 +98,7 @@ impl Actor {
     pub(super) fn choose(&mut self) -> Doing {
         let room = self.any_room();
         let seconds = 1 + u64::try_from(self.below(3)).unwrap_or_default();
-        match self.below(100) {
+        match self.below(115) {
             0..10 => Doing::Send { room, label: self.label(), seconds: Some(seconds) },
             10..15 => Doing::ArmState { room, label: self.label(), seconds },
             15..35 => self.running().map_or(Doing::Renew, Doing::Extend),
@@ -98,6 +110,7 @@ impl Actor {
             60..64 => Doing::Renew,
             64..67 => Doing::Create { label: self.label() },
             67..70 => Doing::Register { name: self.label() },
+            70..85 => self.sooner_or_later(room),
             _ => Doing::Send { room, label: self.label(), seconds: None },
         }
     }
@@ -141,6 +154,10 @@ impl Actor {
             }
             Doing::Extend(timer) => self.expiration(client, "refresh", *timer).await,
             Doing::End(timer) => self.expiration(client, "end", *timer).await,
+            Doing::Schedule { room, label, milliseconds, form } => {
+                self.schedule(client, (room, label), *milliseconds, *form).await
+            }
+            Doing::Manage(action, number) => self.manage(client, *action, *number).await,
             Doing::Renew => {
                 let body = json!({ "refresh_token": self.refresh_token });
                 client.post("refresh", "", &body).await
@@ -176,7 +193,7 @@ impl Actor {
         &mut self,
         doing: &Doing,
         answer: &Answer,
-        (since, doubtful): (u64, bool),
+        (since, doubts): (u64, u64),
     ) -> Result<Option<Doing>> {
         match doing {
             Doing::Send { room, label, seconds } => {
@@ -205,17 +222,26 @@ impl Actor {
                 self.claims.push_back(Claim::Membership);
             }
             Doing::Extend(timer) | Doing::End(timer) => self.timed(doing, *timer, answer)?,
+            Doing::Schedule { room, label, milliseconds, form } => {
+                let what = (room.as_str(), label.as_str(), *milliseconds, *form);
+                self.scheduled(what, answer, (since, doubts))?;
+            }
+            Doing::Manage(action, number) => {
+                if let Some(delayed) = self.delayed.get_mut(*number) {
+                    delayed.told(*action, answer)?;
+                }
+            }
             Doing::Renew => {
                 self.token = text("a refreshed session", answer, "access_token")?;
                 self.refresh_token = text("a refreshed session", answer, "refresh_token")?;
             }
-            Doing::Create { .. } if doubtful && is_refused(answer, "M_ROOM_IN_USE") => {}
+            Doing::Create { .. } if doubts > 0 && is_refused(answer, "M_ROOM_IN_USE") => {}
             Doing::Create { .. } => {
                 let room = text("a new room", answer, "room_id")?;
                 self.rooms.push(room.clone());
                 self.claims.push_back(Claim::Room { room });
             }
-            Doing::Register { name } if doubtful && is_refused(answer, "M_USER_IN_USE") => {
+            Doing::Register { name } if doubts > 0 && is_refused(answer, "M_USER_IN_USE") => {
                 return Ok(Some(Doing::LogIn { name: name.clone() }));
             }
             Doing::Register { .. } | Doing::LogIn { .. } => {
