@@ -5,9 +5,12 @@
     reason = "the helpers of tests, which clippy does not take for tests"
 )]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use http::StatusCode;
@@ -27,7 +30,7 @@ pub(crate) struct Struck<T> {
 }
 
 impl<T> Struck<T> {
-    pub(crate) async fn make(fate: FaultAction, begin: &impl AsyncFn(&Call) -> T) -> Self {
+    async fn make(fate: FaultAction, begin: &impl AsyncFn(&Call) -> T) -> Self {
         let strike = Strike::new();
         let options = Options { fault: Some(Arc::clone(&strike) as _), ..Options::lenient() };
         let call = Call::on(TestServer::start_from(options).await).await;
@@ -35,13 +38,8 @@ impl<T> Struck<T> {
         Self { call, strike, fate, running }
     }
 
-    /// Waits until it has struck.
-    pub(crate) async fn until_struck(&self) {
-        tokio::time::timeout(PATIENCE, self.strike.struck()).await.unwrap();
-    }
-
     /// What the fate leaves behind.
-    pub(crate) async fn aftermath(&mut self) {
+    async fn aftermath(&mut self) {
         if self.fate != FaultAction::Fail {
             self.call.server.crash().await;
         }
@@ -79,6 +77,22 @@ pub(crate) async fn at_each_commit<T>(
             let done = fate == FaultAction::StopAfter && commit == commits;
             verify(&mut struck, done, again).await;
         }
+    }
+}
+
+/// Lets what is due suffer each fate at the first of its commits.
+pub(crate) async fn at_firing<T>(
+    begin: impl AsyncFn(&Call) -> T,
+    due: Duration,
+    verify: impl AsyncFn(&Struck<T>),
+) {
+    for fate in FATES {
+        let mut struck = Struck::make(fate, &begin).await;
+        struck.strike.at(1, fate);
+        struck.call.server.clock.advance(due).await;
+        tokio::time::timeout(PATIENCE, struck.strike.struck()).await.unwrap();
+        struck.aftermath().await;
+        verify(&struck).await;
     }
 }
 

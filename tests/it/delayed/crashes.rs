@@ -4,12 +4,12 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use http::StatusCode;
-use wick_harness::FATES;
+use serde_json::json;
 
 use super::later::{By, CONFLICT, FORMS, Later, Told, delay_id, ok};
 use crate::{
     expiry::call::{Call, errcode, seconds},
-    struck::{Struck, at_each_commit, on_a_moody_disk},
+    struck::{Struck, at_each_commit, at_firing, on_a_moody_disk},
 };
 
 /// A message and a piece of state that are due in 10 s.
@@ -51,38 +51,26 @@ impl Struck<Pair> {
 #[tokio::test]
 async fn what_is_due_is_sent_once_through_a_failure_at_any_commit() {
     // The two are due at once and go in one batch.
-    for fate in FATES {
-        let mut struck = Struck::make(fate, &pair).await;
-        struck.strike.at(1, fate);
-        struck.call.server.clock.advance(seconds(10)).await;
-        struck.until_struck().await;
-        struck.aftermath().await;
-        struck.over([true, true]).await;
-    }
+    at_firing(pair, seconds(10), async |struck| struck.over([true, true]).await).await;
 }
 
 #[tokio::test]
 async fn what_cannot_be_sent_is_finalised_once_through_a_failure_at_any_commit() {
-    for fate in FATES {
-        let leave = async |call: &Call| {
-            let bob = call.join("bob").await;
-            let later = Later::message("bob");
-            let id = delay_id(&call.later(&bob, By::Path, &later).await);
-            assert_eq!(call.post(&bob, "leave", serde_json::json!({})).await.0, 200);
-            (bob, id)
-        };
-        let mut struck = Struck::make(fate, &leave).await;
-        struck.strike.at(1, fate);
-        struck.call.server.clock.advance(seconds(10)).await;
-        struck.until_struck().await;
-        struck.aftermath().await;
+    let leave = async |call: &Call| {
+        let bob = call.join("bob").await;
+        let id = delay_id(&call.later(&bob, By::Path, &Later::message("bob")).await);
+        assert_eq!(call.post(&bob, "leave", json!({})).await.0, 200);
+        (bob, id)
+    };
+    at_firing(leave, seconds(10), async |struck| {
         struck.call.server.clock.advance(seconds(10)).await;
         let (bob, id) = &struck.running;
         let seen = struck.call.until_over_of(bob, id).await;
-        assert_eq!(seen["error"]["errcode"], "M_FORBIDDEN", "{fate:?}");
+        assert_eq!(seen["error"]["errcode"], "M_FORBIDDEN", "{:?}", struck.fate);
         assert_eq!(struck.call.running(), 0);
         struck.sound();
-    }
+    })
+    .await;
 }
 
 /// Schedules with a transaction id, and finds one scheduled however often it is asked.
@@ -174,6 +162,29 @@ async fn what_is_cancelled_is_cancelled_however_often_it_is_tried() {
     at_each_commit(pair, cancel, async |struck, _, again| {
         ok(&again);
         struck.over([true, false]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_scheduled_in_a_room_that_is_forgotten_is_cancelled_however_often_it_is_tried() {
+    let leave = async |call: &Call| {
+        let bob = call.join("bob").await;
+        for later in [Later::message("bob"), Later::state("seat", "bob")] {
+            delay_id(&call.later(&bob, By::Path, &later).await);
+        }
+        assert_eq!(call.post(&bob, "leave", json!({})).await.0, 200);
+        bob
+    };
+    let forget =
+        async |struck: &Struck<_>| struck.call.post(&struck.running, "forget", json!({})).await;
+    at_each_commit(leave, forget, async |struck, _, again| {
+        ok(&again);
+        assert_eq!(struck.call.running(), 0, "{:?}", struck.fate);
+        assert_eq!(struck.call.post(&struck.running, "join", json!({})).await.0, 200);
+        struck.call.server.clock.advance(seconds(30)).await;
+        assert!(struck.call.said().is_empty(), "{:?}", struck.fate);
+        struck.sound();
     })
     .await;
 }

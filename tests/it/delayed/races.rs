@@ -8,7 +8,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use wick_core::{Error, Result};
 use wick_room::invariants;
 
-use super::later::{By, FORMS, Later, WAYS, delay_id, ok};
+use super::later::{By, FORMS, Later, Told, WAYS, Way, delay_id, ok};
 use crate::expiry::call::{Call, PATIENCE, errcode, seconds};
 
 /// A room in which somebody takes their time: nobody else gets their turn.
@@ -90,31 +90,45 @@ async fn a_restart_that_is_answered_while_it_is_about_to_be_sent_counts() {
     }
 }
 
+/// Asks for something just before or just after it is decided that the event is due, and before it can be
+/// sent; the delay id and the answer.
+async fn in_between(
+    call: &Call,
+    (way, action): (Way, &str),
+    name: &str,
+    is_first: bool,
+) -> (String, Told) {
+    let id = call.delay(name).await;
+    let held = Held::take(call, &call.room).await;
+    let clock = &call.server.clock;
+    let asking = call.manage(way, "", &id, action);
+    let (told, ()) = if is_first {
+        tokio::join!(biased; asking, async {
+            clock.advance(seconds(10)).await;
+            held.release().await;
+        })
+    } else {
+        clock.advance(seconds(10)).await;
+        tokio::join!(biased; asking, held.release())
+    };
+    let seen = call.until_over(&id).await;
+    assert_eq!(seen.get("event_id").is_some(), call.saying(name).len() == 1);
+    assert_eq!(call.running(), 0);
+    sound(call);
+    (id, told)
+}
+
 #[tokio::test]
 async fn one_that_is_sent_by_hand_while_it_is_about_to_be_sent_is_sent_once() {
     let call = Call::new().await;
     for way in WAYS {
         for is_first in [true, false] {
             let name = format!("{way:?}-{is_first}");
-            let id = call.delay(&name).await;
-            let held = Held::take(&call, &call.room).await;
-            let clock = &call.server.clock;
-            let sending = call.manage(way, "", &id, "send");
-            let (told, ()) = if is_first {
-                tokio::join!(biased; sending, async {
-                    clock.advance(seconds(10)).await;
-                    held.release().await;
-                })
-            } else {
-                clock.advance(seconds(10)).await;
-                tokio::join!(biased; sending, held.release())
-            };
+            let (id, told) = in_between(&call, (way, "send"), &name, is_first).await;
             ok(&told);
-            call.until_said(&name).await;
-            assert_eq!(call.running(), 0);
             ok(&call.manage(way, "", &id, "send").await);
+            call.server.clock.advance(seconds(60)).await;
             assert_eq!(call.saying(&name).len(), 1);
-            sound(&call);
         }
     }
 }
@@ -125,33 +139,12 @@ async fn a_cancellation_while_it_is_about_to_be_sent_is_told_the_truth() {
     for way in WAYS {
         for is_first in [true, false] {
             let name = format!("{way:?}-{is_first}");
-            let id = call.delay(&name).await;
-            let held = Held::take(&call, &call.room).await;
-            let clock = &call.server.clock;
-            let cancelling = call.manage(way, "", &id, "cancel");
-            let (told, ()) = if is_first {
-                tokio::join!(biased; cancelling, async {
-                    clock.advance(seconds(10)).await;
-                    held.release().await;
-                })
-            } else {
-                clock.advance(seconds(10)).await;
-                tokio::join!(biased; cancelling, held.release())
-            };
-            let seen = call.until_over(&id).await;
-            let sent = call.saying(&name).len();
-            match errcode(&told) {
-                (200, _) => assert_eq!((sent, seen.get("event_id")), (0, None)),
-                answer => {
-                    assert_eq!(answer, way.conflict());
-                    assert_eq!(sent, 1);
-                    assert!(!is_first, "who came first is first");
-                }
-            }
-            clock.advance(seconds(60)).await;
-            assert_eq!(call.saying(&name).len(), sent);
-            assert_eq!(call.running(), 0);
-            sound(&call);
+            let (_, told) = in_between(&call, (way, "cancel"), &name, is_first).await;
+            // Who came first is first.
+            let expected = if is_first { (200, "") } else { way.conflict() };
+            assert_eq!(errcode(&told), expected, "{name}");
+            call.server.clock.advance(seconds(60)).await;
+            assert_eq!(call.saying(&name).len(), usize::from(!is_first));
         }
     }
 }

@@ -139,6 +139,9 @@ async fn row_20_a_delay_that_is_not_understood_is_never_taken_for_none() {
         "org.matrix.msc4140.delay=10000&delay=10000",
         "org.matrix.msc4140.delay=10000&org.matrix.msc4140.delay=10000",
     ] {
+        let path = format!("/_matrix/client/v3/rooms/{room}/redact/$nothing/t?{query}");
+        let refused = call.server.put(&path, &call.alice.token, json!({})).await;
+        assert_eq!(errcode(&refused), (400, "M_INVALID_PARAM"), "{path}");
         for what in ["send/m.room.message/t", "state/org.example.presence/k"] {
             let path = format!("/_matrix/client/v3/rooms/{room}/{what}?{query}");
             let body = json!({ "body": "gone" });
@@ -146,6 +149,10 @@ async fn row_20_a_delay_that_is_not_understood_is_never_taken_for_none() {
             assert_eq!(errcode(&refused), (400, "M_INVALID_PARAM"), "{path}");
         }
     }
+    let path = format!("/_matrix/client/v3/rooms/{room}/redact/$nothing/t");
+    let path = format!("{path}?org.matrix.msc4140.delay=10000");
+    let refused = call.server.put(&path, &call.alice.token, json!({})).await;
+    assert_eq!(errcode(&refused), (400, "M_INVALID_PARAM"));
     call.nothing_came_of_it(before);
 }
 

@@ -5,10 +5,9 @@ use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use wick_harness::FATES;
 
 use super::call::{Armed, Call, errcode, seconds};
-use crate::struck::{Struck, at_each_commit, on_a_moody_disk};
+use crate::struck::{Struck, at_each_commit, at_firing, on_a_moody_disk};
 
 type Told = (StatusCode, Value);
 
@@ -53,14 +52,7 @@ fn ok((status, body): &Told) {
 #[tokio::test]
 async fn a_timer_fires_once_through_a_failure_at_any_commit() {
     // The two are due at once and end in one batch.
-    for fate in FATES {
-        let mut struck = Struck::make(fate, &pair).await;
-        struck.strike.at(1, fate);
-        struck.call.server.clock.advance(seconds(10)).await;
-        struck.until_struck().await;
-        struck.aftermath().await;
-        struck.over(["expired", "expired"]).await;
-    }
+    at_firing(pair, seconds(10), async |struck| struck.over(["expired", "expired"]).await).await;
 }
 
 #[tokio::test]
