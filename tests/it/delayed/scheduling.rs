@@ -214,3 +214,22 @@ async fn the_present_text_s_path_takes_the_earlier_name_of_the_delay_as_well() {
     call.server.clock.advance(seconds(10)).await;
     call.until_said("earlier").await;
 }
+
+#[tokio::test]
+async fn the_empty_state_key_is_one_with_and_without_a_slash() {
+    let call = Call::new().await;
+    let room = &call.room;
+    for (number, slash) in ["", "/"].into_iter().enumerate() {
+        let path = format!("/_matrix/client/v3/rooms/{room}/state/org.example.presence{slash}");
+        let path = format!("{path}?org.matrix.msc4140.delay=10000");
+        let body = json!({ "body": format!("query{number}") });
+        delay_id(&call.server.put(&path, &call.alice.token, body).await);
+    }
+    delay_id(&call.later(&call.alice, By::Path, &Later::state("", "path")).await);
+    call.server.clock.advance(seconds(10)).await;
+    for said in ["query0", "query1", "path"] {
+        assert_eq!(call.until_said(said).await["state_key"], "");
+    }
+    let last = call.saying("path").remove(0);
+    assert_eq!(call.state("org.example.presence", "").as_deref(), last["event_id"].as_str());
+}
