@@ -9,7 +9,7 @@ use wick_database::{
     schema::users::{OPENID_TOKEN_BY_HASH, OpenIdToken},
 };
 
-use crate::{Resources, Session, sessions::hash};
+use crate::{Resources, Session, sessions::hash, users::find};
 
 /// How long a token proves something.
 pub const LIFETIME: Duration = Duration::from_secs(3600);
@@ -58,13 +58,16 @@ impl OpenId {
         Ok(token)
     }
 
-    /// Whom a token is proof of.
+    /// Whom a token is proof of: somebody who has an account, also now.
     ///
     /// # Errors
     /// If the database cannot be read.
     pub fn user(&self, token: &str) -> Result<Option<OwnedUserId>> {
-        let row = self.resources.database.published().get(&OPENID_TOKEN_BY_HASH, &hash(token))?;
+        let read = self.resources.database.published();
         let now = self.resources.clock.now();
-        Ok(row.filter(|row| row.expires > now).map(|row| row.user_id))
+        let row = read.get(&OPENID_TOKEN_BY_HASH, &hash(token))?.filter(|row| row.expires > now);
+        let Some(OpenIdToken { user_id, .. }) = row else { return Ok(None) };
+        let account = find(&read, &self.resources, &user_id)?;
+        Ok(account.filter(|(_, account)| account.deactivated.is_none()).map(|_| user_id))
     }
 }

@@ -42,6 +42,11 @@ async fn a_service_learns_who_an_openid_token_is_proof_of() {
     let (status, body) = server.get(&format!("{USER_INFO}?access_token={token}"), "").await;
     assert_eq!((status, body), (StatusCode::OK, json!({ "sub": alice.user_id })));
 
+    let (short, _) = server.services().users.get(&alice.user_id).unwrap().unwrap();
+    server.services().users.deactivate(short).await.unwrap();
+    let (status, body) = server.get(&format!("{USER_INFO}?access_token={token}"), "").await;
+    assert_eq!((status, &body["errcode"]), (StatusCode::UNAUTHORIZED, &json!("M_UNKNOWN_TOKEN")));
+
     for (query, errcode) in [
         ("?access_token=nobodys", "M_UNKNOWN_TOKEN"),
         (&*format!("?access_token={}", alice.token), "M_UNKNOWN_TOKEN"),
@@ -50,4 +55,17 @@ async fn a_service_learns_who_an_openid_token_is_proof_of() {
         let (status, body) = server.get(&format!("{USER_INFO}{query}"), "").await;
         assert_eq!((status, &body["errcode"]), (StatusCode::UNAUTHORIZED, &json!(errcode)));
     }
+}
+
+#[tokio::test]
+async fn who_guesses_openid_tokens_has_to_wait() {
+    let server = TestServer::start_with(|config| {
+        config.timers.invalid = wick_core::config::Rate { per_second: 0.5, burst: 5 };
+    })
+    .await;
+    let path = format!("{USER_INFO}?access_token=nobodys");
+    for _ in 0..5 {
+        assert_eq!(server.get(&path, "").await.0, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(server.get(&path, "").await.0, StatusCode::TOO_MANY_REQUESTS);
 }

@@ -11,9 +11,10 @@ use ruma::api::{
 };
 use serde_json::json;
 use wick_core::{Error, Result};
-use wick_service::Services;
+use wick_service::{Limit, Services};
 
 use crate::{
+    address::limit_key,
     reply,
     route::{Call, Route, Ruma, plain, route},
 };
@@ -50,6 +51,10 @@ async fn get_openid_userinfo(services: Arc<Services>, call: Call) -> Result<Resp
         let kind = ErrorKind::UnknownToken(UnknownTokenErrorData::new());
         Error::refused(kind, "the token is unknown or too old")
     };
-    let user = services.openid.user(&token)?.ok_or_else(unknown)?;
+    let Some(user) = services.openid.user(&token)? else {
+        // Good ones do not count: they come from one service, for many.
+        services.limits.ensure(Limit::InvalidHandle, &limit_key(call.address))?;
+        return Err(unknown());
+    };
     reply::json(StatusCode::OK, &json!({ "sub": user }))
 }
