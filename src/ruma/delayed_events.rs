@@ -5,7 +5,7 @@
 //!
 //! | form | ruma | here |
 //! |---|---|---|
-//! | `?org.matrix.msc4140.delay=` on `/send`, `/state` | client side | [`Delayed`], [`requested_delay`] |
+//! | `?org.matrix.msc4140.delay=` on `/send`, `/state` | client side | [`Delayed`] |
 //! | `PUT …/delayed_event/{eventType}/{txnId}` | unstable, `delay` | [`send_delayed_event`] |
 //! | `POST …/delayed_events/{delay_id}`, `{ action }` | with an access token | [`update_delayed_event_by_body`] |
 //! | `POST …/delayed_events/{delay_id}/{action}` | unstable, without a token | [`update_delayed_event`] |
@@ -31,8 +31,7 @@ pub mod update_delayed_event_by_body;
 pub use capability::DelayedEventsCapability;
 pub use event::DelayedEvent;
 pub use query::{
-    Delayed, DelayedMessageRequest, DelayedStateRequest, InvalidDelay, requested_delay,
-    requested_sticky_duration,
+    Delayed, DelayedMessageRequest, DelayedStateRequest, InvalidDuration, requested_sticky_duration,
 };
 pub use send_delayed_event::Response as ScheduledResponse;
 

@@ -1,8 +1,8 @@
 //! `?org.matrix.msc4140.delay=` on `/send` and `/state`.
 //!
-//! Invariants: the path is that of the ordinary request, so a server looks at the query first
-//! ([`requested_delay`]) to know which of the two it got. Ruma's own types for this can be sent, but
-//! not received: reading them, the number in the query is taken for a string and refused.
+//! Invariant: the path is that of the ordinary request, so a server looks at the query first to know
+//! which of the two it got. Ruma's own types for this can be sent, but not received: reading them, the
+//! number in the query is taken for a string and refused.
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
@@ -35,27 +35,16 @@ pub type DelayedMessageRequest = Delayed<send_message_event::v3::Request>;
 /// `PUT /rooms/{roomId}/state/{eventType}/{stateKey}?org.matrix.msc4140.delay=`.
 pub type DelayedStateRequest = Delayed<send_state_event::v3::Request>;
 
-/// The delay a query string asks for; `None` if it asks for none.
-///
-/// # Errors
-///
-/// [`InvalidDelay`] if it is there, but not a whole number of milliseconds up to 2⁵³ − 1, or is
-/// there twice.
-pub fn requested_delay(query: &str) -> Result<Option<Duration>, InvalidDelay> {
-    let MaybeDelay { delay } = serde_html_form::from_str(query).map_err(|_| InvalidDelay)?;
-    Ok(delay)
-}
-
 /// For how long the event is to be sticky once it is sent ([MSC4354]); `None` if the query does not say.
 ///
 /// # Errors
 ///
-/// [`InvalidDelay`] if it is there, but not a whole number of milliseconds up to 2⁵³ − 1, or is
+/// [`InvalidDuration`] if it is there, but not a whole number of milliseconds up to 2⁵³ − 1, or is
 /// there twice.
 ///
 /// [MSC4354]: https://github.com/matrix-org/matrix-spec-proposals/pull/4354
-pub fn requested_sticky_duration(query: &str) -> Result<Option<Duration>, InvalidDelay> {
-    let MaybeSticky { duration } = serde_html_form::from_str(query).map_err(|_| InvalidDelay)?;
+pub fn requested_sticky_duration(query: &str) -> Result<Option<Duration>, InvalidDuration> {
+    let MaybeSticky { duration } = serde_html_form::from_str(query).map_err(|_| InvalidDuration)?;
     Ok(duration)
 }
 
@@ -75,28 +64,22 @@ struct Delay {
     delay: Duration,
 }
 
-#[derive(Deserialize)]
-struct MaybeDelay {
-    #[serde(rename = "org.matrix.msc4140.delay", default, deserialize_with = "some_ms")]
-    delay: Option<Duration>,
-}
-
-/// Not `opt_ms`: to that an empty value is no delay, and the event would be sent at once.
+/// Not `opt_ms`: to that an empty value is none.
 fn some_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     ms::deserialize(deserializer).map(Some)
 }
 
 /// A time span in the query is not a whole number of milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidDelay;
+pub struct InvalidDuration;
 
-impl fmt::Display for InvalidDelay {
+impl fmt::Display for InvalidDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a time span must be a whole number of milliseconds")
     }
 }
 
-impl StdError for InvalidDelay {}
+impl StdError for InvalidDuration {}
 
 impl<R: Metadata> Metadata for Delayed<R> {
     const METHOD: http::Method = R::METHOD;
@@ -230,22 +213,13 @@ mod tests {
     }
 
     #[test]
-    fn server_tells_delayed_requests_from_others_by_the_query() {
-        assert_eq!(requested_delay(""), Ok(None));
-        assert_eq!(requested_delay("ts=7&delay=5"), Ok(None));
-        for query in ["org.matrix.msc4140.delay=5", "ts=7&org%2Ematrix.msc4140.delay=5&x"] {
-            assert_eq!(requested_delay(query), Ok(Some(Duration::from_millis(5))), "{query}");
-        }
-    }
-
-    #[test]
     fn invalid_delay_is_never_taken_for_none() {
         for value in ["", "-1", "1.5", "1e3", "soon", "9007199254740992", "99999999999999999999"] {
             let query = format!("org.matrix.msc4140.delay={value}");
-            assert_eq!(requested_delay(&query), Err(InvalidDelay), "{value}");
+            assert!(serde_html_form::from_str::<Delay>(&query).is_err(), "{value}");
         }
         let twice = "org.matrix.msc4140.delay=1&org.matrix.msc4140.delay=2";
-        assert_eq!(requested_delay(twice), Err(InvalidDelay));
+        assert!(serde_html_form::from_str::<Delay>(twice).is_err());
     }
 
     #[test]
@@ -254,7 +228,7 @@ mod tests {
         assert_eq!(requested_sticky_duration(query), Ok(Some(Duration::from_secs(7))));
         assert_eq!(requested_sticky_duration("org.matrix.msc4140.delay=5"), Ok(None));
         let query = "org.matrix.msc4354.sticky_duration_ms=soon";
-        assert_eq!(requested_sticky_duration(query), Err(InvalidDelay));
+        assert_eq!(requested_sticky_duration(query), Err(InvalidDuration));
     }
 
     #[test]
