@@ -85,7 +85,11 @@ fn too_large() -> Error {
     Error::too_large("the event is larger than 65535 bytes")
 }
 
-fn check_fields(event: &CanonicalJsonObject) -> Result<()> {
+/// Whether the parts of an event are small and shallow enough, as far as they are there yet.
+///
+/// # Errors
+/// `M_TOO_LARGE`, `M_BAD_JSON`.
+pub fn check_fields(event: &CanonicalJsonObject) -> Result<()> {
     for field in ["type", "state_key", "sender", "room_id"] {
         if let Some(CanonicalJsonValue::String(value)) = event.get(field)
             && value.len() > MAX_FIELD_BYTES

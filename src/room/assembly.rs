@@ -49,6 +49,8 @@ pub struct Appended {
     pub room: ShortRoomId,
     /// The position it is going to have in its batch.
     pub slot: Slot,
+    /// A timer said it, not its sender.
+    pub by_timer: bool,
 }
 
 impl<'a> Assembly<'a> {
@@ -192,7 +194,7 @@ impl<'a> Assembly<'a> {
     pub fn finish_without_event(&mut self, finish: &Finish) -> Result<()> {
         // No event wakes those who show the status.
         self.batch.wake(Topic::Room(self.room));
-        commit::timer::finish_with(self, finish, None)
+        commit::timer::finish_silently(self, finish)
     }
 
     /// Ends a delayed event of which no event comes: it was refused, or says what is the case already.
@@ -201,6 +203,14 @@ impl<'a> Assembly<'a> {
     /// If the database cannot be read.
     pub fn finish_delayed(&mut self, finish: &Finish, outcome: FinalOutcome) -> Result<()> {
         commit::timer::finish_delayed(self, finish, outcome)
+    }
+
+    /// Ends a delayed event and forgets all that is known of it.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn erase_delayed(&mut self, finish: &Finish) -> Result<()> {
+        commit::timer::erase_delayed(self, finish)
     }
 
     /// Stops the timer of an event, if it has one.

@@ -61,8 +61,9 @@ pub(crate) fn write(room: &mut Assembly<'_>, mut entry: Entry) -> Result<Appende
     delayed::write(room, &entry)?;
     transaction::write(room, &entry);
 
-    let Entry { pdu, short, slot, .. } = entry;
-    let appended = Appended { pdu, short, room: room.room, slot };
+    let Entry { pdu, short, slot, effects, .. } = entry;
+    let by_timer = effects.finish.is_some();
+    let appended = Appended { pdu, short, room: room.room, slot, by_timer };
     for projection in &room.rooms.hooks.projections {
         projection.project(&appended, &mut room.batch)?;
     }

@@ -67,6 +67,8 @@ classes! {
     TimelineRowWithoutEvent = "timeline_row_without_event",
     /// An event whose place in the timeline has no row or another's.
     EventWithoutTimelineRow = "event_without_timeline_row",
+    /// A thread that is not listed at its newest event, or listed where it is not.
+    ThreadIndexDiffers = "thread_index_differs",
     /// A place of an event that is not stored.
     PlaceWithoutEvent = "place_without_event",
     /// A state that lacks a node, or has one that is not what its address says.

@@ -11,7 +11,12 @@ mod sweep;
 
 use std::{sync::Arc, time::Duration};
 
-use ruma::{OwnedRoomId, RoomId, api::error::ErrorKind, events::TimelineEventType};
+use ruma::{
+    OwnedRoomId, RoomId,
+    api::error::ErrorKind,
+    canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
+    events::TimelineEventType,
+};
 use serde_json::{json, value::RawValue};
 use wick_core::{Error, Result, ShortRoomId, clock::millis, config, rules};
 use wick_database::{
@@ -169,6 +174,7 @@ impl Delayed {
             owner: session.user,
             room,
             nonce: arm.nonce,
+            renewals: 0,
         };
         let database = &self.resources.database;
         for _ in 0..ATTEMPTS {
@@ -242,10 +248,15 @@ fn event_row(
         ));
     }
     let event_type = speech.event_type.to_string();
-    let longest = event_type.len().max(speech.state_key.as_ref().map_or(0, String::len));
-    if longest > rules::MAX_FIELD_BYTES {
-        return Err(Error::too_large("the type or the state key is longer than 255 bytes"));
+    let text_of = |text: &str| CanonicalJsonValue::String(text.to_owned());
+    let mut fields = CanonicalJsonObject::from_iter([
+        ("type".to_owned(), text_of(&event_type)),
+        ("content".to_owned(), CanonicalJsonValue::Object(speech.content)),
+    ]);
+    if let Some(state_key) = &speech.state_key {
+        fields.insert("state_key".to_owned(), text_of(state_key));
     }
+    rules::check_fields(&fields)?;
     if text.len() + ENVELOPE_BYTES > rules::MAX_EVENT_BYTES {
         return Err(Error::too_large("the event would be larger than 65535 bytes"));
     }

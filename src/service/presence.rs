@@ -23,7 +23,6 @@ use wick_database::{
     schema::ephemeral::{PRESENCE_BY_USER, PresenceKind, PresenceRow},
 };
 use wick_room::{Appended, Projection};
-use wick_ruma::EXPIRE_RELATION;
 
 use self::here::Here;
 pub use self::here::Status;
@@ -226,8 +225,8 @@ impl Projection for Presence {
     fn project(&self, event: &Appended, batch: &mut Batch) -> Result<()> {
         let pdu = &event.pdu;
         let is_local = pdu.sender.server_name() == self.resources.config.server.name;
-        // The copy that ends an event is sent because its sender was not there.
-        if !self.enabled() || !is_local || pdu.content.get().contains(EXPIRE_RELATION) {
+        // What a timer says is said because its sender did not come back.
+        if !self.enabled() || !is_local || event.by_timer {
             return Ok(());
         }
         let intern = self.resources.database.intern();

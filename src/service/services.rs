@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ruma::signatures::Ed25519KeyPair;
-use wick_core::{Clock, Config, Random, Result, TimerId, config};
+use tokio::sync::oneshot;
+use wick_core::{Clock, Config, Error, Random, Result, ShortUserId, TimerId, config};
 use wick_database::{Batch, Database, Durability, Options, schema::timer::Feature};
 use wick_room::{Assembly, Hooks, Rooms as Graph};
 
@@ -202,6 +203,25 @@ impl Services {
 }
 
 impl Services {
+    /// Deactivates an account and ends what it left running. Goes on if nobody waits for it any more.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn deactivate(self: &Arc<Self>, user: ShortUserId) -> Result<()> {
+        let (tell, told) = oneshot::channel();
+        let services = Arc::clone(self);
+        self.supervisor.spawn_once("deactivation", async move {
+            let gone = async {
+                services.users.deactivate(user).await?;
+                services.memberships.depart(user).await
+            };
+            if let Err(Err(error)) = tell.send(gone.await) {
+                tracing::error!(%error, "an account was not deactivated, and nobody was told");
+            }
+        });
+        told.await.unwrap_or_else(|_| Err(Error::corrupt("a deactivation broke off")))
+    }
+
     /// Ends a timer for an administrator: an event that expires ends, a delayed event is cancelled.
     ///
     /// # Errors
@@ -253,6 +273,10 @@ impl Kinds {
 impl Fires for Kinds {
     fn fire(&self, room: &mut Assembly<'_>, decided: &Decided) -> Result<Fired> {
         self.of(decided).fire(room, decided)
+    }
+
+    fn stands_alone(&self, timer: TimerId) -> Result<bool> {
+        Ok(self.expiry.stands_alone(timer)? || self.delayed.stands_alone(timer)?)
     }
 
     fn discard(&self, batch: &mut Batch, decided: &Decided) -> Result<()> {

@@ -169,8 +169,9 @@ impl Timers {
     /// # Errors
     /// `M_LIMIT_EXCEEDED`.
     pub(crate) async fn keep_alive(&self, shown: &Shown) -> Result<bool> {
-        let began = self.resources.clock.monotonic();
+        // In this order: whatever comes in between makes it later in memory than on disk.
         let now = self.resources.clock.now();
+        let began = self.resources.clock.monotonic();
         let mut counted = false;
         for _ in 0..KEEP_ALIVE_ATTEMPTS {
             let Some(row) = self.running(shown)? else { return Ok(false) };
@@ -182,10 +183,8 @@ impl Timers {
             // In memory first: whoever fires reads the row first and looks here after it, so it
             // either sees this or finds that the row has changed.
             self.queue.put_off(shown.timer, began + duration);
-            // Never the row it was, even if the wall clock went back: a firing that was decided on that
-            // one must not get through.
-            let later = row.deadline.after(Duration::from_millis(1));
-            let kept = TimerRow { deadline: now.after(duration).max(later), ..row.clone() };
+            let renewals = row.renewals.wrapping_add(1);
+            let kept = TimerRow { deadline: now.after(duration), renewals, ..row.clone() };
             let mut batch = self.resources.database.batch();
             batch.require(&TIMER_BY_ID, &shown.timer, Some(&row));
             batch.put(&TIMER_BY_ID, &shown.timer, &kept);

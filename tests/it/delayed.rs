@@ -17,3 +17,9 @@ mod refusals;
 mod scheduling;
 mod sending;
 mod states;
+#[expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the helpers of tests, which clippy does not take for tests"
+)]
+mod together;

@@ -20,7 +20,7 @@ use wick_database::{
         room::{
             ANSWER_BY_TRANSACTION, EVENT_BY_POSITION, EVENT_BY_STATE, HEAD_BY_ROOM, Head,
             MEMBER_BY_ROOM, MEMBER_BY_USER, Membership, PLACE_BY_EVENT, REDACTION_BY_EVENT,
-            STORED_BY_EVENT, TransactionAnswer,
+            STORED_BY_EVENT, THREAD_BY_ACTIVITY, TransactionAnswer,
         },
         state::STATE_NODE_BY_HASH,
         timer::{
@@ -149,6 +149,7 @@ impl Sound {
             owner: self.dave,
             room: self.room,
             nonce: 7,
+            renewals: 0,
         }
     }
 
@@ -199,6 +200,9 @@ impl Sound {
             }
             Class::EventWithoutTimelineRow => {
                 batch.delete(&EVENT_BY_POSITION, &(self.room, self.position(self.last)));
+            }
+            Class::ThreadIndexDiffers => {
+                batch.put(&THREAD_BY_ACTIVITY, &(self.room, self.position(self.last)), &self.last);
             }
             Class::PlaceWithoutEvent => batch.delete(&STORED_BY_EVENT, &self.message),
             Class::StateNodeMissing => batch.delete(&STATE_NODE_BY_HASH, &head.state.0),

@@ -38,6 +38,27 @@ async fn two_in_a_room(server: &TestServer) -> (User, User) {
 }
 
 #[tokio::test]
+async fn what_a_timer_says_does_not_bring_its_sender_back() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room_id = room(&server, &alice).await;
+    member(&server, &room_id, &bob, &bob, "join").await;
+    sync(&server, &alice, "").await;
+    let path = format!(
+        "/_matrix/client/v3/rooms/{room_id}/send/m.room.message/t?org.matrix.msc4140.delay=600000"
+    );
+    assert_eq!(server.put(&path, &alice.token, json!({ "body": "gone" })).await.0, 200);
+    server.clock.advance(Duration::from_secs(599)).await;
+    let before = sync(&server, &bob, "").await;
+    // Who is not here is not told of at first.
+    assert!(presence(&before, &alice).is_null(), "{before}");
+    let waiting = sync_since(&server, &bob, &before, "&timeout=30000");
+    let (after, ()) = tokio::join!(waiting, server.clock.advance(Duration::from_secs(1)));
+    assert!(after.to_string().contains("gone"), "{after}");
+    assert!(presence(&after, &alice).is_null(), "{after}");
+}
+
+#[tokio::test]
 async fn what_a_user_says_of_themselves_is_told_to_those_in_their_rooms() {
     let server = TestServer::start().await;
     let (alice, bob) = two_in_a_room(&server).await;

@@ -124,8 +124,7 @@ async fn deactivate(
     if let Some(challenge) = services.uia.confirm(&sender, "deactivate", auth).await? {
         return Ok(Answer::Challenge(challenge));
     }
-    services.users.deactivate(sender.user).await?;
-    services.memberships.depart(sender.user).await?;
+    services.deactivate(sender.user).await?;
     Ok(Answer::Done(deactivate::v3::Response::new(ThirdPartyIdRemovalStatus::NoSupport)))
 }
 

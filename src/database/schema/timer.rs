@@ -22,8 +22,29 @@ pub struct TimerRow {
     pub room: ShortRoomId,
     /// Makes the handle of this timer differ from that of any other with the same id.
     pub nonce: u64,
+    /// How often it was kept alive. Two rows of one timer never are the same: who decided on one finds
+    /// out about the other, whatever the clock says.
+    pub renewals: u32,
 }
-crate::postcard_value!(TimerRow, version = 1);
+crate::postcard_value!(TimerRow, version = 2, older = [1 => FirstTimerRow]);
+
+/// A timer as it was stored first.
+#[derive(Deserialize)]
+struct FirstTimerRow {
+    deadline: Timestamp,
+    duration: u64,
+    kind: TimerKind,
+    owner: ShortUserId,
+    room: ShortRoomId,
+    nonce: u64,
+}
+
+impl From<FirstTimerRow> for TimerRow {
+    fn from(first: FirstTimerRow) -> Self {
+        let FirstTimerRow { deadline, duration, kind, owner, room, nonce } = first;
+        Self { deadline, duration, kind, owner, room, nonce, renewals: 0 }
+    }
+}
 
 /// What a timer does when it fires.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -40,6 +40,7 @@ fn arm(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
         owner: room.rooms.intern().user(&entry.pdu.sender, &mut room.batch)?,
         room: room.room,
         nonce: arm.nonce,
+        renewals: 0,
     };
     room.batch.put(&TIMER_BY_ID, &arm.timer, &row);
     room.batch.put(&TIMER_BY_EVENT, &entry.short, &arm.timer);

@@ -1,6 +1,6 @@
 //! A timer that fires: its row goes in the batch of what it says, so that it fires once.
 
-use wick_core::Result;
+use wick_core::{Error, Result};
 use wick_database::schema::{
     delayed::FinalOutcome,
     timer::{TIMER_BY_ID, TimerKind},
@@ -10,34 +10,31 @@ use super::{Entry, delayed, expiry};
 use crate::{Assembly, Finish, TimerChange};
 
 pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
-    match &entry.effects.finish {
-        Some(finish) => finish_with(room, finish, Some(entry)),
-        None => Ok(()),
-    }
-}
-
-/// Removes a timer that fires, on condition that nobody kept it alive since its row was read. `entry` is
-/// the event that it says, if it says one.
-pub(crate) fn finish_with(
-    room: &mut Assembly<'_>,
-    finish: &Finish,
-    entry: Option<&Entry>,
-) -> Result<()> {
-    match (finish.row.kind.clone(), entry) {
-        (TimerKind::Expire(event), entry) => {
+    let Some(finish) = &entry.effects.finish else { return Ok(()) };
+    match finish.row.kind {
+        TimerKind::Expire(event) => {
             remove(room, finish);
-            expiry::finished(room, event, finish, entry);
+            expiry::finished(room, event, finish, Some(entry));
             Ok(())
         }
-        (TimerKind::Send, Some(entry)) => {
+        TimerKind::Send => {
             delayed::sent(room, finish, entry);
             finish_delayed(room, finish, FinalOutcome::Sent(entry.pdu.event_id.clone()))
         }
-        (TimerKind::Send, None) => finish_delayed(room, finish, FinalOutcome::Cancelled),
     }
 }
 
-/// The same for a delayed event of which no event comes.
+/// Ends the timer of an event that expires without a terminal event.
+pub(crate) fn finish_silently(room: &mut Assembly<'_>, finish: &Finish) -> Result<()> {
+    let TimerKind::Expire(event) = finish.row.kind else {
+        return Err(Error::corrupt("a delayed event was to expire"));
+    };
+    remove(room, finish);
+    expiry::finished(room, event, finish, None);
+    Ok(())
+}
+
+/// Ends a delayed event, and notes what became of it.
 pub(crate) fn finish_delayed(
     room: &mut Assembly<'_>,
     finish: &Finish,
@@ -54,6 +51,14 @@ pub(crate) fn finish_delayed(
     )
 }
 
+/// Ends a delayed event of which nothing is to be known any more.
+pub(crate) fn erase_delayed(room: &mut Assembly<'_>, finish: &Finish) -> Result<()> {
+    remove(room, finish);
+    let belongs_to = (finish.row.owner, finish.row.room);
+    crate::delayed::erase(&mut room.batch, room.rooms.intern(), finish.timer, belongs_to)
+}
+
+/// Removes a timer that fires, on condition that nobody kept it alive since its row was read.
 fn remove(room: &mut Assembly<'_>, finish: &Finish) {
     room.batch.require(&TIMER_BY_ID, &finish.timer, Some(&finish.row));
     room.batch.delete(&TIMER_BY_ID, &finish.timer);

@@ -7,7 +7,10 @@ use serde::Deserialize;
 use wick_core::{Error, Result, ShortEventId};
 use wick_database::{
     Range, Read,
-    schema::room::{EVENT_BY_POSITION, PLACE_BY_EVENT, Place, STORED_BY_EVENT},
+    schema::room::{
+        EVENT_BY_POSITION, PLACE_BY_EVENT, Place, STORED_BY_EVENT, THREAD_BY_ACTIVITY,
+        THREAD_BY_ROOT,
+    },
 };
 
 use super::{Class, Report, Room};
@@ -29,6 +32,24 @@ pub(super) fn check<R: Read>(report: &mut Report<'_, R>, rooms: &[Room]) -> Resu
         let there = place.is_some_and(|p| p.room == room && p.position == Some(position));
         let at = format_args!("room {room} position {position} event {event}");
         report.expect(there, Class::TimelineRowWithoutEvent, at);
+    }
+    threads(report)
+}
+
+/// Each thread is listed once, where its newest event is.
+fn threads<R: Read>(report: &mut Report<'_, R>) -> Result<()> {
+    for row in report.read.scan(&THREAD_BY_ACTIVITY, Range::all()) {
+        let ((room, position), root) = row?;
+        let thread = report.read.get(&THREAD_BY_ROOT, &(room, root))?;
+        let newest = thread.is_some_and(|thread| thread.latest_position == position);
+        let at = format_args!("room {room} position {position} root {root}");
+        report.expect(newest, Class::ThreadIndexDiffers, at);
+    }
+    for row in report.read.scan(&THREAD_BY_ROOT, Range::all()) {
+        let ((room, root), thread) = row?;
+        let listed = report.read.get(&THREAD_BY_ACTIVITY, &(room, thread.latest_position))?;
+        let at = format_args!("room {room} root {root}");
+        report.expect(listed == Some(root), Class::ThreadIndexDiffers, at);
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! Sending what is due. The auth rules decide now, not when it was scheduled.
 
 use serde_json::value::RawValue;
-use wick_core::{Error, Refusal, Result};
+use wick_core::{Error, Refusal, Result, TimerId};
 use wick_database::{
     Batch, Read,
     schema::{
         delayed::{DELAYED_BY_TIMER, FinalOutcome},
         timer::{Feature, TIMER_BY_ID},
+        users::ACCOUNT_BY_USER,
     },
 };
 use wick_room::{Assembly, Effects, Finish, Outcome, delayed};
@@ -31,6 +32,12 @@ impl Fires for Delayed {
             at: self.resources.clock.now(),
             delay_id: Some(delay_id),
         };
+        let account = room.batch().get(&ACCOUNT_BY_USER, &decided.row.owner)?;
+        if account.is_none_or(|account| account.deactivated.is_some()) {
+            // Whatever comes first: this, or the one that takes back all they had.
+            room.erase_delayed(&Finish { outcome: Outcome::Cancelled, ..finish })?;
+            return Ok(Fired::Ended { outcome: Outcome::Cancelled, event_id: None });
+        }
         match decided.cause {
             Cause::Asked(Outcome::Cancelled) => {
                 let finish = Finish { outcome: Outcome::Cancelled, ..finish };
@@ -43,6 +50,18 @@ impl Fires for Delayed {
                 result => result,
             },
         }
+    }
+
+    /// Threads, reactions and memberships are gathered by rows that have a position, and redactions undo
+    /// what was gathered.
+    fn stands_alone(&self, timer: TimerId) -> Result<bool> {
+        let event = self.timers.latest().get(&DELAYED_BY_TIMER, &timer)?;
+        Ok(event.is_some_and(|event| {
+            matches!(&*event.event_type, "m.room.redaction" | "m.room.member")
+                || event.content.contains("m.relates_to")
+                // The same in other letters, perhaps.
+                || event.content.contains('\\')
+        }))
     }
 
     fn discard(&self, batch: &mut Batch, decided: &Decided) -> Result<()> {

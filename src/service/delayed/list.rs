@@ -28,7 +28,7 @@ impl Delayed {
         let read = self.resources.database.published();
         let mut rows = Vec::new();
         for timer in self.timers.of_owner(Feature::Delay, session.user) {
-            if let Some(row) = read.get(&TIMER_BY_ID, &timer)? {
+            if let Some(row) = self.scheduled(&read, timer)? {
                 rows.push((timer, row));
             }
         }
@@ -53,7 +53,7 @@ impl Delayed {
         let read = self.resources.database.published();
         let is_theirs =
             |row: &TimerRow| row.owner == session.user && self.timers.is_shown(&shown, row.nonce);
-        if let Some(row) = read.get(&TIMER_BY_ID, &shown.timer)?.filter(is_theirs) {
+        if let Some(row) = self.scheduled(&read, shown.timer)?.filter(is_theirs) {
             return self.show(&read, shown.timer, &row);
         }
         let row = read.get(&FINALISED_BY_TIMER, &shown.timer)?;
@@ -69,6 +69,14 @@ impl Delayed {
             }
         }
         Ok(Some(event))
+    }
+
+    /// The timer of an event that is scheduled, with the deadline of the last restart: that is answered
+    /// before it is published.
+    fn scheduled(&self, read: &Snapshot, timer: TimerId) -> Result<Option<TimerRow>> {
+        let Some(published) = read.get(&TIMER_BY_ID, &timer)? else { return Ok(None) };
+        let latest = self.timers.latest().get(&TIMER_BY_ID, &timer)?;
+        Ok(Some(latest.unwrap_or(published)))
     }
 
     fn show(

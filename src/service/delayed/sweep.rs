@@ -8,6 +8,7 @@ use wick_database::{
     Durability, Range, Read,
     schema::{
         delayed::{FINALISED_BY_OWNER, FINALISED_BY_TIMER},
+        room::{MEMBER_BY_USER, Membership},
         timer::{Feature, TIMER_BY_ID},
     },
 };
@@ -51,25 +52,24 @@ impl Delayed {
             }
             theirs.push((at, timer));
             if forgotten.len() >= CHUNK {
-                self.erase_finalised(std::mem::take(&mut forgotten)).await?;
+                self.erase_finalised(&std::mem::take(&mut forgotten)).await?;
             }
         }
         forgotten.extend(superfluous(now, &theirs));
-        for chunk in forgotten.chunks(CHUNK) {
-            self.erase_finalised(chunk.to_vec()).await?;
-        }
-        Ok(())
+        self.erase_finalised(&forgotten).await
     }
 
-    async fn erase_finalised(&self, timers: Vec<TimerId>) -> Result<()> {
-        let mut batch = self.resources.database.batch();
-        for timer in timers {
-            let Some(row) = batch.get(&FINALISED_BY_TIMER, &timer)? else { continue };
-            let belongs_to = (row.timer.owner, row.timer.room);
-            delayed::erase(&mut batch, self.graph.intern(), timer, belongs_to)?;
-        }
-        if !batch.is_empty() {
-            self.resources.database.commit(batch, Durability::Flushed).await?;
+    async fn erase_finalised(&self, timers: &[TimerId]) -> Result<()> {
+        for chunk in timers.chunks(CHUNK) {
+            let mut batch = self.resources.database.batch();
+            for timer in chunk {
+                let Some(row) = batch.get(&FINALISED_BY_TIMER, timer)? else { continue };
+                let belongs_to = (row.timer.owner, row.timer.room);
+                delayed::erase(&mut batch, self.graph.intern(), *timer, belongs_to)?;
+            }
+            if !batch.is_empty() {
+                self.resources.database.commit(batch, Durability::Flushed).await?;
+            }
         }
         Ok(())
     }
@@ -87,19 +87,22 @@ impl Delayed {
         let finalised = latest.scan(&FINALISED_BY_OWNER, range);
         let timers = finalised.map(|row| row.map(|((_, _, timer), ())| timer));
         let timers = timers.collect::<Result<Vec<_>, _>>()?;
-        for chunk in timers.chunks(CHUNK) {
-            self.erase_finalised(chunk.to_vec()).await?;
-        }
-        Ok(())
+        self.erase_finalised(&timers).await
     }
 
-    /// Cancels what the session's user has scheduled in a room that they forget.
+    /// Cancels what the session's user has scheduled in a room that they left, and are about to forget.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn cancel_in(&self, session: &Session, room_id: &RoomId) -> Result<()> {
+    pub async fn cancel_in_left(&self, session: &Session, room_id: &RoomId) -> Result<()> {
         let latest = self.timers.latest();
         let Some(room) = self.graph.short(&latest, room_id)? else { return Ok(()) };
+        let member = latest.get(&MEMBER_BY_USER, &(session.user, room))?;
+        let has_left =
+            member.is_some_and(|row| matches!(row.membership, Membership::Leave | Membership::Ban));
+        if !has_left {
+            return Ok(());
+        }
         for timer in self.timers.of_owner(Feature::Delay, session.user) {
             if latest.get(&TIMER_BY_ID, &timer)?.is_some_and(|row| row.room == room) {
                 self.cancel(timer).await?;

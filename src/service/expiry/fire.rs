@@ -1,7 +1,7 @@
 //! The end of an event: its terminal event, and its status.
 
 use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
-use wick_core::{Draft, Error, Result, ShortEventId, event::pdu::SharedPdu};
+use wick_core::{Draft, Error, Result, ShortEventId, TimerId, event::pdu::SharedPdu};
 use wick_database::{
     Batch, Read,
     schema::timer::{TIMER_BY_EVENT, TimerKind},
@@ -49,6 +49,11 @@ impl Fires for Expiry {
             Err(error) => return Err(error),
         }
         Ok(Fired::Ended { outcome, event_id: Some(original.event_id.clone()) })
+    }
+
+    /// A terminal event relates to its original in a way that nothing is gathered by.
+    fn stands_alone(&self, _: TimerId) -> Result<bool> {
+        Ok(false)
     }
 
     fn discard(&self, batch: &mut Batch, decided: &Decided) -> Result<()> {

@@ -61,6 +61,13 @@ pub(crate) trait Fires: Send + Sync {
     /// If it must be tried again. What was asked for by hand may also be refused; then it stays.
     fn fire(&self, room: &mut Assembly<'_>, decided: &Decided) -> Result<Fired>;
 
+    /// Whether what the timer will say depends on what was said just before, or the other way round, so
+    /// that it needs a batch of its own: rows that have a position are not seen in theirs.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn stands_alone(&self, timer: TimerId) -> Result<bool>;
+
     /// Removes what belongs to a timer whose room is gone.
     ///
     /// # Errors
@@ -69,12 +76,31 @@ pub(crate) trait Fires: Send + Sync {
 }
 
 impl Timers {
-    /// Ends timers of one room, in their order, in one batch. Those that were kept alive or ended in
-    /// the meantime are left alone.
+    /// Ends timers of one room, in their order, in as few batches as can be. Those that were kept alive
+    /// or ended in the meantime are left alone.
     ///
     /// # Errors
-    /// As [`Fires::fire`].
+    /// As [`Fires::fire`]; then those before the one that failed have ended.
     pub(crate) async fn fire(&self, firings: &[Firing], fires: &dyn Fires) -> Result<()> {
+        let mut rest = firings;
+        while let Some((first, others)) = rest.split_first() {
+            let mut together = 1_usize;
+            if !fires.stands_alone(first.timer)? {
+                for firing in others {
+                    if fires.stands_alone(firing.timer)? {
+                        break;
+                    }
+                    together = together.saturating_add(1);
+                }
+            }
+            let (now, later) = rest.split_at(together);
+            self.fire_together(now, fires).await?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    async fn fire_together(&self, firings: &[Firing], fires: &dyn Fires) -> Result<()> {
         for _ in 0..ATTEMPTS {
             match self.fire_once(firings, fires).await {
                 // One of them was kept alive between our look and the write: look again at all.

@@ -25,8 +25,8 @@ const CHUNK: usize = 32;
 /// How many due timers are looked up at a time.
 const TAKE: usize = 1024;
 
-/// Between two portions of what was overdue at start.
-const OVERDUE_TICK: Duration = Duration::from_millis(50);
+/// In how many portions what was overdue at start is fired in a second; fewer if fewer may fire.
+const OVERDUE_PORTIONS_PER_SECOND: u64 = 20;
 
 /// Rooms in which timers are about to fire.
 #[derive(Default)]
@@ -61,7 +61,7 @@ impl Timers {
         let throttled = || self.queue.next().is_some_and(|next| next <= began);
         let stopping = supervisor.stopping();
         while !stopping.is_cancelled() {
-            let most = if throttled() { self.overdue_portion() } else { TAKE };
+            let most = if throttled() { overdue_pace(settings.overdue_per_second).0 } else { TAKE };
             let due = self.queue.take_due(self.resources.clock.monotonic(), most);
             firing.dispatch(due.into_iter().map(|(_, timer)| timer));
             tokio::select! {
@@ -71,16 +71,11 @@ impl Timers {
         }
     }
 
-    fn overdue_portion(&self) -> usize {
-        let per_second = u64::from(self.resources.config.timers.overdue_per_second.max(1));
-        let portion = per_second * wick_core::clock::millis(OVERDUE_TICK) / 1000;
-        usize::try_from(portion).unwrap_or(1).max(1)
-    }
-
     async fn until_next(&self, throttled: bool) {
         let clock = &self.resources.clock;
         if throttled {
-            clock.sleep_until(clock.monotonic() + OVERDUE_TICK).await;
+            let (_, tick) = overdue_pace(self.resources.config.timers.overdue_per_second);
+            clock.sleep_until(clock.monotonic() + tick).await;
             return;
         }
         match self.queue.next() {
@@ -91,6 +86,14 @@ impl Timers {
             None => self.queue.sooner().await,
         }
     }
+}
+
+/// How many overdue timers fire at a time, and how long it is to the next time.
+fn overdue_pace(per_second: u32) -> (usize, Duration) {
+    let per_second = u64::from(per_second.max(1));
+    let portion = (per_second / OVERDUE_PORTIONS_PER_SECOND).max(1);
+    let tick = Duration::from_micros(portion.saturating_mul(1_000_000) / per_second);
+    (usize::try_from(portion).unwrap_or(1), tick)
 }
 
 /// Hands due timers to one worker per room.
@@ -188,4 +191,23 @@ async fn work(
 async fn fire(timers: &Timers, firings: &[Firing], fires: &dyn Fires) -> Result<()> {
     let fired = AssertUnwindSafe(timers.fire(firings, fires)).catch_unwind().await;
     fired.unwrap_or_else(|_| Err(Error::corrupt("a firing panicked")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_overdue_fires_as_often_as_it_may() {
+        let millis = Duration::from_millis;
+        for (per_second, pace) in [
+            (1, (1, millis(1_000))),
+            (10, (1, millis(100))),
+            (20, (1, millis(50))),
+            (30, (1, Duration::from_micros(33_333))),
+            (500, (25, millis(50))),
+        ] {
+            assert_eq!(overdue_pace(per_second), pace, "{per_second}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use wick_room::invariants;
 use super::later::{ACTIONS, By, FORMS, Later, Told, UNSTABLE, delay_id, ok};
 use crate::{
     expired_everywhere::find,
-    expiry::call::{Call, errcode, seconds},
+    expiry::call::{Call, PATIENCE, errcode, seconds},
 };
 
 #[tokio::test]
@@ -151,6 +151,56 @@ async fn row_31_what_its_owner_scheduled_in_a_room_that_they_forget_is_cancelled
     assert!(call.until_over(&alices).await["event_id"].is_string());
     let read = call.server.services().database.published();
     assert_eq!(invariants::check(&read).unwrap(), []);
+}
+
+/// Several threads, so that what fires does not wait for what is undone at start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_32_it_is_not_sent_either_if_the_server_dies_before_all_is_done() {
+    let mut call = Call::new().await;
+    let bob = call.join("bob").await;
+    for number in 0..20 {
+        let transaction = format!("bobs-{number}");
+        delay_id(&call.later(&bob, By::Query, &Later::message(&transaction)).await);
+    }
+    call.delay("alice's").await;
+    let users = &call.server.services().users;
+    let (short, _) = users.get(&bob.user_id).unwrap().unwrap();
+    users.deactivate(short).await.unwrap();
+    call.server.crash().await;
+    call.server.clock.advance(seconds(60)).await;
+    call.until_said("alice's").await;
+    while call.running() > 0 {
+        call.server.clock.advance(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(call.said(), ["alice's"]);
+    let read = call.server.services().database.published();
+    assert_eq!(invariants::check(&read).unwrap(), []);
+}
+
+#[tokio::test]
+async fn row_32_it_happens_also_if_nobody_waits_for_the_answer() {
+    let call = Call::new().await;
+    let bob = call.join("bob").await;
+    delay_id(&call.later(&bob, By::Query, &Later::message("bob's")).await);
+    let services = call.server.services();
+    let (short, _) = services.users.get(&bob.user_id).unwrap().unwrap();
+    // It begins, and whoever asked hangs up.
+    tokio::select! {
+        biased;
+        () = async { while services.users.departing().unwrap().is_empty() { tokio::task::yield_now().await } } => {}
+        result = services.deactivate(short) => result.unwrap(),
+    }
+    while call.running() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(call.said(), Vec::<String>::new());
+    // Nobody told the server to go on, and it left the room all the same.
+    let left = async {
+        while !call.server.services().users.departing().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, left).await.unwrap();
 }
 
 #[tokio::test]

@@ -200,7 +200,9 @@ async fn row_22_what_can_never_be_sent_is_refused_at_once() {
     let large = json!({ "body": "x".repeat(65_000) });
     let key = "k".repeat(256);
     let event_type = "t".repeat(256);
-    let refused: [(Later<'_>, (u16, &str)); 9] = [
+    let deep = (0..110).fold(json!(1), |deep, _| json!({ "a": deep }));
+    let refused: [(Later<'_>, (u16, &str)); 10] = [
+        (Later::message("t").of_type("m.room.message", deep), (400, "M_BAD_JSON")),
         (Later::state("", "t").of_type("m.room.create", json!({})), (400, "M_INVALID_PARAM")),
         (Later::message("t").of_type("m.room.create", json!({})), (400, "M_INVALID_PARAM")),
         (Later::message("t").of_type("m.room.redaction", json!({})), (400, "M_BAD_JSON")),

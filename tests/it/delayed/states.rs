@@ -141,7 +141,7 @@ async fn row_27_a_delayed_redaction_redacts_when_it_is_sent() {
         call.until_so(|| format!("{event} is never redacted"), redacted).await;
         assert_eq!(call.event(event)["content"], json!({}));
         assert_eq!(call.until_over(&id).await["error"], json!(null));
-        let seen = call.seen(&bob, &refused).await.1;
+        let seen = call.until_over_of(&bob, &refused).await;
         assert_eq!(seen["error"]["errcode"], "M_FORBIDDEN");
     }
 }

@@ -60,7 +60,6 @@ async fn row_9_a_refresh_changes_the_row_also_when_the_wall_clock_went_back() {
     assert_eq!(call.refresh(&armed.token).await.0, 200);
     // A firing that was decided on the row as it was finds it changed.
     assert_ne!(row(), before);
-    assert!(row().deadline > before.deadline);
 }
 
 #[tokio::test]
