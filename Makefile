@@ -9,7 +9,7 @@ ROUNDS ?= 3
 KILLS ?= 200
 
 .PHONY: help setup build run test check fmt-check clippy docs book fmt bench beside load test-clients test-crash \
-        complement complement-own clean-data
+        complement complement-own complement-process clean-data
 
 help: ## show this list
 	@echo 'wick: a Matrix homeserver in which events can expire'
@@ -65,6 +65,9 @@ test-crash: build ## kill the server at random moments (KILLS=200), fail at ever
 
 complement: setup ## run the Complement suite against wick (needs Docker and Go; RUN=regex: only these tests)
 	@.ci/script complement/run $(ARGS)
+
+complement-process: build ## run our own Complement tests against the built binary (needs Go)
+	@.ci/script complement/run process $(ARGS)
 
 complement-own: setup ## run our own Complement tests (needs Docker and Go)
 	@.ci/script complement/run own $(ARGS)

@@ -237,10 +237,9 @@ func TestOneMayNotTryTooManyIDsNorKeepOneAliveTooOften(t *testing.T) {
 	alice := hs1.register("alice")
 	room := alice.create()
 	id, other := alice.schedule(room, message("a", never)), alice.schedule(room, message("b", never))
-	docker(t, nil, "stop", hs1.container)
+	hs1.host.halt("stop")
 	hs1.changeSettings("per_second = 1000.0, burst = 1000", "per_second = 0.01, burst = 3")
-	docker(t, nil, "start", hs1.container)
-	hs1.await()
+	hs1.begin()
 	for _, tried := range []string{"abc", id} {
 		path := fmt.Sprintf("/_matrix/client/v1/delayed_events/%s/restart", url.PathEscape(tried))
 		for i := 0; i < 3; i++ {

@@ -83,10 +83,9 @@ func TestWhatIsScheduledIsSentAlsoWhenSchedulingIsSwitchedOff(t *testing.T) {
 			watch := alice.watch(room)
 			overdue := alice.schedule(room, message("overdue", 100))
 			kept := alice.schedule(room, message("kept", never))
-			docker(t, nil, "stop", hs1.container)
+			hs1.host.halt("stop")
 			hs1.addSettings("[delayed_events]\n" + settings + "\n")
-			docker(t, nil, "start", hs1.container)
-			hs1.await()
+			hs1.begin()
 
 			watch.must("overdue")
 			if !alice.delayed(overdue).has("event_id") {

@@ -8,7 +8,7 @@ import (
 
 func TestTheCertificateIsForTheServersNameBySomebodyTrusted(t *testing.T) {
 	hs1 := start(t, "hs1")
-	url := "https://" + hs1.address("8448") + "/_matrix/client/versions"
+	url := "https://" + hs1.host.address("8448") + "/_matrix/client/versions"
 	answer, err := hs1.authority.trust("hs1").Get(url)
 	must(t, err)
 	answer.Body.Close()

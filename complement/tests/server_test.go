@@ -1,25 +1,35 @@
 package tests
 
 import (
-	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 )
 
-// A server is a container of the image, as Complement would start it.
+// A server, as Complement would start it.
 type server struct {
 	t         *testing.T
 	name      string
-	container string
 	base      string
+	host      host
 	authority *authority
+}
+
+// What a server runs in: a container of the image, or a process of its own.
+type host interface {
+	// put writes files, by their paths in the image, while the server does not run.
+	put(files map[string][]byte)
+	// start runs the server; it need not answer yet when this returns.
+	start()
+	// halt stops the server in good order ("stop"), or kills it ("kill"), and waits until it is gone.
+	halt(how string)
+	// address is where a port of the server is reached from here.
+	address(port string) string
 }
 
 // What is particular about a server. The zero value is Complement's server.
@@ -41,41 +51,40 @@ func start(t *testing.T, name string) *server {
 // startWith is start with something particular.
 func startWith(t *testing.T, name string, with setup) *server {
 	t.Helper()
-	image := os.Getenv("COMPLEMENT_BASE_IMAGE")
-	if image == "" {
-		t.Fatal("COMPLEMENT_BASE_IMAGE names no image: run complement/run own")
-	}
-	arguments := []string{"create", "--env", "SERVER_NAME=" + name, "--publish-all"}
-	if with.network != "" {
-		arguments = append(arguments, "--network", with.network, "--network-alias", name)
-	}
-	id := docker(t, nil, append(arguments, image)...)
-	s := &server{t: t, name: name, container: strings.TrimSpace(id), authority: with.authority}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(docker(t, nil, "logs", s.container))
-		}
-		docker(t, nil, "rm", "--force", "--volumes", s.container)
-	})
+	s := &server{t: t, name: name, host: newHost(t, name, with.network), authority: with.authority}
 	if s.authority == nil {
 		s.authority = newAuthority(t)
 	}
-	s.put(s.authority.files)
-	if with.settings != "" {
-		s.addSettings(with.settings)
-	}
-	docker(t, nil, "start", s.container)
-	s.await()
+	s.host.put(s.authority.files)
+	s.addSettings(with.settings)
+	s.begin()
 	return s
 }
 
-// addSettings puts the profile with something added to it into the container that does not run.
+// newHost is a process of WICK_BINARY if that is set, and else a container of COMPLEMENT_BASE_IMAGE.
+func newHost(t *testing.T, name, network string) host {
+	t.Helper()
+	if binary := os.Getenv("WICK_BINARY"); binary != "" {
+		return newProcess(t, name, binary)
+	}
+	image := os.Getenv("COMPLEMENT_BASE_IMAGE")
+	if image == "" {
+		t.Fatal("COMPLEMENT_BASE_IMAGE names no image and WICK_BINARY no binary: run complement/run own")
+	}
+	return newContainer(t, name, image, network)
+}
+
+// addSettings configures the server that does not run: the profile with something added to it.
 func (s *server) addSettings(settings string) {
 	s.t.Helper()
+	if settings == "" {
+		s.changeSettings("[server]", "[server]")
+		return
+	}
 	s.changeSettings("[server]", strings.TrimLeft(settings+"\n[server]", "\n"))
 }
 
-// changeSettings puts the profile with something replaced into the container that does not run.
+// changeSettings configures the server that does not run: the profile with something replaced.
 func (s *server) changeSettings(old, new string) {
 	s.t.Helper()
 	profile, err := os.ReadFile("../wick.toml")
@@ -83,21 +92,7 @@ func (s *server) changeSettings(old, new string) {
 	if !strings.Contains(string(profile), old) {
 		s.t.Fatalf("the profile has no %q", old)
 	}
-	s.put(map[string][]byte{"complement/wick.toml": []byte(strings.ReplaceAll(string(profile), old, new))})
-}
-
-// put copies files into the container.
-func (s *server) put(files map[string][]byte) {
-	s.t.Helper()
-	var archive bytes.Buffer
-	writer := tar.NewWriter(&archive)
-	for name, text := range files {
-		must(s.t, writer.WriteHeader(&tar.Header{Name: name, Mode: 0o777, Size: int64(len(text))}))
-		_, err := writer.Write(text)
-		must(s.t, err)
-	}
-	must(s.t, writer.Close())
-	docker(s.t, &archive, "cp", "-", s.container+":/")
+	s.host.put(map[string][]byte{"complement/wick.toml": []byte(strings.ReplaceAll(string(profile), old, new))})
 }
 
 // restart stops the server in good order, or kills it, and starts it again.
@@ -110,19 +105,19 @@ func (s *server) restart(how string) {
 func (s *server) haltUntil(how string, moment time.Time) {
 	s.t.Helper()
 	began := time.Now()
-	docker(s.t, nil, how, s.container)
+	s.host.halt(how)
 	if took := time.Since(began); took > 8*time.Second {
 		s.t.Errorf("%s took %s: the signal to end was not heeded", how, took)
 	}
 	time.Sleep(time.Until(moment))
-	docker(s.t, nil, "start", s.container)
-	s.await()
+	s.begin()
 }
 
-// await finds the port, which is another after each start, and waits for an answer there.
-func (s *server) await() {
+// begin starts the server, whose port is another after each start, and waits for an answer there.
+func (s *server) begin() {
 	s.t.Helper()
-	s.base = "http://" + s.address("8008")
+	s.host.start()
+	s.base = "http://" + s.host.address("8008")
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		answer, err := http.Get(s.base + "/_matrix/client/versions")
 		if err == nil {
@@ -133,14 +128,6 @@ func (s *server) await() {
 		}
 	}
 	s.t.Fatal("the server does not answer")
-}
-
-// address is where a port of the container is reached from here.
-func (s *server) address(port string) string {
-	s.t.Helper()
-	mapped := docker(s.t, nil, "port", s.container, port)
-	first := strings.TrimSpace(strings.Split(mapped, "\n")[0])
-	return "127.0.0.1" + first[strings.LastIndex(first, ":"):]
 }
 
 // do sends a request and returns the status and the body.
@@ -180,18 +167,6 @@ func (s *server) must200(method, path, token string, body any) object {
 		s.t.Fatalf("%s %s: %d %v", method, path, status, answer)
 	}
 	return answer
-}
-
-// docker runs a command and returns its output.
-func docker(t *testing.T, input io.Reader, arguments ...string) string {
-	t.Helper()
-	command := exec.Command("docker", arguments...)
-	command.Stdin = input
-	output, err := command.CombinedOutput()
-	if err != nil {
-		t.Fatalf("docker %s: %v\n%s", strings.Join(arguments, " "), err, output)
-	}
-	return string(output)
 }
 
 func must(t *testing.T, err error) {
