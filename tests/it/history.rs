@@ -360,3 +360,19 @@ async fn messages_of_ignored_users_are_left_out_and_their_state_is_not() {
     let events = page["chunk"].as_array().unwrap();
     assert!(events.iter().any(|event| event["state_key"] == "@bob:localhost"));
 }
+
+#[tokio::test]
+async fn who_may_not_look_is_told_so_whatever_else_is_wrong() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.room(&alice, "shared").await;
+    let told = async |user: &User, query: &str| {
+        let (status, body) = server.get(&room.path(query), &user.token).await;
+        (status.as_u16(), body["errcode"].as_str().unwrap_or_default().to_owned())
+    };
+    for query in ["/messages", "/messages?dir=sideways", "/messages?dir=b&from=nonsense"] {
+        assert_eq!(told(&bob, query).await, (403, "M_FORBIDDEN".to_owned()), "{query}");
+    }
+    // A direction is required.
+    assert_eq!(told(&alice, "/messages").await, (400, "M_MISSING_PARAM".to_owned()));
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ruma::{
+    RoomId,
     api::client::{message::get_message_events, room::get_room_event},
     serde::Raw,
 };
@@ -12,18 +13,25 @@ use wick_service::{Services, history::AskMessages};
 use super::{count, direction};
 use crate::{
     event_filter::Filtered,
-    route::{Route, Ruma, route},
+    route::{Route, Ruma, Unread, route, route_unread},
 };
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![route(get_message_events), route(get_room_event)]
+    vec![route_unread(get_message_events), route(get_room_event)]
 }
 
 /// `GET /_matrix/client/v3/rooms/{roomId}/messages`
 async fn get_message_events(
     services: Arc<Services>,
-    Ruma { body, sender, .. }: Ruma<Filtered<get_message_events::v3::Request>>,
+    request: Unread<Filtered<get_message_events::v3::Request>>,
 ) -> Result<get_message_events::v3::Response> {
+    // Who may not look is told so, whatever else is wrong with the request.
+    if let [room_id] = request.arguments()
+        && let Ok(room_id) = <&RoomId>::try_from(room_id.as_str())
+    {
+        services.history.ensure_readable(&request.sender, room_id)?;
+    }
+    let Ruma { body, sender, .. } = request.read()?;
     let (body, filter) = body.split();
     let ask = AskMessages {
         room_id: body.room_id,

@@ -2,7 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#get_matrixclientv3roomsroomidmessages>
 
-use ruma::{OwnedRoomId, api::client::filter::LazyLoadOptions};
+use ruma::{OwnedRoomId, RoomId, api::client::filter::LazyLoadOptions};
 use serde_json::value::RawValue;
 use wick_core::Result;
 use wick_room::Direction;
@@ -43,6 +43,15 @@ pub struct Messages {
 }
 
 impl History {
+    /// Whether the session's user may read anything of the room.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if not.
+    pub fn ensure_readable(&self, session: &Session, room_id: &RoomId) -> Result<()> {
+        let read = self.resources.database.published();
+        self.reader(&read, session, room_id).map(drop)
+    }
+
     /// A part of a room's timeline.
     ///
     /// # Errors
