@@ -71,7 +71,7 @@ impl<R: IncomingRequest<Authentication: Scheme>> Unread<R> {
 
     /// Its query string.
     pub(crate) fn query(&self) -> &str {
-        self.call.request.uri().query().unwrap_or_default()
+        self.call.query()
     }
 
     /// Reads the body, and all else.
@@ -82,6 +82,13 @@ impl<R: IncomingRequest<Authentication: Scheme>> Unread<R> {
         let Self { sender, call } = self;
         let address = call.address;
         Ok(Ruma { body: read::<R>(call)?, sender, address })
+    }
+}
+
+impl Call {
+    /// Its query string.
+    pub(crate) fn query(&self) -> &str {
+        self.request.uri().query().unwrap_or_default()
     }
 }
 
@@ -113,6 +120,19 @@ impl Route {
     /// Counts a request as `limit` too.
     pub(crate) fn limited(self, limit: Limit) -> Self {
         Self { limit: Count::Also(limit), ..self }
+    }
+
+    /// Refuses what `check` refuses, before anything of the request is read or counted.
+    pub(crate) fn only_if(
+        self,
+        check: impl Fn(&Call) -> Result<()> + Copy + Send + Sync + 'static,
+    ) -> Self {
+        let then = self.handler;
+        let handler: Handler = Arc::new(move |services, call| match check(&call) {
+            Ok(()) => then(services, call),
+            Err(error) => Box::pin(async { Err(error) }),
+        });
+        Self { handler, ..self }
     }
 
     /// Does not count a request at all.

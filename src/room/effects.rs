@@ -1,8 +1,8 @@
 //! What an event does beside being there: answering a transaction, arming or finishing a timer.
 
 use ruma::OwnedDeviceId;
-use wick_core::{ShortUserId, TimerId, Timestamp};
-use wick_database::schema::timer::TimerRow;
+use wick_core::{ShortRoomId, ShortUserId, TimerId, Timestamp};
+use wick_database::schema::timer::{TimerKind, TimerRow};
 
 /// What is written in the same batch as an event.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +49,15 @@ pub struct Arm {
     pub duration: u64,
     /// When it fires if nobody refreshes it.
     pub deadline: Timestamp,
+}
+
+impl Arm {
+    /// The timer as it is stored.
+    #[must_use]
+    pub fn row(&self, kind: TimerKind, owner: ShortUserId, room: ShortRoomId) -> TimerRow {
+        let Self { deadline, duration, nonce, .. } = *self;
+        TimerRow { deadline, duration, kind, owner, room, nonce, renewals: 0 }
+    }
 }
 
 /// A timer that fires.

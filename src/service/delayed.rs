@@ -24,12 +24,15 @@ use wick_database::{
     schema::{
         delayed::{DelayedRow, SCHEDULED_BY_TRANSACTION},
         room::MEMBER_BY_USER,
-        timer::{Feature, TimerKind, TimerRow},
+        timer::{Feature, TimerKind},
     },
 };
 use wick_room::{Rooms as Graph, TimerChange, delayed};
 
-use crate::{Limits, Resources, Rooms, Session, Timers, expiry, rooms::Speech};
+use crate::{
+    Limits, Resources, Rooms, Session, Timers, expiry,
+    rooms::{self, Speech},
+};
 
 pub use wick_room::TransactionKey;
 
@@ -114,12 +117,7 @@ impl Delayed {
             Form::Deployed => format!("rooms/{room_id}/send/{event_type}?delay"),
             Form::Merged => format!("rooms/{room_id}/delayed_event/{event_type}"),
         };
-        TransactionKey {
-            user: session.user,
-            device_id: session.device_id.clone(),
-            path,
-            transaction_id: transaction_id.to_string(),
-        }
+        rooms::transaction(session, path, transaction_id)
     }
 
     /// The delay id that this request was answered before, whatever has become of it.
@@ -131,10 +129,8 @@ impl Delayed {
         let Some(answer) = self.timers.latest().get(&SCHEDULED_BY_TRANSACTION, &key)? else {
             return Ok(None);
         };
-        let database = &self.resources.database;
-        if !database.published().contains(&SCHEDULED_BY_TRANSACTION, &key)? {
-            // By a request that is not answered itself yet, because it is not durable.
-            database.commit(database.batch(), Durability::Synced).await?;
+        if !self.resources.database.published().contains(&SCHEDULED_BY_TRANSACTION, &key)? {
+            self.resources.settle().await?;
         }
         Ok(Some(self.timers.handle(Feature::Delay, answer.timer, answer.nonce)))
     }
@@ -167,15 +163,7 @@ impl Delayed {
         let purse = (Feature::Delay, session.user);
         let (arm, _reservation) =
             self.timers.prepare(purse, self.settings().max_scheduled, wanted.delay)?;
-        let row = TimerRow {
-            deadline: arm.deadline,
-            duration: arm.duration,
-            kind: TimerKind::Send,
-            owner: session.user,
-            room,
-            nonce: arm.nonce,
-            renewals: 0,
-        };
+        let row = arm.row(TimerKind::Send, session.user, room);
         let database = &self.resources.database;
         for _ in 0..ATTEMPTS {
             let mut batch = database.batch();

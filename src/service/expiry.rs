@@ -15,7 +15,7 @@ use ruma::{
 };
 use wick_core::{Error, Result, ShortUserId, TimerId, config};
 use wick_database::{
-    Durability, Read,
+    Read,
     schema::timer::{ENDED_BY_TIMER, Feature},
 };
 use wick_room::{Arm, Outcome, Rooms as Graph};
@@ -123,10 +123,8 @@ impl Expiry {
         if !self.was_ended(&self.timers.latest(), &shown)? {
             return Err(unknown());
         }
-        let database = &self.resources.database;
-        if !self.was_ended(&database.published(), &shown)? {
-            // By a request that is not answered itself yet, because it is not durable.
-            database.commit(database.batch(), Durability::Synced).await?;
+        if !self.was_ended(&self.resources.database.published(), &shown)? {
+            self.resources.settle().await?;
         }
         Ok(())
     }

@@ -22,6 +22,16 @@ pub struct Resources {
 }
 
 impl Resources {
+    /// Waits until all that is written is durable and published: what was read from the latest state may
+    /// be the doing of a request that is not answered itself yet.
+    ///
+    /// # Errors
+    /// If the log cannot be made durable.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        self.database.commit(self.database.batch(), Durability::Synced).await?;
+        Ok(())
+    }
+
     /// Makes a durable change that depends on rows it reads. `build` reads through the batch and
     /// requires what it read; if that changed meanwhile, it is asked again. An empty batch is not
     /// written.

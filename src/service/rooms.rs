@@ -37,7 +37,6 @@ use ruma::{
 use wick_core::{Error, Result};
 use wick_room::{Assembly, Rooms as Graph};
 
-pub(crate) use self::say::Speech;
 pub use self::{
     directory::Page,
     redact::Redact,
@@ -46,6 +45,7 @@ pub use self::{
     stripped::stripped_state,
     summary::summary,
 };
+pub(crate) use self::{say::Speech, send::transaction};
 use crate::{Expiry, Profiles, Resources};
 
 /// The rooms of this server, as their members use them.

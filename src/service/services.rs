@@ -229,7 +229,7 @@ impl Services {
     pub async fn end_timer(&self, timer: TimerId) -> Result<()> {
         match self.timers.feature_of(timer)? {
             Feature::Expiry => self.expiry.end_by_id(timer).await,
-            Feature::Delay => self.delayed.cancel_by_id(timer).await,
+            Feature::Delay => self.delayed.cancel(timer).await,
         }
     }
 }

@@ -1,9 +1,8 @@
 //! Delayed events (MSC4140): scheduling, managing and seeing them, in every form that clients speak.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::StatusCode;
-use ruma::api::error::ErrorKind;
 use wick_core::{Error, Result, clock::millis};
 use wick_ruma::delayed_events::{
     DelayedMessageRequest, DelayedStateRequest, ScheduledResponse, get_all_delayed_events,
@@ -16,10 +15,11 @@ use wick_service::{
     delayed::{Action, Delayed, Form, Schedule, TransactionKey},
 };
 
+use super::logged_in;
 use crate::{
     address::limit_key,
     error::unrecognized,
-    route::{Call, Handler, Route, Ruma, Unread, route, route_unread},
+    route::{Call, Route, Ruma, Unread, route, route_unread},
 };
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -27,7 +27,7 @@ pub(crate) fn routes() -> Vec<Route> {
         route_unread(schedule_event).limited(Limit::Messages),
         // Counted by delay id or, for ids that nobody has, by address: never valid ones by address,
         // so that one media server can keep thousands alive.
-        of_known_action(route_unread(update_delayed_event).uncounted()),
+        route_unread(update_delayed_event).uncounted().only_if(is_known),
         route(update_delayed_event_by_body).uncounted(),
         route(get_delayed_event),
         route(get_all_delayed_events),
@@ -132,10 +132,7 @@ async fn update_delayed_event(
     let form = if request.is_unstable() { Form::Deployed } else { Form::Merged };
     let Ruma { body, sender, address } = request.read()?;
     let action = action(&body.action).ok_or_else(|| unrecognized(StatusCode::NOT_FOUND))?;
-    let sender = ensure_right(&services, sender)?;
-    let from = limit_key(address);
-    services.delayed.manage(sender.as_deref(), &body.delay_id, (form, action), &from).await?;
-    Ok(update_delayed_event::Response::new())
+    manage(&services, (sender, address), &body.delay_id, (form, action)).await
 }
 
 /// `POST /_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delay_id}`
@@ -145,12 +142,21 @@ async fn update_delayed_event_by_body(
 ) -> Result<update_delayed_event::Response> {
     let action = action(&body.action)
         .ok_or_else(|| Error::invalid_param("the action is none of restart, send, cancel"))?;
-    let sender = ensure_right(&services, sender)?;
-    let from = limit_key(address);
-    services
-        .delayed
-        .manage(sender.as_deref(), &body.delay_id, (Form::Deployed, action), &from)
-        .await?;
+    manage(&services, (sender, address), &body.delay_id, (Form::Deployed, action)).await
+}
+
+async fn manage(
+    services: &Services,
+    (sender, address): (Option<Arc<Session>>, Option<IpAddr>),
+    delay_id: &str,
+    what: (Form, Action),
+) -> Result<update_delayed_event::Response> {
+    // Who asks may have to say so.
+    let sender = match sender {
+        None if services.delayed.settings().require_auth => Some(logged_in(None)?),
+        sender => sender,
+    };
+    services.delayed.manage(sender.as_deref(), delay_id, what, &limit_key(address)).await?;
     Ok(update_delayed_event::Response::new())
 }
 
@@ -172,15 +178,12 @@ async fn get_all_delayed_events(
 }
 
 /// Refuses what is no action, whoever asks for it and whatever the body says.
-fn of_known_action(route: Route) -> Route {
-    let known = route.handler;
-    let handler: Handler = Arc::new(move |services, call: Call| {
-        match call.arguments.last().and_then(|name| action(&UpdateAction::from(name.as_str()))) {
-            Some(_) => known(services, call),
-            None => Box::pin(async { Err(unrecognized(StatusCode::NOT_FOUND)) }),
-        }
-    });
-    Route { handler, ..route }
+fn is_known(call: &Call) -> Result<()> {
+    let named = call.arguments.last().map(|name| UpdateAction::from(name.as_str()));
+    match named.as_ref().and_then(action) {
+        Some(_) => Ok(()),
+        None => Err(unrecognized(StatusCode::NOT_FOUND)),
+    }
 }
 
 fn action(action: &UpdateAction) -> Option<Action> {
@@ -190,12 +193,4 @@ fn action(action: &UpdateAction) -> Option<Action> {
         UpdateAction::Cancel => Some(Action::Cancel),
         _ => None,
     }
-}
-
-/// Who asks, who may have to say so.
-fn ensure_right(services: &Services, sender: Option<Arc<Session>>) -> Result<Option<Arc<Session>>> {
-    if sender.is_none() && services.delayed.settings().require_auth {
-        return Err(Error::refused(ErrorKind::MissingToken, "this needs an access token"));
-    }
-    Ok(sender)
 }

@@ -11,25 +11,21 @@ use wick_service::Services;
 use crate::{
     address::limit_key,
     error::unrecognized,
-    route::{Call, Handler, Route, Ruma, route},
+    route::{Call, Route, Ruma, route},
 };
 
 pub(crate) fn routes() -> Vec<Route> {
     // Counted by token or, for tokens that nobody has, by address: never valid ones by address, so
     // that one media server can keep thousands alive.
-    let known = route(refresh_or_end).uncounted();
-    let handler = of_known_method(Arc::clone(&known.handler));
-    vec![Route { handler, ..known }]
+    vec![route(refresh_or_end).uncounted().only_if(is_known)]
 }
 
 /// Refuses what is neither a refresh nor an end, whatever its body says.
-fn of_known_method(handler: Handler) -> Handler {
-    Arc::new(move |services, call: Call| {
-        match call.arguments.first().map(|method| RefreshMethod::from(method.as_str())) {
-            Some(RefreshMethod::Refresh | RefreshMethod::End) => handler(services, call),
-            _ => Box::pin(async { Err(unrecognized(StatusCode::NOT_FOUND)) }),
-        }
-    })
+fn is_known(call: &Call) -> Result<()> {
+    match call.arguments.first().map(|method| RefreshMethod::from(method.as_str())) {
+        Some(RefreshMethod::Refresh | RefreshMethod::End) => Ok(()),
+        _ => Err(unrecognized(StatusCode::NOT_FOUND)),
+    }
 }
 
 /// `PUT /_matrix/client/v3/expiration/{refresh_method}`

@@ -11,27 +11,20 @@ use crate::route::{Handler, Route};
 /// One endpoint that sends an event now or, if the query says so, later.
 pub(super) fn now_or_later(now: Route, later: Route) -> Route {
     let (send, schedule) = (now.handler, later.handler);
-    let handler: Handler = Arc::new(move |services, call| {
-        match when(call.request.uri().query().unwrap_or_default()) {
-            Ok(When::Now) => send(services, call),
-            Ok(When::Later) => schedule(services, call),
-            Err(error) => Box::pin(async { Err(error) }),
-        }
+    let handler: Handler = Arc::new(move |services, call| match when(call.query()) {
+        Ok(When::Now) => send(services, call),
+        Ok(When::Later) => schedule(services, call),
+        Err(error) => Box::pin(async { Err(error) }),
     });
     Route { handler, ..now }
 }
 
 /// An endpoint that sends an event now and no later.
 pub(super) fn only_now(route: Route) -> Route {
-    let send = route.handler;
-    let handler: Handler = Arc::new(move |services, call| {
-        match when(call.request.uri().query().unwrap_or_default()) {
-            Ok(When::Now) => send(services, call),
-            Ok(When::Later) => Box::pin(async { Err(not_understood()) }),
-            Err(error) => Box::pin(async { Err(error) }),
-        }
-    });
-    Route { handler, ..route }
+    route.only_if(|call| match when(call.query())? {
+        When::Now => Ok(()),
+        When::Later => Err(not_understood()),
+    })
 }
 
 /// When an event is to be sent.

@@ -10,7 +10,7 @@ use wick_database::{
     Read,
     schema::timer::{
         ENDED_BY_TIMER, EXPIRY_BY_EVENT, EndedRow, ExpiryRow, ExpiryStatus, TIMER_BY_EVENT,
-        TIMER_BY_ID, TimerKind, TimerRow,
+        TIMER_BY_ID, TimerKind,
     },
 };
 
@@ -33,15 +33,8 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
 fn arm(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
     let Some(arm) = &entry.effects.arm else { return Ok(()) };
     check_copy_fits(entry)?;
-    let row = TimerRow {
-        deadline: arm.deadline,
-        duration: arm.duration,
-        kind: TimerKind::Expire(entry.short),
-        owner: room.rooms.intern().user(&entry.pdu.sender, &mut room.batch)?,
-        room: room.room,
-        nonce: arm.nonce,
-        renewals: 0,
-    };
+    let owner = room.rooms.intern().user(&entry.pdu.sender, &mut room.batch)?;
+    let row = arm.row(TimerKind::Expire(entry.short), owner, room.room);
     room.batch.put(&TIMER_BY_ID, &arm.timer, &row);
     room.batch.put(&TIMER_BY_EVENT, &entry.short, &arm.timer);
     let running = ExpiryRow { status: ExpiryStatus::Running, terminal: None };

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use ruma::api::error::ErrorKind;
 use wick_core::{Error, Result, TimerId};
 use wick_database::{
-    Durability, Read,
+    Read,
     schema::{
         delayed::{FINALISED_BY_TIMER, FinalOutcome, FinalisedRow},
         timer::{Feature, TimerRow},
@@ -79,16 +79,10 @@ impl Delayed {
         if is_over {
             self.timers.count_use(shown.timer)?;
         }
-        self.ensure_durable(shown.timer).await?;
+        if !self.resources.database.published().contains(&FINALISED_BY_TIMER, &shown.timer)? {
+            self.resources.settle().await?;
+        }
         agrees(form, action, &finalised.outcome)
-    }
-
-    /// Cancels one as if its owner had.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn cancel_by_id(&self, timer: TimerId) -> Result<()> {
-        self.cancel(timer).await
     }
 
     /// What became of the event with this delay id, if it is no longer scheduled.
@@ -105,22 +99,15 @@ impl Delayed {
     }
 
     /// Ends one that is scheduled without sending it. Does nothing if it is not scheduled any more.
-    pub(super) async fn cancel(&self, timer: TimerId) -> Result<()> {
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn cancel(&self, timer: TimerId) -> Result<()> {
         self.end(timer, Outcome::Cancelled).await
     }
 
     async fn end(&self, timer: TimerId, outcome: Outcome) -> Result<()> {
         self.timers.fire(&[Firing { timer, cause: Cause::Asked(outcome) }], self).await
-    }
-
-    /// Waits until what became of an event survives a power loss: it may be the doing of a request that
-    /// is not answered itself yet.
-    async fn ensure_durable(&self, timer: TimerId) -> Result<()> {
-        let database = &self.resources.database;
-        if !database.published().contains(&FINALISED_BY_TIMER, &timer)? {
-            database.commit(database.batch(), Durability::Synced).await?;
-        }
-        Ok(())
     }
 }
 

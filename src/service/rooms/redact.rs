@@ -38,7 +38,7 @@ impl Rooms {
     pub async fn redact(&self, session: &Session, redact: Redact) -> Result<Sent> {
         let Redact { room_id, event_id, transaction_id, content } = redact;
         let path = format!("rooms/{room_id}/redact/{event_id}");
-        let transaction = transaction(session, path, transaction_id);
+        let transaction = transaction(session, path, transaction_id.as_str());
         self.change(&room_id, |room| {
             if let Some(answer) = room.answer_of(&transaction)? {
                 return Ok(Said::again(answer));

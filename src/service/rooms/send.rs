@@ -53,7 +53,7 @@ impl Rooms {
     pub async fn send(&self, session: &Session, message: SendMessage) -> Result<Sent> {
         let SendMessage { room_id, event_type, content, transaction_id } = message;
         let path = format!("rooms/{room_id}/send/{event_type}");
-        let transaction = transaction(session, path, transaction_id);
+        let transaction = transaction(session, path, transaction_id.as_str());
         // By its name: as the type of a message, that of a piece of state would be no known one.
         let event_type = TimelineEventType::from(event_type.to_string());
         let speech = Speech::read(event_type, None, &content);
@@ -96,16 +96,12 @@ pub(super) fn redacts(content: &CanonicalJsonObject) -> Result<OwnedEventId> {
 }
 
 /// Which request it is; `path` is without the transaction id, and the same in all API versions.
-pub(super) fn transaction(
-    session: &Session,
-    path: String,
-    transaction_id: OwnedTransactionId,
-) -> TransactionKey {
+pub(crate) fn transaction(session: &Session, path: String, transaction_id: &str) -> TransactionKey {
     TransactionKey {
         user: session.user,
         device_id: session.device_id.clone(),
         path,
-        transaction_id: transaction_id.to_string(),
+        transaction_id: transaction_id.to_owned(),
     }
 }
 
