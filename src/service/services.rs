@@ -275,8 +275,8 @@ impl Fires for Kinds {
         self.of(decided).fire(room, decided)
     }
 
-    fn stands_alone(&self, timer: TimerId) -> Result<bool> {
-        Ok(self.expiry.stands_alone(timer)? || self.delayed.stands_alone(timer)?)
+    fn stands_alone(&self, decided: &Decided) -> Result<bool> {
+        self.of(decided).stands_alone(decided)
     }
 
     fn discard(&self, batch: &mut Batch, decided: &Decided) -> Result<()> {

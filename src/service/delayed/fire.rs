@@ -1,7 +1,7 @@
 //! Sending what is due. The auth rules decide now, not when it was scheduled.
 
 use serde_json::value::RawValue;
-use wick_core::{Error, Refusal, Result, TimerId};
+use wick_core::{Error, Refusal, Result};
 use wick_database::{
     Batch, Read,
     schema::{
@@ -54,8 +54,8 @@ impl Fires for Delayed {
 
     /// Threads, reactions and memberships are gathered by rows that have a position, and redactions undo
     /// what was gathered.
-    fn stands_alone(&self, timer: TimerId) -> Result<bool> {
-        let event = self.timers.latest().get(&DELAYED_BY_TIMER, &timer)?;
+    fn stands_alone(&self, decided: &Decided) -> Result<bool> {
+        let event = self.timers.latest().get(&DELAYED_BY_TIMER, &decided.timer)?;
         Ok(event.is_some_and(|event| {
             matches!(&*event.event_type, "m.room.redaction" | "m.room.member")
                 || event.content.contains("m.relates_to")

@@ -1,7 +1,7 @@
 //! The end of an event: its terminal event, and its status.
 
 use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
-use wick_core::{Draft, Error, Result, ShortEventId, TimerId, event::pdu::SharedPdu};
+use wick_core::{Draft, Error, Result, ShortEventId, event::pdu::SharedPdu};
 use wick_database::{
     Batch, Read,
     schema::timer::{TIMER_BY_EVENT, TimerKind},
@@ -52,7 +52,7 @@ impl Fires for Expiry {
     }
 
     /// A terminal event relates to its original in a way that nothing is gathered by.
-    fn stands_alone(&self, _: TimerId) -> Result<bool> {
+    fn stands_alone(&self, _: &Decided) -> Result<bool> {
         Ok(false)
     }
 

@@ -66,7 +66,7 @@ pub(crate) trait Fires: Send + Sync {
     ///
     /// # Errors
     /// If the database cannot be read.
-    fn stands_alone(&self, timer: TimerId) -> Result<bool>;
+    fn stands_alone(&self, decided: &Decided) -> Result<bool>;
 
     /// Removes what belongs to a timer whose room is gone.
     ///
@@ -83,41 +83,32 @@ impl Timers {
     /// As [`Fires::fire`]; then those before the one that failed have ended.
     pub(crate) async fn fire(&self, firings: &[Firing], fires: &dyn Fires) -> Result<()> {
         let mut rest = firings;
-        while let Some((first, others)) = rest.split_first() {
-            let mut together = 1_usize;
-            if !fires.stands_alone(first.timer)? {
-                for firing in others {
-                    if fires.stands_alone(firing.timer)? {
-                        break;
-                    }
-                    together = together.saturating_add(1);
-                }
-            }
-            let (now, later) = rest.split_at(together);
-            self.fire_together(now, fires).await?;
-            rest = later;
+        while !rest.is_empty() {
+            let done = self.fire_together(rest, fires).await?;
+            rest = rest.get(done..).unwrap_or_default();
         }
         Ok(())
     }
 
-    async fn fire_together(&self, firings: &[Firing], fires: &dyn Fires) -> Result<()> {
+    /// Ends as many of the first as one batch can hold; how many these are.
+    async fn fire_together(&self, firings: &[Firing], fires: &dyn Fires) -> Result<usize> {
         for _ in 0..ATTEMPTS {
-            match self.fire_once(firings, fires).await {
+            let (decided, together) = self.decide(firings, fires)?;
+            match self.fire_once(&decided, fires).await {
                 // One of them was kept alive between our look and the write: look again at all.
                 Err(error) if is_conflict(&error) => {}
-                result => return result,
+                result => return result.map(|()| together),
             }
         }
         Err(Error::corrupt("timers changed again and again while they fired"))
     }
 
-    async fn fire_once(&self, firings: &[Firing], fires: &dyn Fires) -> Result<()> {
-        let decided = self.decide(firings)?;
+    async fn fire_once(&self, decided: &[Decided], fires: &dyn Fires) -> Result<()> {
         let Some(first) = decided.first() else { return Ok(()) };
         let room = first.row.room;
         let latest = self.latest();
         let Some(room_id) = self.graph.intern().room_id(&latest, room)? else {
-            return self.discard(&decided, fires).await;
+            return self.discard(decided, fires).await;
         };
         let fired = self
             .graph
@@ -131,11 +122,12 @@ impl Timers {
         Ok(())
     }
 
-    /// Reads the rows first and asks memory after, the other way round than a keep-alive writes.
-    fn decide(&self, firings: &[Firing]) -> Result<Vec<Decided>> {
+    /// The first ones that can share a batch, and how many of the firings that takes care of. Reads the
+    /// rows first and asks memory after, the other way round than a keep-alive writes.
+    fn decide(&self, firings: &[Firing], fires: &dyn Fires) -> Result<(Vec<Decided>, usize)> {
         let latest = self.latest();
         let mut decided = Vec::with_capacity(firings.len());
-        for Firing { timer, cause } in firings.iter().copied() {
+        for (before, Firing { timer, cause }) in firings.iter().copied().enumerate() {
             let Some(row) = latest.get(&TIMER_BY_ID, &timer)? else {
                 self.queue.stopped(timer);
                 continue;
@@ -146,9 +138,17 @@ impl Timers {
                 self.queue.requeue(timer);
                 continue;
             }
-            decided.push(Decided { timer, row, cause });
+            let next = Decided { timer, row, cause };
+            let alone = fires.stands_alone(&next)?;
+            if alone && !decided.is_empty() {
+                return Ok((decided, before));
+            }
+            decided.push(next);
+            if alone {
+                return Ok((decided, before.saturating_add(1)));
+            }
         }
-        Ok(decided)
+        Ok((decided, firings.len()))
     }
 
     /// Timers of a room that is gone have nothing left to say.
