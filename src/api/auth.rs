@@ -12,8 +12,9 @@ use ruma::api::{
     },
     error::ErrorKind,
 };
+use wick_account::Session;
 use wick_core::{Error, Result};
-use wick_service::{Services, Session};
+use wick_service::Services;
 
 /// An authentication scheme with what it tells about the sender.
 pub(crate) trait Scheme: AuthScheme {

@@ -42,8 +42,9 @@ mod when;
 use std::sync::Arc;
 
 use ruma::{UInt, UserId, api, api::error::ErrorKind};
+use wick_account::Session;
 use wick_core::{Error, Result};
-use wick_service::{Session, history::Direction};
+use wick_rooms::history::Direction;
 
 use crate::route::Route;
 

@@ -8,7 +8,7 @@ use ruma::{
     exports::serde_html_form,
 };
 use serde::Deserialize;
-use wick_service::history::EventFilter;
+use wick_rooms::history::EventFilter;
 
 /// A request with how the events must relate to others (MSC3874).
 pub(crate) struct Filtered<R> {

@@ -10,8 +10,10 @@ use bytes::Bytes;
 use http::{Method, Request};
 use ruma::api::{IncomingRequest, error::DeserializationError, path_builder::PathBuilder};
 use serde::de::IgnoredAny;
+use wick_account::Session;
 use wick_core::{Error, Result};
-use wick_service::{Limit, Services, Session};
+use wick_runtime::Limit;
+use wick_service::Services;
 
 use crate::{
     address::limit_key,

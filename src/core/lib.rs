@@ -9,6 +9,7 @@ pub mod event;
 pub mod ids;
 pub mod random;
 pub mod rules;
+pub mod words;
 
 pub use self::{
     clock::{Clock, Monotonic, Timestamp},

@@ -14,7 +14,7 @@ use wick_core::{
     Clock,
     config::{Format, Logging},
 };
-use wick_service::Supervisor;
+use wick_runtime::Supervisor;
 
 use crate::Failure;
 

@@ -20,14 +20,14 @@ use wick_database::{
 };
 
 use crate::{
-    Effects, Finish, Outcome, Rooms, TimerChange, TransactionKey,
+    Effects, Finish, Graph, Outcome, TimerChange, TransactionKey,
     build::{self, Authorized},
     commit,
 };
 
 /// A room during its turn.
 pub struct Assembly<'a> {
-    pub(crate) rooms: &'a Rooms,
+    pub(crate) rooms: &'a Graph,
     pub(crate) batch: Batch,
     pub(crate) room_id: OwnedRoomId,
     pub(crate) room: ShortRoomId,
@@ -55,7 +55,7 @@ pub struct Appended {
 
 impl<'a> Assembly<'a> {
     /// The room as it stands; `None` if it is not here.
-    pub(crate) fn open(rooms: &'a Rooms, room_id: &RoomId) -> Result<Option<Self>> {
+    pub(crate) fn open(rooms: &'a Graph, room_id: &RoomId) -> Result<Option<Self>> {
         let batch = rooms.db.batch();
         let Some(room) = rooms.intern().lookup_room(&batch, room_id)? else { return Ok(None) };
         let Some(head) = batch.get(&HEAD_BY_ROOM, &room)? else { return Ok(None) };
@@ -76,7 +76,7 @@ impl<'a> Assembly<'a> {
 
     /// A room that begins with `create`.
     pub(crate) fn found(
-        rooms: &'a Rooms,
+        rooms: &'a Graph,
         create: Authorized,
         version: RoomVersionId,
         rules: RoomVersionRules,
@@ -227,7 +227,7 @@ impl<'a> Assembly<'a> {
             let (room, head) = (self.room, self.head.clone());
             self.batch.put(&HEAD_BY_ROOM, &room, &head);
         }
-        let pending = self.rooms.db.write(self.batch, Rooms::DURABILITY)?;
+        let pending = self.rooms.db.write(self.batch, Graph::DURABILITY)?;
         for (short, pdu) in self.redacted {
             self.rooms.events.replace(short, pdu);
         }

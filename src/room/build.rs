@@ -12,7 +12,7 @@ use ruma::{
 };
 use wick_core::{Draft, Error, Pdu, Result, ShortEventId, Timestamp, event::pdu::SharedPdu, rules};
 
-use crate::{Assembly, Rooms, assembly::share};
+use crate::{Assembly, Graph, assembly::share};
 
 /// How many forward extremities a new event refers to at most.
 ///
@@ -29,7 +29,7 @@ pub(crate) struct Authorized {
 
 /// Builds a create event; its room is made from it.
 pub(crate) fn create(
-    rooms: &Rooms,
+    rooms: &Graph,
     draft: Draft,
     version: &RoomVersionRules,
 ) -> Result<Authorized> {
@@ -146,7 +146,7 @@ fn parse(event_id: &EventId, room_id: &RoomId, object: &CanonicalJsonObject) -> 
 }
 
 fn to_object(
-    rooms: &Rooms,
+    rooms: &Graph,
     draft: &Draft,
     parents: &Parents,
     with_room_id: bool,

@@ -41,7 +41,7 @@ impl TransactionKey {
 /// A timer to arm.
 #[derive(Clone, Debug)]
 pub struct Arm {
-    /// Its id, from [`Rooms::next_timer`](crate::Rooms::next_timer).
+    /// Its id, from [`Graph::next_timer`](crate::Graph::next_timer).
     pub timer: TimerId,
     /// Makes its handle unique.
     pub nonce: u64,

@@ -9,12 +9,12 @@ mod commit;
 pub mod delayed;
 mod effects;
 mod events;
+mod graph;
 pub mod membership;
 mod read;
 mod receive;
 pub mod render;
 mod resolve;
-mod rooms;
 mod timeline;
 mod turn;
 pub mod visibility;
@@ -26,9 +26,9 @@ pub use self::{
     assembly::{Appended, Assembly},
     effects::{Arm, Effects, Finish, Outcome, TimerChange, TransactionKey},
     events::Events,
+    graph::{Founding, Graph, Hooks, Projection, TimerListener},
     membership::MemberContent,
     receive::Received,
-    rooms::{Founding, Hooks, Projection, Rooms, TimerListener},
     timeline::{Direction, TimelineItem},
 };
 

@@ -18,9 +18,9 @@ use wick_database::{
     },
 };
 
-use crate::{Rooms, membership};
+use crate::{Graph, membership};
 
-impl Rooms {
+impl Graph {
     /// The room's short id; `None` if no event of it is here.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ use wick_database::{
 };
 
 pub(crate) use self::signature::Verified;
-use crate::{Appended, Assembly, Rooms, resolve};
+use crate::{Appended, Assembly, Graph, resolve};
 
 /// What became of an event from elsewhere.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub(crate) struct Judged {
     pub(crate) soft_failed: bool,
 }
 
-impl Rooms {
+impl Graph {
     /// Receives one event of a room that is here. `keys` are the signing keys of the servers that had to sign
     /// it, each of which was valid when the event says it was made.
     ///
@@ -73,7 +73,7 @@ impl Rooms {
     /// Makes a room that began elsewhere, from its create event.
     ///
     /// # Errors
-    /// As [`Rooms::receive`]; `M_UNSUPPORTED_ROOM_VERSION`; `M_FORBIDDEN` if the auth rules refuse the event;
+    /// As [`Graph::receive`]; `M_UNSUPPORTED_ROOM_VERSION`; `M_FORBIDDEN` if the auth rules refuse the event;
     /// a conflict if the room is here already.
     pub async fn receive_create(
         &self,
@@ -93,7 +93,7 @@ impl Assembly<'_> {
     /// cannot be read before it is given.
     ///
     /// # Errors
-    /// As [`Rooms::receive`].
+    /// As [`Graph::receive`].
     fn receive(&mut self, json: &RawValue, keys: &PublicKeyMap) -> Result<Received> {
         let verified = verify(json, Some(&self.room_id), &self.rules, keys)?;
         let event_id = verified.pdu.event_id.clone();

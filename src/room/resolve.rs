@@ -15,14 +15,14 @@ use wick_core::{
 use wick_database::{Batch, Read, schema::state::DISORDER_BY_ROOM};
 
 use self::conflict::{Differing, Source};
-use crate::Rooms;
+use crate::Graph;
 
 /// Resolves states of one room. What is new of the answer is written into `batch`.
 ///
 /// # Errors
 /// If the storage fails, or an event cannot be read that the room must have.
 pub(crate) fn resolve(
-    rooms: &Rooms,
+    rooms: &Graph,
     batch: &mut Batch,
     room: (ShortRoomId, &RoomVersionRules),
     roots: &[StateRoot],
@@ -66,7 +66,7 @@ struct Sides {
 }
 
 impl Sides {
-    fn of(rooms: &Rooms, batch: &Batch, base: StateRoot, others: &[StateRoot]) -> Result<Self> {
+    fn of(rooms: &Graph, batch: &Batch, base: StateRoot, others: &[StateRoot]) -> Result<Self> {
         let mut differing: BTreeMap<_, Vec<_>> = BTreeMap::new();
         let mut differences = Vec::with_capacity(others.len());
         for other in others {
@@ -88,7 +88,7 @@ impl Sides {
 /// The room's events, and the state that no side disputes.
 struct Common<'a> {
     sides: &'a Sides,
-    rooms: &'a Rooms,
+    rooms: &'a Graph,
     batch: &'a Batch,
     room: ShortRoomId,
 }
@@ -143,7 +143,7 @@ impl Common<'_> {
 /// # Errors
 /// If the storage fails.
 pub(crate) fn note_order(
-    rooms: &Rooms,
+    rooms: &Graph,
     batch: &mut Batch,
     room: ShortRoomId,
     (short, event): (ShortEventId, &Pdu),
@@ -156,12 +156,12 @@ pub(crate) fn note_order(
     Ok(())
 }
 
-fn event_id(rooms: &Rooms, batch: &Batch, event: ShortEventId) -> Result<OwnedEventId> {
+fn event_id(rooms: &Graph, batch: &Batch, event: ShortEventId) -> Result<OwnedEventId> {
     let id = rooms.intern().event_id(batch, event)?;
     id.ok_or_else(|| Error::corrupt(format!("event {event} is in a state and has no id")))
 }
 
-fn key_tuple(rooms: &Rooms, batch: &Batch, key: ShortStateKey) -> Result<StateKeyTuple> {
+fn key_tuple(rooms: &Graph, batch: &Batch, key: ShortStateKey) -> Result<StateKeyTuple> {
     let tuple = rooms.intern().state_key_tuple(batch, key)?;
     tuple.ok_or_else(|| Error::corrupt(format!("state key {key} is in a state and has no name")))
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use wick_core::{Clock, Draft, Monotonic, Random, Timestamp, clock::Sleep};
 use wick_database::{Database, Options, Read, schema::room::EVENT_BY_STATE};
 
-use crate::{Direction, Effects, Founding, Hooks, Rooms, render::Show, visibility::Viewer};
+use crate::{Direction, Effects, Founding, Graph, Hooks, render::Show, visibility::Viewer};
 
 struct StillClock;
 
@@ -43,12 +43,12 @@ fn content(value: serde_json::Value) -> CanonicalJsonObject {
     serde_json::from_value(value).unwrap()
 }
 
-fn open(folder: &std::path::Path) -> Rooms {
+fn open(folder: &std::path::Path) -> Graph {
     let db = Database::open(folder, Options::default()).unwrap();
     let key = Ed25519KeyPair::from_der(&Ed25519KeyPair::generate(), "1".to_owned()).unwrap();
     let server: OwnedServerName = "localhost".try_into().unwrap();
     let random = Arc::new(Counting(1.into()));
-    Rooms::open(db, Arc::new(StillClock), random, (server, key), Hooks::default(), 1 << 20).unwrap()
+    Graph::open(db, Arc::new(StillClock), random, (server, key), Hooks::default(), 1 << 20).unwrap()
 }
 
 fn member(room: &ruma::RoomId, user: &OwnedUserId) -> Draft {
@@ -62,7 +62,7 @@ fn member(room: &ruma::RoomId, user: &OwnedUserId) -> Draft {
 }
 
 async fn room_with_alice(
-    rooms: &Rooms,
+    rooms: &Graph,
     version: RoomVersionId,
 ) -> (ruma::OwnedRoomId, OwnedUserId) {
     let alice = user_id!("@alice:localhost").to_owned();

@@ -6,7 +6,7 @@
 use wick_core::{Error, Result, ShortEventId, ShortRoomId};
 use wick_database::{Range, Read, schema::room::EVENT_BY_POSITION};
 
-use crate::Rooms;
+use crate::Graph;
 
 /// Which way to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct TimelineItem {
     pub event: ShortEventId,
 }
 
-impl Rooms {
+impl Graph {
     /// The events after (forward) or up to (backward) `from`, one after another.
     ///
     /// # Errors

@@ -15,12 +15,12 @@ use wick_database::{
     schema::room::{MemberRow, Membership, Place},
 };
 
-use crate::{Rooms, membership};
+use crate::{Graph, membership};
 
 /// Somebody who reads, in one room, from one snapshot. Remembers what it learned of the room's states,
 /// since neighbouring events share them.
 pub struct Viewer<'a> {
-    pub(crate) rooms: &'a Rooms,
+    pub(crate) rooms: &'a Graph,
     pub(crate) read: &'a Snapshot,
     pub(crate) user_id: OwnedUserId,
     pub(crate) user: Option<ShortUserId>,
@@ -55,7 +55,7 @@ struct VisibilityContent {
     history_visibility: HistoryVisibility,
 }
 
-impl Rooms {
+impl Graph {
     /// Whether everybody may read the room now.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl<'a> Viewer<'a> {
     /// # Errors
     /// If the database cannot be read.
     pub fn new(
-        rooms: &'a Rooms,
+        rooms: &'a Graph,
         read: &'a Snapshot,
         room: ShortRoomId,
         user_id: &UserId,

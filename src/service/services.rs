@@ -4,14 +4,19 @@ use std::sync::Arc;
 
 use ruma::signatures::Ed25519KeyPair;
 use tokio::sync::oneshot;
+use wick_account::{
+    AccountData, Devices, Filters, OpenId, PushRules, Pushers, Sessions, Uia, Users,
+};
 use wick_core::{Clock, Config, Error, Random, Result, ShortUserId, TimerId, config};
 use wick_database::{Batch, Database, Durability, Options, schema::timer::Feature};
-use wick_room::{Assembly, Hooks, Rooms as Graph};
-
-use crate::{
-    AccountData, Delayed, Devices, Expiry, Filters, History, Limits, Memberships, Notifications,
-    OpenId, Presence, Profiles, PushRules, Pushers, Receipts, Reports, Resources, Rooms, Sessions,
-    Spaces, Supervisor, Sync, Timers, Typing, Uia, UserDirectory, Users, search,
+use wick_notify::Notifications;
+use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
+use wick_room::{Assembly, Graph, Hooks};
+use wick_rooms::{Delayed, History, Memberships, Reports, Rooms, Spaces, search};
+use wick_runtime::{Limits, Resources, Supervisor};
+use wick_sync::Sync;
+use wick_timers::{
+    Expiry, Timers,
     timers::{self, Decided, Fired, Fires},
 };
 

@@ -16,7 +16,7 @@ use wick_harness::{
     MockClock, SeededRandom,
     room_builder::{RoomBuilder, Saying, State, key_of, tuple},
 };
-use wick_room::{Effects, Hooks, Received, Rooms, invariants};
+use wick_room::{Effects, Graph, Hooks, Received, invariants};
 
 const ALICE: &str = "@alice:one.example";
 const BOB: &str = "@bob:two.example";
@@ -30,7 +30,7 @@ mod timers;
 
 /// A server that knows nothing but rooms.
 struct Server {
-    rooms: Rooms,
+    rooms: Graph,
     folder: TempDir,
 }
 
@@ -47,7 +47,7 @@ impl Server {
         let name = OwnedServerName::try_from("here.example").expect("it is a server name");
         let key = key_of(&name);
         let (clock, random) = (Arc::new(MockClock::new()), Arc::new(SeededRandom::new(1)));
-        let rooms = Rooms::open(db, clock, random, (name, key), Hooks::default(), 1 << 20)
+        let rooms = Graph::open(db, clock, random, (name, key), Hooks::default(), 1 << 20)
             .expect("what is there can be read");
         Self { rooms, folder }
     }

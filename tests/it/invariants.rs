@@ -31,7 +31,7 @@ use wick_database::{
 };
 use wick_harness::{MockClock, SeededRandom, room_builder::key_of};
 use wick_room::{
-    Arm, Effects, Founding, Hooks, Rooms, TransactionKey, delayed,
+    Arm, Effects, Founding, Graph, Hooks, TransactionKey, delayed,
     invariants::{self, Class},
 };
 
@@ -42,7 +42,7 @@ const NOTHING: ShortEventId = ShortEventId(999_999);
 
 /// A room with two members, a running message, a running piece of state and a delayed event.
 struct Sound {
-    rooms: Rooms,
+    rooms: Graph,
     room: ShortRoomId,
     dave: ShortUserId,
     /// A running message.
@@ -72,7 +72,7 @@ impl Sound {
         let name = OwnedServerName::try_from("here.example").expect("it is a server name");
         let key = key_of(&name);
         let (clock, random) = (Arc::new(MockClock::new()), Arc::new(SeededRandom::new(1)));
-        let rooms = Rooms::open(db, clock, random, (name, key), Hooks::default(), 1 << 20)
+        let rooms = Graph::open(db, clock, random, (name, key), Hooks::default(), 1 << 20)
             .expect("there is nothing to read");
         let nowhere = RoomId::parse("!nowhere:here.example").expect("it is a room id");
         let create = state(&nowhere, "m.room.create", "", json!({ "room_version": "11" }));

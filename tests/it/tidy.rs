@@ -29,7 +29,7 @@ fn no_file_is_longer_than_500_lines_before_its_tests() {
 }
 
 #[test]
-fn no_crate_is_longer_than_15000_lines() {
+fn no_crate_is_longer_than_10000_lines() {
     assert_none(&source::crate_sizes(&tree()));
 }
 

@@ -16,8 +16,10 @@ use ruma::{
     },
     authentication::TokenType,
 };
+use wick_account::{devices::NewDevice, openid, users::NewAccount};
 use wick_core::{Error, Result};
-use wick_service::{Limit, Services, devices::NewDevice, openid, users::NewAccount};
+use wick_runtime::Limit;
+use wick_service::Services;
 
 use super::{logged_in, own};
 use crate::{

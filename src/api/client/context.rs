@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ruma::{api::client::context::get_context, serde::Raw};
 use wick_core::Result;
-use wick_service::{Services, history::AskContext};
+use wick_rooms::history::AskContext;
+use wick_service::Services;
 
 use super::count;
 use crate::{

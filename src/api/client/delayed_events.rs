@@ -3,17 +3,17 @@
 use std::{net::IpAddr, sync::Arc};
 
 use http::StatusCode;
+use wick_account::Session;
 use wick_core::{Error, Result, clock::millis};
+use wick_rooms::delayed::{Action, Delayed, Form, Schedule, TransactionKey};
 use wick_ruma::delayed_events::{
     DelayedMessageRequest, DelayedStateRequest, ScheduledResponse, get_all_delayed_events,
     get_delayed_event, requested_sticky_duration, send_delayed_event,
     update_delayed_event::{self, UpdateAction},
     update_delayed_event_by_body,
 };
-use wick_service::{
-    Limit, Services, Session,
-    delayed::{Action, Delayed, Form, Schedule, TransactionKey},
-};
+use wick_runtime::Limit;
+use wick_service::Services;
 
 use super::logged_in;
 use crate::{

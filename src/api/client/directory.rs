@@ -15,7 +15,8 @@ use ruma::{
 };
 use serde::Serialize;
 use wick_core::{Error, Result};
-use wick_service::{Services, rooms::Page};
+use wick_rooms::rooms::Page;
+use wick_service::Services;
 
 use crate::{
     reply::Json,

@@ -76,11 +76,11 @@ async fn get_supported_versions(
 /// Ruma's response with what it leaves out because it is the default: clients look for it.
 #[derive(Serialize)]
 struct Announced {
-    capabilities: Said,
+    capabilities: SendOutcome,
 }
 
 #[derive(Serialize)]
-struct Said {
+struct SendOutcome {
     #[serde(rename = "m.change_password")]
     change_password: ChangePasswordCapability,
     #[serde(flatten)]
@@ -118,7 +118,7 @@ async fn get_capabilities(
     .add_to(&mut capabilities)
     .map_err(untellable)?;
     let change_password = ChangePasswordCapability::new(true);
-    Ok(Json(Announced { capabilities: Said { change_password, capabilities } }))
+    Ok(Json(Announced { capabilities: SendOutcome { change_password, capabilities } }))
 }
 
 fn untellable(error: serde_json::Error) -> Error {

@@ -11,7 +11,8 @@ use ruma::{
     canonical_json::CanonicalJsonObject,
 };
 use wick_core::Result;
-use wick_service::{Limit, Services};
+use wick_runtime::Limit;
+use wick_service::Services;
 
 use crate::{
     route::{Route, Ruma, route},

@@ -9,7 +9,8 @@ use ruma::{
 };
 use serde::Serialize;
 use wick_core::Result;
-use wick_service::{Services, history::AskMembers};
+use wick_rooms::history::AskMembers;
+use wick_service::Services;
 
 use crate::{
     reply::Json,

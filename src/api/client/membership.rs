@@ -11,7 +11,8 @@ use ruma::api::{
     error::ErrorKind,
 };
 use wick_core::{Error, Result};
-use wick_service::{Limit, Services};
+use wick_runtime::Limit;
+use wick_service::Services;
 
 use crate::route::{Route, Ruma, route};
 

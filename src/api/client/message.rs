@@ -8,7 +8,8 @@ use ruma::{
     serde::Raw,
 };
 use wick_core::Result;
-use wick_service::{Services, history::AskMessages};
+use wick_rooms::history::AskMessages;
+use wick_service::Services;
 
 use super::{count, direction};
 use crate::{

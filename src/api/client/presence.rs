@@ -7,7 +7,8 @@ use ruma::{
     presence::PresenceState,
 };
 use wick_core::{Error, Result};
-use wick_service::{Services, presence::Kind};
+use wick_people::presence::Kind;
+use wick_service::Services;
 
 use super::own;
 use crate::route::{Route, Ruma, route};

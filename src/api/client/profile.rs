@@ -22,11 +22,10 @@ use serde::{
     },
 };
 use serde_json::Value;
+use wick_account::Session;
 use wick_core::{Error, Result};
-use wick_service::{
-    Services, Session,
-    profile::{AVATAR_URL, DISPLAY_NAME},
-};
+use wick_people::profile::{AVATAR_URL, DISPLAY_NAME};
+use wick_service::Services;
 
 use crate::route::{Route, Ruma, route};
 

@@ -7,7 +7,8 @@ use ruma::api::client::{
     receipt::create_receipt::{self, v3::ReceiptType},
 };
 use wick_core::{Error, Result};
-use wick_service::{Services, receipts::Reading};
+use wick_people::receipts::Reading;
+use wick_service::Services;
 
 use crate::route::{Route, Ruma, route};
 

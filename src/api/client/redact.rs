@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use ruma::api::client::redact::redact_event;
 use wick_core::Result;
-use wick_service::{Limit, Services, rooms::Redact};
+use wick_rooms::rooms::Redact;
+use wick_runtime::Limit;
+use wick_service::Services;
 
 use super::when::only_now;
 use crate::{

@@ -10,11 +10,10 @@ use ruma::{
     },
     serde::Raw,
 };
+use wick_account::Session;
 use wick_core::Result;
-use wick_service::{
-    Services, Session,
-    history::{AskRelations, Chunk, RECURSION_DEPTH},
-};
+use wick_rooms::history::{AskRelations, Chunk, RECURSION_DEPTH};
+use wick_service::Services;
 
 use super::{count, direction};
 use crate::route::{Route, Ruma, route};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ruma::api::client::room::{aliases, create_room, upgrade_room};
 use wick_core::Result;
-use wick_service::{Limit, Services};
+use wick_runtime::Limit;
+use wick_service::Services;
 
 use crate::route::{Route, Ruma, route};
 

@@ -11,7 +11,8 @@ use ruma::api::{
 };
 use serde_json::json;
 use wick_core::{Error, Result};
-use wick_service::{Limit, Services};
+use wick_runtime::Limit;
+use wick_service::Services;
 
 use crate::{
     address::limit_key,

@@ -8,10 +8,8 @@ use ruma::api::{
 };
 use serde::{Deserialize, de::IgnoredAny};
 use wick_core::Result;
-use wick_service::{
-    Services,
-    search::{AskSearch, Found},
-};
+use wick_rooms::search::{AskSearch, Found};
+use wick_service::Services;
 
 use crate::{
     reply::Json,

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use wick_core::Result;
+use wick_rooms::rooms::{SendMessage, SendState, Sent};
 use wick_ruma::send::{MessageRequest, Response, StateRequest};
-use wick_service::{
-    Limit, Services,
-    rooms::{SendMessage, SendState, Sent},
-};
+use wick_runtime::Limit;
+use wick_service::Services;
 
 use super::{
     delayed_events::{schedule_message_event, schedule_state_event},

@@ -15,8 +15,10 @@ use ruma::api::{
     error::{DeserializationError, ErrorKind},
 };
 use serde::Deserialize;
+use wick_account::{devices::NewDevice, users::LogIn};
 use wick_core::{Error, Result};
-use wick_service::{Limit, Services, devices::NewDevice, users::LogIn};
+use wick_runtime::Limit;
+use wick_service::Services;
 
 use crate::route::{Route, Ruma, route};
 

@@ -7,8 +7,10 @@ use axum::response::Response;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
+use wick_account::users::SignedAccount;
 use wick_core::Result;
-use wick_service::{Limit, Services, users::SignedAccount};
+use wick_runtime::Limit;
+use wick_service::Services;
 
 use crate::{
     address::limit_key,

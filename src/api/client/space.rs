@@ -10,7 +10,8 @@ use ruma::{
     serde::Raw,
 };
 use wick_core::Result;
-use wick_service::{Services, spaces::AskHierarchy};
+use wick_rooms::spaces::AskHierarchy;
+use wick_service::Services;
 
 use super::count;
 use crate::route::{Route, Ruma, route};

@@ -10,7 +10,8 @@ use ruma::{
     serde::Raw,
 };
 use wick_core::Result;
-use wick_service::{Services, rooms::StateFormat};
+use wick_rooms::rooms::StateFormat;
+use wick_service::Services;
 
 use crate::route::{Route, Ruma, route};
 

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use ruma::api::client::filter::FilterDefinition;
+use wick_account::Session;
 use wick_core::Result;
 use wick_ruma::sync::{self, Filter};
-use wick_service::{
-    Services, Session,
-    sync::{Request, Response, StateAs, token::from_token},
-};
+use wick_service::Services;
+use wick_sync::{Request, Response, StateAs, token::from_token};
 
 use crate::{
     reply::Json,

@@ -7,7 +7,8 @@ use ruma::{
     serde::Raw,
 };
 use wick_core::Result;
-use wick_service::{Services, history::AskThreads};
+use wick_rooms::history::AskThreads;
+use wick_service::Services;
 
 use super::count;
 use crate::route::{Route, Ruma, route};

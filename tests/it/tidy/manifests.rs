@@ -4,17 +4,41 @@ use super::tree::{File, Findings, Tree};
 use toml::Table;
 
 /// The crates from the bottom up: each may depend on those before it, and on no other of ours.
-const LAYERS: [&str; 7] =
-    ["wick-ruma", "wick-core", "wick-database", "wick-room", "wick-service", "wick-api", "wick"];
+const LAYERS: [&str; 14] = [
+    "wick-ruma",
+    "wick-core",
+    "wick-database",
+    "wick-room",
+    "wick-runtime",
+    "wick-account",
+    "wick-people",
+    "wick-timers",
+    "wick-rooms",
+    "wick-notify",
+    "wick-sync",
+    "wick-service",
+    "wick-api",
+    "wick",
+];
 
 const STORAGE_ENGINE: [&str; 2] = ["rocksdb", "librocksdb-sys"];
 
-/// What a layer must not know: `core` is pure, `room` does no network, `service` has no HTTP server.
-const FORBIDDEN: [(&str, &[&str]); 4] = [
+/// What the use cases must not know: they have no HTTP server.
+const HTTP_SERVER: &[&str] = &["axum", "axum-server", "tower-http"];
+
+/// What a layer must not know: `core` is pure, `room` does no network, use cases have no HTTP server.
+const FORBIDDEN: [(&str, &[&str]); 11] = [
     ("wick-core", &["tokio", "axum", "hyper", "http", "reqwest", "tower"]),
     ("wick-database", &["axum", "hyper", "http", "reqwest", "tower"]),
     ("wick-room", &["axum", "hyper", "hyper-util", "http", "reqwest", "tower", "tower-http"]),
-    ("wick-service", &["axum", "axum-server", "tower-http"]),
+    ("wick-runtime", HTTP_SERVER),
+    ("wick-account", HTTP_SERVER),
+    ("wick-people", HTTP_SERVER),
+    ("wick-timers", HTTP_SERVER),
+    ("wick-rooms", HTTP_SERVER),
+    ("wick-notify", HTTP_SERVER),
+    ("wick-sync", HTTP_SERVER),
+    ("wick-service", HTTP_SERVER),
 ];
 
 /// The manifests of our crates that parse, with their text.
@@ -83,7 +107,7 @@ pub(super) fn storage_engine(tree: &Tree) -> Findings {
     findings
 }
 
-/// core ← database ← room ← service ← api ← main, and what a layer must not know.
+/// Dependencies point down the layers, and what a layer must not know.
 pub(super) fn arrows(tree: &Tree) -> Findings {
     let mut findings = Findings::default();
     let rank = |name: &str| LAYERS.iter().position(|layer| *layer == name);

@@ -6,7 +6,7 @@ use super::tree::{File, Findings, Tree};
 use std::collections::BTreeMap;
 
 const FILE_LIMIT: usize = 500;
-const CRATE_LIMIT: usize = 15_000;
+const CRATE_LIMIT: usize = 10_000;
 const EMPTY_NAMES: [&str; 7] = ["util", "utils", "helper", "helpers", "common", "misc", "data"];
 
 /// Marks of unfinished work in code.

@@ -1,0 +1,240 @@
+//! The devices of local users: log in with one, list, rename, remove.
+//!
+//! Invariant: whatever belongs to a device goes with it, in the same batch ([`Devices::remove`]
+//! and log-out end in `drop_device`, which names all of it).
+
+use std::sync::Arc;
+
+use ruma::{DeviceId, OwnedDeviceId, UserId, api::client::device};
+use wick_core::{Error, Result, ShortUserId};
+use wick_database::{
+    Batch, Range, Read,
+    schema::devices::{DEVICE_BY_ID, Device, SEEN_BY_DEVICE, Seen, TokenHash},
+};
+use wick_runtime::Resources;
+
+use crate::{
+    account_data, pushers,
+    sessions::{NewTokens, Owner, Session, Sessions, Tokens, drop_pair},
+};
+
+/// Bounds on what a client calls its device.
+const MAX_DEVICE_ID_BYTES: usize = 255;
+const MAX_DISPLAY_NAME_BYTES: usize = 1024;
+
+/// What a log-in asks for.
+#[derive(Clone, Debug, Default)]
+pub struct NewDevice {
+    /// The id it wants; a known one is logged in anew.
+    pub device_id: Option<OwnedDeviceId>,
+    /// What to call it, if it is new.
+    pub display_name: Option<String>,
+    /// Whether it wants a refresh token and an access token that expires.
+    pub refresh_token: bool,
+}
+
+impl NewDevice {
+    /// # Errors
+    /// `M_INVALID_PARAM` if something in it is too long.
+    pub(crate) fn ensure_sensible(&self) -> Result<()> {
+        let too_long = |text: Option<&str>, max| text.is_some_and(|text| text.len() > max);
+        if too_long(self.device_id.as_ref().map(|id| id.as_str()), MAX_DEVICE_ID_BYTES)
+            || self.device_id.as_ref().is_some_and(|id| id.as_str().is_empty())
+        {
+            return Err(Error::invalid_param("the device id is empty or too long"));
+        }
+        ensure_display_name(self.display_name.as_deref())
+    }
+}
+
+/// The devices of local users.
+pub struct Devices {
+    resources: Resources,
+    sessions: Arc<Sessions>,
+}
+
+impl Devices {
+    /// Devices of the accounts in the database.
+    #[must_use]
+    pub fn new(resources: Resources, sessions: Arc<Sessions>) -> Self {
+        Self { resources, sessions }
+    }
+
+    /// All devices of a user.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn list(&self, user: ShortUserId) -> Result<Vec<device::Device>> {
+        let read = self.resources.database.published();
+        let mut devices = Vec::new();
+        for row in read.scan(&DEVICE_BY_ID, Range::prefix((user,))) {
+            let ((_, device_id), device) = row?;
+            let seen = read.get(&SEEN_BY_DEVICE, &(user, &device_id))?;
+            devices.push(told(device_id, device, seen));
+        }
+        Ok(devices)
+    }
+
+    /// One device of a user.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn get(&self, user: ShortUserId, device_id: &DeviceId) -> Result<Option<device::Device>> {
+        let read = self.resources.database.published();
+        let Some(device) = read.get(&DEVICE_BY_ID, &(user, device_id))? else { return Ok(None) };
+        let seen = read.get(&SEEN_BY_DEVICE, &(user, device_id))?;
+        Ok(Some(told(device_id.to_owned(), device, seen)))
+    }
+
+    /// Gives a device another name; `None` leaves it as it is.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if the user has no such device.
+    pub async fn rename(
+        &self,
+        session: &Session,
+        device_id: &DeviceId,
+        display_name: Option<String>,
+    ) -> Result<()> {
+        ensure_display_name(display_name.as_deref())?;
+        self.resources
+            .change(|batch| {
+                let key = (session.user, device_id);
+                let old = batch
+                    .get(&DEVICE_BY_ID, &key)?
+                    .ok_or_else(|| Error::not_found("there is no such device"))?;
+                let Some(display_name) = display_name.clone() else { return Ok(()) };
+                batch.require(&DEVICE_BY_ID, &key, Some(&old));
+                let device = Device { display_name: Some(display_name), ..old };
+                batch.put(&DEVICE_BY_ID, &key, &device);
+                Ok(())
+            })
+            .await
+    }
+
+    /// Removes devices and whatever belongs to them, and ends their sessions. Those that are not
+    /// there are passed over.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn remove(&self, user: ShortUserId, device_ids: &[OwnedDeviceId]) -> Result<()> {
+        let revoked = self
+            .resources
+            .change(|batch| {
+                let mut revoked = Vec::new();
+                for device_id in device_ids {
+                    drop_device(user, device_id, &mut revoked, batch)?;
+                }
+                Ok(revoked)
+            })
+            .await?;
+        self.sessions.forget(&revoked);
+        Ok(())
+    }
+
+    /// Removes all devices of a user: log out everywhere.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn remove_all(&self, user: ShortUserId) -> Result<()> {
+        let revoked = self
+            .resources
+            .change(|batch| {
+                let mut revoked = Vec::new();
+                drop_all_devices(user, None, &mut revoked, batch)?;
+                Ok(revoked)
+            })
+            .await?;
+        self.sessions.forget(&revoked);
+        Ok(())
+    }
+
+    /// Logs a device in: makes it or takes a known one over, with new tokens. Afterwards the
+    /// sessions noted in `revoked` are over.
+    pub(crate) fn put_login(
+        &self,
+        (user, user_id): (ShortUserId, &UserId),
+        new: &NewDevice,
+        revoked: &mut Vec<TokenHash>,
+        batch: &mut Batch,
+    ) -> Result<(OwnedDeviceId, Tokens)> {
+        let random = &*self.resources.random;
+        let device_id = new.device_id.clone().unwrap_or_else(|| random.letters(10).as_str().into());
+        let key = (user, &device_id);
+        let known = batch.get(&DEVICE_BY_ID, &key)?;
+        batch.require(&DEVICE_BY_ID, &key, known.as_ref());
+        let now = self.resources.clock.now();
+        let lifetime = new.refresh_token.then(|| self.sessions.lifetime());
+        let tokens = NewTokens { random, now, lifetime, replaces: false };
+        let owner = Owner { user, user_id, device_id: &device_id };
+        let (told, tokens) = tokens.put(owner, batch);
+        let (display_name, created) = match known {
+            Some(known) => {
+                for pair in [Some(known.tokens), known.previous].into_iter().flatten() {
+                    drop_pair(pair, revoked, batch);
+                }
+                (known.display_name.or_else(|| new.display_name.clone()), known.created)
+            }
+            None => (new.display_name.clone(), now),
+        };
+        let device = Device { display_name, created, tokens, previous: None };
+        batch.put(&DEVICE_BY_ID, &key, &device);
+        Ok((device_id, told))
+    }
+}
+
+/// Removes all devices of a user but one.
+pub(crate) fn drop_all_devices(
+    user: ShortUserId,
+    except: Option<&DeviceId>,
+    revoked: &mut Vec<TokenHash>,
+    batch: &mut Batch,
+) -> Result<()> {
+    let mut device_ids = Vec::new();
+    for row in batch.scan(&DEVICE_BY_ID, Range::prefix((user,))) {
+        let ((_, device_id), _) = row?;
+        device_ids.push(device_id);
+    }
+    for device_id in device_ids {
+        if except != Some(&*device_id) {
+            drop_device(user, &device_id, revoked, batch)?;
+        }
+    }
+    Ok(())
+}
+
+/// Everything that belongs to a device. Other parts add theirs here.
+fn drop_device(
+    user: ShortUserId,
+    device_id: &DeviceId,
+    revoked: &mut Vec<TokenHash>,
+    batch: &mut Batch,
+) -> Result<()> {
+    let key = (user, device_id);
+    let Some(device) = batch.get(&DEVICE_BY_ID, &key)? else { return Ok(()) };
+    batch.require(&DEVICE_BY_ID, &key, Some(&device));
+    batch.delete(&DEVICE_BY_ID, &key);
+    batch.delete(&SEEN_BY_DEVICE, &key);
+    for pair in [Some(device.tokens), device.previous].into_iter().flatten() {
+        drop_pair(pair, revoked, batch);
+    }
+    account_data::drop_device(user, device_id, batch)?;
+    pushers::drop_device(user, device_id, batch)
+}
+
+fn ensure_display_name(display_name: Option<&str>) -> Result<()> {
+    if display_name.is_some_and(|name| name.len() > MAX_DISPLAY_NAME_BYTES) {
+        return Err(Error::invalid_param("the device's display name is too long"));
+    }
+    Ok(())
+}
+
+fn told(device_id: OwnedDeviceId, device: Device, seen: Option<Seen>) -> device::Device {
+    let mut told = device::Device::new(device_id);
+    told.display_name = device.display_name;
+    if let Some(seen) = seen {
+        told.last_seen_ts = Some(seen.at.matrix());
+        told.last_seen_ip = seen.address;
+    }
+    told
+}

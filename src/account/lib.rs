@@ -1,0 +1,26 @@
+//! Accounts of this server: users, sessions, devices, and what clients store for one user.
+
+pub mod account_data;
+pub mod devices;
+pub mod filters;
+#[cfg(test)]
+mod fixture;
+pub mod name_index;
+pub mod openid;
+pub mod push_rules;
+pub mod pushers;
+pub mod sessions;
+pub mod uia;
+pub mod users;
+
+pub use self::{
+    account_data::AccountData,
+    devices::Devices,
+    filters::Filters,
+    openid::OpenId,
+    push_rules::PushRules,
+    pushers::Pushers,
+    sessions::{Session, Sessions},
+    uia::Uia,
+    users::Users,
+};

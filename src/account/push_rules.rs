@@ -1,0 +1,274 @@
+//! Push rules: which events notify a user. Clients evaluate them; the server keeps them.
+//!
+//! Invariant: a user's rules are the account data `m.push_rules`, and always hold the server's
+//! default rules, so that sync tells of every change by itself.
+
+mod defaults;
+
+use ruma::{
+    RoomId, UserId,
+    push::{
+        Action, AnyPushRule, InsertPushRuleError, NewPushRule, RemovePushRuleError, RuleKind,
+        Ruleset,
+    },
+};
+use serde::{Deserialize, Serialize};
+use wick_core::{Error, Result, ShortUserId};
+use wick_database::{Batch, Read};
+use wick_runtime::Resources;
+
+use crate::{Session, account_data};
+
+/// The account data type.
+pub const TYPE: &str = "m.push_rules";
+
+const MAX_BYTES: usize = 262_144;
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    global: Ruleset,
+}
+
+/// The push rules of local users.
+pub struct PushRules {
+    resources: Resources,
+}
+
+impl PushRules {
+    /// Push rules in the database.
+    #[must_use]
+    pub fn new(resources: Resources) -> Self {
+        Self { resources }
+    }
+
+    /// All rules of a user.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn list(&self, user: ShortUserId, user_id: &UserId) -> Result<Ruleset> {
+        ruleset(&self.resources.database.published(), user, user_id)
+    }
+
+    /// One rule.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if the user has none of that kind and id.
+    pub fn get(&self, session: &Session, kind: RuleKind, rule_id: &str) -> Result<AnyPushRule> {
+        let rules = self.list(session.user, &session.user_id)?;
+        rules.get(kind, rule_id).map(|rule| rule.to_owned()).ok_or_else(no_such_rule)
+    }
+
+    /// Makes or replaces a rule, before or after another one of the user's own.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` if the place or the id is not possible, `M_NOT_FOUND` if the other rule
+    /// is not there.
+    pub async fn set(
+        &self,
+        session: &Session,
+        rule: NewPushRule,
+        before: Option<&str>,
+        after: Option<&str>,
+    ) -> Result<()> {
+        self.change(session, |rules| insert(rules, rule.clone(), before, after)).await
+    }
+
+    /// Removes a rule of the user's own.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if it is not there, `M_INVALID_PARAM` if it is one of the server's.
+    pub async fn delete(&self, session: &Session, kind: RuleKind, rule_id: &str) -> Result<()> {
+        self.change(session, |rules| {
+            rules.remove(kind.clone(), rule_id).map_err(|error| match error {
+                RemovePushRuleError::NotFound => no_such_rule(),
+                _ => Error::invalid_param("the server's rules cannot be removed"),
+            })
+        })
+        .await
+    }
+
+    /// Switches a rule on or off.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if it is not there.
+    pub async fn set_enabled(
+        &self,
+        session: &Session,
+        kind: RuleKind,
+        rule_id: &str,
+        enabled: bool,
+    ) -> Result<()> {
+        self.change(session, |rules| {
+            rules.set_enabled(kind.clone(), rule_id, enabled).map_err(|_| no_such_rule())
+        })
+        .await
+    }
+
+    /// Changes what a rule does.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if it is not there.
+    pub async fn set_actions(
+        &self,
+        session: &Session,
+        kind: RuleKind,
+        rule_id: &str,
+        actions: Vec<Action>,
+    ) -> Result<()> {
+        self.change(session, |rules| {
+            rules.set_actions(kind.clone(), rule_id, actions.clone()).map_err(|_| no_such_rule())
+        })
+        .await
+    }
+
+    async fn change(
+        &self,
+        session: &Session,
+        mut change: impl FnMut(&mut Ruleset) -> Result<()> + Send,
+    ) -> Result<()> {
+        self.resources
+            .change(|batch| {
+                let mut rules = ruleset(batch, session.user, &session.user_id)?;
+                change(&mut rules)?;
+                put(session.user, rules, batch)
+            })
+            .await
+    }
+}
+
+/// The rules of a new account.
+pub(crate) fn put_default(user: ShortUserId, user_id: &UserId, batch: &mut Batch) -> Result<()> {
+    put(user, defaults::defaults(user_id), batch)
+}
+
+/// Gives a room the rules that a user has for the room it replaces, unless it has its own.
+pub fn follow(
+    user: ShortUserId,
+    user_id: &UserId,
+    (old, new): (&RoomId, &RoomId),
+    batch: &mut Batch,
+) -> Result<()> {
+    let mut rules = ruleset(batch, user, user_id)?;
+    let known = |room: &RoomId| rules.room.iter().find(|rule| rule.rule_id == room).cloned();
+    let (Some(mut rule), None) = (known(old), known(new)) else { return Ok(()) };
+    rule.rule_id = new.to_owned();
+    rules.room.insert(rule);
+    put(user, rules, batch)
+}
+
+/// The rules of a user: the server's defaults with what the user made of them.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn ruleset(read: &impl Read, user: ShortUserId, user_id: &UserId) -> Result<Ruleset> {
+    let defaults = defaults::defaults(user_id);
+    let Some(content) = account_data::content(read, user, None, TYPE)? else { return Ok(defaults) };
+    let Content { global: mut rules } = serde_json::from_str(&content)
+        .map_err(|error| Error::internal("stored push rules", error))?;
+    rules.update_with_server_default(defaults);
+    Ok(rules)
+}
+
+fn put(user: ShortUserId, rules: Ruleset, batch: &mut Batch) -> Result<()> {
+    let content = serde_json::to_string(&Content { global: rules })
+        .map_err(|error| Error::internal("push rules", error))?;
+    if content.len() > MAX_BYTES {
+        return Err(Error::too_large("too many push rules"));
+    }
+    account_data::put(user, None, TYPE, Some(content), batch)
+}
+
+fn insert(
+    rules: &mut Ruleset,
+    rule: NewPushRule,
+    before: Option<&str>,
+    after: Option<&str>,
+) -> Result<()> {
+    let (kind, rule_id) = (rule.kind(), rule.rule_id().to_owned());
+    if before == Some(&*rule_id) || after == Some(&*rule_id) {
+        return Err(Error::not_found("a rule cannot be placed by itself"));
+    }
+    let known = rules.get(kind.clone(), &rule_id).map(|known| known.enabled());
+    if known.is_some() && (before.is_some() || after.is_some()) {
+        // A rule that moves is placed among the others: it is not one of its own neighbours.
+        rules
+            .remove(kind.clone(), &rule_id)
+            .map_err(|_| Error::invalid_param("the server's rules keep their place"))?;
+    }
+    rules.insert(rule, after, before).map_err(|error| match error {
+        InsertPushRuleError::UnknownRuleId => {
+            Error::not_found("the rule to place this one by does not exist")
+        }
+        error => Error::invalid_param(error.to_string()),
+    })?;
+    if let Some(enabled) = known {
+        rules.set_enabled(kind, &rule_id, enabled).map_err(|_| no_such_rule())?;
+    }
+    Ok(())
+}
+
+fn no_such_rule() -> Error {
+    Error::not_found("there is no such push rule")
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::{
+        push::{NewPatternedPushRule, PatternedPushRule},
+        user_id,
+    };
+
+    use super::*;
+
+    fn rules_with(ids: &[&str]) -> Ruleset {
+        let mut rules = Ruleset::server_default(user_id!("@a:b"));
+        for id in ids {
+            insert(&mut rules, rule(id), None, None).unwrap();
+        }
+        rules
+    }
+
+    fn rule(id: &str) -> NewPushRule {
+        NewPushRule::Content(NewPatternedPushRule::new(id.to_owned(), "x".to_owned(), Vec::new()))
+    }
+
+    fn order(rules: &Ruleset) -> Vec<&str> {
+        rules.content.iter().map(|rule: &PatternedPushRule| rule.rule_id.as_str()).collect()
+    }
+
+    #[test]
+    fn a_new_rule_goes_before_the_others_of_its_kind() {
+        assert_eq!(order(&rules_with(&["c", "b", "a"])), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_rule_can_be_moved_behind_the_last_one() {
+        let mut rules = rules_with(&["c", "b", "a"]);
+        rules.set_enabled(RuleKind::Content, "a", false).unwrap();
+        insert(&mut rules, rule("a"), None, Some("c")).unwrap();
+        assert_eq!(order(&rules), ["b", "c", "a"]);
+        assert!(!rules.get(RuleKind::Content, "a").unwrap().enabled());
+    }
+
+    #[test]
+    fn a_rule_can_be_moved_before_another_one() {
+        let mut rules = rules_with(&["c", "b", "a"]);
+        insert(&mut rules, rule("c"), Some("b"), None).unwrap();
+        assert_eq!(order(&rules), ["a", "c", "b"]);
+    }
+
+    #[test]
+    fn a_rule_cannot_be_placed_by_itself_or_by_one_that_is_not_there() {
+        for other in ["a", "z"] {
+            let error = insert(&mut rules_with(&["a"]), rule("a"), None, Some(other)).unwrap_err();
+            assert!(error.to_string().starts_with("M_NOT_FOUND"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_rule_cannot_take_the_name_or_the_place_of_one_of_the_servers() {
+        let mut rules = rules_with(&["a"]);
+        assert!(insert(&mut rules, rule(".m.rule.mine"), None, None).is_err());
+        assert!(insert(&mut rules, rule("b"), Some(".m.rule.contains_user_name"), None).is_err());
+    }
+}

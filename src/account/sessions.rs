@@ -1,0 +1,247 @@
+//! Who a request comes from: access tokens, refresh tokens, log-out.
+//!
+//! Invariants: a token that was revoked authenticates nothing from the moment its revocation was
+//! answered, cached or not; the tokens a refresh replaces live until their successors are used.
+
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use quick_cache::sync::Cache;
+use ruma::{
+    OwnedDeviceId, OwnedUserId,
+    api::error::{ErrorKind, UnknownTokenErrorData},
+};
+use wick_core::{Error, Result, ShortUserId, Timestamp};
+use wick_database::{
+    Batch, Durability, Read,
+    schema::devices::{
+        DEVICE_BY_ID, SEEN_BY_DEVICE, Seen, TOKEN_BY_HASH, Token, TokenHash, TokenKind,
+    },
+};
+use wick_runtime::Resources;
+
+pub(crate) use self::tokens::{NewTokens, Owner, drop_pair, hash};
+
+/// Sessions kept in memory.
+const CACHED: usize = 100_000;
+
+/// How exact "last seen" is.
+const SEEN_EVERY: Duration = Duration::from_secs(300);
+
+/// Somebody who is logged in, as one access token says.
+pub struct Session {
+    /// The user.
+    pub user_id: OwnedUserId,
+    /// The same, interned.
+    pub user: ShortUserId,
+    /// The device.
+    pub device_id: OwnedDeviceId,
+    /// The SHA-256 of the access token.
+    pub token_hash: TokenHash,
+    /// From when on the access token is no longer good.
+    pub expires: Option<Timestamp>,
+    seen: AtomicU64,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("user_id", &self.user_id)
+            .field("device_id", &self.device_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A new pair of tokens, told to the client once and never stored.
+pub struct Tokens {
+    /// The access token.
+    pub access: String,
+    /// The refresh token, if the client wanted one.
+    pub refresh: Option<String>,
+    /// How long the access token is good for.
+    pub expires_in: Option<Duration>,
+}
+
+/// Checks, renews and ends tokens.
+pub struct Sessions {
+    resources: Resources,
+    cache: Cache<TokenHash, Arc<Session>>,
+    /// Counts revocations, so that a session read before one is not cached after it.
+    revocations: Mutex<u64>,
+}
+
+impl Sessions {
+    /// Sessions of the accounts in the database.
+    #[must_use]
+    pub fn new(resources: Resources) -> Self {
+        Self { resources, cache: Cache::new(CACHED), revocations: Mutex::new(0) }
+    }
+
+    /// The session that an access token stands for.
+    ///
+    /// # Errors
+    /// `M_UNKNOWN_TOKEN`, with `soft_logout` if the token was good until it expired.
+    pub async fn authenticate(&self, access_token: &str) -> Result<Arc<Session>> {
+        let hash = hash(access_token);
+        let session = match self.cache.get(&hash) {
+            Some(session) => session,
+            None => self.load(hash).await?,
+        };
+        if session.expires.is_some_and(|expires| expires <= self.resources.clock.now()) {
+            return Err(unknown_token(true));
+        }
+        Ok(session)
+    }
+
+    /// Notes that a session's device was seen, at most every few minutes. Nobody waits for it, and
+    /// no request fails with it.
+    pub fn note_seen(&self, session: &Session, address: Option<IpAddr>) {
+        let now = self.resources.clock.now();
+        let last = Timestamp(session.seen.load(Ordering::Relaxed));
+        if last != Timestamp::default() && now.since(last) < SEEN_EVERY {
+            return;
+        }
+        session.seen.store(now.0, Ordering::Relaxed);
+        let seen = Seen { at: now, address: address.map(|address| address.to_string()) };
+        let mut batch = self.resources.database.batch();
+        batch.put(&SEEN_BY_DEVICE, &(session.user, &session.device_id), &seen);
+        match self.resources.database.write(batch, Durability::Flushed) {
+            Ok(pending) => drop(pending),
+            Err(error) => tracing::warn!(%error, "cannot note that a device was seen"),
+        }
+    }
+
+    /// Exchanges a refresh token for new tokens. It stays good until one of them is used, so that
+    /// a client that lost the answer can ask again.
+    ///
+    /// # Errors
+    /// `M_UNKNOWN_TOKEN`.
+    pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens> {
+        let hash = hash(refresh_token);
+        let (tokens, revoked) =
+            self.resources.change(|batch| self.build_refresh(hash, batch)).await?;
+        self.forget(&revoked);
+        Ok(tokens)
+    }
+
+    /// Forgets tokens that a commit has revoked. Call it after the commit, before the answer.
+    pub(crate) fn forget(&self, revoked: &[TokenHash]) {
+        if revoked.is_empty() {
+            return;
+        }
+        let mut revocations = self.revocations.lock().unwrap_or_else(PoisonError::into_inner);
+        *revocations += 1;
+        for hash in revoked {
+            self.cache.remove(hash);
+        }
+    }
+
+    /// How long access tokens live that have a refresh token.
+    pub(crate) fn lifetime(&self) -> Duration {
+        self.resources.config.accounts.access_token_lifetime.0
+    }
+
+    async fn load(&self, hash: TokenHash) -> Result<Arc<Session>> {
+        let before = *self.revocations.lock().unwrap_or_else(PoisonError::into_inner);
+        let token = self.resources.database.published().get(&TOKEN_BY_HASH, &hash)?;
+        let Some(Token { user, user_id, device_id, kind: TokenKind::Access { expires, unused } }) =
+            token
+        else {
+            return Err(unknown_token(false));
+        };
+        if unused && expires.is_none_or(|expires| expires > self.resources.clock.now()) {
+            let revoked = self.resources.change(|batch| build_first_use(hash, batch)).await?;
+            self.forget(&revoked);
+        }
+        let seen = AtomicU64::default();
+        let session =
+            Arc::new(Session { user_id, user, device_id, token_hash: hash, expires, seen });
+        let revocations = self.revocations.lock().unwrap_or_else(PoisonError::into_inner);
+        if *revocations == before {
+            self.cache.insert(hash, Arc::clone(&session));
+        }
+        drop(revocations);
+        Ok(session)
+    }
+
+    fn build_refresh(
+        &self,
+        used: TokenHash,
+        batch: &mut Batch,
+    ) -> Result<(Tokens, Vec<TokenHash>)> {
+        let token = batch.get(&TOKEN_BY_HASH, &used)?.ok_or_else(|| unknown_token(false))?;
+        let Token { user, user_id, device_id, kind: TokenKind::Refresh } = token else {
+            return Err(unknown_token(false));
+        };
+        let key = (user, &device_id);
+        let old = batch.get(&DEVICE_BY_ID, &key)?.ok_or_else(|| unknown_token(false))?;
+        batch.require(&DEVICE_BY_ID, &key, Some(&old));
+        let mut device = old.clone();
+        let mut revoked = Vec::new();
+        if device.tokens.refresh == Some(used) {
+            // The newest refresh token is used: what it had replaced itself is over.
+            if let Some(previous) = device.previous.replace(device.tokens) {
+                drop_pair(previous, &mut revoked, batch);
+            }
+        } else {
+            // The answer to an earlier refresh was lost: its tokens were never used.
+            drop_pair(device.tokens, &mut revoked, batch);
+        }
+        let owner = Owner { user, user_id: &user_id, device_id: &device_id };
+        let new = NewTokens {
+            random: &*self.resources.random,
+            now: self.resources.clock.now(),
+            lifetime: Some(self.lifetime()),
+            replaces: true,
+        };
+        let (tokens, pair) = new.put(owner, batch);
+        device.tokens = pair;
+        batch.put(&DEVICE_BY_ID, &key, &device);
+        Ok((tokens, revoked))
+    }
+}
+
+/// The first use of an access token ends the tokens it replaced.
+fn build_first_use(hash: TokenHash, batch: &mut Batch) -> Result<Vec<TokenHash>> {
+    let mut token = batch.get(&TOKEN_BY_HASH, &hash)?.ok_or_else(|| unknown_token(false))?;
+    let mut revoked = Vec::new();
+    let TokenKind::Access { unused, .. } = &mut token.kind else {
+        return Err(unknown_token(false));
+    };
+    if !*unused {
+        return Ok(revoked);
+    }
+    *unused = false;
+    let key = (token.user, &token.device_id);
+    let old = batch.get(&DEVICE_BY_ID, &key)?.ok_or_else(|| unknown_token(false))?;
+    batch.require(&DEVICE_BY_ID, &key, Some(&old));
+    let mut device = old.clone();
+    // A token that a later refresh replaced, but that is still good, ends nothing.
+    if device.tokens.access == hash
+        && let Some(previous) = device.previous.take()
+    {
+        drop_pair(previous, &mut revoked, batch);
+    }
+    batch.put(&DEVICE_BY_ID, &key, &device);
+    batch.put(&TOKEN_BY_HASH, &hash, &token);
+    Ok(revoked)
+}
+
+/// `M_UNKNOWN_TOKEN`, 401.
+pub(crate) fn unknown_token(soft_logout: bool) -> Error {
+    let mut data = UnknownTokenErrorData::new();
+    data.soft_logout = soft_logout;
+    let message = if soft_logout { "the access token has expired" } else { "unknown token" };
+    Error::refused(ErrorKind::UnknownToken(data), message)
+}

@@ -1,0 +1,240 @@
+//! Accounts: making them, logging in to them, changing their password, ending them.
+//!
+//! Invariants: an account is made with its profile, its push rules and its first device in one
+//! batch; an account that was deactivated has no device and no password, and its name is taken.
+
+mod localpart;
+mod login;
+mod password;
+mod register;
+mod shared_secret;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use ruma::{OwnedUserId, UserId, api::error::ErrorKind};
+use subtle::ConstantTimeEq;
+use wick_core::{Error, Result, ShortUserId, config::Mode};
+use wick_database::{
+    Range, Read,
+    schema::users::{
+        ACCOUNT_BY_USER, Account, DEPARTING_BY_USER, PROFILE_CHANGE_BY_USER, PROFILE_FIELD_BY_USER,
+    },
+};
+use wick_runtime::Resources;
+
+pub(crate) use self::localpart::login_user_id;
+use self::{localpart::new_user_id, password::Passwords, shared_secret::Nonces};
+pub use self::{
+    login::{LogIn, LoggedIn},
+    register::{NewAccount, Registered},
+    shared_secret::SignedAccount,
+};
+use crate::{Devices, Session, Sessions, devices::drop_all_devices};
+
+/// The accounts of this server.
+pub struct Users {
+    resources: Resources,
+    sessions: Arc<Sessions>,
+    devices: Arc<Devices>,
+    passwords: Passwords,
+    nonces: Nonces,
+}
+
+impl Users {
+    /// Accounts in the database.
+    ///
+    /// # Errors
+    /// If passwords cannot be hashed at the configured cost.
+    pub fn new(
+        resources: Resources,
+        sessions: Arc<Sessions>,
+        devices: Arc<Devices>,
+    ) -> Result<Self> {
+        let random = Arc::clone(&resources.random);
+        let passwords = Passwords::new(&resources.config.accounts, random)?;
+        Ok(Self { resources, sessions, devices, passwords, nonces: Nonces::new() })
+    }
+
+    /// Whether a user id is one of this server's, whether or not there is such an account.
+    #[must_use]
+    pub fn is_local(&self, user_id: &UserId) -> bool {
+        user_id.server_name() == self.resources.config.server.name
+    }
+
+    /// The user of this server whom a user id or a local part means, whether or not there is such an
+    /// account.
+    #[must_use]
+    pub fn named(&self, identifier: &str) -> Option<OwnedUserId> {
+        login_user_id(identifier, &self.resources.config.server.name)
+    }
+
+    /// The account with this user id, if there is one, deactivated or not.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn get(&self, user_id: &UserId) -> Result<Option<(ShortUserId, Account)>> {
+        find(&self.resources.database.published(), &self.resources, user_id)
+    }
+
+    /// Whether there is an account with this user id that can be written to.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn is_active(&self, user_id: &UserId) -> Result<bool> {
+        Ok(self.get(user_id)?.is_some_and(|(_, account)| account.deactivated.is_none()))
+    }
+
+    /// Whether new accounts need the registration token.
+    #[must_use]
+    pub fn needs_registration_token(&self) -> bool {
+        self.resources.config.registration_mode() == Mode::Token
+    }
+
+    /// Whether `shown` is the registration token.
+    #[must_use]
+    pub fn is_registration_token(&self, shown: &str) -> bool {
+        self.needs_registration_token()
+            && self
+                .resources
+                .config
+                .registration
+                .token
+                .reveal()
+                .is_some_and(|token| is_same_secret(token, shown))
+    }
+
+    /// Whether a new account can be called `wanted`.
+    ///
+    /// # Errors
+    /// `M_INVALID_USERNAME` or `M_USER_IN_USE` if not.
+    pub fn ensure_available(&self, wanted: &str) -> Result<()> {
+        let user_id = new_user_id(wanted, &self.resources.config.server.name)?;
+        match self.get(&user_id)? {
+            Some(_) => Err(in_use()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether `password` is the account's.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn is_password(&self, user: ShortUserId, password: &str) -> Result<bool> {
+        let account = self.resources.database.published().get(&ACCOUNT_BY_USER, &user)?;
+        match account.and_then(|account| account.password) {
+            Some(hash) => self.passwords.is_right(password, &hash).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Gives an account a new password, and logs out all other devices if `logout_devices` is set.
+    ///
+    /// # Errors
+    /// `M_WEAK_PASSWORD`.
+    pub async fn change_password(
+        &self,
+        session: &Session,
+        new_password: &str,
+        logout_devices: bool,
+    ) -> Result<()> {
+        let hash = self.passwords.hash(new_password).await?;
+        let revoked = self
+            .resources
+            .change(|batch| {
+                let mut revoked = Vec::new();
+                let old = batch
+                    .get(&ACCOUNT_BY_USER, &session.user)?
+                    .ok_or_else(|| Error::corrupt("a logged-in user has no account"))?;
+                batch.require(&ACCOUNT_BY_USER, &session.user, Some(&old));
+                let account = Account { password: Some(hash.clone()), ..old };
+                batch.put(&ACCOUNT_BY_USER, &session.user, &account);
+                if logout_devices {
+                    let own = Some(&*session.device_id);
+                    drop_all_devices(session.user, own, &mut revoked, batch)?;
+                }
+                Ok(revoked)
+            })
+            .await?;
+        self.sessions.forget(&revoked);
+        Ok(())
+    }
+
+    /// Ends an account for good: its password, its devices and its profile go, its name stays
+    /// taken. Its rooms are left afterwards, see [`Users::departing`].
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn deactivate(&self, user: ShortUserId) -> Result<()> {
+        let now = self.resources.clock.now();
+        let revoked = self
+            .resources
+            .change(|batch| {
+                let mut revoked = Vec::new();
+                let old = batch
+                    .get(&ACCOUNT_BY_USER, &user)?
+                    .ok_or_else(|| Error::not_found("there is no such account"))?;
+                batch.require(&ACCOUNT_BY_USER, &user, Some(&old));
+                let account = Account { password: None, deactivated: Some(now), ..old };
+                batch.put(&ACCOUNT_BY_USER, &user, &account);
+                batch.put(&DEPARTING_BY_USER, &user, &());
+                batch.delete(&PROFILE_CHANGE_BY_USER, &user);
+                drop_all_devices(user, None, &mut revoked, batch)?;
+                batch.delete_range(&PROFILE_FIELD_BY_USER, Range::prefix((user,)))?;
+                Ok(revoked)
+            })
+            .await?;
+        self.sessions.forget(&revoked);
+        Ok(())
+    }
+
+    /// Deactivated users who still have to leave their rooms and end their timers.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn departing(&self) -> Result<Vec<ShortUserId>> {
+        let mut departing = Vec::new();
+        for row in self.resources.database.published().scan(&DEPARTING_BY_USER, Range::all()) {
+            departing.push(row?.0);
+        }
+        Ok(departing)
+    }
+
+    /// Notes that a deactivated user has left everything.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn note_departed(&self, user: ShortUserId) -> Result<()> {
+        self.resources
+            .change(|batch| {
+                batch.delete(&DEPARTING_BY_USER, &user);
+                Ok(())
+            })
+            .await
+    }
+}
+
+/// The account with this user id.
+pub fn find(
+    read: &impl Read,
+    resources: &Resources,
+    user_id: &UserId,
+) -> Result<Option<(ShortUserId, Account)>> {
+    if user_id.server_name() != resources.config.server.name {
+        return Ok(None);
+    }
+    let Some(user) = resources.database.intern().lookup_user(read, user_id)? else {
+        return Ok(None);
+    };
+    Ok(read.get(&ACCOUNT_BY_USER, &user)?.map(|account| (user, account)))
+}
+
+fn in_use() -> Error {
+    Error::refused(ErrorKind::UserInUse, "this user name is taken")
+}
+
+/// Compares secrets in a time that does not depend on where they differ.
+fn is_same_secret(one: &str, other: &str) -> bool {
+    one.as_bytes().ct_eq(other.as_bytes()).into()
+}

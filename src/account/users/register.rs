@@ -1,0 +1,102 @@
+//! Making an account.
+
+use crate::name_index;
+use ruma::{OwnedDeviceId, OwnedUserId, api::error::ErrorKind};
+use wick_core::{Error, Result, config::Mode};
+use wick_database::{
+    Read,
+    schema::users::{ACCOUNT_BY_USER, Account, PROFILE_FIELD_BY_USER},
+};
+
+use super::{
+    Users, in_use,
+    localpart::{any_user_id, new_user_id},
+};
+use crate::{devices::NewDevice, push_rules, sessions::Tokens};
+
+/// An account that somebody wants.
+#[derive(Default)]
+pub struct NewAccount {
+    /// What to call it; any name will do if it says nothing.
+    pub localpart: Option<String>,
+    /// Its password.
+    pub password: String,
+    /// Whether it administers the server.
+    pub admin: bool,
+    /// The device to log in at once, if any.
+    pub device: Option<NewDevice>,
+}
+
+/// An account that was made.
+pub struct Registered {
+    /// Its user id.
+    pub user_id: OwnedUserId,
+    /// The device that was logged in, with its tokens.
+    pub device: Option<(OwnedDeviceId, Tokens)>,
+}
+
+impl Users {
+    /// Whether a stranger can make an account at all. Guests never can.
+    ///
+    /// # Errors
+    /// `M_GUEST_ACCESS_FORBIDDEN` or `M_FORBIDDEN`, both 403.
+    pub fn ensure_may_register(&self, as_guest: bool) -> Result<()> {
+        if as_guest {
+            let message = "this server has no guest accounts";
+            return Err(Error::refused_with(403, ErrorKind::GuestAccessForbidden, message));
+        }
+        match self.resources.config.registration_mode() {
+            Mode::Open | Mode::Token => Ok(()),
+            Mode::Local | Mode::Closed => Err(Error::forbidden("registration is closed")),
+        }
+    }
+
+    /// Makes an account. Whether the caller may is checked before.
+    ///
+    /// # Errors
+    /// `M_INVALID_USERNAME`, `M_USER_IN_USE`, `M_WEAK_PASSWORD`.
+    pub async fn register(&self, new: NewAccount) -> Result<Registered> {
+        let server = &self.resources.config.server.name;
+        let user_id = match &new.localpart {
+            Some(localpart) => new_user_id(localpart, server)?,
+            None => any_user_id(&*self.resources.random, server)?,
+        };
+        if let Some(device) = &new.device {
+            device.ensure_sensible()?;
+        }
+        if self.get(&user_id)?.is_some() {
+            return Err(in_use());
+        }
+        let account = Account {
+            password: Some(self.passwords.hash(&new.password).await?),
+            created: self.resources.clock.now(),
+            admin: new.admin,
+            deactivated: None,
+        };
+        let display_name = serde_json::to_string(user_id.localpart())
+            .map_err(|error| Error::internal("display name", error))?;
+        let device = self
+            .resources
+            .change(|batch| {
+                let user = self.resources.database.intern().user(&user_id, batch)?;
+                if batch.contains(&ACCOUNT_BY_USER, &user)? {
+                    return Err(in_use());
+                }
+                batch.require(&ACCOUNT_BY_USER, &user, None);
+                batch.put(&ACCOUNT_BY_USER, &user, &account);
+                batch.put(&PROFILE_FIELD_BY_USER, &(user, "displayname"), &display_name);
+                name_index::index(batch, (user, &user_id), None, Some(user_id.localpart()));
+                push_rules::put_default(user, &user_id, batch)?;
+                match &new.device {
+                    // A new account has no sessions that could end.
+                    Some(device) => self
+                        .devices
+                        .put_login((user, &user_id), device, &mut Vec::new(), batch)
+                        .map(Some),
+                    None => Ok(None),
+                }
+            })
+            .await?;
+        Ok(Registered { user_id, device })
+    }
+}

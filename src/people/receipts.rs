@@ -1,0 +1,224 @@
+//! Read receipts and read markers: how far users have read.
+//!
+//! Invariants: a receipt never moves backwards; a private one is told to nobody but its user.
+
+use std::sync::Arc;
+
+use ruma::{EventId, OwnedEventId, RoomId, events::receipt::ReceiptThread};
+use serde::{Deserialize, Serialize};
+use wick_account::{Session, account_data};
+use wick_core::{Error, Result, ShortRoomId, ShortUserId};
+use wick_database::{
+    Batch, Durability, Range, Read,
+    schema::{
+        ephemeral::{
+            RECEIPT_BY_USER, RECEIPT_CHANGE_BY_POSITION, ReceiptKind, ReceiptName, ReceiptRow,
+        },
+        room::Membership,
+    },
+};
+use wick_room::Graph;
+use wick_runtime::Resources;
+
+/// The account data type of the marker that only its user sees.
+const FULLY_READ: &str = "m.fully_read";
+
+/// What a user has read.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// Where the read marker goes.
+    pub fully_read: Option<OwnedEventId>,
+    /// Where the public receipt goes.
+    pub public: Option<OwnedEventId>,
+    /// Where the private receipt goes.
+    pub private: Option<OwnedEventId>,
+    /// What the receipts are about.
+    pub thread: ReceiptThread,
+}
+
+/// The receipts of local users.
+pub struct Receipts {
+    resources: Resources,
+    graph: Arc<Graph>,
+}
+
+/// An event of the room with its place.
+struct Mark {
+    event_id: OwnedEventId,
+    place: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FullyRead {
+    event_id: OwnedEventId,
+}
+
+impl Receipts {
+    /// Receipts for events of these rooms.
+    #[must_use]
+    pub fn new(resources: Resources, graph: Arc<Graph>) -> Self {
+        Self { resources, graph }
+    }
+
+    /// Moves what is given, all at once. What is there already, or further on, stays.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the user is not in the room, `M_NOT_FOUND` if an event is not, and
+    /// `M_INVALID_PARAM` if the thread is none.
+    pub async fn read(&self, session: &Session, room_id: &RoomId, read: &Reading) -> Result<()> {
+        let thread = thread_key(&read.thread)?;
+        if read.fully_read.is_some() && !thread.is_empty() {
+            return Err(Error::invalid_param("the read marker is not about a thread"));
+        }
+        let (room, user) = (self.joined(session, room_id)?, session.user);
+        let [fully_read, public, private] = [&read.fully_read, &read.public, &read.private]
+            .map(|event_id| event_id.as_deref().map(|id| self.mark(room, id)).transpose());
+        let (fully_read, public, private) = (fully_read?, public?, private?);
+        self.resources
+            .change_with(Durability::Flushed, |batch| {
+                if let Some(mark) = &fully_read {
+                    self.put_marker(user, room, mark, batch)?;
+                }
+                if let Some(mark) = &public {
+                    self.put(&(room, user, ReceiptKind::Public, thread), mark, batch)?;
+                }
+                if let Some(mark) = &private {
+                    self.put(&(room, user, ReceiptKind::Private, thread), mark, batch)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    fn joined(&self, session: &Session, room_id: &RoomId) -> Result<ShortRoomId> {
+        let read = self.resources.database.published();
+        if let Some(room) = self.graph.short(&read, room_id)?
+            && let Some(member) = self.graph.member(&read, room, session.user)?
+            && member.membership == Membership::Join
+        {
+            return Ok(room);
+        }
+        Err(Error::forbidden("you are not in this room"))
+    }
+
+    fn mark(&self, room: ShortRoomId, event_id: &EventId) -> Result<Mark> {
+        self.place(room, event_id)?
+            .map(|place| Mark { event_id: event_id.to_owned(), place })
+            .ok_or_else(|| Error::not_found("this event is not in the room"))
+    }
+
+    fn place(&self, room: ShortRoomId, event_id: &EventId) -> Result<Option<i64>> {
+        let read = self.resources.database.published();
+        let Some(event) = self.graph.intern().lookup_event(&read, event_id)? else {
+            return Ok(None);
+        };
+        let place = self.graph.place(&read, event)?.filter(|place| place.room == room);
+        Ok(place.and_then(|place| place.position))
+    }
+
+    fn put(
+        &self,
+        (room, user, kind, thread): &(ShortRoomId, ShortUserId, ReceiptKind, &str),
+        mark: &Mark,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let (room, user, kind) = (*room, *user, *kind as u8);
+        let key = (room, user, kind, (*thread).to_owned());
+        let old = batch.get(&RECEIPT_BY_USER, &key)?;
+        if old.as_ref().is_some_and(|old| old.place >= mark.place) {
+            return Ok(());
+        }
+        batch.require(&RECEIPT_BY_USER, &key, old.as_ref());
+        if let Some(old) = old {
+            batch.delete(&RECEIPT_CHANGE_BY_POSITION, &(room, old.position));
+        }
+        let name = ReceiptName { user, kind, thread: (*thread).to_owned() };
+        let (event_id, place) = (mark.event_id.clone(), mark.place);
+        let at = self.resources.clock.now();
+        let slot = batch.reserve_position();
+        batch.put_at(slot, &RECEIPT_BY_USER, move |position| {
+            (key, ReceiptRow { position, event_id, place, at })
+        });
+        batch.put_at(slot, &RECEIPT_CHANGE_BY_POSITION, move |position| ((room, position), name));
+        Ok(())
+    }
+
+    fn put_marker(
+        &self,
+        user: ShortUserId,
+        room: ShortRoomId,
+        mark: &Mark,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let old = account_data::content(batch, user, Some(room), FULLY_READ)?
+            .and_then(|content| serde_json::from_str::<FullyRead>(&content).ok());
+        if let Some(old) = old
+            && self.place(room, &old.event_id)?.is_some_and(|place| place >= mark.place)
+        {
+            return Ok(());
+        }
+        let content = serde_json::to_string(&FullyRead { event_id: mark.event_id.clone() })
+            .map_err(|error| Error::internal("a read marker", error))?;
+        account_data::put(user, Some(room), FULLY_READ, Some(content), batch)
+    }
+}
+
+/// The thread as part of a key.
+fn thread_key(thread: &ReceiptThread) -> Result<&str> {
+    match thread {
+        ReceiptThread::Unthreaded => Ok(""),
+        ReceiptThread::Main | ReceiptThread::Thread(_) => Ok(thread.as_str().unwrap_or_default()),
+        _ => Err(Error::invalid_param("a thread is \"main\" or the id of its root")),
+    }
+}
+
+/// A receipt with what it is.
+pub struct Receipt {
+    /// Its type and thread.
+    pub name: ReceiptName,
+    /// The event it is for.
+    pub row: ReceiptRow,
+}
+
+/// All receipts of one user in a room.
+pub fn of_user(read: &impl Read, room: ShortRoomId, user: ShortUserId) -> Result<Vec<Receipt>> {
+    collect(read, Range::prefix((room, user)))
+}
+
+/// All receipts of a room.
+pub fn of_room(read: &impl Read, room: ShortRoomId) -> Result<Vec<Receipt>> {
+    collect(read, Range::prefix((room,)))
+}
+
+fn collect(
+    read: &impl Read,
+    range: Range<(ShortRoomId, ShortUserId, u8, String)>,
+) -> Result<Vec<Receipt>> {
+    let mut receipts = Vec::new();
+    for row in read.scan(&RECEIPT_BY_USER, range) {
+        let ((_, user, kind, thread), row) = row?;
+        receipts.push(Receipt { name: ReceiptName { user, kind, thread }, row });
+    }
+    Ok(receipts)
+}
+
+/// The receipts of a room that moved after `since`, up to and including `upto`.
+pub fn moved(
+    read: &impl Read,
+    room: ShortRoomId,
+    since: i64,
+    upto: wick_core::Position,
+) -> Result<Vec<Receipt>> {
+    let since = wick_core::Position(u64::try_from(since).unwrap_or_default());
+    let range = Range::between(&(room, since.next()), &(room, upto.next()));
+    let mut receipts = Vec::new();
+    for row in read.scan(&RECEIPT_CHANGE_BY_POSITION, range) {
+        let (_, name) = row?;
+        let key = (room, name.user, name.kind, &name.thread);
+        let row = read
+            .get(&RECEIPT_BY_USER, &key)?
+            .ok_or_else(|| Error::corrupt("a receipt that moved is not there"))?;
+        receipts.push(Receipt { name, row });
+    }
+    Ok(receipts)
+}

@@ -1,0 +1,157 @@
+//! Reading rooms: single events, pages of the timeline, what stood around an event, who was there.
+//!
+//! Invariants: what is shown went through [`Viewer`], which knows what its user may see; no request
+//! looks at more than `MAX_SCANNED` rows of a timeline.
+
+pub(crate) mod context;
+mod event_filter;
+mod members;
+mod messages;
+mod page;
+mod relations;
+mod threads;
+mod timestamp;
+pub mod token;
+
+use std::sync::Arc;
+
+use ruma::{EventId, RoomId};
+use serde_json::value::RawValue;
+use wick_account::Session;
+use wick_core::{Error, Result, ShortRoomId};
+use wick_database::Snapshot;
+use wick_room::{
+    Graph,
+    render::Show,
+    visibility::{Reach, Viewer},
+};
+use wick_runtime::Resources;
+
+pub use self::{
+    context::{AskContext, Context},
+    event_filter::EventFilter,
+    members::{AskMembers, JoinedMember},
+    messages::{AskMessages, Messages},
+    relations::{AskRelations, Chunk, RECURSION_DEPTH},
+    threads::AskThreads,
+};
+pub use wick_room::Direction;
+
+/// Rows of a timeline that one request looks at; beyond them it answers with what it has.
+pub(crate) const MAX_SCANNED: usize = 2000;
+
+/// Events that one request shows.
+pub(crate) const MAX_LIMIT: usize = 1000;
+
+/// The rooms, as those see them who look back.
+pub struct History {
+    pub(crate) resources: Resources,
+    pub(crate) graph: Arc<Graph>,
+}
+
+/// Somebody who may read a room, with what they read it from.
+pub(crate) struct Reader<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) read: &'a Snapshot,
+    pub(crate) room: ShortRoomId,
+    pub(crate) viewer: Viewer<'a>,
+    pub(crate) reach: Reach,
+}
+
+impl History {
+    /// The history in `graph`.
+    #[must_use]
+    pub fn new(resources: Resources, graph: Arc<Graph>) -> Self {
+        Self { resources, graph }
+    }
+
+    /// One event.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if it is not there or the session's user may not see it.
+    pub fn event(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        event_id: &EventId,
+    ) -> Result<Box<RawValue>> {
+        let read = self.resources.database.published();
+        let room = self.graph.short(&read, room_id)?.ok_or_else(unseen)?;
+        let event = self.graph.intern().lookup_event(&read, event_id)?.ok_or_else(unseen)?;
+        let mut viewer = self.viewer(&read, room, session)?;
+        viewer.show_if_visible(event, Show::CLIENT)?.ok_or_else(unseen)
+    }
+
+    /// The rooms that the session's user is in.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn joined_rooms(&self, session: &Session) -> Result<Vec<ruma::OwnedRoomId>> {
+        let read = self.resources.database.published();
+        let mut rooms = Vec::new();
+        for row in self.graph.rooms_of(&read, session.user) {
+            let (room, member) = row?;
+            if member.membership == wick_database::schema::room::Membership::Join {
+                rooms.push(room_id(&self.graph, &read, room)?);
+            }
+        }
+        Ok(rooms)
+    }
+
+    fn viewer<'a>(
+        &'a self,
+        read: &'a Snapshot,
+        room: ShortRoomId,
+        session: &Session,
+    ) -> Result<Viewer<'a>> {
+        Viewer::new(&self.graph, read, room, &session.user_id, Some(&session.device_id))
+    }
+
+    /// The room for somebody who may read it.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if they may not, or the room is not here, which looks the same.
+    fn reader<'a>(
+        &'a self,
+        read: &'a Snapshot,
+        session: &Session,
+        room_id: &RoomId,
+    ) -> Result<Reader<'a>> {
+        let room = self.graph.short(read, room_id)?.ok_or_else(not_in_room)?;
+        self.reader_of(read, session, room)?.ok_or_else(not_in_room)
+    }
+
+    /// The room, if the session's user may read it.
+    pub(crate) fn reader_of<'a>(
+        &'a self,
+        read: &'a Snapshot,
+        session: &Session,
+        room: ShortRoomId,
+    ) -> Result<Option<Reader<'a>>> {
+        let mut viewer = self.viewer(read, room, session)?;
+        let Some(reach) = viewer.reach()? else { return Ok(None) };
+        Ok(Some(Reader { graph: &self.graph, read, room, viewer, reach }))
+    }
+}
+
+/// The id of a room that is referred to.
+pub(crate) fn room_id(
+    graph: &Graph,
+    read: &Snapshot,
+    room: ShortRoomId,
+) -> Result<ruma::OwnedRoomId> {
+    graph
+        .intern()
+        .room_id(read, room)?
+        .ok_or_else(|| Error::corrupt(format!("room {room} has no room id")))
+}
+
+/// The same whether it is not there or hidden.
+fn unseen() -> Error {
+    Error::not_found("there is no such event that you may see")
+}
+
+/// The same whether the room is not here or closed.
+pub(crate) fn not_in_room() -> Error {
+    Error::forbidden("you are not in this room")
+}

@@ -1,0 +1,167 @@
+//! Who is or was in a room.
+
+use ruma::{
+    OwnedRoomId, OwnedUserId, RoomId, UserId,
+    events::{StateEventType, room::member::MembershipState},
+};
+use serde_json::value::RawValue;
+use wick_account::Session;
+use wick_core::{Error, Result, ShortEventId, StateRoot};
+use wick_database::{
+    Read,
+    schema::room::{Membership, REDACTION_BY_EVENT},
+};
+use wick_people::user_directory::joined_rooms;
+use wick_room::{membership, render::Show, visibility::Reach};
+
+use super::{History, Reader, not_in_room, room_id, token::from_token};
+
+/// All memberships.
+const MEMBERSHIPS: [Membership; 5] =
+    [Membership::Join, Membership::Invite, Membership::Knock, Membership::Leave, Membership::Ban];
+
+/// How members are shown: nobody asks for what was said about a membership.
+const SHOW: Show = Show { room_id: true, aggregations: false };
+
+/// Which members.
+pub struct AskMembers {
+    /// Of which room.
+    pub room_id: OwnedRoomId,
+    /// When; by default as late as one may know.
+    pub at: Option<String>,
+    /// Those with this membership.
+    pub membership: Option<MembershipState>,
+    /// Those with any but this one.
+    pub not_membership: Option<MembershipState>,
+}
+
+/// What a room knows of somebody in it.
+pub struct JoinedMember {
+    /// Who.
+    pub user_id: OwnedUserId,
+    /// What they are called there.
+    pub display_name: Option<String>,
+    /// Their avatar there.
+    pub avatar_url: Option<String>,
+}
+
+impl AskMembers {
+    /// Either condition is enough if both are given.
+    fn wants(&self, membership: Membership) -> bool {
+        let is = |state: &MembershipState| membership::from_state(state) == Some(membership);
+        match (&self.membership, &self.not_membership) {
+            (None, None) => true,
+            (Some(only), None) => is(only),
+            (None, Some(not)) => !is(not),
+            (Some(only), Some(not)) => is(only) || !is(not),
+        }
+    }
+}
+
+impl History {
+    /// Member events, now or at some point before.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the session's user may not read the room, `M_INVALID_PARAM` if the token is none.
+    pub fn members(&self, session: &Session, ask: &AskMembers) -> Result<Vec<Box<RawValue>>> {
+        let read = self.resources.database.published();
+        let mut reader = self.reader(&read, session, &ask.room_id)?;
+        let at = ask.at.as_deref().map(from_token).transpose()?;
+        let at = match (at, reader.reach) {
+            (Some(at), Reach::Until(end)) => Some(at.min(end)),
+            (None, Reach::Until(end)) => Some(end),
+            (at, Reach::Live) => at,
+        };
+        let head = self.graph.head(&read, reader.room)?.ok_or_else(not_in_room)?;
+        let root = at.map(|at| self.graph.root_at(&read, reader.room, at)).transpose()?;
+        // The token of a sync that tells all of a room stands before the room's beginning.
+        let root = match root {
+            Some(StateRoot::EMPTY) => Some(self.graph.first_root(&read, reader.room)?),
+            root => root,
+        };
+        let events = match root {
+            // The index is for the present alone.
+            Some(root) if root != head.state => reader.members_at(root, ask)?,
+            _ => reader.members_now(ask)?,
+        };
+        events.into_iter().map(|event| reader.viewer.show(event, SHOW)).collect()
+    }
+
+    /// The rooms that both the session's user and another one are in.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` if the other one is the same.
+    pub fn mutual_rooms(&self, session: &Session, other: &UserId) -> Result<Vec<OwnedRoomId>> {
+        if session.user_id == other {
+            return Err(Error::invalid_param("everybody shares all rooms with themselves"));
+        }
+        let read = self.resources.database.published();
+        let Some(other) = self.graph.intern().lookup_user(&read, other)? else {
+            return Ok(Vec::new());
+        };
+        let own = joined_rooms(&self.graph, &read, session.user)?;
+        let theirs = joined_rooms(&self.graph, &read, other)?;
+        own.intersection(&theirs).map(|room| room_id(&self.graph, &read, *room)).collect()
+    }
+
+    /// Who is in a room, for those who are in it, too.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the session's user is not.
+    pub fn joined_members(&self, session: &Session, room_id: &RoomId) -> Result<Vec<JoinedMember>> {
+        let read = self.resources.database.published();
+        let room = self.graph.short(&read, room_id)?.ok_or_else(not_in_room)?;
+        let own = self.graph.member(&read, room, session.user)?;
+        if own.is_none_or(|own| own.membership != Membership::Join) {
+            return Err(not_in_room());
+        }
+        let mut members = Vec::new();
+        for row in self.graph.members(&read, room, Membership::Join) {
+            let (user, event) = row?;
+            let mut member = JoinedMember {
+                user_id: self.graph.user_id(&read, user)?,
+                display_name: None,
+                avatar_url: None,
+            };
+            // A redacted membership is one without a name.
+            if !read.contains(&REDACTION_BY_EVENT, &event)? {
+                let content = membership::content(&*self.graph.load_event(&read, event)?)?;
+                member.display_name = content.displayname().map(str::to_owned);
+                member.avatar_url = content.avatar_url().map(str::to_owned);
+            }
+            members.push(member);
+        }
+        Ok(members)
+    }
+}
+
+impl Reader<'_> {
+    fn members_now(&self, ask: &AskMembers) -> Result<Vec<ShortEventId>> {
+        let mut events = Vec::new();
+        for membership in MEMBERSHIPS.into_iter().filter(|membership| ask.wants(*membership)) {
+            for row in self.graph.members(self.read, self.room, membership) {
+                events.push(row?.1);
+            }
+        }
+        Ok(events)
+    }
+
+    fn members_at(&self, root: StateRoot, ask: &AskMembers) -> Result<Vec<ShortEventId>> {
+        let mut events = Vec::new();
+        for (key, event) in self.graph.states().collect(self.read, root)? {
+            let tuple = self
+                .graph
+                .intern()
+                .state_key_tuple(self.read, key)?
+                .ok_or_else(|| Error::corrupt(format!("state key {key} has no name")))?;
+            if tuple.0 != StateEventType::RoomMember {
+                continue;
+            }
+            let pdu = self.graph.load_event(self.read, event)?;
+            if membership::of(&pdu).is_some_and(|membership| ask.wants(membership)) {
+                events.push(event);
+            }
+        }
+        Ok(events)
+    }
+}

@@ -1,0 +1,94 @@
+//! `/messages`: a room's timeline in pages.
+//!
+//! <https://spec.matrix.org/v1.18/client-server-api/#get_matrixclientv3roomsroomidmessages>
+
+use ruma::{OwnedRoomId, RoomId, api::client::filter::LazyLoadOptions};
+use serde_json::value::RawValue;
+use wick_account::{Session, account_data::ignored_users};
+use wick_core::Result;
+use wick_room::Direction;
+
+use super::{
+    EventFilter, History, MAX_LIMIT,
+    page::Span,
+    token::{from_token, to_token},
+};
+
+/// Which part of a timeline.
+pub struct AskMessages {
+    /// The room's.
+    pub room_id: OwnedRoomId,
+    /// Where to begin; by default at the end one comes from.
+    pub from: Option<String>,
+    /// Where to end.
+    pub to: Option<String>,
+    /// Which way.
+    pub direction: Direction,
+    /// How many events at most.
+    pub limit: usize,
+    /// Which ones.
+    pub filter: EventFilter,
+}
+
+/// A part of a timeline.
+pub struct Messages {
+    /// Where it begins.
+    pub start: String,
+    /// Where the next part begins; `None` if there is none.
+    pub end: Option<String>,
+    /// The events.
+    pub chunk: Vec<Box<RawValue>>,
+    /// The member events of their senders, if those were asked for.
+    pub state: Vec<Box<RawValue>>,
+}
+
+impl History {
+    /// Whether the session's user may read anything of the room.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if not.
+    pub fn ensure_readable(&self, session: &Session, room_id: &RoomId) -> Result<()> {
+        let read = self.resources.database.published();
+        self.reader(&read, session, room_id).map(drop)
+    }
+
+    /// A part of a room's timeline.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the session's user may not read the room, `M_INVALID_PARAM` if a token is none.
+    pub fn messages(&self, session: &Session, ask: &AskMessages) -> Result<Messages> {
+        let read = self.resources.database.published();
+        let mut reader = self.reader(&read, session, &ask.room_id)?;
+        let from = match (&ask.from, ask.direction) {
+            (Some(token), _) => from_token(token)?,
+            (None, Direction::Backward) => i64::try_from(read.position().0).unwrap_or(i64::MAX),
+            (None, Direction::Forward) => i64::MIN,
+        };
+        let span = Span {
+            from,
+            to: ask.to.as_deref().map(from_token).transpose()?,
+            direction: ask.direction,
+            limit: ask.limit.min(MAX_LIMIT),
+            filter: &ask.filter,
+            ignored: &ignored_users(&read, session.user)?,
+        };
+        let page = reader.page(&span)?;
+        let state = match (&ask.filter.events.lazy_load_options, page.events.first()) {
+            (LazyLoadOptions::Enabled { .. }, Some(first)) => {
+                // The newest event's state knows all senders that are still there.
+                let root = match ask.direction {
+                    Direction::Backward => first.after,
+                    Direction::Forward => page.events.last().map_or(first.after, |last| last.after),
+                };
+                reader.members_of(page.events.iter().map(|event| &*event.sender), root)?
+            }
+            _ => Vec::new(),
+        };
+        Ok(Messages {
+            start: ask.from.clone().unwrap_or_else(|| to_token(from)),
+            end: page.next.map(to_token),
+            chunk: page.events.into_iter().map(|event| event.json).collect(),
+            state,
+        })
+    }
+}

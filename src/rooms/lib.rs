@@ -1,0 +1,14 @@
+//! Use cases of rooms: creation, membership, sending now or later, history, search, spaces.
+
+pub mod delayed;
+pub mod history;
+mod memberships;
+pub mod reports;
+pub mod rooms;
+pub mod search;
+pub mod spaces;
+
+pub use self::{
+    delayed::Delayed, history::History, memberships::Memberships, reports::Reports, rooms::Rooms,
+    spaces::Spaces,
+};

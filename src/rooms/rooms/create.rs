@@ -1,0 +1,148 @@
+//! Making a room: everything it begins with is one batch.
+//!
+//! <https://spec.matrix.org/v1.18/client-server-api/#post_matrixclientv3createroom>
+
+mod plan;
+
+use ruma::{
+    OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomId,
+    api::{
+        client::{
+            room::Visibility,
+            room::create_room::v3::{Request, RoomPreset},
+        },
+        error::ErrorKind,
+    },
+    events::{StateEventType, room::member::MembershipState},
+};
+use wick_account::Session;
+use wick_core::{Draft, Error, Result};
+use wick_database::{
+    Read,
+    schema::directory::{ALIAS_BY_ROOM, Alias, LISTED_BY_ROOM, ROOM_BY_ALIAS},
+};
+use wick_room::{Assembly, Effects, Founding};
+use wick_runtime::is_conflict;
+
+pub(super) use self::plan::{Plan, create_content};
+use super::{Rooms, follow};
+
+impl Rooms {
+    /// Makes a room.
+    ///
+    /// # Errors
+    /// `M_UNSUPPORTED_ROOM_VERSION`, `M_ROOM_IN_USE` if the alias is taken, `M_BAD_JSON` or
+    /// `M_INVALID_PARAM` if what it is to begin with makes no sense, `M_FORBIDDEN` if the room would not
+    /// allow it or users may not make rooms here.
+    pub async fn create(&self, session: &Session, request: Request) -> Result<OwnedRoomId> {
+        let config = &self.resources.config.rooms;
+        if !config.allow_creation {
+            return Err(Error::forbidden("users may not make rooms on this server"));
+        }
+        if request.visibility == Visibility::Public && !config.allow_publication {
+            return Err(Error::forbidden("users may not list rooms on this server"));
+        }
+        if !request.invite_3pid.is_empty() {
+            let message = "this server knows no identity server to invite with";
+            return Err(Error::refused(ErrorKind::ThreepidDenied, message));
+        }
+        let plan = self.plan(&session.user_id, request)?;
+        let alias = plan.alias.clone();
+        let predecessor = follow::predecessor_in(&plan.create);
+        let room_id = match self.raise(&session.user_id, plan).await {
+            // Somebody else took the alias between the look at it and the commit.
+            Err(error) if is_conflict(&error) && self.is_taken(alias.as_ref())? => {
+                return Err(alias_taken());
+            }
+            raised => raised?,
+        };
+        if let Some(old) = predecessor {
+            self.follow(session.user, &session.user_id, &old, &room_id).await;
+        }
+        Ok(room_id)
+    }
+
+    /// Makes the room of a plan.
+    pub(super) async fn raise(&self, creator: &OwnedUserId, plan: Plan) -> Result<OwnedRoomId> {
+        let Plan { version, create, power_levels, state, alias, listed, invites, bans, .. } = plan;
+        let (first, last) = if plan.power_levels_last {
+            (None, Some(power_levels))
+        } else {
+            (Some(power_levels), None)
+        };
+        let placeholder = RoomId::parse(format!("!room:{}", self.graph.server_name()))
+            .map_err(|error| Error::internal("the server's name makes no room id", error))?;
+        let create =
+            Draft::state(placeholder, creator.clone(), StateEventType::RoomCreate, "", create);
+        let join = self.member_content(MembershipState::Join, creator, None)?;
+        let fill = |room: &mut Assembly<'_>| -> Result<()> {
+            let room_id = room.room_id().to_owned();
+            let mut append = |event_type: StateEventType, state_key: String, content| {
+                let sender = creator.clone();
+                let draft = Draft::state(room_id.clone(), sender, event_type, state_key, content);
+                room.append(draft, Effects::default()).map(drop)
+            };
+            append(StateEventType::RoomMember, creator.to_string(), join)?;
+            if let Some(power_levels) = first {
+                append(StateEventType::RoomPowerLevels, String::new(), power_levels)?;
+            }
+            for (event_type, state_key, content) in state {
+                append(event_type, state_key, content)?;
+            }
+            for (user, content) in invites.into_iter().chain(bans) {
+                append(StateEventType::RoomMember, user.to_string(), content)?;
+            }
+            if let Some(power_levels) = last {
+                append(StateEventType::RoomPowerLevels, String::new(), power_levels)?;
+            }
+            if let Some(alias) = alias {
+                self.claim(room, &alias, creator)?;
+            }
+            if listed {
+                let short = room.room();
+                room.batch().put(&LISTED_BY_ROOM, &short, &());
+            }
+            Ok(())
+        };
+        let (room_id, ()) = self.graph.found(Founding { version, create }, fill).await?;
+        Ok(room_id)
+    }
+
+    /// Gives the room an alias that nothing has yet.
+    pub(super) fn claim(
+        &self,
+        room: &mut Assembly<'_>,
+        alias: &OwnedRoomAliasId,
+        creator: &OwnedUserId,
+    ) -> Result<()> {
+        let short = room.room();
+        let created = self.resources.clock.now();
+        let batch = room.batch();
+        if batch.contains(&ROOM_BY_ALIAS, alias)? {
+            return Err(alias_taken());
+        }
+        batch.require(&ROOM_BY_ALIAS, alias, None);
+        let row = Alias { room: short, creator: creator.clone(), created };
+        batch.put(&ROOM_BY_ALIAS, alias, &row);
+        batch.put(&ALIAS_BY_ROOM, &(short, alias), &());
+        Ok(())
+    }
+
+    /// Whether there is such an alias.
+    pub(super) fn is_taken(&self, alias: Option<&OwnedRoomAliasId>) -> Result<bool> {
+        let Some(alias) = alias else { return Ok(false) };
+        Ok(self.resources.database.latest().contains(&ROOM_BY_ALIAS, alias)?)
+    }
+}
+
+fn alias_taken() -> Error {
+    Error::refused(ErrorKind::RoomInUse, "this alias is taken")
+}
+
+/// The preset that goes with a visibility.
+fn usual_preset(visibility: &Visibility) -> RoomPreset {
+    match visibility {
+        Visibility::Public => RoomPreset::PublicChat,
+        _ => RoomPreset::PrivateChat,
+    }
+}

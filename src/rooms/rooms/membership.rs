@@ -1,0 +1,209 @@
+//! The one way in which memberships change, whichever endpoint asked for it.
+//!
+//! <https://spec.matrix.org/v1.18/client-server-api/#room-membership>
+
+use ruma::{
+    OwnedEventId, OwnedRoomId, OwnedUserId, UserId,
+    canonical_json::CanonicalJsonObject,
+    events::{
+        StateEventType,
+        room::{member::MembershipState, power_levels::UserPowerLevel},
+    },
+};
+use serde::Deserialize;
+use wick_core::{Draft, Error, Result};
+use wick_database::schema::room::Membership;
+use wick_people::profile::MemberProfile;
+use wick_room::{Assembly, Effects};
+
+use super::{
+    Rooms, content,
+    event_request::{SendOutcome, append},
+    power_levels,
+};
+
+/// Says which member made it possible to join a room whose join rule is restricted.
+const AUTHORISED_VIA: &str = "join_authorised_via_users_server";
+
+impl Rooms {
+    /// Appends the member event of `target` with this content, unless the present one says the same
+    /// in the same name.
+    ///
+    /// # Errors
+    /// `M_BAD_JSON` if the content has no membership, `M_FORBIDDEN` if `sender` may not.
+    pub(super) fn append_member(
+        &self,
+        room: &mut Assembly<'_>,
+        sender: &UserId,
+        target: &UserId,
+        content: CanonicalJsonObject,
+    ) -> Result<OwnedEventId> {
+        let said = self.append_member_with(room, sender, target, content, Effects::default())?;
+        Ok(said.event_id().clone())
+    }
+
+    /// The same, with `effects` in the batch if there is an event to append.
+    ///
+    /// # Errors
+    /// As [`Rooms::append_member`].
+    pub(super) fn append_member_with(
+        &self,
+        room: &mut Assembly<'_>,
+        sender: &UserId,
+        target: &UserId,
+        mut content: CanonicalJsonObject,
+        effects: Effects,
+    ) -> Result<SendOutcome> {
+        let membership = content::text(&content, "membership")
+            .map(MembershipState::from)
+            .ok_or_else(|| Error::bad_json("the content of a member event has a membership"))?;
+        content.remove(AUTHORISED_VIA);
+        let current = room.state_event(&StateEventType::RoomMember, target.as_str())?;
+        let before = current.as_deref().map(wick_room::membership::content).transpose()?;
+        let before = before.map(|content| content.membership);
+        let joins = membership == MembershipState::Join && before != Some(MembershipState::Join);
+        if joins
+            && sender == target
+            && let Some(by) = self.authorise_join(room, target, before.as_ref())?
+        {
+            content::set_text(&mut content, AUTHORISED_VIA, by);
+        }
+        if let Some(current) = current
+            && current.sender == sender
+            && content::is_same(&current, &content)
+        {
+            return Ok(SendOutcome::already(current.event_id.clone()));
+        }
+        let room_id = room.room_id().to_owned();
+        let draft = Draft::state(
+            room_id,
+            sender.to_owned(),
+            StateEventType::RoomMember,
+            target.as_str(),
+            content,
+        );
+        append(room, draft, effects, None)
+    }
+
+    /// A new member event with what the user's profile says.
+    pub(super) fn member_content(
+        &self,
+        membership: MembershipState,
+        user_id: &UserId,
+        reason: Option<&str>,
+    ) -> Result<CanonicalJsonObject> {
+        let mut content = CanonicalJsonObject::new();
+        content::set_text(&mut content, "membership", membership.as_str());
+        content::set_optional(&mut content, "reason", reason);
+        if matches!(
+            membership,
+            MembershipState::Join | MembershipState::Invite | MembershipState::Knock
+        ) {
+            self.fill_in_profile(&mut content, user_id)?;
+        }
+        Ok(content)
+    }
+
+    /// Adds what the user's profile says, as far as the content says nothing itself.
+    pub(super) fn fill_in_profile(
+        &self,
+        content: &mut CanonicalJsonObject,
+        user_id: &UserId,
+    ) -> Result<()> {
+        let MemberProfile { display_name, avatar_url } = self.member_profile(user_id)?;
+        for (key, value) in [("displayname", display_name), ("avatar_url", avatar_url)] {
+            if !content.contains_key(key) {
+                content::set_optional(content, key, value.as_deref());
+            }
+        }
+        Ok(())
+    }
+
+    /// What a local user says about themselves; nothing of somebody who has no account here.
+    pub(super) fn member_profile(&self, user_id: &UserId) -> Result<MemberProfile> {
+        let latest = self.resources.database.latest();
+        let user = self.graph.intern().lookup_user(&latest, user_id)?;
+        match user.filter(|_| self.is_local(user_id)) {
+            Some(user) => self.profiles.member_profile(user),
+            None => Ok(MemberProfile::default()),
+        }
+    }
+
+    /// The member in whose name the user may join a restricted room, if that is what they need.
+    ///
+    /// <https://spec.matrix.org/v1.18/client-server-api/#restricted-rooms>
+    fn authorise_join(
+        &self,
+        room: &mut Assembly<'_>,
+        user_id: &UserId,
+        before: Option<&MembershipState>,
+    ) -> Result<Option<OwnedUserId>> {
+        if matches!(before, Some(MembershipState::Invite | MembershipState::Ban)) {
+            return Ok(None);
+        }
+        let Some(rules) = room.state_event(&StateEventType::RoomJoinRules, "")? else {
+            return Ok(None);
+        };
+        let Ok(rules) = rules.content_as::<JoinRules>() else { return Ok(None) };
+        if !matches!(&*rules.join_rule, "restricted" | "knock_restricted") {
+            return Ok(None);
+        }
+        for allowed in rules.allow {
+            let Ok(allowed) = serde_json::from_value::<Allowed>(allowed) else { continue };
+            if allowed.kind == "m.room_membership" && self.is_in(room, &allowed.room_id, user_id)? {
+                return self.who_can_invite(room).map(Some);
+            }
+        }
+        Err(Error::forbidden("you are in none of the rooms whose members may join"))
+    }
+
+    /// Whether somebody is joined to another room than the one whose turn it is.
+    fn is_in(&self, room: &mut Assembly<'_>, other: &ruma::RoomId, user: &UserId) -> Result<bool> {
+        let read = &*room.batch();
+        let Some(other) = self.graph.short(read, other)? else { return Ok(false) };
+        Ok(self.graph.membership(read, other, user)? == Some(Membership::Join))
+    }
+
+    /// A joined member of this server who could invite: those with the most power first.
+    fn who_can_invite(&self, room: &mut Assembly<'_>) -> Result<OwnedUserId> {
+        let levels = power_levels(room)?;
+        let mut candidates: Vec<OwnedUserId> = levels.users.keys().cloned().collect();
+        if let Some(creators) = &levels.rules.privileged_creators {
+            candidates.extend(creators.iter().cloned());
+        }
+        candidates.sort_by_key(|user| std::cmp::Reverse(levels.for_user(user)));
+        for user in candidates {
+            if self.is_local(&user)
+                && levels.user_can_invite(&user)
+                && room.membership(&user)? == Some(MembershipState::Join)
+            {
+                return Ok(user);
+            }
+        }
+        if UserPowerLevel::Int(levels.users_default) >= UserPowerLevel::Int(levels.invite) {
+            let short = room.room();
+            let read = &*room.batch();
+            for member in self.graph.members(read, short, Membership::Join) {
+                let user_id = self.graph.user_id(read, member?.0)?;
+                if self.is_local(&user_id) && levels.user_can_invite(&user_id) {
+                    return Ok(user_id);
+                }
+            }
+        }
+        Err(Error::forbidden("nobody in the room could have invited you"))
+    }
+}
+
+#[derive(Deserialize)]
+struct JoinRules {
+    join_rule: String,
+    #[serde(default)]
+    allow: Vec<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Allowed {
+    #[serde(rename = "type")]
+    kind: String,
+    room_id: OwnedRoomId,
+}

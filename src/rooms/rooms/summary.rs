@@ -1,0 +1,87 @@
+//! A room as it is shown to people who look for one.
+
+use ruma::{
+    OwnedMxcUri, OwnedRoomAliasId, RoomVersionId, UInt,
+    events::{StateEventType, room::join_rules::RoomJoinRulesEventContent},
+    room::{JoinRuleSummary, RoomSummary, RoomType},
+};
+use serde::de::DeserializeOwned;
+use wick_core::{Error, Result, ShortRoomId};
+use wick_database::{Read, schema::room::REDACTION_BY_EVENT};
+use wick_room::Graph;
+
+/// What is shown of a room; `None` if it is not here. Whether somebody may see it is not asked.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn summary(graph: &Graph, read: &impl Read, room: ShortRoomId) -> Result<Option<RoomSummary>> {
+    let Some(head) = graph.head(read, room)? else { return Ok(None) };
+    let room_id = graph
+        .intern()
+        .room_id(read, room)?
+        .ok_or_else(|| Error::corrupt("a room has no room id"))?;
+    let state = State { graph, read, room };
+    let visibility = state.text(&StateEventType::RoomHistoryVisibility, "history_visibility")?;
+    let guests = state.text(&StateEventType::RoomGuestAccess, "guest_access")?;
+    let mut summary = RoomSummary::new(
+        room_id,
+        state.join_rule()?,
+        guests.as_deref() == Some("can_join"),
+        UInt::new_saturating(head.counts.joined),
+        visibility.as_deref() == Some("world_readable"),
+    );
+    summary.name = state.text(&StateEventType::RoomName, "name")?;
+    summary.topic = state.text(&StateEventType::RoomTopic, "topic")?;
+    summary.avatar_url = state.text(&StateEventType::RoomAvatar, "url")?.map(OwnedMxcUri::from);
+    summary.canonical_alias = state
+        .text(&StateEventType::RoomCanonicalAlias, "alias")?
+        .and_then(|alias| OwnedRoomAliasId::try_from(alias).ok());
+    summary.room_type = state.text(&StateEventType::RoomCreate, "type")?.map(RoomType::from);
+    summary.encryption = state.text(&StateEventType::RoomEncryption, "algorithm")?.map(Into::into);
+    summary.room_version = RoomVersionId::try_from(head.version.as_str()).ok();
+    Ok(Some(summary))
+}
+
+/// The current state of a room, as far as it was not redacted.
+struct State<'a, R> {
+    graph: &'a Graph,
+    read: &'a R,
+    room: ShortRoomId,
+}
+
+impl<R: Read> State<'_, R> {
+    fn content<T: DeserializeOwned>(&self, event_type: &StateEventType) -> Result<Option<T>> {
+        let short = self.graph.state_event_short(self.read, self.room, event_type, "")?;
+        let Some(short) = short else { return Ok(None) };
+        let is_create = *event_type == StateEventType::RoomCreate;
+        if !is_create && self.read.contains(&REDACTION_BY_EVENT, &short)? {
+            return Ok(None);
+        }
+        // A content of another form than the specification's says nothing.
+        Ok(self.graph.load_event(self.read, short)?.content_as().ok())
+    }
+
+    fn text(&self, event_type: &StateEventType, key: &str) -> Result<Option<String>> {
+        let content: Option<serde_json::Map<String, serde_json::Value>> =
+            self.content(event_type)?;
+        let text = content.as_ref().and_then(|content| content.get(key)?.as_str());
+        Ok(text.filter(|text| !text.is_empty()).map(ToOwned::to_owned))
+    }
+
+    /// A rule that nobody knows lets nobody in.
+    fn join_rule(&self) -> Result<JoinRuleSummary> {
+        let content: Option<RoomJoinRulesEventContent> =
+            self.content(&StateEventType::RoomJoinRules)?;
+        let rule = content.map(|content| JoinRuleSummary::from(content.join_rule));
+        Ok(match rule {
+            Some(
+                rule @ (JoinRuleSummary::Public
+                | JoinRuleSummary::Knock
+                | JoinRuleSummary::Restricted(_)
+                | JoinRuleSummary::KnockRestricted(_)
+                | JoinRuleSummary::Private),
+            ) => rule,
+            _ => JoinRuleSummary::Invite,
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! What an event adds to the indexes it is found by, in the event's own batch.
+
+use ruma::events::TimelineEventType;
+use serde::Deserialize;
+use wick_core::{Error, Pdu, Result};
+use wick_database::{
+    Batch, Descending, Read,
+    schema::{
+        lookup::{CHILD_BY_SPACE, EVENT_BY_TIMESTAMP, EVENT_BY_WORD},
+        room::{PLACE_BY_EVENT, REDACTION_BY_EVENT, STORED_BY_EVENT},
+    },
+};
+use wick_room::{Appended, Projection};
+
+use wick_core::words;
+
+/// Keeps the indexes by time, by word and of the children of spaces.
+pub(crate) struct Index;
+
+/// The part of a content that is searched.
+#[derive(Deserialize)]
+struct Content {
+    body: Option<serde_json::Value>,
+    name: Option<serde_json::Value>,
+    topic: Option<serde_json::Value>,
+}
+
+/// What an event says to those who search.
+pub(crate) fn text(event: &Pdu) -> Option<String> {
+    let content = || event.content_as::<Content>().ok();
+    let value = match (&event.event_type, &event.state_key) {
+        (TimelineEventType::RoomMessage, None) => content()?.body,
+        (TimelineEventType::RoomName, Some(_)) => content()?.name,
+        (TimelineEventType::RoomTopic, Some(_)) => content()?.topic,
+        _ => None,
+    };
+    value.and_then(|value| value.as_str().map(str::to_owned))
+}
+
+impl Projection for Index {
+    fn project(&self, event: &Appended, batch: &mut Batch) -> Result<()> {
+        let (room, short, at) = (event.room, event.short, event.pdu.origin_server_ts);
+        batch.put_at(event.slot, &EVENT_BY_TIMESTAMP, move |position| {
+            ((room, at, place(position)), short)
+        });
+        if let (TimelineEventType::SpaceChild, Some(child)) =
+            (&event.pdu.event_type, &event.pdu.state_key)
+        {
+            batch.put(&CHILD_BY_SPACE, &(room, child), &());
+        }
+        if event.pdu.event_type == TimelineEventType::RoomRedaction {
+            return forget_target(event, batch);
+        }
+        // It may have been redacted before it came.
+        if batch.contains(&REDACTION_BY_EVENT, &short)? {
+            return Ok(());
+        }
+        let Some(text) = text(&event.pdu) else { return Ok(()) };
+        for word in words::distinct(&text) {
+            batch.put_at(event.slot, &EVENT_BY_WORD, move |position| {
+                ((room, word, Descending(place(position))), short)
+            });
+        }
+        Ok(())
+    }
+}
+
+fn place(position: wick_core::Position) -> i64 {
+    i64::try_from(position.0).unwrap_or(i64::MAX)
+}
+
+/// Nobody finds what was redacted.
+fn forget_target(redaction: &Appended, batch: &mut Batch) -> Result<()> {
+    let database = batch.database().clone();
+    let Some(target_id) = &redaction.pdu.redacts else { return Ok(()) };
+    let Some(target) = database.intern().lookup_event(batch, target_id)? else { return Ok(()) };
+    if batch.get(&REDACTION_BY_EVENT, &target)? != Some(redaction.short) {
+        return Ok(());
+    }
+    let placed = batch.get(&PLACE_BY_EVENT, &target)?.and_then(|place| place.position);
+    // The batch has the redacted form already; what is searched is the one before.
+    let stored = database.latest().get(&STORED_BY_EVENT, &target)?;
+    let (Some(placed), Some(stored)) = (placed, stored) else { return Ok(()) };
+    let json = serde_json::value::RawValue::from_string(stored.json)
+        .map_err(|error| Error::internal("a stored event is not JSON", error))?;
+    let pdu = Pdu::parse(stored.event_id, stored.room_id, json)
+        .map_err(|error| Error::internal("a stored event cannot be parsed", error))?;
+    for word in text(&pdu).iter().flat_map(|text| words::distinct(text)) {
+        batch.delete(&EVENT_BY_WORD, &(redaction.room, word, Descending(placed)));
+    }
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! Spaces: rooms that hold rooms, and what is shown of a room to those who are not in it.
+//!
+//! Invariants: a room is shown to those who are in it, are invited, may join it or may read it; a walk
+//! shows each room once and looks at no more than [`MAX_ROOMS`].
+//!
+//! <https://spec.matrix.org/v1.18/client-server-api/#spaces>
+
+mod children;
+
+use std::{collections::HashSet, sync::Arc};
+
+use ruma::{
+    OwnedRoomId, RoomId,
+    events::room::member::MembershipState,
+    room::{JoinRuleSummary, RoomSummary, RoomType},
+};
+use serde_json::value::RawValue;
+use wick_account::Session;
+use wick_core::{Error, Result, ShortRoomId};
+use wick_database::{Snapshot, schema::room::Membership};
+use wick_room::Graph;
+use wick_runtime::Resources;
+
+use self::children::Child;
+use crate::rooms::summary;
+
+/// Rooms that one walk looks at.
+const MAX_ROOMS: usize = 5000;
+
+/// Rooms that one page shows.
+const MAX_LIMIT: usize = 100;
+
+/// Walks through spaces.
+pub struct Spaces {
+    resources: Resources,
+    graph: Arc<Graph>,
+}
+
+/// Which part of a space.
+pub struct AskHierarchy {
+    /// The space, or any room.
+    pub room_id: OwnedRoomId,
+    /// Where the page before ended.
+    pub from: Option<String>,
+    /// How many rooms at most.
+    pub limit: usize,
+    /// How far down; the room itself is at 0.
+    pub max_depth: Option<u64>,
+    /// Only rooms that their space suggests.
+    pub suggested_only: bool,
+}
+
+/// A page of a walk.
+pub struct Hierarchy {
+    /// The rooms with their `m.space.child` events.
+    pub rooms: Vec<(RoomSummary, Vec<Box<RawValue>>)>,
+    /// Where to go on; `None` at the end.
+    pub next_batch: Option<String>,
+}
+
+/// Where a walk stands: a token says how many rooms were shown, and of which walk it is.
+struct Progress {
+    shown: usize,
+    max_depth: Option<u64>,
+    suggested_only: bool,
+}
+
+impl Progress {
+    fn to_token(&self) -> String {
+        let depth = self.max_depth.map_or_else(|| "x".to_owned(), |depth| depth.to_string());
+        format!("h{}_{depth}_{}", self.shown, u8::from(self.suggested_only))
+    }
+
+    /// How many rooms were shown; the rest of the token must be as `self` says.
+    fn resume(&mut self, token: &str) -> Result<()> {
+        let shown = token.strip_prefix('h').and_then(|token| token.split('_').next());
+        self.shown = shown.and_then(|shown| shown.parse().ok()).unwrap_or_default();
+        if self.to_token() == token {
+            Ok(())
+        } else {
+            Err(Error::invalid_param("this is no token of such a walk"))
+        }
+    }
+}
+
+impl Spaces {
+    /// The spaces of `graph`.
+    #[must_use]
+    pub fn new(resources: Resources, graph: Arc<Graph>) -> Self {
+        Self { resources, graph }
+    }
+
+    /// The rooms below a room, depth first, each before its children.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the session's user may not know of the room, `M_INVALID_PARAM` if the token is
+    /// none or of another walk.
+    pub fn hierarchy(&self, session: &Session, ask: &AskHierarchy) -> Result<Hierarchy> {
+        let mut progress =
+            Progress { shown: 0, max_depth: ask.max_depth, suggested_only: ask.suggested_only };
+        if let Some(token) = &ask.from {
+            progress.resume(token)?;
+        }
+        let (skip, limit) = (progress.shown, ask.limit.clamp(1, MAX_LIMIT));
+        let read = self.resources.database.published();
+        let root = self.graph.short(&read, &ask.room_id)?.ok_or_else(hidden)?;
+        if self.visible(&read, Some(session), root)?.is_none() {
+            return Err(hidden());
+        }
+        let mut hierarchy = Hierarchy { rooms: Vec::new(), next_batch: None };
+        let (mut known, mut walked) = (HashSet::new(), 0_usize);
+        let mut stack = vec![(root, 0_u64)];
+        while let Some((room, depth)) = stack.pop() {
+            if known.len() >= MAX_ROOMS || !known.insert(room) {
+                continue;
+            }
+            let Some(summary) = self.visible(&read, Some(session), room)? else { continue };
+            if hierarchy.rooms.len() == limit {
+                progress.shown = walked;
+                hierarchy.next_batch = Some(progress.to_token());
+                break;
+            }
+            let children = self.children(&read, room, &summary, ask.suggested_only)?;
+            if stack.len() < MAX_ROOMS && ask.max_depth.is_none_or(|max| depth < max) {
+                for child in children.iter().rev() {
+                    let child = self.graph.short(&read, &child.room_id)?;
+                    stack.extend(child.map(|child| (child, depth.saturating_add(1))));
+                }
+            }
+            walked += 1;
+            if walked > skip {
+                let children = children.into_iter().map(|child| child.stripped).collect();
+                hierarchy.rooms.push((summary, children));
+            }
+        }
+        Ok(hierarchy)
+    }
+
+    /// What is shown of a room, with the membership of whoever asks; strangers are shown what is open.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if the room is not here or whoever asks may not know of it.
+    pub fn summary(
+        &self,
+        session: Option<&Session>,
+        room_id: &RoomId,
+    ) -> Result<(RoomSummary, Option<MembershipState>)> {
+        let unknown = || Error::not_found("there is no such room that you may see");
+        let read = self.resources.database.published();
+        let room = self.graph.short(&read, room_id)?.ok_or_else(unknown)?;
+        let summary = self.visible(&read, session, room)?.ok_or_else(unknown)?;
+        let Some(session) = session else { return Ok((summary, None)) };
+        let member = self.graph.member(&read, room, session.user)?;
+        let membership = match member.map(|member| member.membership) {
+            Some(Membership::Join) => MembershipState::Join,
+            Some(Membership::Invite) => MembershipState::Invite,
+            Some(Membership::Knock) => MembershipState::Knock,
+            Some(Membership::Ban) => MembershipState::Ban,
+            Some(Membership::Leave) | None => MembershipState::Leave,
+        };
+        Ok((summary, Some(membership)))
+    }
+
+    /// What is shown of a room, if whoever asks may know of it.
+    fn visible(
+        &self,
+        read: &Snapshot,
+        session: Option<&Session>,
+        room: ShortRoomId,
+    ) -> Result<Option<RoomSummary>> {
+        let Some(summary) = summary(&self.graph, read, room)? else { return Ok(None) };
+        let open = summary.world_readable
+            || matches!(
+                summary.join_rule,
+                JoinRuleSummary::Public
+                    | JoinRuleSummary::Knock
+                    | JoinRuleSummary::KnockRestricted(_)
+            );
+        if open {
+            return Ok(Some(summary));
+        }
+        let Some(session) = session else { return Ok(None) };
+        let membership = |room| -> Result<Option<Membership>> {
+            Ok(self.graph.member(read, room, session.user)?.map(|member| member.membership))
+        };
+        if matches!(membership(room)?, Some(Membership::Join | Membership::Invite)) {
+            return Ok(Some(summary));
+        }
+        if let JoinRuleSummary::Restricted(rule) = &summary.join_rule {
+            for allowed in &rule.allowed_room_ids {
+                if let Some(allowed) = self.graph.short(read, allowed)?
+                    && membership(allowed)? == Some(Membership::Join)
+                {
+                    return Ok(Some(summary));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn children(
+        &self,
+        read: &Snapshot,
+        room: ShortRoomId,
+        summary: &RoomSummary,
+        suggested_only: bool,
+    ) -> Result<Vec<Child>> {
+        if summary.room_type != Some(RoomType::Space) {
+            return Ok(Vec::new());
+        }
+        children::of(&self.graph, read, room, suggested_only)
+    }
+}
+
+/// The same whether the room is not here or closed.
+fn hidden() -> Error {
+    Error::forbidden("you may not see this room")
+}

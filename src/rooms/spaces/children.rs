@@ -1,0 +1,99 @@
+//! The rooms that a space holds, in their order.
+//!
+//! <https://spec.matrix.org/v1.18/client-server-api/#ordering-of-children-within-a-space>
+
+use ruma::{OwnedRoomId, events::StateEventType};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use wick_core::{Error, Pdu, Result, ShortRoomId};
+use wick_database::{
+    Range, Read, Snapshot,
+    schema::{lookup::CHILD_BY_SPACE, room::REDACTION_BY_EVENT},
+};
+use wick_room::Graph;
+
+/// Children of one space that are looked at.
+const MAX_CHILDREN: usize = 2000;
+
+/// Characters of the longest order that counts.
+const MAX_ORDER: usize = 50;
+
+/// A room in a space.
+pub(super) struct Child {
+    pub(super) room_id: OwnedRoomId,
+    pub(super) stripped: Box<RawValue>,
+    order: Option<String>,
+    since: u64,
+}
+
+#[derive(Deserialize)]
+struct Content {
+    via: Vec<serde_json::Value>,
+    order: Option<serde_json::Value>,
+    suggested: Option<serde_json::Value>,
+}
+
+#[derive(Serialize)]
+struct Stripped<'a> {
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    state_key: &'a str,
+    content: &'a RawValue,
+    sender: &'a str,
+    origin_server_ts: u64,
+}
+
+/// The children of a space: those with an order first.
+pub(super) fn of(
+    graph: &Graph,
+    read: &Snapshot,
+    room: ShortRoomId,
+    suggested_only: bool,
+) -> Result<Vec<Child>> {
+    let mut children = Vec::new();
+    let rows = read.scan(&CHILD_BY_SPACE, Range::prefix((room,))).keys();
+    for row in rows.take(MAX_CHILDREN) {
+        let (_, state_key) = row?;
+        let event = graph.state_event_short(read, room, &StateEventType::SpaceChild, &state_key)?;
+        let Some(event) = event else { continue };
+        // A redacted link is one without `via`.
+        if read.contains(&REDACTION_BY_EVENT, &event)? {
+            continue;
+        }
+        let pdu = graph.load_event(read, event)?;
+        children.extend(child(&pdu, &state_key, suggested_only)?);
+    }
+    children.sort_by(|one, two| {
+        let key = |child: &Child| (child.order.is_none(), child.order.clone(), child.since);
+        key(one).cmp(&key(two)).then_with(|| one.room_id.cmp(&two.room_id))
+    });
+    Ok(children)
+}
+
+fn child(pdu: &Pdu, state_key: &str, suggested_only: bool) -> Result<Option<Child>> {
+    let Ok(content) = pdu.content_as::<Content>() else { return Ok(None) };
+    let Ok(room_id) = OwnedRoomId::try_from(state_key) else { return Ok(None) };
+    let suggested = content.suggested == Some(serde_json::Value::Bool(true));
+    if content.via.is_empty() || (suggested_only && !suggested) {
+        return Ok(None);
+    }
+    let stripped = Stripped {
+        event_type: "m.space.child",
+        state_key,
+        content: &pdu.content,
+        sender: pdu.sender.as_str(),
+        origin_server_ts: pdu.origin_server_ts.0,
+    };
+    let stripped = serde_json::value::to_raw_value(&stripped)
+        .map_err(|error| Error::internal("could not serialize an event", error))?;
+    let order = content.order.and_then(|order| order.as_str().map(str::to_owned));
+    let sensible = |order: &String| {
+        order.len() <= MAX_ORDER && order.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+    };
+    Ok(Some(Child {
+        room_id,
+        stripped,
+        order: order.filter(sensible),
+        since: pdu.origin_server_ts.0,
+    }))
+}

@@ -1,0 +1,76 @@
+//! What every use case works with, and the one way in which rows are read, changed and written.
+
+use std::sync::Arc;
+
+use wick_core::{Clock, Config, Error, Random, Result};
+use wick_database::{Batch, Database, Durability};
+
+/// How often a change is computed anew because another one came between.
+const ATTEMPTS: usize = 16;
+
+/// Handles that are made in `main` and shared by all use cases.
+#[derive(Clone)]
+pub struct Resources {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The database.
+    pub database: Database,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Makes tokens and ids.
+    pub random: Arc<dyn Random>,
+}
+
+impl Resources {
+    /// Waits until all that is written is durable and published: what was read from the latest state may
+    /// be the doing of a request that is not answered itself yet.
+    ///
+    /// # Errors
+    /// If the log cannot be made durable.
+    pub async fn settle(&self) -> Result<()> {
+        self.database.commit(self.database.batch(), Durability::Synced).await?;
+        Ok(())
+    }
+
+    /// Makes a durable change that depends on rows it reads. `build` reads through the batch and
+    /// requires what it read; if that changed meanwhile, it is asked again. An empty batch is not
+    /// written.
+    ///
+    /// # Errors
+    /// What `build` says, and what the database says.
+    pub async fn change<T>(&self, build: impl FnMut(&mut Batch) -> Result<T> + Send) -> Result<T> {
+        self.change_with(Durability::Synced, build).await
+    }
+
+    /// As [`Resources::change`], as durable as `durability` says.
+    ///
+    /// # Errors
+    /// As [`Resources::change`].
+    pub async fn change_with<T>(
+        &self,
+        durability: Durability,
+        mut build: impl FnMut(&mut Batch) -> Result<T> + Send,
+    ) -> Result<T> {
+        let mut attempt = 1;
+        loop {
+            let mut batch = self.database.batch();
+            let result = build(&mut batch)?;
+            if batch.is_empty() {
+                return Ok(result);
+            }
+            match self.database.commit(batch, durability).await {
+                Ok(_) => return Ok(result),
+                Err(error) if error.is_conflict() && attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(Error::from(error)),
+            }
+        }
+    }
+}
+
+/// Whether a change was not written because something it was decided on has changed meanwhile.
+pub fn is_conflict(error: &Error) -> bool {
+    let Error::Internal(report) = error else { return false };
+    std::error::Error::source(report)
+        .and_then(|source| source.downcast_ref::<wick_database::Error>())
+        .is_some_and(wick_database::Error::is_conflict)
+}

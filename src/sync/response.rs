@@ -1,0 +1,189 @@
+//! The answer of `/sync`, from events that are JSON already.
+
+use std::collections::BTreeMap;
+
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use wick_core::{Error, Result};
+use wick_notify::counts::Unread;
+
+/// An event as it goes to the client.
+pub type Json = Box<RawValue>;
+
+/// Everything that is new.
+///
+/// <https://spec.matrix.org/v1.18/client-server-api/#get_matrixclientv3sync>
+#[derive(Debug, Default, Serialize)]
+pub struct Response {
+    /// Where the next sync goes on.
+    pub next_batch: String,
+    /// What the user keeps here for all rooms.
+    #[serde(skip_serializing_if = "Events::is_empty")]
+    pub account_data: Events,
+    /// Who is here.
+    #[serde(skip_serializing_if = "Events::is_empty")]
+    pub presence: Events,
+    /// By section.
+    #[serde(skip_serializing_if = "RoomUpdates::is_empty")]
+    pub rooms: RoomUpdates,
+    /// Messages from device to device.
+    pub to_device: Events,
+    /// Whose devices changed.
+    pub device_lists: DeviceLists,
+    /// How many one-time keys the device has left, by algorithm.
+    pub device_one_time_keys_count: BTreeMap<&'static str, u64>,
+    /// Algorithms with a fallback key that nobody used.
+    pub device_unused_fallback_key_types: [&'static str; 0],
+}
+
+/// A list of events.
+#[derive(Debug, Default, Serialize)]
+pub struct Events {
+    /// One after another.
+    pub events: Vec<Json>,
+}
+
+/// Users whose devices are to be looked up anew, and users who are of no interest any more.
+#[derive(Debug, Default, Serialize)]
+pub struct DeviceLists {
+    /// Changed, or new in a room that the user shares with them.
+    pub changed: Vec<OwnedUserId>,
+    /// No room is shared with them any more.
+    pub left: Vec<OwnedUserId>,
+}
+
+/// The rooms with news, by the user's membership.
+#[derive(Debug, Default, Serialize)]
+pub struct RoomUpdates {
+    /// Joined.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub join: BTreeMap<OwnedRoomId, RoomUpdate>,
+    /// Invited.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub invite: BTreeMap<OwnedRoomId, InvitedRoom>,
+    /// Knocked.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub knock: BTreeMap<OwnedRoomId, KnockedRoom>,
+    /// Left, kicked or banned.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub leave: BTreeMap<OwnedRoomId, RoomUpdate>,
+}
+
+/// A room that the user is or was in.
+#[derive(Debug, Serialize)]
+pub struct RoomUpdate {
+    /// What a client needs to name the room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+    /// What happened.
+    pub timeline: Timeline,
+    /// The state that the timeline does not tell, up to its beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<Events>,
+    /// The state up to the timeline's end (MSC4222).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_after: Option<Events>,
+    /// The same by its unstable name.
+    #[serde(rename = "org.matrix.msc4222.state_after", skip_serializing_if = "Option::is_none")]
+    pub state_after_unstable: Option<Events>,
+    /// What the user keeps here for the room.
+    pub account_data: Events,
+    /// Typing and receipts.
+    pub ephemeral: Events,
+    /// What the user has not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread_notifications: Option<Unread>,
+    /// The same by thread root, for those who asked for it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unread_thread_notifications: BTreeMap<OwnedEventId, Unread>,
+}
+
+/// Who is in a room.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// Some members after whom a room without a name is called.
+    #[serde(rename = "m.heroes", skip_serializing_if = "Option::is_none")]
+    pub heroes: Option<Vec<OwnedUserId>>,
+    /// How many joined.
+    #[serde(rename = "m.joined_member_count")]
+    pub joined: u64,
+    /// How many are invited.
+    #[serde(rename = "m.invited_member_count")]
+    pub invited: u64,
+}
+
+/// A piece of a room's timeline.
+#[derive(Debug, Serialize)]
+pub struct Timeline {
+    /// Old to new.
+    pub events: Vec<Json>,
+    /// There is more between this piece and the one before it.
+    pub limited: bool,
+    /// The token to page backwards from.
+    pub prev_batch: String,
+}
+
+/// A room that the user is invited to.
+#[derive(Debug, Serialize)]
+pub struct InvitedRoom {
+    /// What they may see of it.
+    pub invite_state: Events,
+}
+
+/// A room that the user knocked on.
+#[derive(Debug, Serialize)]
+pub struct KnockedRoom {
+    /// What they may see of it.
+    pub knock_state: Events,
+}
+
+impl Response {
+    /// Whether there is nothing that a client would not know already.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.account_data.is_empty()
+            && self.presence.is_empty()
+            && self.rooms.is_empty()
+            && self.to_device.is_empty()
+            && self.device_lists.changed.is_empty()
+            && self.device_lists.left.is_empty()
+    }
+}
+
+impl Events {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+}
+
+impl From<Vec<Json>> for Events {
+    fn from(events: Vec<Json>) -> Self {
+        Self { events }
+    }
+}
+
+impl RoomUpdates {
+    /// Whether nothing happened in any room.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.join.is_empty()
+            && self.invite.is_empty()
+            && self.knock.is_empty()
+            && self.leave.is_empty()
+    }
+}
+
+/// An event that has a type and a content and nothing else.
+pub(super) fn basic_event(event_type: &str, content: &impl Serialize) -> Result<Json> {
+    #[derive(Serialize)]
+    struct Basic<'a, C> {
+        #[serde(rename = "type")]
+        event_type: &'a str,
+        content: &'a C,
+    }
+    serde_json::value::to_raw_value(&Basic { event_type, content })
+        .map_err(|error| Error::internal("an event cannot be written", error))
+}

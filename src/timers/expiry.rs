@@ -1,0 +1,222 @@
+//! Expiring events: arming, keeping alive, ending. The contract is in the manual's page
+//! "Expiring events"; the numbers in comments are the rules of its table.
+//!
+//! Invariant: an event that expires has a timer exactly as long as it runs.
+
+mod fire;
+mod sweep;
+
+use std::{hash::Hash, sync::Arc, time::Duration};
+
+use ruma::{
+    UserId,
+    canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
+    events::TimelineEventType,
+};
+use wick_core::{Error, Result, ShortUserId, TimerId, config};
+use wick_database::{
+    Read,
+    schema::timer::{ENDED_BY_TIMER, Feature},
+};
+use wick_room::{Arm, Graph, Outcome};
+use wick_ruma::ExpireRefreshToken;
+use wick_runtime::Resources;
+
+use crate::{
+    Timers,
+    timers::{Cause, Firing, Reservation, Shown},
+};
+
+/// The content key.
+pub const KEY: &str = "m.will_expire";
+
+/// How long the same `end` again is answered like the first (rule 11).
+const END_REPEAT: Duration = Duration::from_secs(5 * 60);
+
+/// The answer to a token without a timer, which is always the same (rule 10).
+const UNKNOWN: &str = "no event is waiting for this token";
+
+/// Types that a server must not repeat by itself (rule 3).
+const NEVER: &[TimelineEventType] = &[
+    TimelineEventType::RoomCreate,
+    TimelineEventType::RoomMember,
+    TimelineEventType::RoomPowerLevels,
+    TimelineEventType::RoomJoinRules,
+    TimelineEventType::RoomHistoryVisibility,
+    TimelineEventType::RoomServerAcl,
+    TimelineEventType::RoomEncryption,
+    TimelineEventType::RoomTombstone,
+    TimelineEventType::RoomRedaction,
+];
+
+/// Events that expire.
+pub struct Expiry {
+    resources: Resources,
+    graph: Arc<Graph>,
+    timers: Arc<Timers>,
+}
+
+/// A timer that an event is about to arm. While it lives it counts against its owner's limit.
+pub struct Prepared {
+    /// What the event's [`Effects`](wick_room::Effects) want.
+    pub arm: Arm,
+    _reservation: Reservation,
+}
+
+impl Expiry {
+    /// On the server's timers.
+    #[must_use]
+    pub fn new(resources: Resources, graph: Arc<Graph>, timers: Arc<Timers>) -> Self {
+        Self { resources, graph, timers }
+    }
+
+    /// Takes the duration out of a content that is about to be sent and puts `running` in its place.
+    /// `None` if the content has no duration.
+    ///
+    /// # Errors
+    /// Rules 1, 2, 3, 5 and 6 of the contract.
+    pub fn prepare(
+        &self,
+        owner: &UserId,
+        event_type: &TimelineEventType,
+        content: &mut CanonicalJsonObject,
+    ) -> Result<Option<Prepared>> {
+        let Some(value) = content.get(KEY) else { return Ok(None) };
+        let duration = self.duration(value, event_type)?;
+        let purse = (Feature::Expiry, self.short_of(owner)?);
+        let (arm, reservation) =
+            self.timers.prepare(purse, self.settings().max_running, duration)?;
+        content.insert(KEY.to_owned(), CanonicalJsonValue::String("running".to_owned()));
+        Ok(Some(Prepared { arm, _reservation: reservation }))
+    }
+
+    /// The refresh token of a timer, for the answer to the one who armed it.
+    #[must_use]
+    pub fn token(&self, timer: TimerId, nonce: u64) -> ExpireRefreshToken {
+        ExpireRefreshToken::new(self.timers.handle(Feature::Expiry, timer, nonce))
+    }
+
+    /// Begins a timer's duration anew. Returns once that survives a killed process (rule 9).
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` for any token without a running timer, `M_LIMIT_EXCEEDED`. `from` is where the
+    /// request came from: only tokens that nobody has count against it.
+    pub async fn refresh(&self, token: &ExpireRefreshToken, from: &impl Hash) -> Result<()> {
+        match self.shown(token) {
+            Some(shown) if self.timers.keep_alive(&shown).await? => Ok(()),
+            _ => Err(self.timers.unknown(from, UNKNOWN)),
+        }
+    }
+
+    /// Ends a timer now: its terminal event is in the room when this returns.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` for any token without a running timer, except that of one that was ended less
+    /// than five minutes ago; `M_LIMIT_EXCEEDED`.
+    pub async fn end(&self, token: &ExpireRefreshToken, from: &impl Hash) -> Result<()> {
+        let unknown = || self.timers.unknown(from, UNKNOWN);
+        let Some(shown) = self.shown(token) else { return Err(unknown()) };
+        if self.timers.running(&shown)?.is_some() {
+            self.timers.count_use(shown.timer)?;
+            self.finish(shown.timer, Outcome::Ended).await?;
+        }
+        // Whoever ended it, somebody did, or its deadline passed in between.
+        if !self.was_ended(&self.timers.latest(), &shown)? {
+            return Err(unknown());
+        }
+        if !self.was_ended(&self.resources.database.published(), &shown)? {
+            self.resources.settle().await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a timer as if its owner had.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn end_by_id(&self, timer: TimerId) -> Result<()> {
+        self.finish(timer, Outcome::Ended).await
+    }
+
+    /// Ends all timers of an account that goes away, as expired (rule 16).
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn expire_all_of(&self, user: &UserId) -> Result<()> {
+        let Some(owner) = self.graph.intern().lookup_user(&self.timers.latest(), user)? else {
+            return Ok(());
+        };
+        for timer in self.timers.of_owner(Feature::Expiry, owner) {
+            self.finish(timer, Outcome::Expired).await?;
+        }
+        Ok(())
+    }
+
+    /// What `/capabilities` says.
+    #[must_use]
+    pub fn settings(&self) -> &config::Expiry {
+        &self.resources.config.expiry
+    }
+
+    fn duration(
+        &self,
+        value: &CanonicalJsonValue,
+        event_type: &TimelineEventType,
+    ) -> Result<Duration> {
+        let seconds = match value {
+            CanonicalJsonValue::Integer(seconds) => u64::try_from(i64::from(*seconds)).ok(),
+            _ => None,
+        };
+        let Some(seconds) = seconds.filter(|seconds| *seconds > 0) else {
+            return Err(Error::bad_json(
+                "m.will_expire must be a positive whole number of seconds",
+            ));
+        };
+        let settings = self.settings();
+        if !settings.enabled || settings.max_running == 0 {
+            return Err(Error::forbidden("this server does not let events expire"));
+        }
+        if NEVER.contains(event_type) {
+            return Err(Error::invalid_param(format!(
+                "an event of type {event_type} cannot expire"
+            )));
+        }
+        if seconds < settings.min_duration {
+            return Err(Error::invalid_param(format!(
+                "m.will_expire must be at least {} seconds",
+                settings.min_duration
+            )));
+        }
+        if seconds > settings.max_duration {
+            return Err(Error::invalid_param(format!(
+                "m.will_expire must be at most {} seconds",
+                settings.max_duration
+            )));
+        }
+        Ok(Duration::from_secs(seconds))
+    }
+
+    fn short_of(&self, user: &UserId) -> Result<ShortUserId> {
+        self.graph
+            .intern()
+            .lookup_user(&self.timers.latest(), user)?
+            .ok_or_else(|| Error::corrupt("a sender has no short id"))
+    }
+
+    fn shown(&self, token: &ExpireRefreshToken) -> Option<Shown> {
+        self.timers.shown(Feature::Expiry, token.as_str())
+    }
+
+    /// Ends one timer now, whatever its deadline. Does nothing if it has ended.
+    async fn finish(&self, timer: TimerId, outcome: Outcome) -> Result<()> {
+        self.timers.fire(&[Firing { timer, cause: Cause::Asked(outcome) }], self).await
+    }
+
+    fn was_ended(&self, read: &impl Read, shown: &Shown) -> Result<bool> {
+        let Some(ended) = read.get(&ENDED_BY_TIMER, &shown.timer)? else {
+            return Ok(false);
+        };
+        let recent = self.resources.clock.now().since(ended.at) <= END_REPEAT;
+        Ok(recent && self.timers.is_shown(shown, ended.nonce))
+    }
+}
