@@ -2,6 +2,7 @@
 
 mod account;
 mod alias;
+mod backup;
 mod config;
 mod context;
 mod delayed_events;
@@ -34,6 +35,7 @@ mod tag;
 mod thirdparty;
 mod threads;
 mod timestamp;
+mod to_device;
 mod typing;
 mod user_directory;
 mod voip;
@@ -53,6 +55,7 @@ pub(crate) fn routes() -> Vec<Route> {
     [
         account::routes(),
         alias::routes(),
+        backup::routes(),
         config::routes(),
         context::routes(),
         delayed_events::routes(),
@@ -85,6 +88,7 @@ pub(crate) fn routes() -> Vec<Route> {
         thirdparty::routes(),
         threads::routes(),
         timestamp::routes(),
+        to_device::routes(),
         typing::routes(),
         user_directory::routes(),
         voip::routes(),

@@ -62,6 +62,7 @@ subjects! {
     #[cfg(test)]
     probe,
     account_data,
+    backups,
     delayed,
     devices,
     ephemeral,
@@ -73,6 +74,7 @@ subjects! {
     room,
     state,
     timer,
+    to_device,
     users,
 }
 

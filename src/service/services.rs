@@ -9,6 +9,7 @@ use wick_account::{
 };
 use wick_core::{Clock, Config, Error, Random, Result, ShortUserId, TimerId, config};
 use wick_database::{Batch, Database, Durability, Options, schema::timer::Feature};
+use wick_encryption::{Backups, ToDevice};
 use wick_notify::Notifications;
 use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
 use wick_room::{Assembly, Graph, Hooks};
@@ -57,6 +58,10 @@ pub struct Services {
     pub push_rules: PushRules,
     /// Where notifications would go.
     pub pushers: Pushers,
+    /// Backups of room keys.
+    pub backups: Arc<Backups>,
+    /// Messages from device to device.
+    pub to_device: Arc<ToDevice>,
     /// Proof for third parties of who somebody is.
     pub openid: OpenId,
     /// The rooms as a graph of events: what everything that happens in rooms is built on.
@@ -167,6 +172,8 @@ impl Services {
             filters: Filters::new(resources.clone()),
             push_rules: PushRules::new(resources.clone()),
             pushers: Pushers::new(resources.clone()),
+            backups: Arc::new(Backups::new(resources.clone())),
+            to_device: Arc::new(ToDevice::new(resources.clone())),
             openid: OpenId::new(resources.clone()),
             notifications: Notifications::new(resources.clone(), Arc::clone(&graph)),
             reports: Reports::new(resources.clone(), Arc::clone(&graph)),
@@ -192,6 +199,8 @@ impl Services {
     pub async fn start(self: &Arc<Self>) -> Result<()> {
         self.typing.start(&self.supervisor).await?;
         self.presence.start(&self.supervisor).await?;
+        self.backups.start(&self.supervisor);
+        self.to_device.start(&self.supervisor);
         self.timers.load()?;
         let kinds = Kinds { expiry: Arc::clone(&self.expiry), delayed: Arc::clone(&self.delayed) };
         self.timers.start(&self.supervisor, &(Arc::new(kinds) as _));

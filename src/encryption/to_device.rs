@@ -1,0 +1,196 @@
+//! Messages from device to device: an inbox for each device.
+//!
+//! Invariants: a request with a transaction id is carried out once; a message stays in the inbox until its
+//! device has come back with the token of the answer that held it; messages are delivered in the order
+//! in which they were accepted. Contents are never logged.
+//!
+//! <https://spec.matrix.org/v1.18/client-server-api/#send-to-device-messaging>
+
+mod inbox;
+mod sweep;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use ruma::{
+    DeviceId, OwnedDeviceId, UserId, api::client::to_device::send_event_to_device::v3::Messages,
+    to_device::DeviceIdOrAllDevices,
+};
+use wick_account::Session;
+use wick_core::{Error, Result, ShortUserId, Timestamp};
+use wick_database::{
+    Batch, Range, Read,
+    schema::{
+        devices::DEVICE_BY_ID,
+        to_device::{
+            OUTSTANDING_BY_SENDER, Outstanding, TO_DEVICE_MESSAGE_BY_POSITION,
+            TO_DEVICE_SENT_BY_TRANSACTION, TO_DEVICE_TRANSACTION_BY_TIME, ToDeviceMessage,
+        },
+    },
+};
+use wick_runtime::Resources;
+
+pub use self::inbox::{Delivery, drop_inbox};
+
+/// Bytes of one message's content.
+const MAX_CONTENT_BYTES: usize = 65_536;
+
+/// Recipients that one request may name; `*` is one.
+const MAX_NAMED: usize = 5_000;
+
+/// Devices that one request may reach.
+const MAX_REACHED: usize = 10_000;
+
+/// What one sender may have waiting in the inboxes of others: about as much as the devices of a large room
+/// that are all offline for a while.
+const MAX_OUTSTANDING_MESSAGES: u64 = 200_000;
+const MAX_OUTSTANDING_BYTES: u64 = 256 << 20;
+
+/// When a sender with too much waiting may try again.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// Sends and delivers messages between devices of local users.
+pub struct ToDevice {
+    resources: Resources,
+}
+
+/// A message for one device.
+struct Addressed {
+    user: ShortUserId,
+    device_id: OwnedDeviceId,
+    content: String,
+}
+
+impl ToDevice {
+    /// Inboxes in the database.
+    #[must_use]
+    pub fn new(resources: Resources) -> Self {
+        Self { resources }
+    }
+
+    /// Puts messages into the inboxes of devices. Devices and users that do not exist are passed over.
+    /// A repeated request changes nothing.
+    ///
+    /// # Errors
+    /// `M_TOO_LARGE` if a content is larger than an event may be or too many devices are addressed;
+    /// `M_LIMIT_EXCEEDED` if too much of the sender's waits already.
+    pub async fn send(
+        &self,
+        session: &Session,
+        event_type: &str,
+        transaction_id: &str,
+        messages: &Messages,
+    ) -> Result<()> {
+        ensure_size(messages)?;
+        let transaction = format!("{event_type}/{transaction_id}");
+        let transaction = (session.user, &*session.device_id, &*transaction);
+        let now = self.resources.clock.now();
+        self.resources
+            .change(|batch| {
+                if batch.contains(&TO_DEVICE_SENT_BY_TRANSACTION, &transaction)? {
+                    return Ok(());
+                }
+                batch.require(&TO_DEVICE_SENT_BY_TRANSACTION, &transaction, None);
+                put_transaction(batch, transaction, now);
+                let addressed = self.addressed(batch, messages)?;
+                count(batch, session.user, &addressed)?;
+                for Addressed { user, device_id, content } in addressed {
+                    let message = ToDeviceMessage {
+                        sender: session.user,
+                        sender_id: session.user_id.clone(),
+                        event_type: event_type.to_owned(),
+                        content,
+                    };
+                    let slot = batch.reserve_position();
+                    batch.put_at(slot, &TO_DEVICE_MESSAGE_BY_POSITION, move |position| {
+                        ((user, device_id, position), message)
+                    });
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// The messages by device; `*` is each device of the user that exists now.
+    fn addressed(&self, batch: &Batch, messages: &Messages) -> Result<Vec<Addressed>> {
+        let mut addressed = Vec::new();
+        for (user_id, devices) in messages {
+            let Some(user) = self.local(batch, user_id)? else { continue };
+            for (target, content) in devices {
+                let content = content.json().get();
+                let mut put = |device_id: OwnedDeviceId| {
+                    addressed.push(Addressed { user, device_id, content: content.to_owned() });
+                    if addressed.len() > MAX_REACHED {
+                        return Err(Error::too_large("too many devices are addressed"));
+                    }
+                    Ok(())
+                };
+                match target {
+                    DeviceIdOrAllDevices::DeviceId(device_id) => {
+                        if is_device(batch, user, device_id)? {
+                            put(device_id.clone())?;
+                        }
+                    }
+                    DeviceIdOrAllDevices::AllDevices => {
+                        for key in batch.scan(&DEVICE_BY_ID, Range::prefix((user,))).keys() {
+                            put(key?.1)?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(addressed)
+    }
+
+    fn local(&self, read: &impl Read, user_id: &UserId) -> Result<Option<ShortUserId>> {
+        if user_id.server_name() != self.resources.config.server.name {
+            return Ok(None);
+        }
+        Ok(self.resources.database.intern().lookup_user(read, user_id)?)
+    }
+}
+
+/// Whether a user has a device that can receive messages.
+fn is_device(read: &impl Read, user: ShortUserId, device_id: &DeviceId) -> Result<bool> {
+    Ok(read.contains(&DEVICE_BY_ID, &(user, device_id))?)
+}
+
+fn ensure_size(messages: &Messages) -> Result<()> {
+    let named: usize = messages.values().map(BTreeMap::len).sum();
+    if named > MAX_NAMED {
+        return Err(Error::too_large("too many devices are addressed"));
+    }
+    let contents = messages.values().flat_map(BTreeMap::values);
+    if contents.into_iter().any(|content| content.json().get().len() > MAX_CONTENT_BYTES) {
+        return Err(Error::too_large("the content of a message is too large"));
+    }
+    Ok(())
+}
+
+/// Adds what is sent to what of the sender's waits.
+fn count(batch: &mut Batch, sender: ShortUserId, addressed: &[Addressed]) -> Result<()> {
+    if addressed.is_empty() {
+        return Ok(());
+    }
+    let before = batch.get(&OUTSTANDING_BY_SENDER, &sender)?;
+    batch.require(&OUTSTANDING_BY_SENDER, &sender, before.as_ref());
+    let Outstanding { messages, bytes } = before.unwrap_or_default();
+    let added = addressed.iter().map(|message| message.content.len()).sum::<usize>();
+    let after = Outstanding {
+        messages: messages.saturating_add(u64::try_from(addressed.len()).unwrap_or(u64::MAX)),
+        bytes: bytes.saturating_add(u64::try_from(added).unwrap_or(u64::MAX)),
+    };
+    if after.messages > MAX_OUTSTANDING_MESSAGES || after.bytes > MAX_OUTSTANDING_BYTES {
+        return Err(Error::limit_exceeded(RETRY_AFTER));
+    }
+    batch.put(&OUTSTANDING_BY_SENDER, &sender, &after);
+    Ok(())
+}
+
+fn put_transaction(
+    batch: &mut Batch,
+    (user, device_id, transaction): (ShortUserId, &DeviceId, &str),
+    now: Timestamp,
+) {
+    batch.put(&TO_DEVICE_SENT_BY_TRANSACTION, &(user, device_id, transaction), &now);
+    batch.put(&TO_DEVICE_TRANSACTION_BY_TIME, &(now, user, device_id, transaction), &());
+}

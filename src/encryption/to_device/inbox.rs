@@ -1,0 +1,165 @@
+//! The inbox of one device: what is delivered, and what was acknowledged.
+
+use std::collections::BTreeMap;
+
+use ruma::{DeviceId, OwnedUserId};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use wick_core::{Error, Position, Result, ShortUserId};
+use wick_database::{
+    Batch, Durability, Range, Read,
+    schema::to_device::{
+        OUTSTANDING_BY_SENDER, Outstanding, TO_DEVICE_MESSAGE_BY_POSITION,
+        TO_DEVICE_SENT_BY_TRANSACTION, TO_DEVICE_TRANSACTION_BY_TIME, ToDeviceMessage,
+    },
+};
+
+use super::ToDevice;
+
+/// Messages in one answer; the rest is in the next.
+const PORTION: usize = 100;
+
+/// Messages that one batch deletes.
+const DELETED_AT_ONCE: usize = 1_000;
+
+/// What one answer delivers.
+#[derive(Debug, Default)]
+pub struct Delivery {
+    /// The messages as events, in order.
+    pub events: Vec<Box<RawValue>>,
+    /// The position of the last one if more wait behind it; `None` if the inbox up to the snapshot is in
+    /// the answer.
+    pub upto: Option<Position>,
+}
+
+/// A message as its device receives it.
+#[derive(Serialize)]
+struct Event<'a> {
+    sender: &'a OwnedUserId,
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    content: &'a RawValue,
+}
+
+impl ToDevice {
+    /// The oldest messages after `since` in the inbox of a device, a portion at a time.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn deliver(
+        &self,
+        read: &impl Read,
+        (user, device_id): (ShortUserId, &DeviceId),
+        since: Position,
+    ) -> Result<Delivery> {
+        let mut delivery = Delivery::default();
+        let mut last = since;
+        for row in read.scan(&TO_DEVICE_MESSAGE_BY_POSITION, after(user, device_id, since)) {
+            let ((_, _, position), message) = row?;
+            if delivery.events.len() == PORTION {
+                delivery.upto = Some(last);
+                break;
+            }
+            delivery.events.push(event(&message)?);
+            last = position;
+        }
+        Ok(delivery)
+    }
+
+    /// Deletes the messages of a device up to `upto`, which it has come back with. Survives a killed
+    /// process; after a power loss messages may be delivered once more.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn acknowledge(
+        &self,
+        (user, device_id): (ShortUserId, &DeviceId),
+        upto: Position,
+    ) -> Result<()> {
+        loop {
+            let deleted = self
+                .resources
+                .change_with(Durability::Flushed, |batch| {
+                    let mut deleted = Vec::new();
+                    let inbox = Range::prefix((user, device_id));
+                    for row in
+                        batch.scan(&TO_DEVICE_MESSAGE_BY_POSITION, inbox).take(DELETED_AT_ONCE)
+                    {
+                        let (key, message) = row?;
+                        if key.2 > upto {
+                            break;
+                        }
+                        deleted.push((key, message));
+                    }
+                    delete(batch, &deleted)?;
+                    Ok(deleted.len())
+                })
+                .await?;
+            if deleted < DELETED_AT_ONCE {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Deletes the inbox of a device that ends, and what is remembered of its requests.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn drop_inbox(batch: &mut Batch, user: ShortUserId, device_id: &DeviceId) -> Result<()> {
+    let inbox = batch.scan(&TO_DEVICE_MESSAGE_BY_POSITION, Range::prefix((user, device_id)));
+    let inbox = inbox.collect::<Result<Vec<_>, _>>()?;
+    delete(batch, &inbox)?;
+    let sent = batch.scan(&TO_DEVICE_SENT_BY_TRANSACTION, Range::prefix((user, device_id)));
+    for (key, at) in sent.collect::<Result<Vec<_>, _>>()? {
+        batch.delete(&TO_DEVICE_SENT_BY_TRANSACTION, &key);
+        let (user, device_id, transaction) = key;
+        batch.delete(&TO_DEVICE_TRANSACTION_BY_TIME, &(at, user, device_id, transaction));
+    }
+    Ok(())
+}
+
+type Row = ((ShortUserId, ruma::OwnedDeviceId, Position), ToDeviceMessage);
+
+/// Deletes messages, each once, and takes them off what waits of their senders.
+fn delete(batch: &mut Batch, rows: &[Row]) -> Result<()> {
+    let mut by_sender = BTreeMap::<ShortUserId, Outstanding>::new();
+    for (key, message) in rows {
+        batch.require(&TO_DEVICE_MESSAGE_BY_POSITION, key, Some(message));
+        batch.delete(&TO_DEVICE_MESSAGE_BY_POSITION, key);
+        let deleted = by_sender.entry(message.sender).or_default();
+        deleted.messages = deleted.messages.saturating_add(1);
+        let bytes = u64::try_from(message.content.len()).unwrap_or(u64::MAX);
+        deleted.bytes = deleted.bytes.saturating_add(bytes);
+    }
+    for (sender, deleted) in by_sender {
+        let before = batch.get(&OUTSTANDING_BY_SENDER, &sender)?;
+        batch.require(&OUTSTANDING_BY_SENDER, &sender, before.as_ref());
+        let before = before.unwrap_or_default();
+        let after = Outstanding {
+            messages: before.messages.saturating_sub(deleted.messages),
+            bytes: before.bytes.saturating_sub(deleted.bytes),
+        };
+        if after.messages == 0 {
+            batch.delete(&OUTSTANDING_BY_SENDER, &sender);
+        } else {
+            batch.put(&OUTSTANDING_BY_SENDER, &sender, &after);
+        }
+    }
+    Ok(())
+}
+
+fn after(
+    user: ShortUserId,
+    device_id: &DeviceId,
+    since: Position,
+) -> Range<(ShortUserId, ruma::OwnedDeviceId, Position)> {
+    Range::prefix((user, device_id)).and(Range::after(&(user, device_id, since)))
+}
+
+fn event(message: &ToDeviceMessage) -> Result<Box<RawValue>> {
+    let broken = |error| Error::internal("a message in an inbox", error);
+    let content: &RawValue = serde_json::from_str(&message.content).map_err(broken)?;
+    let event = Event { sender: &message.sender_id, event_type: &message.event_type, content };
+    to_raw_value(&event).map_err(broken)
+}
