@@ -13,6 +13,7 @@ mod counts;
 mod delayed;
 mod devices;
 mod directory;
+mod encryption;
 mod expired_everywhere;
 mod expiry;
 mod graph;

@@ -3,6 +3,8 @@
 //!
 //! Invariant: a store keeps its row until its last session is gone, so a crash only delays this.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 use wick_core::Result;
 use wick_database::{
@@ -15,6 +17,9 @@ use super::Backups;
 /// What wakes the deletion.
 pub(super) const DELETIONS: &str = "deleted backups";
 
+/// How long a failed deletion waits.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
 /// Sessions that one batch deletes.
 const PORTION: usize = 1_000;
 
@@ -25,15 +30,14 @@ impl Backups {
             match self.delete_portion().await {
                 Ok(true) => {}
                 Ok(false) => {
-                    if stopping.run_until_cancelled(watch.changed()).await.is_none() {
-                        return;
-                    }
+                    // `None`: the server stops.
+                    let _woken = stopping.run_until_cancelled(watch.changed()).await;
                 }
                 Err(error) => {
                     tracing::error!(%error, "cannot delete the sessions of a deleted backup");
-                    if stopping.run_until_cancelled(watch.changed()).await.is_none() {
-                        return;
-                    }
+                    let clock = &self.resources.clock;
+                    let wait = clock.sleep_until(clock.monotonic() + RETRY_AFTER);
+                    let _waited = stopping.run_until_cancelled(wait).await;
                 }
             }
         }
@@ -52,6 +56,7 @@ impl Backups {
             batch.delete(&BACKED_UP_SESSION_BY_ID, key);
         }
         if keys.len() < PORTION {
+            batch.wake(Topic::Named(DELETIONS));
             batch.delete(&DELETED_BACKUP_BY_STORE, &(user, store));
         }
         self.resources.database.commit(batch, Durability::Flushed).await?;

@@ -1,0 +1,3 @@
+//! The server's side of end-to-end encryption, over HTTP.
+
+mod backups;
