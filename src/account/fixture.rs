@@ -17,7 +17,7 @@ use wick_core::{
     config::Mode,
 };
 use wick_database::{Database, Options};
-use wick_runtime::Resources;
+use wick_runtime::{Resources, Supervisor, Workers};
 
 use crate::{
     AccountData, Devices, PushRules, Pushers, Session, Sessions, Uia, Users,
@@ -53,11 +53,13 @@ impl Fixture {
         config.accounts.argon2_iterations = 1;
         configure(&mut config);
         let clock = Arc::new(HandClock(AtomicU64::new(1_000_000)));
+        let supervisor = Supervisor::new(Arc::clone(&clock) as Arc<dyn Clock>);
         let resources = Resources {
             config: Arc::new(config),
             database: Database::open(folder.path(), Options::default()).unwrap(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: Arc::new(Counter::default()),
+            workers: Arc::new(Workers::new(&supervisor)),
         };
         let sessions = Arc::new(Sessions::new(resources.clone()));
         let devices = Arc::new(Devices::new(resources.clone(), Arc::clone(&sessions)));

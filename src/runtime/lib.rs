@@ -1,11 +1,13 @@
-//! What every use case works with: resources, supervised tasks, limits.
+//! What every use case works with: resources, supervised tasks, worker threads, limits.
 
 mod limits;
 mod resources;
 mod supervisor;
+mod workers;
 
 pub use self::{
     limits::{Limit, Limits},
     resources::{Resources, is_conflict},
     supervisor::Supervisor,
+    workers::Workers,
 };

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use wick_core::{Clock, Config, Error, Random, Result};
 use wick_database::{Batch, Database, Durability};
 
+use crate::Workers;
+
 /// How often a change is computed anew because another one came between.
 const ATTEMPTS: usize = 16;
 
@@ -19,6 +21,8 @@ pub struct Resources {
     pub clock: Arc<dyn Clock>,
     /// Makes tokens and ids.
     pub random: Arc<dyn Random>,
+    /// Threads for work of more than about a millisecond.
+    pub workers: Arc<Workers>,
 }
 
 impl Resources {

@@ -128,6 +128,11 @@ impl Supervisor {
         self.tracker.wait().await;
     }
 
+    /// What [`Supervisor::stop`] waits for, for jobs on threads of their own.
+    pub(crate) fn tracker(&self) -> TaskTracker {
+        self.tracker.clone()
+    }
+
     fn track(&self, task: impl Future<Output = ()> + Send + 'static) {
         let aborting = self.aborting.clone();
         self.tracker.spawn(async move {

@@ -14,7 +14,7 @@ use wick_notify::Notifications;
 use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
 use wick_room::{Assembly, Graph, Hooks};
 use wick_rooms::{Delayed, History, Memberships, Reports, Rooms, Spaces, search};
-use wick_runtime::{Limits, Resources, Supervisor};
+use wick_runtime::{Limits, Resources, Supervisor, Workers};
 use wick_sync::Sync;
 use wick_timers::{
     Expiry, Timers,
@@ -121,6 +121,7 @@ impl Services {
             database: database.clone(),
             clock: Arc::clone(&clock),
             random: Arc::clone(&random),
+            workers: Arc::new(Workers::new(&supervisor)),
         };
         let sessions = Arc::new(Sessions::new(resources.clone()));
         let devices = Arc::new(Devices::new(resources.clone(), Arc::clone(&sessions)));
@@ -255,7 +256,7 @@ fn open_graph(
     presence: &Arc<Presence>,
     keys: Keys,
 ) -> Result<(Arc<Graph>, Arc<Timers>)> {
-    let Resources { config, database, clock, random } = resources.clone();
+    let Resources { config, database, clock, random, .. } = resources.clone();
     let queue = Arc::new(timers::Queue::default());
     let hooks = Hooks {
         projections: vec![Box::new(Arc::clone(presence)), search::index()],
