@@ -167,17 +167,17 @@ impl Graph {
         Ok(last.map_or(StateRoot::EMPTY, |(_, root)| root))
     }
 
-    /// The state of the room when its creator had joined, which is the second event of every room: the
+    /// The place at which the room's creator had joined, which is the second event of every room: the
     /// first state that has a member.
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub fn first_root(&self, read: &impl Read, room: ShortRoomId) -> Result<StateRoot> {
-        let mut root = StateRoot::EMPTY;
-        for row in read.scan(&ROOT_BY_POSITION, Range::prefix((room,))).take(2) {
-            root = row?.1;
+    pub fn first_place(&self, read: &impl Read, room: ShortRoomId) -> Result<i64> {
+        let mut first = i64::MIN;
+        for row in read.scan(&ROOT_BY_POSITION, Range::prefix((room,))).keys().take(2) {
+            first = row?.1;
         }
-        Ok(root)
+        Ok(first)
     }
 
     /// A user's membership row; `None` if they never had a membership.

@@ -1,4 +1,8 @@
-//! What a user may see of a room's history.
+//! What a user may see of a room: the one gate that everything read on a user's behalf passes.
+//!
+//! Invariant: an event is shown only if [`Viewer::can_see`] allows it, a piece of state only from a state
+//! that [`Viewer::state_at`] or [`Viewer::latest_state`] returns. Nothing else decides what a user may
+//! see of a room's history.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#room-history-visibility>
 
@@ -15,10 +19,13 @@ use wick_database::{
     schema::room::{MemberRow, Membership, Place},
 };
 
+mod tenure;
+
+pub use self::tenure::Reach;
 use crate::{Graph, membership};
 
-/// Somebody who reads, in one room, from one snapshot. Remembers what it learned of the room's states,
-/// since neighbouring events share them.
+/// A user who reads one room from one snapshot. Caches what decides visibility by state, since
+/// neighbouring events share their states.
 pub struct Viewer<'a> {
     pub(crate) rooms: &'a Graph,
     pub(crate) read: &'a Snapshot,
@@ -37,18 +44,6 @@ struct AtRoot {
     visibility: HistoryVisibility,
     membership: Option<Membership>,
 }
-
-/// How far somebody may read a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// To its end: they are in it, or everybody may read it.
-    Live,
-    /// To this place, where they left.
-    Until(i64),
-}
-
-/// How many memberships of one user are looked at in search of their last join.
-const MAX_MEMBERSHIPS: usize = 50;
 
 #[derive(Deserialize)]
 struct VisibilityContent {
@@ -104,26 +99,6 @@ impl<'a> Viewer<'a> {
         self.member.as_ref()
     }
 
-    /// How far the viewer may read the room; `None` if not at all, as in a room they have forgotten.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub fn reach(&mut self) -> Result<Option<Reach>> {
-        let (membership, forgotten) = match &self.member {
-            Some(member) => (Some(member.membership), member.forgotten),
-            None => (None, false),
-        };
-        if membership == Some(Membership::Join)
-            || self.rooms.is_world_readable(self.read, self.room)?
-        {
-            return Ok(Some(Reach::Live));
-        }
-        if forgotten || !matches!(membership, Some(Membership::Leave | Membership::Ban)) {
-            return Ok(None);
-        }
-        Ok(self.joined_until()?.map(Reach::Until))
-    }
-
     /// Whether the viewer may see the event.
     ///
     /// # Errors
@@ -138,11 +113,11 @@ impl<'a> Viewer<'a> {
         let is_visibility = pdu.is_state(&TimelineEventType::RoomHistoryVisibility, "");
         if own_membership || is_visibility {
             let after = self.at(place.after)?;
-            return Ok(self.allowed(&before, place)?
-                || self.allowed(&after, place)?
-                || own_membership);
+            return Ok(own_membership
+                || self.allowed(&before, place.position)?
+                || self.allowed(&after, place.position)?);
         }
-        self.allowed(&before, place)
+        self.allowed(&before, place.position)
     }
 
     /// The viewer's membership at an event, for `unsigned.membership`.
@@ -155,60 +130,22 @@ impl<'a> Viewer<'a> {
         Ok(self.at(root)?.membership.unwrap_or(Membership::Leave))
     }
 
-    fn allowed(&mut self, at: &AtRoot, place: &Place) -> Result<bool> {
-        if at.visibility == HistoryVisibility::WorldReadable
-            || at.membership == Some(Membership::Join)
-        {
+    /// Whether history that stands at `position` in a state like `at` is the viewer's to see.
+    ///
+    /// <https://spec.matrix.org/v1.18/client-server-api/#server-behaviour-5>
+    fn allowed(&mut self, at: &AtRoot, position: Option<i64>) -> Result<bool> {
+        if at.visibility == HistoryVisibility::WorldReadable {
             return Ok(true);
         }
-        match at.visibility {
-            HistoryVisibility::Invited if at.membership == Some(Membership::Invite) => Ok(true),
-            // Joined at some point afterwards.
-            HistoryVisibility::Invited if at.membership == Some(Membership::Knock) => Ok(false),
-            HistoryVisibility::Shared => self.joined_after(place),
+        if self.has_forgotten() {
+            return Ok(false);
+        }
+        match (&at.visibility, at.membership) {
+            (_, Some(Membership::Join))
+            | (HistoryVisibility::Invited, Some(Membership::Invite)) => Ok(true),
+            (HistoryVisibility::Shared, _) => self.joined_after(position),
             _ => Ok(false),
         }
-    }
-
-    /// Whether the viewer was joined at some point after the event.
-    fn joined_after(&mut self, place: &Place) -> Result<bool> {
-        if self.member.as_ref().is_some_and(|member| member.membership == Membership::Join) {
-            return Ok(true);
-        }
-        let Some(until) = self.joined_until()? else { return Ok(false) };
-        Ok(place.position.is_some_and(|position| position <= until))
-    }
-
-    /// The place of the event that ended the viewer's last join; `None` if they never joined.
-    fn joined_until(&mut self) -> Result<Option<i64>> {
-        if let Some(known) = self.joined_until {
-            return Ok(known);
-        }
-        let until = self.find_end_of_join()?;
-        self.joined_until = Some(until);
-        Ok(until)
-    }
-
-    /// Goes back from one membership to the one before it: kicked, then invited, then banned.
-    fn find_end_of_join(&self) -> Result<Option<i64>> {
-        let member = StateEventType::RoomMember;
-        let mut event = self.member.as_ref().map(|member| member.event);
-        for _ in 0..MAX_MEMBERSHIPS {
-            let Some(later) = event else { return Ok(None) };
-            let Some(place) = self.rooms.place(self.read, later)? else { return Ok(None) };
-            event = self.rooms.state_event_at(
-                self.read,
-                place.before,
-                &member,
-                self.user_id.as_str(),
-            )?;
-            let Some(earlier) = event else { return Ok(None) };
-            let earlier = self.rooms.load_event(self.read, earlier)?;
-            if membership::of(&earlier) == Some(Membership::Join) {
-                return Ok(place.position);
-            }
-        }
-        Ok(None)
     }
 
     fn at(&mut self, root: StateRoot) -> Result<AtRoot> {

@@ -44,3 +44,4 @@ mod timestamp;
 mod typing;
 mod upgrades;
 mod user_directory;
+mod visibility;

@@ -63,6 +63,8 @@ impl Viewer<'_> {
         Ok(())
     }
 
+    /// What a state event replaced, for those who may see the event itself: it may be part of a state
+    /// they know and have replaced something that they don't.
     fn add_previous(
         &mut self,
         unsigned: &mut Map<String, Value>,
@@ -73,6 +75,9 @@ impl Viewer<'_> {
         let previous =
             self.rooms.state_event_at(self.read, place.before, &event_type, &state_key)?;
         let Some(previous) = previous else { return Ok(()) };
+        if !self.can_see(pdu, place)? {
+            return Ok(());
+        }
         let previous_pdu = self.rooms.load_event(self.read, previous)?;
         let content = if self.read.contains(&REDACTION_BY_EVENT, &previous)? {
             self.redacted_content(&previous_pdu, place)?
@@ -95,7 +100,9 @@ impl Viewer<'_> {
         debug_assert_eq!(pdu.event_type, TimelineEventType::RoomRedaction);
         let place = self.rooms.place(self.read, redaction)?;
         let Some(place) = place else { return Ok(()) };
-        let content = if self.read.contains(&REDACTION_BY_EVENT, &redaction)? {
+        // The reason is for those who may see the redaction itself.
+        let hidden = !self.can_see(&pdu, &place)?;
+        let content = if hidden || self.read.contains(&REDACTION_BY_EVENT, &redaction)? {
             self.redacted_content(&pdu, &place)?
         } else {
             pdu.content.clone()

@@ -43,7 +43,7 @@ pub struct Context {
     pub before: Vec<Box<RawValue>>,
     /// What came after.
     pub after: Vec<Box<RawValue>>,
-    /// The state at the last of them.
+    /// The state at the last of them, or the nearest that the user may know.
     pub state: Vec<Box<RawValue>>,
     /// Where to read on backwards.
     pub start: String,
@@ -140,7 +140,9 @@ impl Reader<'_> {
         filter: &EventFilter,
         around: &Around,
     ) -> Result<Vec<Box<RawValue>>> {
-        let root = around.newest().after;
+        let Some(root) = self.viewer.state_at(around.newest().place)? else {
+            return Ok(Vec::new());
+        };
         let lazy = matches!(filter.events.lazy_load_options, LazyLoadOptions::Enabled { .. });
         let mut state = if lazy {
             self.members_of(around.events().map(|event| &*event.sender), root)?

@@ -12,7 +12,7 @@ use wick_database::{
     schema::room::{Membership, REDACTION_BY_EVENT},
 };
 use wick_people::user_directory::joined_rooms;
-use wick_room::{membership, render::Show, visibility::Reach};
+use wick_room::{membership, render::Show};
 
 use super::{History, Reader, not_in_room, room_id, token::from_token};
 
@@ -66,23 +66,18 @@ impl History {
     pub fn members(&self, session: &Session, ask: &AskMembers) -> Result<Vec<Box<RawValue>>> {
         let read = self.resources.database.published();
         let mut reader = self.reader(&read, session, &ask.room_id)?;
-        let at = ask.at.as_deref().map(from_token).transpose()?;
-        let at = match (at, reader.reach) {
-            (Some(at), Reach::Until(end)) => Some(at.min(end)),
-            (None, Reach::Until(end)) => Some(end),
-            (at, Reach::Live) => at,
+        let viewer = &mut reader.viewer;
+        let root = match ask.at.as_deref().map(from_token).transpose()? {
+            // The token of a sync with all of a room stands before the room's beginning.
+            Some(at) => viewer.state_at(at.max(self.graph.first_place(&read, reader.room)?))?,
+            None => viewer.latest_state()?,
         };
+        let root = root.ok_or_else(not_in_room)?;
         let head = self.graph.head(&read, reader.room)?.ok_or_else(not_in_room)?;
-        let root = at.map(|at| self.graph.root_at(&read, reader.room, at)).transpose()?;
-        // The token of a sync that tells all of a room stands before the room's beginning.
-        let root = match root {
-            Some(StateRoot::EMPTY) => Some(self.graph.first_root(&read, reader.room)?),
-            root => root,
-        };
         let events = match root {
             // The index is for the present alone.
-            Some(root) if root != head.state => reader.members_at(root, ask)?,
-            _ => reader.members_now(ask)?,
+            root if root == head.state => reader.members_now(ask)?,
+            root => reader.members_at(root, ask)?,
         };
         events.into_iter().map(|event| reader.viewer.show(event, SHOW)).collect()
     }

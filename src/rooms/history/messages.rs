@@ -5,7 +5,7 @@
 use ruma::{OwnedRoomId, RoomId, api::client::filter::LazyLoadOptions};
 use serde_json::value::RawValue;
 use wick_account::{Session, account_data::ignored_users};
-use wick_core::Result;
+use wick_core::{Result, StateRoot};
 use wick_room::Direction;
 
 use super::{
@@ -73,13 +73,11 @@ impl History {
             ignored: &ignored_users(&read, session.user)?,
         };
         let page = reader.page(&span)?;
-        let state = match (&ask.filter.events.lazy_load_options, page.events.first()) {
-            (LazyLoadOptions::Enabled { .. }, Some(first)) => {
-                // The newest event's state knows all senders that are still there.
-                let root = match ask.direction {
-                    Direction::Backward => first.after,
-                    Direction::Forward => page.events.last().map_or(first.after, |last| last.after),
-                };
+        // The newest event's state knows all senders that are still there.
+        let newest = page.events.iter().map(|event| event.place).max();
+        let state = match (&ask.filter.events.lazy_load_options, newest) {
+            (LazyLoadOptions::Enabled { .. }, Some(newest)) => {
+                let root = reader.viewer.state_at(newest)?.unwrap_or(StateRoot::EMPTY);
                 reader.members_of(page.events.iter().map(|event| &*event.sender), root)?
             }
             _ => Vec::new(),

@@ -40,7 +40,6 @@ pub(crate) struct Page {
 /// An event of a page.
 pub(crate) struct Shown {
     pub(crate) place: i64,
-    pub(crate) after: StateRoot,
     pub(crate) sender: OwnedUserId,
     pub(crate) json: Box<RawValue>,
 }
@@ -107,7 +106,7 @@ impl Reader<'_> {
         }
         let json = self.viewer.show_event(item.event, pdu, &place, Show::CLIENT)?;
         let sender = pdu.sender.clone();
-        Ok(Some(Shown { place: item.place, after: place.after, sender, json }))
+        Ok(Some(Shown { place: item.place, sender, json }))
     }
 
     /// The member events of those who said something, for clients that load members when they need

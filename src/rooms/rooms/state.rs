@@ -11,11 +11,8 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use wick_account::Session;
-use wick_core::{Draft, Error, Result, ShortEventId, ShortRoomId, StateRoot};
-use wick_database::{
-    Read, Snapshot,
-    schema::room::{MemberRow, Membership, REDACTION_BY_EVENT},
-};
+use wick_core::{Draft, Error, Result, StateRoot};
+use wick_database::{Read, Snapshot, schema::room::REDACTION_BY_EVENT};
 use wick_room::{Assembly, Effects, render::Show, visibility::Viewer};
 
 use super::{
@@ -139,8 +136,7 @@ impl Rooms {
     /// `M_FORBIDDEN` if they may see none of it.
     pub fn state(&self, session: &Session, room_id: &RoomId) -> Result<Vec<Box<RawValue>>> {
         let read = self.resources.database.published();
-        let (room, root) = self.readable_state(&read, room_id, &session.user_id)?;
-        let mut viewer = self.viewer(&read, room, session)?;
+        let (mut viewer, root) = self.readable_state(&read, session, room_id)?;
         let state = self.graph.states().collect(&read, root)?;
         state.into_iter().map(|(_, event)| viewer.show(event, Show::CLIENT)).collect()
     }
@@ -157,12 +153,12 @@ impl Rooms {
         format: StateFormat,
     ) -> Result<Box<RawValue>> {
         let read = self.resources.database.published();
-        let (room, root) = self.readable_state(&read, room_id, &session.user_id)?;
+        let (mut viewer, root) = self.readable_state(&read, session, room_id)?;
         let event = self
             .graph
             .state_event_at(&read, root, event_type, state_key)?
             .ok_or_else(|| Error::not_found("the room has no such state"))?;
-        let shown = self.viewer(&read, room, session)?.show(event, Show::CLIENT)?;
+        let shown = viewer.show(event, Show::CLIENT)?;
         match format {
             StateFormat::Event => Ok(shown),
             StateFormat::Content => serde_json::from_str::<Shown>(shown.get())
@@ -171,67 +167,21 @@ impl Rooms {
         }
     }
 
-    /// The state that somebody may read: the present one for members and of world-readable rooms, the
-    /// one they left for those who were members.
+    /// The latest state of a room that the session's user may know, with the viewer that shows it.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` for everybody else, and if the room is not here.
-    pub fn readable_state(
-        &self,
-        read: &Snapshot,
-        room_id: &RoomId,
-        user_id: &UserId,
-    ) -> Result<(ShortRoomId, StateRoot)> {
-        let graph = &self.graph;
-        let room = graph.short(read, room_id)?.ok_or_else(not_joined)?;
-        let head = graph.head(read, room)?.ok_or_else(not_joined)?;
-        let member = match graph.intern().lookup_user(read, user_id)? {
-            Some(user) => graph.member(read, room, user)?,
-            None => None,
-        };
-        match &member {
-            Some(MemberRow { membership: Membership::Join, .. }) => return Ok((room, head.state)),
-            Some(row @ MemberRow { membership: Membership::Leave | Membership::Ban, .. })
-                if !row.forgotten =>
-            {
-                if let Some(root) = self.left_state(read, row.event, user_id)? {
-                    return Ok((room, root));
-                }
-            }
-            _ => {}
-        }
-        if self.graph.is_world_readable(read, room)? {
-            Ok((room, head.state))
-        } else {
-            Err(not_joined())
-        }
-    }
-
-    /// The state when somebody left the room, if they were joined before.
-    fn left_state(
-        &self,
-        read: &Snapshot,
-        left: ShortEventId,
-        user_id: &UserId,
-    ) -> Result<Option<StateRoot>> {
-        let place = self
-            .graph
-            .place(read, left)?
-            .ok_or_else(|| Error::corrupt("a member event has no place"))?;
-        let (member, user) = (StateEventType::RoomMember, user_id.as_str());
-        let before = self.graph.state_event_at(read, place.before, &member, user)?;
-        let Some(before) = before else { return Ok(None) };
-        let before = wick_room::membership::of(&*self.graph.load_event(read, before)?);
-        Ok((before == Some(Membership::Join)).then_some(place.after))
-    }
-
-    fn viewer<'a>(
+    /// `M_FORBIDDEN` if there is none, which looks the same as a room that is not here.
+    fn readable_state<'a>(
         &'a self,
         read: &'a Snapshot,
-        room: ShortRoomId,
         session: &Session,
-    ) -> Result<Viewer<'a>> {
-        Viewer::new(&self.graph, read, room, &session.user_id, Some(&session.device_id))
+        room_id: &RoomId,
+    ) -> Result<(Viewer<'a>, StateRoot)> {
+        let room = self.graph.short(read, room_id)?.ok_or_else(not_joined)?;
+        let device = Some(&*session.device_id);
+        let mut viewer = Viewer::new(&self.graph, read, room, &session.user_id, device)?;
+        let root = viewer.latest_state()?.ok_or_else(not_joined)?;
+        Ok((viewer, root))
     }
 }
 

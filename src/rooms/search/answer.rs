@@ -9,9 +9,9 @@ use ruma::{
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
-use wick_core::Result;
+use wick_core::{Result, ShortRoomId};
 use wick_database::{Read, schema::room::REDACTION_BY_EVENT};
-use wick_room::{membership, render::Show, visibility::Reach};
+use wick_room::{membership, render::Show};
 
 use super::{AskSearch, Match, Searching};
 use crate::history::{EventFilter, context::Around, token::to_token};
@@ -128,7 +128,8 @@ impl Searching<'_> {
         let Some(around) = reader.around(found.event, limits, &filter, &self.ignored)? else {
             return Ok(None);
         };
-        let profile_info = if asked.include_profile { Some(self.profiles(&around)?) } else { None };
+        let profile_info =
+            if asked.include_profile { Some(self.profiles(found.room, &around)?) } else { None };
         let context = Context {
             start: to_token(around.start()),
             end: to_token(around.end()),
@@ -141,9 +142,17 @@ impl Searching<'_> {
     }
 
     /// What those who said something were called when they did.
-    fn profiles(&self, around: &Around) -> Result<BTreeMap<OwnedUserId, Profile>> {
-        let (graph, root) = (&self.history.graph, around.newest().after);
+    fn profiles(
+        &mut self,
+        room: ShortRoomId,
+        around: &Around,
+    ) -> Result<BTreeMap<OwnedUserId, Profile>> {
+        let graph = &self.history.graph;
         let mut profiles = BTreeMap::new();
+        let Some(reader) = self.readers.get_mut(&room) else { return Ok(profiles) };
+        let Some(root) = reader.viewer.state_at(around.newest().place)? else {
+            return Ok(profiles);
+        };
         for event in around.events() {
             if profiles.contains_key(&event.sender) {
                 continue;
@@ -205,11 +214,7 @@ impl Searching<'_> {
                 continue;
             }
             let Some(reader) = self.readers.get_mut(&found.room) else { continue };
-            let end = match reader.reach {
-                Reach::Live => i64::MAX,
-                Reach::Until(end) => end,
-            };
-            let root = reader.graph.root_at(self.read, found.room, end)?;
+            let Some(root) = reader.viewer.latest_state()? else { continue };
             let mut state = Vec::new();
             for (_, event) in reader.graph.states().collect(self.read, root)? {
                 state.push(reader.viewer.show(event, Show::CLIENT)?);
