@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"wick.invalid/complement/certificate"
 )
 
 // A process of the binary, with a folder in place of the image.
@@ -58,6 +60,7 @@ func (p *process) put(files map[string][]byte) {
 
 func (p *process) start() {
 	p.t.Helper()
+	must(p.t, certificate.Issue(filepath.Join(p.folder, "complement"), p.name))
 	p.command = exec.Command(p.binary, "--config", filepath.Join(p.folder, "complement/wick.toml"))
 	p.command.Env = append(os.Environ(), "SERVER_NAME="+p.name)
 	p.command.Stdout, p.command.Stderr = &p.log, &p.log

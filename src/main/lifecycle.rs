@@ -47,7 +47,7 @@ async fn serve(config: Arc<Config>) -> Result<(), Failure> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), server = %config.server.name, "starting");
     let numbers = telemetry::start_metrics()?;
     ensure_folder(&config.database.path)?;
-    let public = bind_all(&config.listen, &config.server.name).await?;
+    let public = bind_all(&config.listen).await?;
     let metrics = match config.metrics.enabled {
         true => Some(Listener::Tcp(bind_tcp(config.metrics.listen).await?)),
         false => None,

@@ -9,7 +9,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ruma::ServerName;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_rustls::TlsAcceptor;
 use wick_core::config::Listen;
@@ -26,14 +25,14 @@ pub(crate) enum Listener {
     Unix(UnixListener),
 }
 
-/// Binds everything that clients connect to, as the server called `name`.
-pub(crate) async fn bind_all(listen: &Listen, name: &ServerName) -> Result<Vec<Listener>, Failure> {
+/// Binds everything that clients connect to.
+pub(crate) async fn bind_all(listen: &Listen) -> Result<Vec<Listener>, Failure> {
     let mut listeners = Vec::new();
     for address in &listen.tcp {
         listeners.push(Listener::Tcp(bind_tcp(*address).await?));
     }
     if !listen.tls.is_empty() {
-        let acceptor = tls::acceptor(listen, name)?;
+        let acceptor = tls::acceptor(listen)?;
         for address in &listen.tls {
             listeners.push(Listener::Tls(bind_tcp(*address).await?, acceptor.clone()));
         }

@@ -1,10 +1,7 @@
 //! TLS for the listeners that have it.
 
-mod issue;
-
 use std::sync::Arc;
 
-use ruma::ServerName;
 use rustls::{
     ServerConfig,
     crypto::ring,
@@ -15,12 +12,9 @@ use wick_core::config::Listen;
 
 use crate::Failure;
 
-/// What takes TLS connections, with the configured certificate or one for `name`.
-pub(crate) fn acceptor(listen: &Listen, name: &ServerName) -> Result<TlsAcceptor, Failure> {
-    let (certificate, key) = match listen.tls_ca_key.as_os_str().is_empty() {
-        true => read(listen)?,
-        false => issue::issue(listen, name.host())?,
-    };
+/// What takes TLS connections, with the configured certificate.
+pub(crate) fn acceptor(listen: &Listen) -> Result<TlsAcceptor, Failure> {
+    let (certificate, key) = read(listen)?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificate, key))
@@ -49,7 +43,6 @@ fn read(
 mod tests {
     use std::{fs, path::Path};
 
-    use ruma::server_name;
     use rustls::{ClientConfig, RootCertStore, pki_types};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio_rustls::TlsConnector;
@@ -94,39 +87,15 @@ mod tests {
     async fn a_client_that_trusts_the_certificate_gets_through() {
         let folder = tempfile::tempdir().unwrap();
         let (listen, certificate) = listen_in(folder.path());
-        let acceptor = acceptor(&listen, server_name!("localhost")).unwrap();
+        let acceptor = acceptor(&listen).unwrap();
         greet(acceptor, certificate, "localhost").await;
-    }
-
-    #[tokio::test]
-    async fn a_client_that_trusts_the_authority_gets_through() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut authority = rcgen::CertificateParams::default();
-        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let street = rcgen::DnType::from_oid(&[2, 5, 4, 9]);
-        authority.distinguished_name.push(street, "Teststrasse 1");
-        let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = authority.self_signed(&key).unwrap();
-        let listen = Listen {
-            tls_ca_certificate: folder.path().join("ca.crt"),
-            tls_ca_key: folder.path().join("ca.key"),
-            ..Listen::default()
-        };
-        fs::write(&listen.tls_ca_certificate, certificate.pem()).unwrap();
-        fs::write(&listen.tls_ca_key, key.serialize_pem()).unwrap();
-        let acceptor = acceptor(&listen, server_name!("hs1:8448")).unwrap();
-        greet(acceptor, certificate.der().clone(), "hs1").await;
-
-        fs::write(&listen.tls_ca_key, "nonsense").unwrap();
-        let told = super::acceptor(&listen, server_name!("hs1")).err().unwrap().0;
-        assert!(told.contains("ca.key cannot be used"), "{told}");
     }
 
     #[test]
     fn a_certificate_that_cannot_be_used_is_told_by_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let (listen, _) = listen_in(folder.path());
-        let told = |listen: &Listen| acceptor(listen, server_name!("localhost")).err().unwrap().0;
+        let told = |listen: &Listen| acceptor(listen).err().unwrap().0;
         let other = tempfile::tempdir().unwrap();
         let (stranger, _) = listen_in(other.path());
         let mixed = Listen { tls_key: stranger.tls_key, ..listen.clone() };

@@ -155,24 +155,6 @@ const A_HUNDRED_YEARS: u64 = 3_155_760_000;
 
 fn check_certificate(listen: &Listen, problems: &mut Problems) {
     let set = |path: &Path| !path.as_os_str().is_empty();
-    if set(&listen.tls_ca_certificate) || set(&listen.tls_ca_key) {
-        problems.require(
-            set(&listen.tls_ca_certificate),
-            "listen.tls_ca_certificate",
-            "is needed for listen.tls_ca_key",
-        );
-        problems.require(
-            set(&listen.tls_ca_key),
-            "listen.tls_ca_key",
-            "is needed for listen.tls_ca_certificate",
-        );
-        problems.require(
-            !set(&listen.tls_certificate) && !set(&listen.tls_key),
-            "listen.tls_ca_certificate",
-            "cannot be used together with listen.tls_certificate",
-        );
-        return;
-    }
     problems.require(
         set(&listen.tls_certificate),
         "listen.tls_certificate",

@@ -21,11 +21,6 @@ pub struct Listen {
     pub tls_certificate: PathBuf,
     /// The private key for HTTPS, PEM.
     pub tls_key: PathBuf,
-    /// For test networks, instead of those two: an authority that signs a new certificate at each
-    /// start, PEM.
-    pub tls_ca_certificate: PathBuf,
-    /// The authority's private key, PEM.
-    pub tls_ca_key: PathBuf,
 }
 
 impl Default for Listen {
@@ -36,8 +31,6 @@ impl Default for Listen {
             tls: Vec::new(),
             tls_certificate: PathBuf::new(),
             tls_key: PathBuf::new(),
-            tls_ca_certificate: PathBuf::new(),
-            tls_ca_key: PathBuf::new(),
         }
     }
 }
