@@ -8,7 +8,7 @@ DATA ?= wick-data
 ROUNDS ?= 3
 KILLS ?= 200
 
-.PHONY: help setup build run test check fmt-check clippy docs book fmt bench beside load test-clients test-crash \
+.PHONY: help setup build run release test check fmt-check clippy docs book fmt bench beside load test-clients test-crash \
         complement complement-own complement-process clean-data
 
 help: ## show this list
@@ -22,8 +22,13 @@ setup: ## install the system packages the build needs (does nothing when they ar
 build: setup ## build the server and the other binaries
 	@. .ci/env && .ci/cargo build --workspace --bins $$CARGO_LOCKED
 
-run: build ## build and start the server on its embedded defaults; says how to try it
+# All members' features, one binary: what `make test` compiles afterwards is the same.
+run: setup ## build and start the server on its embedded defaults; says how to try it
+	@. .ci/env && .ci/cargo build --workspace --bin wick $$CARGO_LOCKED
 	@.ci/serve $(ARGS)
+
+release: ## build the server for installation, into target/release: compiles RocksDB, links everything into one
+	@export WICK_ROCKSDB=source && .ci/setup && . .ci/env && .ci/cargo build --workspace --bin wick --release $$CARGO_LOCKED
 
 test: build ## run the whole test suite, the checks of the source tree among it
 	@.ci/test
@@ -48,19 +53,19 @@ book: ## build the manual in docs/ with mdbook, into docs/book
 	@mdbook build docs
 
 load: build ## the load and scale benchmark (ARGS='--help' for its options)
-	@. .ci/env && "$$CARGO_TARGET_DIR/debug/wick-load" $(ARGS)
+	@. .ci/env && "$$TARGET_DIR/debug/wick-load" $(ARGS)
 
-bench: build ## the benchmarks of docs/benchmarks.md, one after the other (ARGS='scale' for a million timers)
+bench: build release ## the benchmarks of docs/benchmarks.md, one after the other (ARGS='scale' for a million timers)
 	@.ci/script tests/load/bench $(ARGS)
 
-beside: build ## delayed events of wick and of Synapse with PostgreSQL, side by side
+beside: build release ## delayed events of wick and of Synapse with PostgreSQL, side by side
 	@.ci/script tests/load/beside
 
 test-clients: build ## run real client libraries against the server
 	@.ci/script tests/clients/run $(ARGS)
 
 test-crash: build ## kill the server at random moments (KILLS=200), fail at every commit (ROUNDS=3)
-	@. .ci/env && "$$CARGO_TARGET_DIR/debug/wick-crash" $(KILLS) $(ARGS)
+	@. .ci/env && "$$TARGET_DIR/debug/wick-crash" $(KILLS) $(ARGS)
 	@.ci/crash $(ROUNDS)
 
 complement: setup ## run the Complement suite against wick (needs Docker and Go; RUN=regex: only these tests)

@@ -41,9 +41,8 @@
         # libclang, and the flags bindgen needs to read RocksDB's header.
         nativeBuildInputs = [ pkgs.rustPlatform.bindgenHook pkgs.pkg-config ];
 
-        # The one profile of this workspace: `dev`, optimised. See Cargo.toml.
-        buildType = "debug";
-        cargoBuildFlags = [ "--package" "wick" ];
+        # The release profile, with RocksDB compiled from source.
+        cargoBuildFlags = [ "--workspace" "--bin" "wick" ];
         doCheck = false;
 
         meta = {

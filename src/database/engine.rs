@@ -14,6 +14,7 @@ pub(crate) mod metrics;
 pub(crate) mod open;
 pub(crate) mod profile;
 pub(crate) mod syncer;
+mod version;
 
 use std::{fmt, path::Path, sync::Arc};
 

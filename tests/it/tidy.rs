@@ -54,6 +54,11 @@ fn only_the_database_crate_names_rocksdb() {
 }
 
 #[test]
+fn every_pin_of_rocksdb_is_of_the_version_in_the_lock_file() {
+    assert_none(&manifests::storage_engine_version(&tree()));
+}
+
+#[test]
 fn the_arrows_between_crates_point_one_way() {
     assert_none(&manifests::arrows(&tree()));
 }
@@ -144,6 +149,24 @@ mod rules_find_what_they_are_for {
     fn machine_paths_are_found_and_routes_are_not() {
         assert_eq!(source::machine_paths(&rust(concat!("\"/ro", "ot/.cargo\""))).count(), 1);
         assert_eq!(source::machine_paths(&rust("\"/_matrix/work/item\"")).count(), 0);
+    }
+
+    #[test]
+    fn a_pin_of_another_rocksdb_is_found() {
+        let lock = "name = \"librocksdb-sys\"\nversion = \"0.19.0+11.8.1\"\n";
+        let of = |pins: &str, demand: &str| {
+            let demand = format!("const BUILT_FOR: &str = \"{demand}\";\n");
+            let tree = Tree::of(&[
+                ("Cargo.lock", lock),
+                (".ci/rocksdb.pins", pins),
+                ("src/database/engine/version.rs", &demand),
+            ]);
+            manifests::storage_engine_version(&tree).count()
+        };
+        assert_eq!(of("# comment\n11.8.1 a b c\n", "11.8.1"), 0);
+        assert_eq!(of("11.8.1 a b c\n11.8.0 d e f\n", "11.8.1"), 1);
+        assert_eq!(of("# comment\n", "11.8.0"), 2);
+        assert_eq!(manifests::storage_engine_version(&Tree::of(&[])).count(), 1);
     }
 
     #[test]

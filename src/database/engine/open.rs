@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Options as EngineOptions};
 
-use super::{log, profile};
+use super::{log, profile, version};
 use crate::{
     Error, KeyLike, Options, Profile, Result, Value, migrate, read,
     schema::{self, meta},
@@ -16,6 +16,7 @@ use crate::{
 const DEFAULT: &str = "default";
 
 pub(super) fn open(path: &Path, options: &Options) -> Result<DB> {
+    version::check()?;
     std::fs::create_dir_all(path)
         .map_err(|error| Error::engine(format!("{}: {error}", path.display())))?;
     let mut settings = profile::database(options)?;

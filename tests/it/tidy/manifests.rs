@@ -165,3 +165,32 @@ pub(super) fn workspace_inheritance(tree: &Tree) -> Findings {
     }
     findings
 }
+
+/// RocksDB's version stands in `Cargo.lock`; its fetched builds, and what the server demands, are of it.
+pub(super) fn storage_engine_version(tree: &Tree) -> Findings {
+    const PINS: &str = ".ci/rocksdb.pins";
+    const DEMAND: &str = "src/database/engine/version.rs";
+    let mut findings = Findings::default();
+    let text = |path: &str| tree.get(path).map(|file| file.text.as_str()).unwrap_or_default();
+    let locked = text("Cargo.lock")
+        .split_once("name = \"librocksdb-sys\"\nversion = \"")
+        .and_then(|(_, rest)| rest.split('"').next()?.split_once('+'))
+        .map(|(_, version)| version);
+    let Some(locked) = locked else {
+        findings.file("Cargo.lock", "librocksdb-sys has no RocksDB version after its `+`");
+        return findings;
+    };
+    let pins = || text(PINS).lines().enumerate().filter(|(_, line)| !line.starts_with('#'));
+    for (index, line) in pins() {
+        if line.split(' ').next() != Some(locked) {
+            findings.line(PINS, index + 1, format!("Cargo.lock has RocksDB {locked}"));
+        }
+    }
+    if pins().next().is_none() {
+        findings.file(PINS, "no library is pinned");
+    }
+    if !text(DEMAND).contains(&format!("const BUILT_FOR: &str = \"{locked}\";")) {
+        findings.file(DEMAND, format!("Cargo.lock has RocksDB {locked}"));
+    }
+    findings
+}

@@ -19,13 +19,13 @@ const SKIPPED_FOLDERS: [&str; 9] = [
     "result",
 ];
 
-const TEXT_SUFFIXES: [&str; 17] = [
+const TEXT_SUFFIXES: [&str; 18] = [
     "rs", "toml", "md", "nix", "go", "mod", "sh", "py", "js", "mjs", "ts", "yml", "yaml", "json",
-    "service", "conf", "txt",
+    "service", "conf", "txt", "pins",
 ];
 
 /// Files without a suffix that are text.
-const TEXT_NAMES: [&str; 13] = [
+const TEXT_NAMES: [&str; 17] = [
     "Makefile",
     "Dockerfile",
     "Caddyfile",
@@ -38,6 +38,10 @@ const TEXT_NAMES: [&str; 13] = [
     "script",
     "bench",
     "crash",
+    "install",
+    "rocksdb",
+    "image",
+    "Cargo.lock",
     ".editorconfig",
 ];
 
