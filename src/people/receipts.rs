@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ruma::{EventId, OwnedEventId, RoomId, events::receipt::ReceiptThread};
 use serde::{Deserialize, Serialize};
 use wick_account::{Session, account_data};
-use wick_core::{Error, Result, ShortRoomId, ShortUserId};
+use wick_core::{Error, Position, Result, ShortRoomId, ShortUserId};
 use wick_database::{
     Batch, Durability, Range, Read,
     schema::{
@@ -206,10 +206,9 @@ fn collect(
 pub fn moved(
     read: &impl Read,
     room: ShortRoomId,
-    since: i64,
-    upto: wick_core::Position,
+    since: Position,
+    upto: Position,
 ) -> Result<Vec<Receipt>> {
-    let since = wick_core::Position(u64::try_from(since).unwrap_or_default());
     let range = Range::between(&(room, since.next()), &(room, upto.next()));
     let mut receipts = Vec::new();
     for row in read.scan(&RECEIPT_CHANGE_BY_POSITION, range) {

@@ -1,35 +1,31 @@
-//! Rooms that the user is invited to or knocks on, and what they may see of them.
+//! Rooms that the user is invited to or knocks on, with the state that is shown of them.
 
 use wick_core::{Result, ShortRoomId};
 use wick_database::schema::room::MemberRow;
 use wick_rooms::rooms::stripped_state;
 
-use super::{
-    builder::Builder,
-    response::{Events, InvitedRoom, Json, KnockedRoom},
-};
+use crate::{context::Context, events::Json};
 
-impl Builder<'_> {
-    /// An invite; `None` if it is by somebody whom the user ignores.
-    pub(super) fn invited(
-        &self,
-        room: ShortRoomId,
-        member: &MemberRow,
-    ) -> Result<Option<InvitedRoom>> {
-        let invite = self.graph.load_event(&self.read, member.event)?;
-        if self.ignores(&invite.sender) {
-            return Ok(None);
-        }
-        let events = self.stripped(room)?;
-        Ok(Some(InvitedRoom { invite_state: Events { events } }))
+/// The stripped state of an invite; `None` if the user ignores its sender.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn invite_state(
+    context: &Context<'_>,
+    room: ShortRoomId,
+    member: &MemberRow,
+) -> Result<Option<Vec<Json>>> {
+    let invite = context.graph.load_event(&context.read, member.event)?;
+    if context.ignores(&invite.sender) {
+        return Ok(None);
     }
+    knock_state(context, room).map(Some)
+}
 
-    /// A knock.
-    pub(super) fn knocked(&self, room: ShortRoomId) -> Result<KnockedRoom> {
-        Ok(KnockedRoom { knock_state: Events { events: self.stripped(room)? } })
-    }
-
-    fn stripped(&self, room: ShortRoomId) -> Result<Vec<Json>> {
-        stripped_state(self.graph, &self.read, room, &self.session.user_id)
-    }
+/// The stripped state of a room that the user knocks on.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn knock_state(context: &Context<'_>, room: ShortRoomId) -> Result<Vec<Json>> {
+    stripped_state(context.graph, &context.read, room, &context.session.user_id)
 }

@@ -1,7 +1,7 @@
-//! Which members a lazy client was told of already.
+//! The member events that devices which load members lazily have already.
 //!
-//! Invariant: a member event counts as told once the client came back with a token from after it was
-//! told; an answer that was lost on the way tells nothing.
+//! Invariant: a device has a member event once it came back with a token from a response that held it; a
+//! response that was lost on the way does not count. Nothing depends on it but the size of responses.
 
 use std::{
     collections::HashMap,
@@ -16,14 +16,14 @@ use wick_core::{Position, ShortEventId, ShortRoomId, ShortUserId};
 /// Devices that are remembered.
 const DEVICES: usize = 10_000;
 
-/// Members that are remembered of one device; one that knows more is told some anew.
+/// Members that are remembered of one device; one that has more gets some again.
 const MEMBERS: usize = 10_000;
 
-type Told = Arc<Mutex<HashMap<(ShortRoomId, ShortEventId), Position>>>;
+type Known = Arc<Mutex<HashMap<(ShortRoomId, ShortEventId), Position>>>;
 
-/// What lazy clients were told, in memory alone.
-pub(super) struct Lazy {
-    devices: Cache<(ShortUserId, OwnedDeviceId), Told>,
+/// The member events that devices have, in memory alone.
+pub struct Lazy {
+    devices: Cache<(ShortUserId, OwnedDeviceId), Known>,
 }
 
 impl Default for Lazy {
@@ -33,28 +33,28 @@ impl Default for Lazy {
 }
 
 impl Lazy {
-    /// Forgets what a device was told: it begins from nothing.
-    pub(super) fn forget(&self, session: &Session) {
+    /// Forgets what a device has: it begins from nothing.
+    pub(crate) fn forget(&self, session: &Session) {
         self.devices.remove(&(session.user, session.device_id.clone()));
     }
 
-    /// Whether a device that came back with `since` was told of a member event.
-    pub(super) fn knows(
+    /// Whether a device that came back with `since` has a member event.
+    pub(crate) fn has(
         &self,
         session: &Session,
         member: (ShortRoomId, ShortEventId),
         since: Option<Position>,
     ) -> bool {
         let Some(since) = since else { return false };
-        let Some(told) = self.devices.get(&(session.user, session.device_id.clone())) else {
+        let Some(known) = self.devices.get(&(session.user, session.device_id.clone())) else {
             return false;
         };
-        let told = told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.get(&member).is_some_and(|position| *position <= since)
+        let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&member).is_some_and(|position| *position <= since)
     }
 
-    /// Notes that a device is told of member events by an answer that ends at `upto`.
-    pub(super) fn tell(
+    /// Notes that a device gets member events with a response that ends at `upto`.
+    pub(crate) fn note(
         &self,
         session: &Session,
         room: ShortRoomId,
@@ -62,17 +62,17 @@ impl Lazy {
         upto: Position,
     ) {
         let key = (session.user, session.device_id.clone());
-        let told = self.devices.get(&key).unwrap_or_else(|| {
-            let told = Told::default();
-            self.devices.insert(key, Arc::clone(&told));
-            told
+        let known = self.devices.get(&key).unwrap_or_else(|| {
+            let known = Known::default();
+            self.devices.insert(key, Arc::clone(&known));
+            known
         });
-        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() > MEMBERS {
-            told.clear();
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() > MEMBERS {
+            known.clear();
         }
         for member in members {
-            told.entry((room, member)).or_insert(upto);
+            known.entry((room, member)).or_insert(upto);
         }
     }
 }

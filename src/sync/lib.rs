@@ -1,134 +1,32 @@
-//! `/sync`: what is new for a user since their last request, or everything they begin with.
+//! `/sync`: what is new for a session since its last request, or everything it begins with.
+//!
+//! A response is assembled from parts. Each part is a function of a [`Context`] (one snapshot, the session,
+//! the users it ignores) and of what it is about (a [`Scope`], a position), and knows nothing of the request.
+//! [`v3`] assembles them into the responses of `/_matrix/client/v3/sync`.
 //!
 //! Invariants: a request registers for news before it reads, so none is missed; everything in one
-//! answer is read from one snapshot, and `next_batch` is that snapshot's position; the cost of an
-//! answer grows with what is new, not with the sizes of the user's rooms; a quiet room costs the row that
-//! says the user is in it.
+//! response is read from one snapshot, and its token is that snapshot's position; the cost of a
+//! response grows with what is new, not with the sizes of the user's rooms.
 
-mod account_data;
-mod builder;
-mod ephemeral;
-mod invited;
+pub mod account_data;
+mod context;
+pub mod encryption;
+pub mod events;
+pub mod invited;
 mod lazy;
-mod presence;
-pub mod response;
-mod room;
+mod members;
+pub mod presence;
+pub mod receipts;
 mod roster;
-mod state;
-mod summary;
-mod timeline;
+mod scope;
+pub mod state;
+pub mod summary;
+pub mod timeline;
 pub mod token;
+pub mod typing;
+pub mod unread;
+pub mod v3;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
-
-use ruma::api::client::filter::FilterDefinition;
-use tokio_util::sync::CancellationToken;
-use wick_account::Session;
-use wick_core::{Position, Result, ShortRoomId};
-use wick_database::{Topic, Watch, schema::room::Membership};
-use wick_notify::Counts;
-use wick_people::Presence;
-use wick_people::presence::Kind;
-use wick_room::Graph;
-use wick_runtime::Resources;
-
-pub use self::response::Response;
-use self::{builder::Builder, lazy::Lazy};
-
-/// What a client wants to know.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// What it knows already; `None` for nothing.
-    pub since: Option<Position>,
-    /// What it wants of it.
-    pub filter: FilterDefinition,
-    /// The whole state of every room.
-    pub full_state: bool,
-    /// How long to wait for news.
-    pub timeout: Duration,
-    /// What it says of its user's presence.
-    pub presence: Kind,
-    /// Which state, under which names.
-    pub state: StateAs,
-}
-
-/// Where the state of a room goes in the answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StateAs {
-    /// As `state_after` (MSC4222).
-    pub after: bool,
-    /// The same by its unstable name.
-    pub after_unstable: bool,
-}
-
-/// Tells clients what is new.
-pub struct Sync {
-    resources: Resources,
-    graph: Arc<Graph>,
-    presence: Arc<Presence>,
-    stopping: CancellationToken,
-    lazy: Lazy,
-    counts: Counts,
-}
-
-impl Sync {
-    /// Tells what happens in `graph`. When `stopping` is cancelled, nobody is kept waiting.
-    #[must_use]
-    pub fn new(
-        resources: Resources,
-        graph: Arc<Graph>,
-        presence: Arc<Presence>,
-        stopping: CancellationToken,
-    ) -> Self {
-        let counts = Counts::new(Arc::clone(&graph));
-        Self { resources, graph, presence, stopping, lazy: Lazy::default(), counts }
-    }
-
-    /// What is new. Waits for news if there is none.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub async fn sync(&self, session: &Session, request: &Request) -> Result<Response> {
-        let _connected = self.presence.connect(session, request.presence).await?;
-        let response = Builder::new(self, session, request)?.build()?;
-        let timeout = request.timeout.min(self.resources.config.sync.max_timeout.0);
-        let at_once = request.since.is_none() || request.full_state || timeout.is_zero();
-        if at_once || !response.is_empty() {
-            return Ok(response);
-        }
-        let clock = &self.resources.clock;
-        let mut deadline = clock.sleep_until(clock.monotonic() + timeout);
-        let mut watch = self.resources.database.watch().user(session.user);
-        let mut watched = HashSet::new();
-        loop {
-            self.watch_rooms(session, &mut watch, &mut watched)?;
-            let response = Builder::new(self, session, request)?.build()?;
-            if !response.is_empty() {
-                return Ok(response);
-            }
-            tokio::select! {
-                () = watch.changed() => {}
-                () = &mut deadline => return Ok(response),
-                () = self.stopping.cancelled() => return Ok(response),
-            }
-        }
-    }
-
-    /// Registers for the rooms that the user is in by now. A room that they join later is told as
-    /// news of the user.
-    fn watch_rooms(
-        &self,
-        session: &Session,
-        watch: &mut Watch,
-        watched: &mut HashSet<ShortRoomId>,
-    ) -> Result<()> {
-        let read = self.resources.database.published();
-        for row in self.graph.rooms_of(&read, session.user) {
-            let (room, member) = row?;
-            if member.membership == Membership::Join && watched.insert(room) {
-                watch.add(Topic::Room(room));
-            }
-        }
-        Ok(())
-    }
-}
+pub use self::{
+    context::Context, lazy::Lazy, members::Members, roster::RosterChanges, scope::Scope, v3::Sync,
+};

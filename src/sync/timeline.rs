@@ -1,109 +1,127 @@
 //! The newest events of a room that the client does not have.
 
-use ruma::events::TimelineEventType;
+use ruma::{api::client::filter::RoomEventFilter, events::TimelineEventType};
 use wick_account::filters;
 use wick_core::{Pdu, Result, ShortEventId, event::pdu::SharedPdu};
 use wick_database::schema::room::Place;
 use wick_room::{Direction, visibility::Viewer};
 
-use super::{builder::Builder, room::Scope};
+use crate::{context::Context, scope::Scope};
 
 /// How many events are looked at for each one that is wanted, where most are not.
 const LOOKED_AT_PER_WANTED: usize = 20;
 const LOOKED_AT_AT_LEAST: usize = 500;
 
+/// Which events of a timeline are wanted.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Those that it allows.
+    pub filter: &'a RoomEventFilter,
+    /// At most so many, the newest.
+    pub limit: usize,
+}
+
 /// A piece of the timeline, not yet rendered.
-pub(super) struct Piece {
+pub struct Piece {
     /// Old to new.
-    pub(super) items: Vec<Item>,
-    pub(super) limited: bool,
+    pub items: Vec<Item>,
+    /// There is more between the scope's beginning and the first of them.
+    pub limited: bool,
     /// The place after which it begins.
-    pub(super) start: i64,
+    pub start: i64,
 }
 
 /// An event of the timeline.
-pub(super) struct Item {
-    pub(super) event: ShortEventId,
-    pub(super) pdu: SharedPdu,
-    pub(super) place: Place,
+pub struct Item {
+    /// Its short id.
+    pub event: ShortEventId,
+    /// The event.
+    pub pdu: SharedPdu,
+    /// Where it stands.
+    pub place: Place,
 }
 
 impl Piece {
-    pub(super) fn is_empty(&self) -> bool {
+    /// The piece of a scope without events.
+    #[must_use]
+    pub fn empty(scope: &Scope) -> Self {
+        Self { items: Vec::new(), limited: false, start: scope.upto }
+    }
+
+    /// Whether it has nothing to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.items.is_empty() && !self.limited
     }
 }
 
-impl Builder<'_> {
-    /// The place of the newest event in scope; `None` if the room has none.
-    pub(super) fn last_place(&self, scope: &Scope) -> Result<Option<i64>> {
-        let newest = self.graph.timeline(&self.read, scope.room, scope.upto, Direction::Backward);
-        Ok(newest.take(1).next().transpose()?.map(|item| item.place))
-    }
+/// Whether the scope has events that the client does not have.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn has_moved(context: &Context<'_>, scope: &Scope) -> Result<bool> {
+    let Some(from) = scope.from() else { return Ok(true) };
+    let newest = context.graph.timeline(&context.read, scope.room, scope.upto, Direction::Backward);
+    Ok(newest.take(1).next().transpose()?.is_some_and(|item| item.place > from))
+}
 
-    /// The newest events after what the client knows.
-    pub(super) fn timeline(
-        &self,
-        viewer: &mut Viewer<'_>,
-        scope: &Scope,
-        moved: bool,
-    ) -> Result<Piece> {
-        let mut piece = Piece { items: Vec::new(), limited: false, start: scope.upto };
-        let filter = &self.request.filter.room.timeline;
-        if !moved {
-            return Ok(piece);
+/// The newest events of the scope.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn timeline(
+    context: &Context<'_>,
+    viewer: &mut Viewer<'_>,
+    scope: &Scope,
+    wanted: Wanted<'_>,
+) -> Result<Piece> {
+    let mut piece = Piece::empty(scope);
+    let Wanted { filter, limit } = wanted;
+    let room_id = context.room_id(scope.room)?;
+    let limit = if filters::allows_events_of(filter, &room_id) { limit } else { 0 };
+    let most = limit.saturating_mul(LOOKED_AT_PER_WANTED).max(LOOKED_AT_AT_LEAST);
+    let newest = context.graph.timeline(&context.read, scope.room, scope.upto, Direction::Backward);
+    for (looked_at, item) in newest.enumerate() {
+        let item = item?;
+        if scope.from().is_some_and(|from| item.place <= from) {
+            break;
         }
-        let room_id = self.room_id(scope.room)?;
-        let limit = if filters::allows_events_of(filter, &room_id) { self.limit() } else { 0 };
-        let most = limit.saturating_mul(LOOKED_AT_PER_WANTED).max(LOOKED_AT_AT_LEAST);
-        let newest = self.graph.timeline(&self.read, scope.room, scope.upto, Direction::Backward);
-        for (looked_at, item) in newest.enumerate() {
-            let item = item?;
-            if scope.since.is_some_and(|since| item.place <= since) {
-                break;
-            }
-            if looked_at >= most {
-                piece.limited = true;
-                break;
-            }
-            let Some(found) = self.wanted(viewer, scope, item.event)? else { continue };
-            if piece.items.len() >= limit {
-                piece.limited = true;
-                break;
-            }
-            piece.start = item.place.saturating_sub(1);
-            piece.items.push(found);
+        if looked_at >= most {
+            piece.limited = true;
+            break;
         }
-        piece.items.reverse();
-        piece.limited |= scope.gap;
-        Ok(piece)
-    }
-
-    fn limit(&self) -> usize {
-        let config = &self.sync.resources.config.sync;
-        let wanted = self.request.filter.room.timeline.limit;
-        let limit = wanted.map_or(config.timeline_limit.into(), u64::from);
-        usize::try_from(limit.min(config.max_timeline_limit.into())).unwrap_or(usize::MAX)
-    }
-
-    fn wanted(
-        &self,
-        viewer: &mut Viewer<'_>,
-        scope: &Scope,
-        event: ShortEventId,
-    ) -> Result<Option<Item>> {
-        let pdu = self.graph.load_event(&self.read, event)?;
-        let own = pdu.is_state(&TimelineEventType::RoomMember, self.session.user_id.as_str());
-        if !self.asked_for(&pdu) || (scope.outside && !own) {
-            return Ok(None);
+        let Some(found) = visible(context, viewer, scope, filter, item.event)? else { continue };
+        if piece.items.len() >= limit {
+            piece.limited = true;
+            break;
         }
-        let Some(place) = self.graph.place(&self.read, event)? else { return Ok(None) };
-        let visible = viewer.can_see(&pdu, &place)?;
-        Ok(visible.then_some(Item { event, pdu, place }))
+        piece.start = item.place.saturating_sub(1);
+        piece.items.push(found);
     }
+    piece.items.reverse();
+    piece.limited |= scope.gap;
+    Ok(piece)
+}
 
-    fn asked_for(&self, pdu: &Pdu) -> bool {
-        let ignored = pdu.state_key.is_none() && self.ignores(&pdu.sender);
-        !ignored && filters::allows_event(&self.request.filter.room.timeline, pdu)
+/// The event if the filter allows it and the viewer may see it.
+fn visible(
+    context: &Context<'_>,
+    viewer: &mut Viewer<'_>,
+    scope: &Scope,
+    filter: &RoomEventFilter,
+    event: ShortEventId,
+) -> Result<Option<Item>> {
+    let pdu = context.graph.load_event(&context.read, event)?;
+    let own = pdu.is_state(&TimelineEventType::RoomMember, context.session.user_id.as_str());
+    if !allows(context, filter, &pdu) || (scope.outside && !own) {
+        return Ok(None);
     }
+    let Some(place) = context.graph.place(&context.read, event)? else { return Ok(None) };
+    let visible = viewer.can_see(&pdu, &place)?;
+    Ok(visible.then_some(Item { event, pdu, place }))
+}
+
+fn allows(context: &Context<'_>, filter: &RoomEventFilter, pdu: &Pdu) -> bool {
+    let ignored = pdu.state_key.is_none() && context.ignores(&pdu.sender);
+    !ignored && filters::allows_event(filter, pdu)
 }

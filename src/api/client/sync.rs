@@ -7,7 +7,10 @@ use wick_account::Session;
 use wick_core::Result;
 use wick_ruma::sync::{self, Filter};
 use wick_service::Services;
-use wick_sync::{Request, Response, StateAs, token::from_token};
+use wick_sync::{
+    token::from_token,
+    v3::{Request, Response, StateAs},
+};
 
 use crate::{
     reply::Json,

@@ -1,15 +1,16 @@
-//! The answer of `/sync`, from events that are JSON already.
+//! The response of `/sync`, of events that are JSON already.
 
 use std::collections::BTreeMap;
 
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId};
 use serde::Serialize;
-use serde_json::value::RawValue;
-use wick_core::{Error, Result};
 use wick_notify::counts::Unread;
 
-/// An event as it goes to the client.
-pub type Json = Box<RawValue>;
+use crate::{
+    encryption::DeviceLists,
+    events::{Events, Json},
+    summary::Summary,
+};
 
 /// Everything that is new.
 ///
@@ -21,7 +22,7 @@ pub struct Response {
     /// What the user keeps here for all rooms.
     #[serde(skip_serializing_if = "Events::is_empty")]
     pub account_data: Events,
-    /// Who is here.
+    /// The presence of users who share a room.
     #[serde(skip_serializing_if = "Events::is_empty")]
     pub presence: Events,
     /// By section.
@@ -29,28 +30,12 @@ pub struct Response {
     pub rooms: RoomUpdates,
     /// Messages from device to device.
     pub to_device: Events,
-    /// Whose devices changed.
+    /// The users whose devices changed.
     pub device_lists: DeviceLists,
     /// How many one-time keys the device has left, by algorithm.
-    pub device_one_time_keys_count: BTreeMap<&'static str, u64>,
-    /// Algorithms with a fallback key that nobody used.
-    pub device_unused_fallback_key_types: [&'static str; 0],
-}
-
-/// A list of events.
-#[derive(Debug, Default, Serialize)]
-pub struct Events {
-    /// One after another.
-    pub events: Vec<Json>,
-}
-
-/// Users whose devices are to be looked up anew, and users who are of no interest any more.
-#[derive(Debug, Default, Serialize)]
-pub struct DeviceLists {
-    /// Changed, or new in a room that the user shares with them.
-    pub changed: Vec<OwnedUserId>,
-    /// No room is shared with them any more.
-    pub left: Vec<OwnedUserId>,
+    pub device_one_time_keys_count: BTreeMap<String, u64>,
+    /// Algorithms of fallback keys that were not used yet.
+    pub device_unused_fallback_key_types: Vec<String>,
 }
 
 /// The rooms with news, by the user's membership.
@@ -94,23 +79,9 @@ pub struct RoomUpdate {
     /// What the user has not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unread_notifications: Option<Unread>,
-    /// The same by thread root, for those who asked for it.
+    /// The same by thread root, if the filter asks for it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unread_thread_notifications: BTreeMap<OwnedEventId, Unread>,
-}
-
-/// Who is in a room.
-#[derive(Debug, Serialize)]
-pub struct Summary {
-    /// Some members after whom a room without a name is called.
-    #[serde(rename = "m.heroes", skip_serializing_if = "Option::is_none")]
-    pub heroes: Option<Vec<OwnedUserId>>,
-    /// How many joined.
-    #[serde(rename = "m.joined_member_count")]
-    pub joined: u64,
-    /// How many are invited.
-    #[serde(rename = "m.invited_member_count")]
-    pub invited: u64,
 }
 
 /// A piece of a room's timeline.
@@ -151,20 +122,6 @@ impl Response {
     }
 }
 
-impl Events {
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
-    }
-}
-
-impl From<Vec<Json>> for Events {
-    fn from(events: Vec<Json>) -> Self {
-        Self { events }
-    }
-}
-
 impl RoomUpdates {
     /// Whether nothing happened in any room.
     #[must_use]
@@ -174,16 +131,4 @@ impl RoomUpdates {
             && self.knock.is_empty()
             && self.leave.is_empty()
     }
-}
-
-/// An event that has a type and a content and nothing else.
-pub(super) fn basic_event(event_type: &str, content: &impl Serialize) -> Result<Json> {
-    #[derive(Serialize)]
-    struct Basic<'a, C> {
-        #[serde(rename = "type")]
-        event_type: &'a str,
-        content: &'a C,
-    }
-    serde_json::value::to_raw_value(&Basic { event_type, content })
-        .map_err(|error| Error::internal("an event cannot be written", error))
 }

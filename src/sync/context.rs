@@ -1,0 +1,86 @@
+//! What every part of a sync response is computed from: one snapshot, the session, the users it ignores.
+//!
+//! Invariant: everything in one response is read from the snapshot of one context.
+
+use std::collections::HashSet;
+
+use ruma::{OwnedRoomId, OwnedUserId, UserId, events::StateEventType};
+use wick_account::{Session, account_data};
+use wick_core::{Error, Position, Result, ShortRoomId, StateRoot};
+use wick_database::{Snapshot, schema::room::Membership};
+use wick_room::{Graph, membership, visibility::Viewer};
+
+use crate::token::to_place;
+
+/// The input that all parts share.
+pub struct Context<'a> {
+    /// Reads rooms.
+    pub graph: &'a Graph,
+    /// The session that syncs.
+    pub session: &'a Session,
+    /// What all is read from.
+    pub read: Snapshot,
+    /// The position of the snapshot: the end of the response, and its token.
+    pub upto: Position,
+    /// The users that the session's user ignores.
+    pub ignored: HashSet<OwnedUserId>,
+}
+
+impl<'a> Context<'a> {
+    /// The context of a session at a snapshot.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn new(graph: &'a Graph, session: &'a Session, read: Snapshot) -> Result<Self> {
+        let ignored = account_data::ignored_users(&read, session.user)?;
+        Ok(Self { graph, session, upto: read.position(), read, ignored })
+    }
+
+    /// The id of a room.
+    ///
+    /// # Errors
+    /// If it has none, or the database cannot be read.
+    pub fn room_id(&self, room: ShortRoomId) -> Result<OwnedRoomId> {
+        self.graph
+            .intern()
+            .room_id(&self.read, room)?
+            .ok_or_else(|| Error::corrupt(format!("room {room} has no room id")))
+    }
+
+    /// Whether the session's user ignores another.
+    #[must_use]
+    pub fn ignores(&self, user_id: &UserId) -> bool {
+        self.ignored.contains(user_id)
+    }
+
+    /// The gate through which the session's device sees a room.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn viewer(&self, room: ShortRoomId) -> Result<Viewer<'_>> {
+        let Session { user_id, device_id, .. } = self.session;
+        Viewer::new(self.graph, &self.read, room, user_id, Some(device_id))
+    }
+
+    /// Whether the session's user was in a room at a position.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn was_joined(&self, room: ShortRoomId, at: Position) -> Result<bool> {
+        let root = self.graph.root_at(&self.read, room, to_place(at))?;
+        Ok(self.membership_in(root)? == Some(Membership::Join))
+    }
+
+    /// The membership of the session's user in a state of a room.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn membership_in(&self, root: StateRoot) -> Result<Option<Membership>> {
+        let user_id = self.session.user_id.as_str();
+        let event =
+            self.graph.state_event_at(&self.read, root, &StateEventType::RoomMember, user_id)?;
+        let Some(event) = event else { return Ok(None) };
+        let event = self.graph.load_event(&self.read, event)?;
+        Ok(membership::of(&event))
+    }
+}

@@ -1,0 +1,103 @@
+//! The member events of a room for clients that load members lazily.
+//!
+//! <https://spec.matrix.org/v1.18/client-server-api/#lazy-loading-room-members>
+
+use std::collections::{BTreeSet, HashSet};
+
+use ruma::{
+    OwnedUserId,
+    api::client::filter::{LazyLoadOptions, RoomEventFilter},
+    events::{StateEventType, TimelineEventType},
+};
+use wick_core::{Result, ShortEventId, StateRoot};
+
+use crate::{context::Context, lazy::Lazy, scope::Scope, timeline::Piece};
+
+/// How a client loads the members of rooms.
+#[derive(Clone, Copy)]
+pub enum Members<'a> {
+    /// All that changed.
+    All,
+    /// Those that a response needs, unless the device has them.
+    Lazily {
+        /// The members that devices have.
+        known: &'a Lazy,
+        /// Also those that the device has.
+        redundant: bool,
+    },
+}
+
+impl<'a> Members<'a> {
+    /// As the filter says.
+    #[must_use]
+    pub fn of(filter: &RoomEventFilter, known: &'a Lazy) -> Self {
+        match filter.lazy_load_options {
+            LazyLoadOptions::Enabled { include_redundant_members: redundant } => {
+                Self::Lazily { known, redundant }
+            }
+            LazyLoadOptions::Disabled => Self::All,
+        }
+    }
+
+    /// Whether members are loaded lazily.
+    #[must_use]
+    pub fn are_lazy(self) -> bool {
+        matches!(self, Self::Lazily { .. })
+    }
+}
+
+/// The member events, in the state `at`, of the senders of a timeline and of the heroes; at first also of
+/// the user.
+pub(crate) fn needed(
+    context: &Context<'_>,
+    scope: &Scope,
+    piece: &Piece,
+    heroes: &[OwnedUserId],
+    at: StateRoot,
+) -> Result<HashSet<ShortEventId>> {
+    let mut users: BTreeSet<&str> =
+        piece.items.iter().map(|item| item.pdu.sender.as_str()).collect();
+    users.extend(heroes.iter().map(|user_id| user_id.as_str()));
+    if scope.since.is_none() {
+        users.insert(context.session.user_id.as_str());
+    }
+    let mut needed = HashSet::new();
+    for user_id in users {
+        let member = StateEventType::RoomMember;
+        needed.extend(context.graph.state_event_at(&context.read, at, &member, user_id)?);
+    }
+    Ok(needed)
+}
+
+/// Removes the members that are not needed, if `whole`: the state is no difference to what the client
+/// has. Of a difference all members stay, so that a client never keeps a member event that was replaced.
+pub(crate) fn remove_others(
+    context: &Context<'_>,
+    events: &mut BTreeSet<ShortEventId>,
+    needed: &HashSet<ShortEventId>,
+) -> Result<()> {
+    let mut kept = BTreeSet::new();
+    for event in std::mem::take(events) {
+        let pdu = context.graph.load_event(&context.read, event)?;
+        if pdu.event_type != TimelineEventType::RoomMember || needed.contains(&event) {
+            kept.insert(event);
+        }
+    }
+    *events = kept;
+    Ok(())
+}
+
+/// Adds the needed members that the device does not have, and notes that it has them with the response.
+pub(crate) fn add_needed(
+    context: &Context<'_>,
+    scope: &Scope,
+    (known, redundant): (&Lazy, bool),
+    events: &mut BTreeSet<ShortEventId>,
+    needed: &HashSet<ShortEventId>,
+) {
+    let since = scope.since.filter(|_| !redundant);
+    let session = context.session;
+    let unknown = |event: &ShortEventId| !known.has(session, (scope.room, *event), since);
+    events.extend(needed.iter().copied().filter(unknown));
+    known.note(session, scope.room, needed.iter().copied(), context.upto);
+}

@@ -1,0 +1,126 @@
+//! `GET /_matrix/client/v3/sync`: waits for news and assembles the response.
+//!
+//! <https://spec.matrix.org/v1.18/client-server-api/#get_matrixclientv3sync>
+
+mod assembly;
+mod response;
+mod room;
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use ruma::api::client::filter::FilterDefinition;
+use tokio_util::sync::CancellationToken;
+use wick_account::Session;
+use wick_core::{Position, Result, ShortRoomId};
+use wick_database::{Topic, Watch, schema::room::Membership};
+use wick_notify::Counts;
+use wick_people::{Presence, presence::Kind};
+use wick_room::Graph;
+use wick_runtime::Resources;
+
+use self::assembly::Assembly;
+pub use self::response::Response;
+use crate::{Context, Lazy};
+
+/// What a client wants to know.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Up to where it knows everything; `None` for nothing.
+    pub since: Option<Position>,
+    /// What it wants.
+    pub filter: FilterDefinition,
+    /// The whole state of every room.
+    pub full_state: bool,
+    /// How long to wait for news.
+    pub timeout: Duration,
+    /// The presence of its user while it waits.
+    pub presence: Kind,
+    /// Which state, under which names.
+    pub state: StateAs,
+}
+
+/// Where the state of a room goes in the response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateAs {
+    /// As `state_after` (MSC4222).
+    pub after: bool,
+    /// The same by its unstable name.
+    pub after_unstable: bool,
+}
+
+/// Answers syncs.
+pub struct Sync {
+    resources: Resources,
+    graph: Arc<Graph>,
+    presence: Arc<Presence>,
+    stopping: CancellationToken,
+    lazy: Lazy,
+    counts: Counts,
+}
+
+impl Sync {
+    /// Syncs of what happens in `graph`. When `stopping` is cancelled, none waits any longer.
+    #[must_use]
+    pub fn new(
+        resources: Resources,
+        graph: Arc<Graph>,
+        presence: Arc<Presence>,
+        stopping: CancellationToken,
+    ) -> Self {
+        let counts = Counts::new(Arc::clone(&graph));
+        Self { resources, graph, presence, stopping, lazy: Lazy::default(), counts }
+    }
+
+    /// What is new. Waits for news if there is none.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn sync(&self, session: &Session, request: &Request) -> Result<Response> {
+        let _connected = self.presence.connect(session, request.presence).await?;
+        let response = self.assemble(session, request)?;
+        let timeout = request.timeout.min(self.resources.config.sync.max_timeout.0);
+        let at_once = request.since.is_none() || request.full_state || timeout.is_zero();
+        if at_once || !response.is_empty() {
+            return Ok(response);
+        }
+        let clock = &self.resources.clock;
+        let mut deadline = clock.sleep_until(clock.monotonic() + timeout);
+        let mut watch = self.resources.database.watch().user(session.user);
+        let mut watched = HashSet::new();
+        loop {
+            self.watch_rooms(session, &mut watch, &mut watched)?;
+            let response = self.assemble(session, request)?;
+            if !response.is_empty() {
+                return Ok(response);
+            }
+            tokio::select! {
+                () = watch.changed() => {}
+                () = &mut deadline => return Ok(response),
+                () = self.stopping.cancelled() => return Ok(response),
+            }
+        }
+    }
+
+    fn assemble(&self, session: &Session, request: &Request) -> Result<Response> {
+        let read = self.resources.database.published();
+        let context = Context::new(&self.graph, session, read)?;
+        Assembly::new(self, &context, request).assemble()
+    }
+
+    /// Registers for the rooms that the user is in by now. A room that they join later wakes the user.
+    fn watch_rooms(
+        &self,
+        session: &Session,
+        watch: &mut Watch,
+        watched: &mut HashSet<ShortRoomId>,
+    ) -> Result<()> {
+        let read = self.resources.database.published();
+        for row in self.graph.rooms_of(&read, session.user) {
+            let (room, member) = row?;
+            if member.membership == Membership::Join && watched.insert(room) {
+                watch.add(Topic::Room(room));
+            }
+        }
+        Ok(())
+    }
+}
