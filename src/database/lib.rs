@@ -13,6 +13,7 @@ mod intern;
 mod migrate;
 mod range;
 mod read;
+mod scan;
 pub mod schema;
 mod snapshot;
 mod table;
@@ -22,7 +23,7 @@ mod watch;
 mod tests;
 
 pub use self::{
-    batch::{Batch, Slot},
+    batch::{Batch, Positions, Slot},
     codec::{CodecError, Descending, Key, KeyLike, PrefixOf, Value},
     engine::{
         Database, Options,
@@ -33,7 +34,8 @@ pub use self::{
     intern::Interner,
     migrate::VERSION as FORMAT_VERSION,
     range::Range,
-    read::{Keys, Read, Scan},
+    read::Read,
+    scan::{Keys, Scan},
     snapshot::{Latest, Snapshot},
     table::{Profile, StartsWith, Table, TableInfo},
     watch::{Topic, Watch},

@@ -2,11 +2,12 @@
 //!
 //! Invariant (R3): absent is `None`, broken is `Err`.
 
-use std::marker::PhantomData;
-
 use rocksdb::{ColumnFamily, DB, DBRawIterator, ReadOptions};
 
-use crate::{CodecError, Error, Key, KeyLike, Range, Result, Table, Value, snapshot::Held};
+use crate::{
+    Error, Key, KeyLike, Range, Result, Scan, Table, Value, batch::Rows, scan::Direction,
+    snapshot::Held,
+};
 
 /// What is read from: the engine, perhaps as it was at some moment.
 #[derive(Clone, Copy)]
@@ -16,15 +17,23 @@ pub struct View<'a> {
 }
 
 pub(crate) mod sealed {
+    use crate::batch::Rows;
+
     /// Something rows can be read from.
     pub trait Source {
         #[doc(hidden)]
         fn view(&self) -> super::View<'_>;
 
-        /// What is to be written in place of the row, `Some(None)` if it is to be deleted.
+        /// The rows of a table that are to be written in place of what is stored.
         #[doc(hidden)]
-        fn pending(&self, _table: &'static str, _key: &[u8]) -> Option<Option<&[u8]>> {
+        fn pending_rows(&self, _table: &'static str) -> Option<&Rows> {
             None
+        }
+
+        /// The value that is to be written in place of the row, `Some(None)` if the row is to be deleted.
+        #[doc(hidden)]
+        fn pending(&self, table: &'static str, key: &[u8]) -> Option<Option<&[u8]>> {
+            self.pending_rows(table)?.get(key).map(crate::batch::Row::value)
         }
     }
 }
@@ -88,16 +97,14 @@ pub trait Read: sealed::Source {
             .collect()
     }
 
-    /// The rows of a range, ascending. A [`Batch`](crate::Batch) scans the latest state and not
-    /// what it is about to write.
+    /// The rows of a range, ascending.
     fn scan<K: Key, V: Value>(&self, table: &Table<K, V>, range: Range<K>) -> Scan<'_, K, V> {
-        Scan::new(self.view(), table, range, Direction::Ascending)
+        Scan::new(self, table, range, Direction::Ascending)
     }
 
-    /// The rows of a range, descending. A [`Batch`](crate::Batch) scans the latest state and not
-    /// what it is about to write.
+    /// The rows of a range, descending.
     fn scan_back<K: Key, V: Value>(&self, table: &Table<K, V>, range: Range<K>) -> Scan<'_, K, V> {
-        Scan::new(self.view(), table, range, Direction::Descending)
+        Scan::new(self, table, range, Direction::Descending)
     }
 
     /// The first row of a range.
@@ -132,8 +139,8 @@ impl<T: sealed::Source> sealed::Source for &T {
         (**self).view()
     }
 
-    fn pending(&self, table: &'static str, key: &[u8]) -> Option<Option<&[u8]>> {
-        (**self).pending(table, key)
+    fn pending_rows(&self, table: &'static str) -> Option<&Rows> {
+        (**self).pending_rows(table)
     }
 }
 
@@ -171,7 +178,11 @@ impl<'a> View<'a> {
         })
     }
 
-    fn iterate<K>(self, table: &'static str, range: Range<K>) -> Result<DBRawIterator<'a>> {
+    pub(crate) fn iterate<K>(
+        self,
+        table: &'static str,
+        range: Range<K>,
+    ) -> Result<DBRawIterator<'a>> {
         let mut options = ReadOptions::default();
         if let Some(held) = self.at {
             options.set_snapshot(&held.snapshot);
@@ -181,106 +192,5 @@ impl<'a> View<'a> {
             options.set_iterate_upper_bound(upper);
         }
         Ok(self.db.raw_iterator_cf_opt(family(self.db, table)?, options))
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Ascending,
-    Descending,
-}
-
-/// The rows of a range, one after another. Ends after the first error.
-pub struct Scan<'a, K, V> {
-    rows: Rows<'a>,
-    types: PhantomData<fn() -> (K, V)>,
-}
-
-/// The keys of a range, one after another. Ends after the first error.
-pub struct Keys<'a, K> {
-    rows: Rows<'a>,
-    types: PhantomData<fn() -> K>,
-}
-
-struct Rows<'a> {
-    table: &'static str,
-    direction: Direction,
-    state: State<'a>,
-}
-
-enum State<'a> {
-    New(DBRawIterator<'a>),
-    Moving(DBRawIterator<'a>),
-    Failed(Error),
-    Done,
-}
-
-impl<'a, K, V> Scan<'a, K, V> {
-    fn new(view: View<'a>, table: &Table<K, V>, range: Range<K>, direction: Direction) -> Self {
-        let state = if range.is_empty() {
-            State::Done
-        } else {
-            view.iterate(table.name(), range).map_or_else(State::Failed, State::New)
-        };
-        Self { rows: Rows { table: table.name(), direction, state }, types: PhantomData }
-    }
-
-    /// The same without reading the values.
-    #[must_use]
-    pub fn keys(self) -> Keys<'a, K> {
-        Keys { rows: self.rows, types: PhantomData }
-    }
-}
-
-impl Rows<'_> {
-    fn next<R>(
-        &mut self,
-        decode: impl FnOnce(&[u8], &[u8]) -> Result<R, CodecError>,
-    ) -> Option<Result<R>> {
-        let rows = match std::mem::replace(&mut self.state, State::Done) {
-            State::Done => return None,
-            State::Failed(error) => return Some(Err(error)),
-            State::New(mut rows) => {
-                match self.direction {
-                    Direction::Ascending => rows.seek_to_first(),
-                    Direction::Descending => rows.seek_to_last(),
-                }
-                rows
-            }
-            State::Moving(mut rows) => {
-                match self.direction {
-                    Direction::Ascending => rows.next(),
-                    Direction::Descending => rows.prev(),
-                }
-                rows
-            }
-        };
-        let decoded = match rows.item() {
-            Some((key, value)) => decode(key, value),
-            None => return rows.status().err().map(|error| Err(Error::engine(error))),
-        };
-        match decoded {
-            Ok(row) => {
-                self.state = State::Moving(rows);
-                Some(Ok(row))
-            }
-            Err(source) => Some(Err(Error::Codec { table: self.table, source })),
-        }
-    }
-}
-
-impl<K: Key, V: Value> Iterator for Scan<'_, K, V> {
-    type Item = Result<(K, V)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.rows.next(|key, value| Ok((K::decode_all(key)?, V::decode(value)?)))
-    }
-}
-
-impl<K: Key> Iterator for Keys<'_, K> {
-    type Item = Result<K>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.rows.next(|key, _| K::decode_all(key))
     }
 }

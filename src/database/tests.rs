@@ -4,6 +4,7 @@ mod batch;
 mod commit;
 mod crash;
 mod intern;
+mod overlay;
 mod watch;
 
 use std::{

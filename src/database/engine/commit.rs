@@ -24,7 +24,7 @@ use super::{
 use crate::{
     Error, KeyLike, Result, Snapshot, Topic, Value,
     activity::Activity,
-    batch::{Change, Late, Required, Slot},
+    batch::{Change, Positions, Required, Row, Slot},
     read::family,
     schema::meta,
     watch::Registry,
@@ -207,14 +207,19 @@ impl Engine {
     }
 
     fn write_in_turn(&self, change: Change, durability: Durability) -> Result<Pending> {
-        let Change { rows, late, required, mut topics, slots, promises } = change;
+        let Change { rows, required, mut topics, slots, promises, misuse } = change;
+        if let Some(misuse) = misuse {
+            return Err(Error::engine(misuse));
+        }
         let mut engine_batch = WriteBatch::default();
+        let mut late = Vec::new();
         for (table, rows) in rows {
             let family = family(&self.db, table)?;
             for (key, row) in rows {
                 match row {
-                    Some(row) => engine_batch.put_cf(family, key, row),
-                    None => engine_batch.delete_cf(family, key),
+                    Row::Put(value) => engine_batch.put_cf(family, key, value),
+                    Row::Delete => engine_batch.delete_cf(family, key),
+                    Row::Late { row, .. } => late.push((family, row)),
                 }
             }
         }
@@ -226,7 +231,10 @@ impl Engine {
         let first = turn.position.saturating_add(1);
         let last = turn.position.saturating_add(slots);
         let committed = Committed { position: Position(last), first, slots };
-        self.put_late(&mut engine_batch, late, committed, &mut topics)?;
+        for (family, row) in late {
+            let (key, value) = row(Positions::from(first));
+            engine_batch.put_cf(family, key, value);
+        }
         if slots > 0 {
             let meta = family(&self.db, meta::META.name())?;
             engine_batch.put_cf(meta, &self.position_key, Value::encode(&last));
@@ -311,23 +319,6 @@ impl Engine {
         turn.state = State::Stopped;
         self.work.notify_one();
         Error::Stopped
-    }
-
-    fn put_late(
-        &self,
-        engine_batch: &mut WriteBatch,
-        late: Vec<Late>,
-        positions: Committed,
-        topics: &mut Vec<Topic>,
-    ) -> Result<()> {
-        for Late { slot, table, wakes, row } in late {
-            let position =
-                positions.at(slot).ok_or_else(|| Error::engine("a slot of another batch"))?;
-            let (key, row) = row(position);
-            topics.extend(wakes.topic(&key));
-            engine_batch.put_cf(family(&self.db, table)?, key, row);
-        }
-        Ok(())
     }
 }
 

@@ -113,21 +113,21 @@ fn forget_relation(room: &mut Assembly<'_>, target: ShortEventId, pdu: &Pdu) -> 
     {
         thread.count = thread.count.saturating_sub(1);
         if thread.latest == target {
-            // What is there now is not in the batch: the rows of a scan are those written before.
-            let rows = room.batch.scan_back(&RELATION_BY_PARENT, thread_rows(parent));
-            let earlier = rows.take(2).filter_map(|row| match row {
-                Ok(((.., place), row)) if row.child != target => Some(Ok((place, row.child))),
-                Ok(_) => None,
-                Err(error) => Some(Err(error)),
-            });
-            let earlier = earlier.into_iter().next().transpose()?;
             room.batch.delete(&THREAD_BY_ACTIVITY, &(room.room, thread.latest_position));
-            if let Some((place, event)) = earlier {
-                (thread.latest_position, thread.latest) = (place, event);
-                room.batch.put(&THREAD_BY_ACTIVITY, &(room.room, place), &parent);
+            if let Some(((.., place), row)) =
+                room.batch.last(&RELATION_BY_PARENT, thread_rows(parent))?
+            {
+                (thread.latest_position, thread.latest) = (place, row.child);
+                let room_short = room.room;
+                room.batch.put_resolved(&THREAD_BY_ACTIVITY, move |positions| {
+                    ((room_short, positions.of_place(place)), parent)
+                });
             }
         }
-        room.batch.put(&THREAD_BY_ROOT, &key, &thread);
+        room.batch.put_resolved(&THREAD_BY_ROOT, move |positions| {
+            thread.latest_position = positions.of_place(thread.latest_position);
+            (key, thread)
+        });
     }
     Ok(())
 }
