@@ -1,5 +1,9 @@
 //! One user-visible change, written whole or not at all (R1).
 
+mod effects;
+mod required;
+mod row;
+
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     fmt,
@@ -7,51 +11,17 @@ use std::{
 
 use wick_core::Position;
 
+pub use self::row::{Positions, Slot};
+pub(crate) use self::{
+    effects::{Effects, is_in_effect},
+    required::Requirements,
+    row::{LateRow, Row, Rows},
+};
 use crate::{
-    CodecError, Database, Key, KeyLike, Range, Read, Result, Table, Topic, Value,
+    Database, Error, Key, KeyLike, Range, Read, Result, Table, Topic, Value,
     intern::Promises,
     read::{View, sealed::Source},
 };
-
-/// The rows of one table that a batch writes, by encoded key.
-pub(crate) type Rows = BTreeMap<Vec<u8>, Row>;
-
-/// What a batch does with a row.
-pub enum Row {
-    /// Writes it.
-    Put(Vec<u8>),
-    /// Deletes it.
-    Delete,
-    /// Writes it with positions that are known under the commit lock. Its key here is the one it has with
-    /// provisional positions.
-    Late {
-        /// Its value with provisional positions.
-        provisional: Vec<u8>,
-        /// Makes the row.
-        row: LateRow,
-    },
-}
-
-impl Row {
-    /// What a read of the row finds.
-    pub(crate) fn value(&self) -> Option<&[u8]> {
-        match self {
-            Self::Put(value) | Self::Late { provisional: value, .. } => Some(value),
-            Self::Delete => None,
-        }
-    }
-
-    /// Whether `key`, under which the batch has it, will be another one once the positions are known.
-    fn has_provisional_key(self, key: &[u8]) -> bool {
-        match self {
-            Self::Late { row, .. } => row(Positions::from(0)).0 != key,
-            Self::Put(_) | Self::Delete => false,
-        }
-    }
-}
-
-/// Makes a row once the positions are known.
-pub(crate) type LateRow = Box<dyn FnOnce(Positions) -> (Vec<u8>, Vec<u8>) + Send + Sync>;
 
 /// Rows to write together. Made by [`Database::batch`], written by [`Database::commit`].
 ///
@@ -72,67 +42,13 @@ pub struct Batch {
 #[derive(Default)]
 pub(crate) struct Change {
     pub(crate) rows: BTreeMap<&'static str, Rows>,
-    pub(crate) required: Vec<Required>,
+    pub(crate) required: Requirements,
     pub(crate) topics: Vec<Topic>,
     pub(crate) slots: u64,
     pub(crate) promises: Promises,
+    pub(crate) effects: Effects,
     /// Why it cannot be written.
     pub(crate) misuse: Option<&'static str>,
-}
-
-/// A row that must be as the change was computed from.
-pub(crate) struct Required {
-    pub(crate) table: &'static str,
-    pub(crate) key: Vec<u8>,
-    pub(crate) expected: Option<Vec<u8>>,
-    /// Brings a stored value of an older format to the present one.
-    pub(crate) renew: fn(&[u8]) -> Result<Vec<u8>, CodecError>,
-}
-
-/// A position of a batch, by its number among them; given out under the commit lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot(pub(crate) u64);
-
-/// Above every position that is ever given out, and still a positive `i64`.
-const PROVISIONAL: u64 = 1 << 62;
-
-impl Slot {
-    /// The position at which the batch itself reads the rows of this slot.
-    fn provisional(self) -> Position {
-        Position(PROVISIONAL.saturating_add(self.0))
-    }
-}
-
-/// The positions of a batch: the true ones under the commit lock, before that the provisional ones.
-#[derive(Clone, Copy, Debug)]
-pub struct Positions {
-    first: Option<u64>,
-}
-
-impl Positions {
-    const PROVISIONAL: Self = Self { first: None };
-
-    pub(crate) fn from(first: u64) -> Self {
-        Self { first: Some(first) }
-    }
-
-    /// What becomes of a position that was read from the batch. One that is not provisional stays.
-    #[must_use]
-    pub fn of(self, position: Position) -> Position {
-        match (self.first, position.0.checked_sub(PROVISIONAL)) {
-            (Some(first), Some(slot)) => Position(first.saturating_add(slot)),
-            _ => position,
-        }
-    }
-
-    /// The same for a place in a timeline, which is a position or, in history from elsewhere, negative.
-    #[must_use]
-    pub fn of_place(self, place: i64) -> i64 {
-        u64::try_from(place)
-            .ok()
-            .and_then(|position| i64::try_from(self.of(Position(position)).0).ok())
-            .unwrap_or(place)
-    }
 }
 
 impl Batch {
@@ -244,20 +160,98 @@ impl Batch {
         self.set(table, key.encoded(), Row::Late { provisional: value.encode(), row });
     }
 
-    /// Demands that a row of the latest state is what `expected` says when the batch is written.
-    /// Otherwise nothing is written and the commit is [`Error::Conflict`](crate::Error::Conflict).
+    /// The value of `key`, for a change that is computed from it: if the stored row is another one when
+    /// the batch is written, nothing is written and the commit is [`Error::Conflict`]. From now on this
+    /// batch reads the row as it was read here, however often.
+    ///
+    /// # Errors
+    /// If the row cannot be read.
+    pub fn read_for_update<K: Key, V: Value>(
+        &mut self,
+        table: &Table<K, V>,
+        key: &(impl KeyLike<K> + ?Sized),
+    ) -> Result<Option<V>> {
+        let (name, key) = (table.name(), key.encoded());
+        if self.known(name, &key).is_none() {
+            let stored = self.view().get(name, &key, <[u8]>::to_vec)?;
+            self.change.required.row(name, key.clone(), stored, None);
+        }
+        let decode = |row| V::decode(row).map_err(|source| Error::Codec { table: name, source });
+        self.known(name, &key).flatten().map(decode).transpose()
+    }
+
+    /// Replaces the value of `key` by what `change` makes of it; `None` is a row that is not there. The
+    /// value is read as by [`Batch::read_for_update`].
+    ///
+    /// # Errors
+    /// If the row cannot be read.
+    pub fn update<K: Key, V: Value>(
+        &mut self,
+        table: &Table<K, V>,
+        key: &(impl KeyLike<K> + ?Sized),
+        change: impl FnOnce(Option<V>) -> Option<V>,
+    ) -> Result<()> {
+        let old = self.read_for_update(table, key)?;
+        let existed = old.is_some();
+        match change(old) {
+            Some(new) => self.put(table, key, &new),
+            None if existed => self.delete(table, key),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The rows of a range, for a change that is computed from them: if the range holds other rows when
+    /// the batch is written, nothing is written and the commit is [`Error::Conflict`]. The range is read
+    /// again under the commit lock, so it must be a short one.
+    ///
+    /// # Errors
+    /// If a row cannot be read.
+    pub fn scan_for_update<K: Key, V: Value>(
+        &mut self,
+        table: &Table<K, V>,
+        range: Range<K>,
+    ) -> Result<Vec<(K, V)>> {
+        let name = table.name();
+        let mut rows = self.view().rows(name, &range)?;
+        self.change.required.range(name, range.clone(), rows.clone());
+        for (key, row) in self.change.rows.get(name).into_iter().flat_map(|rows| range.of(rows)) {
+            match row.value() {
+                Some(value) => drop(rows.insert(key.clone(), value.to_vec())),
+                None => drop(rows.remove(key)),
+            }
+        }
+        rows.iter()
+            .map(|(key, value)| Ok((K::decode_all(key)?, V::decode(value)?)))
+            .collect::<Result<_, _>>()
+            .map_err(|source| Error::Codec { table: name, source })
+    }
+
+    /// Demands that a row is `expected` when the batch is written: for a row that is a condition of the
+    /// change and was read before the batch was made. Otherwise nothing is written and the commit is
+    /// [`Error::Conflict`]. A value that the change is computed from is read by
+    /// [`Batch::read_for_update`].
     pub fn require<K: Key, V: Value>(
         &mut self,
         table: &Table<K, V>,
         key: &(impl KeyLike<K> + ?Sized),
         expected: Option<&V>,
     ) {
-        self.change.required.push(Required {
-            table: table.name(),
-            key: key.encoded(),
-            expected: expected.map(Value::encode),
-            renew: |stored| V::decode(stored).map(|value| value.encode()),
-        });
+        let expected = expected.map(Value::encode);
+        let renew = |stored: &[u8]| V::decode(stored).map(|value| value.encode());
+        self.change.required.row(table.name(), key.encoded(), expected, Some(renew));
+    }
+
+    /// Runs `effect` once the batch is written, before the commit is published or answered, whether or
+    /// not the future of the commit is still polled. It does not run if the commit fails or is a
+    /// conflict. For what follows in memory: to evict a row from a cache, to move a timer.
+    ///
+    /// Effects run under the commit lock, in the order of the commits. So an effect must be short and must not
+    /// commit; nor may it take a lock that is held anywhere during a commit. Until the commit is
+    /// published, snapshots show the former state: a cache that an effect evicts from is filled from
+    /// [`Database::latest`].
+    pub fn on_applied(&mut self, effect: impl FnOnce() + Send + 'static) {
+        self.change.effects.add(effect);
     }
 
     /// Wakes those who watch `topic`, besides what the touched tables wake.
@@ -285,6 +279,10 @@ impl Source for Batch {
 
     fn pending_rows(&self, table: &'static str) -> Option<&Rows> {
         self.change.rows.get(table)
+    }
+
+    fn known(&self, table: &'static str, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.pending(table, key).or_else(|| self.change.required.expected(table, key))
     }
 }
 

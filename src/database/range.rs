@@ -1,6 +1,10 @@
 //! A range of keys, by their encoded bytes.
 
-use std::marker::PhantomData;
+use std::{
+    collections::{BTreeMap, btree_map},
+    marker::PhantomData,
+    ops::Bound,
+};
 
 use crate::{KeyLike, PrefixOf};
 
@@ -74,6 +78,21 @@ impl<K> Range<K> {
             (one, two) => one.or(two),
         };
         Self::new(self.lower.max(other.lower), upper)
+    }
+
+    /// The same bytes, of whatever keys they are.
+    pub(crate) fn untyped(self) -> Range<()> {
+        Range::new(self.lower, self.upper)
+    }
+
+    /// The rows of a map by encoded key that are in it.
+    pub(crate) fn of<'a, R>(
+        &self,
+        rows: &'a BTreeMap<Vec<u8>, R>,
+    ) -> btree_map::Range<'a, Vec<u8>, R> {
+        let upper = if self.is_empty() { Some(&*self.lower) } else { self.upper.as_deref() };
+        let upper = upper.map_or(Bound::Unbounded, Bound::Excluded);
+        rows.range::<[u8], _>((Bound::Included(&*self.lower), upper))
     }
 
     /// Whether no key can be in it.

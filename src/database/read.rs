@@ -2,6 +2,8 @@
 //!
 //! Invariant (R3): absent is `None`, broken is `Err`.
 
+use std::collections::BTreeMap;
+
 use rocksdb::{ColumnFamily, DB, DBRawIterator, ReadOptions};
 
 use crate::{
@@ -35,6 +37,12 @@ pub(crate) mod sealed {
         fn pending(&self, table: &'static str, key: &[u8]) -> Option<Option<&[u8]>> {
             self.pending_rows(table)?.get(key).map(crate::batch::Row::value)
         }
+
+        /// The value of a row that is known without a look at what is stored.
+        #[doc(hidden)]
+        fn known(&self, table: &'static str, key: &[u8]) -> Option<Option<&[u8]>> {
+            self.pending(table, key)
+        }
     }
 }
 
@@ -51,7 +59,7 @@ pub trait Read: sealed::Source {
         key: &(impl KeyLike<K> + ?Sized),
     ) -> Result<Option<V>> {
         let key = key.encoded();
-        match self.pending(table.name(), &key) {
+        match self.known(table.name(), &key) {
             Some(row) => row.map(|row| decode_value(table, row)).transpose(),
             None => {
                 self.view().get(table.name(), &key, |row| decode_value(table, row))?.transpose()
@@ -69,7 +77,7 @@ pub trait Read: sealed::Source {
         key: &(impl KeyLike<K> + ?Sized),
     ) -> Result<bool> {
         let key = key.encoded();
-        match self.pending(table.name(), &key) {
+        match self.known(table.name(), &key) {
             Some(row) => Ok(row.is_some()),
             None => Ok(self.view().get(table.name(), &key, |_| ())?.is_some()),
         }
@@ -88,7 +96,7 @@ pub trait Read: sealed::Source {
         let rows = self.view().multi_get(table.name(), &keys)?;
         keys.iter()
             .zip(rows)
-            .map(|(key, row)| match self.pending(table.name(), key) {
+            .map(|(key, row)| match self.known(table.name(), key) {
                 Some(row) => row.map(|row| decode_value(table, row)).transpose(),
                 None => {
                     row.map_err(Error::engine)?.map(|row| decode_value(table, &row)).transpose()
@@ -142,6 +150,10 @@ impl<T: sealed::Source> sealed::Source for &T {
     fn pending_rows(&self, table: &'static str) -> Option<&Rows> {
         (**self).pending_rows(table)
     }
+
+    fn known(&self, table: &'static str, key: &[u8]) -> Option<Option<&[u8]>> {
+        (**self).known(table, key)
+    }
 }
 
 fn decode_value<K, V: Value>(table: &Table<K, V>, row: &[u8]) -> Result<V> {
@@ -156,7 +168,7 @@ pub(crate) fn family<'a>(db: &'a DB, table: &'static str) -> Result<&'a ColumnFa
 type Pinned<'a> = Result<Option<rocksdb::DBPinnableSlice<'a>>, rocksdb::Error>;
 
 impl<'a> View<'a> {
-    fn get<R>(
+    pub(crate) fn get<R>(
         self,
         table: &'static str,
         key: &[u8],
@@ -176,6 +188,26 @@ impl<'a> View<'a> {
             Some(held) => self.db.batched_multi_get_cf_opt(family, keys, false, &held.options),
             None => self.db.batched_multi_get_cf(family, keys, false),
         })
+    }
+
+    /// The encoded rows of a range.
+    pub(crate) fn rows<K>(
+        self,
+        table: &'static str,
+        range: &Range<K>,
+    ) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+        let mut rows = BTreeMap::new();
+        if range.is_empty() {
+            return Ok(rows);
+        }
+        let mut stored = self.iterate(table, range.clone())?;
+        stored.seek_to_first();
+        while let Some((key, value)) = stored.item() {
+            rows.insert(key.to_vec(), value.to_vec());
+            stored.next();
+        }
+        stored.status().map_err(Error::engine)?;
+        Ok(rows)
     }
 
     pub(crate) fn iterate<K>(

@@ -3,7 +3,7 @@
 //!
 //! Invariant: a row of the batch takes the place of the stored row with the same key.
 
-use std::{cmp::Ordering, collections::btree_map, marker::PhantomData, ops::Bound};
+use std::{cmp::Ordering, collections::btree_map, marker::PhantomData};
 
 use rocksdb::DBRawIterator;
 
@@ -214,8 +214,7 @@ type PendingRow<'a> = (&'a [u8], Option<&'a [u8]>);
 
 impl<'a> PendingRows<'a> {
     fn new<K>(rows: &'a Rows, range: &Range<K>, direction: Direction) -> Self {
-        let upper = range.upper.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let rest = rows.range::<[u8], _>((Bound::Included(&*range.lower), upper));
+        let rest = range.of(rows);
         let mut pending = Self { rest, direction, next: None };
         pending.advance();
         pending

@@ -1,6 +1,7 @@
 //! Tests of the whole crate through its public face.
 
 mod batch;
+mod change;
 mod commit;
 mod crash;
 mod intern;

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     Error, KeyLike, Result, Snapshot, Topic, Value,
     activity::Activity,
-    batch::{Change, Positions, Required, Row, Slot},
+    batch::{Change, Positions, Row, Slot, is_in_effect},
     read::family,
     schema::meta,
     watch::Registry,
@@ -196,6 +196,9 @@ impl Engine {
 
     /// Writes `change`. See [`Database::write`](crate::Database::write).
     pub(super) fn write(&self, change: Change, durability: Durability) -> Result<Pending> {
+        if is_in_effect() {
+            return Err(Error::engine("a commit within an effect of another one"));
+        }
         let stopwatch = Stopwatch::start();
         let written = self.write_in_turn(change, self.durability.unwrap_or(durability));
         match &written {
@@ -207,7 +210,7 @@ impl Engine {
     }
 
     fn write_in_turn(&self, change: Change, durability: Durability) -> Result<Pending> {
-        let Change { rows, required, mut topics, slots, promises, misuse } = change;
+        let Change { rows, required, mut topics, slots, promises, effects, misuse } = change;
         if let Some(misuse) = misuse {
             return Err(Error::engine(misuse));
         }
@@ -226,7 +229,7 @@ impl Engine {
 
         let mut turn = self.turn();
         turn.state.refuse()?;
-        self.check(&required)?;
+        required.check(&self.db)?;
         let stop_after = self.ask_fault(&mut turn)?;
         let first = turn.position.saturating_add(1);
         let last = turn.position.saturating_add(slots);
@@ -249,6 +252,7 @@ impl Engine {
         if stop_after {
             return Err(self.stop(&mut turn));
         }
+        effects.run();
         Ok(Pending { committed, wait: self.hand_over(turn, topics, durability, slots) })
     }
 
@@ -280,27 +284,6 @@ impl Engine {
         });
         self.work.notify_one();
         told
-    }
-
-    fn check(&self, required: &[Required]) -> Result<()> {
-        for Required { table, key, expected, renew } in required {
-            let table = *table;
-            let stored =
-                self.db.get_pinned_cf(family(&self.db, table)?, key).map_err(Error::engine)?;
-            let same = match (&stored, expected) {
-                (None, None) => true,
-                (Some(stored), Some(expected)) => {
-                    **stored == **expected
-                        || renew(stored).map_err(|source| Error::Codec { table, source })?
-                            == *expected
-                }
-                _ => false,
-            };
-            if !same {
-                return Err(Error::Conflict { table });
-            }
-        }
-        Ok(())
     }
 
     fn ask_fault(&self, turn: &mut Turn) -> Result<bool> {
