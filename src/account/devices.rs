@@ -1,7 +1,8 @@
 //! The devices of local users: log in with one, list, rename, remove.
 //!
 //! Invariant: whatever belongs to a device goes with it, in the same batch ([`Devices::remove`]
-//! and log-out end in `drop_device`, which names all of it).
+//! and log-out end in `drop_devices`, which names all of it; other crates add theirs as a
+//! [`DeviceListener`]).
 
 use std::sync::Arc;
 
@@ -47,17 +48,48 @@ impl NewDevice {
     }
 }
 
+/// What other crates do in the batch that changes a device.
+pub trait DeviceListener: Send + Sync {
+    /// Devices of a user are removed: deletes what belongs to them.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn removed(
+        &self,
+        user: ShortUserId,
+        device_ids: &[OwnedDeviceId],
+        batch: &mut Batch,
+    ) -> Result<()>;
+
+    /// A device has another display name.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn renamed(&self, user: ShortUserId, device_id: &DeviceId, batch: &mut Batch) -> Result<()>;
+
+    /// An account is deactivated, its devices are removed already: deletes what belongs to the user.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn deactivated(&self, user: ShortUserId, batch: &mut Batch) -> Result<()>;
+}
+
 /// The devices of local users.
 pub struct Devices {
     resources: Resources,
     sessions: Arc<Sessions>,
+    listeners: Vec<Box<dyn DeviceListener>>,
 }
 
 impl Devices {
     /// Devices of the accounts in the database.
     #[must_use]
-    pub fn new(resources: Resources, sessions: Arc<Sessions>) -> Self {
-        Self { resources, sessions }
+    pub fn new(
+        resources: Resources,
+        sessions: Arc<Sessions>,
+        listeners: Vec<Box<dyn DeviceListener>>,
+    ) -> Self {
+        Self { resources, sessions, listeners }
     }
 
     /// All devices of a user.
@@ -107,7 +139,9 @@ impl Devices {
                 batch.require(&DEVICE_BY_ID, &key, Some(&old));
                 let device = Device { display_name: Some(display_name), ..old };
                 batch.put(&DEVICE_BY_ID, &key, &device);
-                Ok(())
+                self.listeners
+                    .iter()
+                    .try_for_each(|listener| listener.renamed(session.user, device_id, batch))
             })
             .await
     }
@@ -122,9 +156,7 @@ impl Devices {
             .resources
             .change(|batch| {
                 let mut revoked = Vec::new();
-                for device_id in device_ids {
-                    drop_device(user, device_id, &mut revoked, batch)?;
-                }
+                self.drop_devices(user, device_ids, &mut revoked, batch)?;
                 Ok(revoked)
             })
             .await?;
@@ -141,7 +173,7 @@ impl Devices {
             .resources
             .change(|batch| {
                 let mut revoked = Vec::new();
-                drop_all_devices(user, None, &mut revoked, batch)?;
+                self.drop_all_devices(user, None, &mut revoked, batch)?;
                 Ok(revoked)
             })
             .await?;
@@ -181,38 +213,63 @@ impl Devices {
         batch.put(&DEVICE_BY_ID, &key, &device);
         Ok((device_id, told))
     }
-}
 
-/// Removes all devices of a user but one.
-pub(crate) fn drop_all_devices(
-    user: ShortUserId,
-    except: Option<&DeviceId>,
-    revoked: &mut Vec<TokenHash>,
-    batch: &mut Batch,
-) -> Result<()> {
-    let mut device_ids = Vec::new();
-    for row in batch.scan(&DEVICE_BY_ID, Range::prefix((user,))) {
-        let ((_, device_id), _) = row?;
-        device_ids.push(device_id);
-    }
-    for device_id in device_ids {
-        if except != Some(&*device_id) {
-            drop_device(user, &device_id, revoked, batch)?;
+    /// Removes all devices of a user but one.
+    pub(crate) fn drop_all_devices(
+        &self,
+        user: ShortUserId,
+        except: Option<&DeviceId>,
+        revoked: &mut Vec<TokenHash>,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let mut device_ids = Vec::new();
+        for key in batch.scan(&DEVICE_BY_ID, Range::prefix((user,))).keys() {
+            let (_, device_id) = key?;
+            if except != Some(&*device_id) {
+                device_ids.push(device_id);
+            }
         }
+        self.drop_devices(user, &device_ids, revoked, batch)
     }
-    Ok(())
+
+    /// Removes those devices of a user that exist, with everything that belongs to them.
+    fn drop_devices(
+        &self,
+        user: ShortUserId,
+        device_ids: &[OwnedDeviceId],
+        revoked: &mut Vec<TokenHash>,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let mut removed = Vec::new();
+        for device_id in device_ids {
+            // A device that is named twice is gone the second time.
+            if let Some(device) = batch.get(&DEVICE_BY_ID, &(user, device_id))? {
+                drop_device(user, device_id, &device, revoked, batch)?;
+                removed.push(device_id.clone());
+            }
+        }
+        if removed.is_empty() {
+            return Ok(());
+        }
+        self.listeners.iter().try_for_each(|listener| listener.removed(user, &removed, batch))
+    }
+
+    /// Tells other crates that an account is deactivated.
+    pub(crate) fn note_deactivated(&self, user: ShortUserId, batch: &mut Batch) -> Result<()> {
+        self.listeners.iter().try_for_each(|listener| listener.deactivated(user, batch))
+    }
 }
 
-/// Everything that belongs to a device. Other parts add theirs here.
+/// What of a device is in this crate.
 fn drop_device(
     user: ShortUserId,
     device_id: &DeviceId,
+    device: &Device,
     revoked: &mut Vec<TokenHash>,
     batch: &mut Batch,
 ) -> Result<()> {
     let key = (user, device_id);
-    let Some(device) = batch.get(&DEVICE_BY_ID, &key)? else { return Ok(()) };
-    batch.require(&DEVICE_BY_ID, &key, Some(&device));
+    batch.require(&DEVICE_BY_ID, &key, Some(device));
     batch.delete(&DEVICE_BY_ID, &key);
     batch.delete(&SEEN_BY_DEVICE, &key);
     for pair in [Some(device.tokens), device.previous].into_iter().flatten() {

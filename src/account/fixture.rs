@@ -62,7 +62,7 @@ impl Fixture {
             workers: Arc::new(Workers::new(&supervisor)),
         };
         let sessions = Arc::new(Sessions::new(resources.clone()));
-        let devices = Arc::new(Devices::new(resources.clone(), Arc::clone(&sessions)));
+        let devices = Arc::new(Devices::new(resources.clone(), Arc::clone(&sessions), Vec::new()));
         let users =
             Users::new(resources.clone(), Arc::clone(&sessions), Arc::clone(&devices)).unwrap();
         let users = Arc::new(users);

@@ -15,7 +15,7 @@ pub mod users;
 
 pub use self::{
     account_data::AccountData,
-    devices::Devices,
+    devices::{DeviceListener, Devices},
     filters::Filters,
     openid::OpenId,
     push_rules::PushRules,

@@ -31,7 +31,7 @@ pub use self::{
     register::{NewAccount, Registered},
     shared_secret::SignedAccount,
 };
-use crate::{Devices, Session, Sessions, devices::drop_all_devices};
+use crate::{Devices, Session, Sessions};
 
 /// The accounts of this server.
 pub struct Users {
@@ -152,7 +152,7 @@ impl Users {
                 batch.put(&ACCOUNT_BY_USER, &session.user, &account);
                 if logout_devices {
                     let own = Some(&*session.device_id);
-                    drop_all_devices(session.user, own, &mut revoked, batch)?;
+                    self.devices.drop_all_devices(session.user, own, &mut revoked, batch)?;
                 }
                 Ok(revoked)
             })
@@ -180,7 +180,8 @@ impl Users {
                 batch.put(&ACCOUNT_BY_USER, &user, &account);
                 batch.put(&DEPARTING_BY_USER, &user, &());
                 batch.delete(&PROFILE_CHANGE_BY_USER, &user);
-                drop_all_devices(user, None, &mut revoked, batch)?;
+                self.devices.drop_all_devices(user, None, &mut revoked, batch)?;
+                self.devices.note_deactivated(user, batch)?;
                 batch.delete_range(&PROFILE_FIELD_BY_USER, Range::prefix((user,)))?;
                 Ok(revoked)
             })

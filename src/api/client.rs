@@ -12,6 +12,7 @@ mod discovery;
 mod expiration;
 mod filter;
 mod join;
+mod keys;
 mod members;
 mod membership;
 mod message;
@@ -67,6 +68,7 @@ pub(crate) fn routes() -> Vec<Route> {
         members::routes(),
         message::routes(),
         join::routes(),
+        keys::routes(),
         membership::routes(),
         presence::routes(),
         profile::routes(),

@@ -1,6 +1,13 @@
-//! What the server does for end-to-end encryption: messages from device to device, and backups of room keys.
+//! What the server does for end-to-end encryption: public keys, device lists, messages from device to device, and
+//! backups of room keys. It sees neither private keys nor plaintext.
 
 pub mod backup;
+mod device_events;
+pub mod device_keys;
+pub mod device_lists;
+mod signed_json;
 pub mod to_device;
 
-pub use self::{backup::Backups, to_device::ToDevice};
+pub use self::{
+    backup::Backups, device_events::DeviceEvents, device_keys::DeviceKeys, to_device::ToDevice,
+};

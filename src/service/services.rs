@@ -5,11 +5,11 @@ use std::sync::Arc;
 use ruma::signatures::Ed25519KeyPair;
 use tokio::sync::oneshot;
 use wick_account::{
-    AccountData, Devices, Filters, OpenId, PushRules, Pushers, Sessions, Uia, Users,
+    AccountData, DeviceListener, Devices, Filters, OpenId, PushRules, Pushers, Sessions, Uia, Users,
 };
 use wick_core::{Clock, Config, Error, Random, Result, ShortUserId, TimerId, config};
 use wick_database::{Batch, Database, Durability, Options, schema::timer::Feature};
-use wick_encryption::{Backups, ToDevice};
+use wick_encryption::{Backups, DeviceEvents, DeviceKeys, ToDevice};
 use wick_notify::Notifications;
 use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
 use wick_room::{Assembly, Graph, Hooks};
@@ -58,6 +58,8 @@ pub struct Services {
     pub push_rules: PushRules,
     /// Where notifications would go.
     pub pushers: Pushers,
+    /// The public keys of devices.
+    pub device_keys: DeviceKeys,
     /// Backups of room keys.
     pub backups: Arc<Backups>,
     /// Messages from device to device.
@@ -124,7 +126,9 @@ impl Services {
             workers: Arc::new(Workers::new(&supervisor)),
         };
         let sessions = Arc::new(Sessions::new(resources.clone()));
-        let devices = Arc::new(Devices::new(resources.clone(), Arc::clone(&sessions)));
+        let listeners: Vec<Box<dyn DeviceListener>> = vec![Box::new(DeviceEvents)];
+        let devices = Devices::new(resources.clone(), Arc::clone(&sessions), listeners);
+        let devices = Arc::new(devices);
         let users = Users::new(resources.clone(), Arc::clone(&sessions), Arc::clone(&devices))?;
         let users = Arc::new(users);
         let profiles = Arc::new(Profiles::new(resources.clone()));
@@ -173,6 +177,7 @@ impl Services {
             filters: Filters::new(resources.clone()),
             push_rules: PushRules::new(resources.clone()),
             pushers: Pushers::new(resources.clone()),
+            device_keys: DeviceKeys::new(resources.clone()),
             backups: Arc::new(Backups::new(resources.clone())),
             to_device: Arc::new(ToDevice::new(resources.clone())),
             openid: OpenId::new(resources.clone()),

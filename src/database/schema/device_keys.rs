@@ -1,0 +1,74 @@
+//! The public keys of devices: identity keys, one-time keys, fallback keys.
+//!
+//! Invariants: a device that has a row here is in
+//! [`DEVICE_BY_ID`](super::devices::DEVICE_BY_ID); each one-time key has one row in
+//! [`ONE_TIME_KEY_BY_ID`] and one in [`ONE_TIME_KEY_BY_AGE`], and is counted once in
+//! [`ONE_TIME_KEYS_BY_ALGORITHM`], which every change of them requires and rewrites.
+
+use ruma::OwnedDeviceId;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use wick_core::{Position, ShortUserId};
+
+use crate::postcard_value;
+
+/// The algorithms of one-time and fallback keys
+/// (<https://spec.matrix.org/v1.18/client-server-api/#key-algorithms>).
+pub const ALGORITHMS: [&str; 2] = ["signed_curve25519", "curve25519"];
+
+/// A one-time key that waits to be claimed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OneTimeKey {
+    /// When it was uploaded.
+    pub uploaded: Position,
+    /// The key as it was uploaded.
+    pub json: String,
+}
+
+/// The one-time keys of one algorithm of a device, taken together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OneTimeKeys {
+    /// How many wait to be claimed.
+    pub count: u64,
+    /// Digests of those claimed last, the latest at the end: an upload that comes again does not
+    /// bring them back.
+    pub claimed: Vec<u64>,
+}
+
+/// The key that is handed out when there is no one-time key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FallbackKey {
+    /// Its id without the algorithm.
+    pub id: String,
+    /// The key as it was uploaded.
+    pub json: String,
+    /// Whether it was handed out since it was uploaded.
+    pub used: bool,
+}
+
+postcard_value!(OneTimeKey, version = 1);
+postcard_value!(OneTimeKeys, version = 1);
+postcard_value!(FallbackKey, version = 1);
+
+tables! {
+    /// The identity keys of devices, as their clients signed them and without `unsigned`. Written by
+    /// `POST /keys/upload` and by what ends a device; read by `POST /keys/query`; rebuilt from nothing else.
+    KEYS_BY_DEVICE: (ShortUserId, OwnedDeviceId) => Box<RawValue>, Random;
+
+    /// One-time keys by user, device, algorithm and key id. Written by `POST /keys/upload`; removed by
+    /// the claim and with the device; rebuilt from nothing else.
+    ONE_TIME_KEY_BY_ID: (ShortUserId, OwnedDeviceId, String, String) => OneTimeKey, Random;
+
+    /// The ids of one-time keys in the order of their uploads, by user, device and algorithm. Written
+    /// with [`ONE_TIME_KEY_BY_ID`], from which it can be rebuilt; read by `POST /keys/claim`.
+    ONE_TIME_KEY_BY_AGE: (ShortUserId, OwnedDeviceId, String, Position, String) => (), Random;
+
+    /// The counts of one-time keys by user, device and algorithm, with what was claimed last. Written
+    /// with [`ONE_TIME_KEY_BY_ID`]; read by sync and by every change of one-time keys; the count can be
+    /// rebuilt from there.
+    ONE_TIME_KEYS_BY_ALGORITHM: (ShortUserId, OwnedDeviceId, String) => OneTimeKeys, Random;
+
+    /// Fallback keys by user, device and algorithm. Written by `POST /keys/upload` and by the first
+    /// claim; read by `POST /keys/claim` and sync; rebuilt from nothing else.
+    FALLBACK_KEY_BY_ALGORITHM: (ShortUserId, OwnedDeviceId, String) => FallbackKey, Random;
+}

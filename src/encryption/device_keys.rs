@@ -1,0 +1,147 @@
+//! The public keys of devices: upload, query, claim.
+//!
+//! Invariants: an upload is stored wholly or not at all; a one-time key is taken in the batch that
+//! answers with it; a key that was claimed does not come back by an upload that is repeated.
+//!
+//! <https://spec.matrix.org/v1.18/client-server-api/#key-management-api>
+
+mod claim;
+mod new_keys;
+mod query;
+
+use ruma::{DeviceId, UserId, api::client::keys::upload_keys};
+use wick_account::Session;
+use wick_core::{Error, Result, ShortUserId};
+use wick_database::{
+    Batch, Range, Read,
+    schema::{
+        device_keys::{
+            ALGORITHMS, FALLBACK_KEY_BY_ALGORITHM, KEYS_BY_DEVICE, ONE_TIME_KEY_BY_AGE,
+            ONE_TIME_KEY_BY_ID, ONE_TIME_KEYS_BY_ALGORITHM,
+        },
+        devices::DEVICE_BY_ID,
+    },
+};
+use wick_runtime::Resources;
+
+pub use self::new_keys::NewKeys;
+
+/// The public keys of the devices of local users.
+pub struct DeviceKeys {
+    resources: Resources,
+}
+
+/// A device and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// The user.
+    pub user: ShortUserId,
+    /// The same user, spelled out.
+    pub user_id: &'a UserId,
+    /// The device.
+    pub device_id: &'a DeviceId,
+}
+
+impl DeviceKeys {
+    /// Keys in the database.
+    #[must_use]
+    pub fn new(resources: Resources) -> Self {
+        Self { resources }
+    }
+
+    /// Stores keys of the session's device. Returns how many one-time keys the device has, by algorithm.
+    ///
+    /// # Errors
+    /// As [`NewKeys::check`] and [`NewKeys::put`]; nothing is stored then.
+    pub async fn upload(
+        &self,
+        session: &Session,
+        keys: &upload_keys::v3::Request,
+    ) -> Result<Vec<(&'static str, u64)>> {
+        let owner =
+            Owner { user: session.user, user_id: &session.user_id, device_id: &session.device_id };
+        let keys = NewKeys::check(owner, keys)?;
+        let (counts, is_new) = self
+            .resources
+            .change(|batch| {
+                let key = (owner.user, owner.device_id);
+                let device = batch
+                    .get(&DEVICE_BY_ID, &key)?
+                    .ok_or_else(|| Error::not_found("there is no such device"))?;
+                let counts = keys.put(owner, batch)?;
+                let is_new = !batch.is_empty();
+                batch.require(&DEVICE_BY_ID, &key, Some(&device));
+                Ok((counts, is_new))
+            })
+            .await?;
+        if !is_new {
+            // What is there already may be the doing of a request that is not answered itself yet.
+            self.resources.settle().await?;
+        }
+        Ok(counts)
+    }
+}
+
+/// How many one-time keys a device has, by algorithm; `signed_curve25519` is always among them.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn one_time_key_counts(
+    read: &impl Read,
+    user: ShortUserId,
+    device_id: &DeviceId,
+) -> Result<Vec<(&'static str, u64)>> {
+    let mut counts = Vec::new();
+    for algorithm in ALGORITHMS {
+        let keys = read.get(&ONE_TIME_KEYS_BY_ALGORITHM, &(user, device_id, algorithm))?;
+        let count = keys.map_or(0, |keys| keys.count);
+        if count > 0 || algorithm == "signed_curve25519" {
+            counts.push((algorithm, count));
+        }
+    }
+    Ok(counts)
+}
+
+/// The algorithms for which a device has a fallback key that was not handed out yet.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn unused_fallback_keys(
+    read: &impl Read,
+    user: ShortUserId,
+    device_id: &DeviceId,
+) -> Result<Vec<&'static str>> {
+    let mut unused = Vec::new();
+    for algorithm in ALGORITHMS {
+        let key = read.get(&FALLBACK_KEY_BY_ALGORITHM, &(user, device_id, algorithm))?;
+        if key.is_some_and(|key| !key.used) {
+            unused.push(algorithm);
+        }
+    }
+    Ok(unused)
+}
+
+/// Deletes the keys of a device. Returns whether others could see it.
+pub(crate) fn drop_keys(
+    user: ShortUserId,
+    device_id: &DeviceId,
+    batch: &mut Batch,
+) -> Result<bool> {
+    let key = (user, device_id);
+    let keys = batch.get(&KEYS_BY_DEVICE, &key)?;
+    batch.require(&KEYS_BY_DEVICE, &key, keys.as_ref());
+    batch.delete(&KEYS_BY_DEVICE, &key);
+    for algorithm in ALGORITHMS {
+        let key = (user, device_id, algorithm);
+        // No upload can come between: it changes what is required here.
+        let one_time_keys = batch.get(&ONE_TIME_KEYS_BY_ALGORITHM, &key)?;
+        batch.require(&ONE_TIME_KEYS_BY_ALGORITHM, &key, one_time_keys.as_ref());
+        batch.delete(&ONE_TIME_KEYS_BY_ALGORITHM, &key);
+        let fallback_key = batch.get(&FALLBACK_KEY_BY_ALGORITHM, &key)?;
+        batch.require(&FALLBACK_KEY_BY_ALGORITHM, &key, fallback_key.as_ref());
+        batch.delete(&FALLBACK_KEY_BY_ALGORITHM, &key);
+    }
+    batch.delete_range(&ONE_TIME_KEY_BY_ID, Range::prefix((user, device_id)))?;
+    batch.delete_range(&ONE_TIME_KEY_BY_AGE, Range::prefix((user, device_id)))?;
+    Ok(keys.is_some())
+}

@@ -1,0 +1,146 @@
+//! Handing out one-time keys.
+
+use std::collections::BTreeMap;
+
+use ruma::{
+    DeviceId, OneTimeKeyAlgorithm, OwnedDeviceId, OwnedOneTimeKeyId, OwnedUserId, UserId,
+    api::client::keys::claim_keys, encryption::OneTimeKey, serde::Raw,
+};
+use wick_core::{Error, Result, ShortUserId};
+use wick_database::{
+    Batch, Range, Read,
+    schema::device_keys::{
+        ALGORITHMS, FALLBACK_KEY_BY_ALGORITHM, FallbackKey, ONE_TIME_KEY_BY_AGE,
+        ONE_TIME_KEY_BY_ID, ONE_TIME_KEYS_BY_ALGORITHM,
+    },
+};
+
+use super::{DeviceKeys, new_keys::digest_of_stored, query::unreachable};
+
+/// Devices that one request may claim keys of.
+const MAX_CLAIMED: usize = 5_000;
+
+/// Devices whose keys are taken in one batch.
+const PORTION: usize = 200;
+
+/// Claimed keys that are remembered for each algorithm of a device: more than a client uploads at once.
+const REMEMBERED: usize = 200;
+
+/// Which keys are claimed, by user and device.
+type Wanted = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>>;
+
+/// A device whose key is claimed.
+struct Target<'a> {
+    user_id: &'a UserId,
+    user: ShortUserId,
+    device_id: &'a DeviceId,
+    algorithm: &'static str,
+}
+
+impl DeviceKeys {
+    /// Takes one key of each device: the one-time key that was uploaded first, or else the fallback key.
+    /// Devices that do not exist or have neither are left out; users of other servers are in `failures`.
+    ///
+    /// # Errors
+    /// `M_TOO_LARGE` if too many devices are named; if the database refuses: keys that were taken until then
+    /// are lost.
+    pub async fn claim(&self, wanted: &Wanted) -> Result<claim_keys::v3::Response> {
+        if wanted.values().map(BTreeMap::len).sum::<usize>() > MAX_CLAIMED {
+            return Err(Error::too_large("too many devices"));
+        }
+        let mut response = claim_keys::v3::Response::new(BTreeMap::new());
+        for portion in self.targets(wanted, &mut response.failures)?.chunks(PORTION) {
+            let take_all = |batch: &mut Batch| {
+                portion.iter().map(|target| target.take(batch)).collect::<Result<Vec<_>>>()
+            };
+            let taken = self.resources.change(take_all).await?;
+            for (target, key) in portion.iter().zip(taken) {
+                if let Some((id, key)) = key {
+                    let devices =
+                        response.one_time_keys.entry(target.user_id.to_owned()).or_default();
+                    devices.entry(target.device_id.to_owned()).or_default().insert(id, key);
+                }
+            }
+        }
+        Ok(response)
+    }
+
+    fn targets<'a>(
+        &self,
+        wanted: &'a Wanted,
+        failures: &mut BTreeMap<String, serde_json::Value>,
+    ) -> Result<Vec<Target<'a>>> {
+        let read = self.resources.database.published();
+        let mut targets = Vec::new();
+        for (user_id, devices) in wanted {
+            if !self.is_local(user_id) {
+                failures.insert(user_id.server_name().to_string(), unreachable());
+                continue;
+            }
+            let Some(user) = self.resources.database.intern().lookup_user(&read, user_id)? else {
+                continue;
+            };
+            for (device_id, algorithm) in devices {
+                let known = ALGORITHMS.into_iter().find(|known| *known == algorithm.as_ref());
+                targets.extend(known.map(|algorithm| Target {
+                    user_id,
+                    user,
+                    device_id,
+                    algorithm,
+                }));
+            }
+        }
+        Ok(targets)
+    }
+}
+
+impl Target<'_> {
+    /// Takes the next key, with its id.
+    fn take(&self, batch: &mut Batch) -> Result<Option<(OwnedOneTimeKeyId, Raw<OneTimeKey>)>> {
+        let of = (self.user, self.device_id, self.algorithm);
+        let taken = match take_one_time_key(of, batch)? {
+            Some(taken) => Some(taken),
+            None => take_fallback_key(of, batch)?,
+        };
+        let Some((id, json)) = taken else { return Ok(None) };
+        let id = format!("{}:{id}", self.algorithm);
+        let id = id.try_into().map_err(|error| Error::internal("the id of a stored key", error))?;
+        let json = Raw::from_json_string(json)
+            .map_err(|error| Error::internal("a stored one-time key", error))?;
+        Ok(Some((id, json)))
+    }
+}
+
+type Of<'a> = (ShortUserId, &'a DeviceId, &'static str);
+
+fn take_one_time_key(of: Of<'_>, batch: &mut Batch) -> Result<Option<(String, String)>> {
+    let (user, device_id, algorithm) = of;
+    let old = batch.get(&ONE_TIME_KEYS_BY_ALGORITHM, &of)?;
+    batch.require(&ONE_TIME_KEYS_BY_ALGORITHM, &of, old.as_ref());
+    let Some(mut all) = old.filter(|all| all.count > 0) else { return Ok(None) };
+    let Some((age, ())) = batch.first(&ONE_TIME_KEY_BY_AGE, Range::prefix(of))? else {
+        return Err(Error::corrupt("a one-time key is counted and not there"));
+    };
+    let id = age.4.clone();
+    let key = (user, device_id, algorithm, &id);
+    let row = batch
+        .get(&ONE_TIME_KEY_BY_ID, &key)?
+        .ok_or_else(|| Error::corrupt("a one-time key is listed and not there"))?;
+    batch.delete(&ONE_TIME_KEY_BY_AGE, &age);
+    batch.delete(&ONE_TIME_KEY_BY_ID, &key);
+    all.count = all.count.saturating_sub(1);
+    all.claimed.push(digest_of_stored(&id, &row.json)?);
+    let forgotten = all.claimed.len().saturating_sub(REMEMBERED);
+    all.claimed.drain(..forgotten);
+    batch.put(&ONE_TIME_KEYS_BY_ALGORITHM, &of, &all);
+    Ok(Some((id, row.json)))
+}
+
+fn take_fallback_key(of: Of<'_>, batch: &mut Batch) -> Result<Option<(String, String)>> {
+    let Some(key) = batch.get(&FALLBACK_KEY_BY_ALGORITHM, &of)? else { return Ok(None) };
+    if !key.used {
+        batch.require(&FALLBACK_KEY_BY_ALGORITHM, &of, Some(&key));
+        batch.put(&FALLBACK_KEY_BY_ALGORITHM, &of, &FallbackKey { used: true, ..key.clone() });
+    }
+    Ok(Some((key.id, key.json)))
+}

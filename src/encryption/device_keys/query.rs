@@ -1,0 +1,179 @@
+//! Looking up the keys of users and their devices.
+
+use std::collections::BTreeMap;
+
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId, api::client::keys::get_keys, serde::Raw};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use wick_account::Session;
+use wick_core::{Error, Result, ShortUserId};
+use wick_database::{
+    Range, Read, Snapshot,
+    schema::{
+        cross_signing::{CROSS_SIGNING_KEY_BY_USAGE, SIGNATURE_BY_KEY},
+        device_keys::KEYS_BY_DEVICE,
+        devices::DEVICE_BY_ID,
+    },
+};
+
+use super::DeviceKeys;
+use crate::signed_json::SignedJson;
+
+/// Users and devices that one request may name.
+const MAX_USERS: usize = 5_000;
+const MAX_DEVICES: usize = 10_000;
+
+/// What the server adds to the keys of a device.
+#[derive(Serialize)]
+struct Unsigned {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_display_name: Option<String>,
+}
+
+/// A signature by a user with the key of this id.
+type Signature = (ShortUserId, String, String);
+
+/// Signatures that were added to the keys of one user, by the signed key.
+type Added = BTreeMap<String, Vec<Signature>>;
+
+impl DeviceKeys {
+    /// The keys of users and of their devices (all of them if none is named), with the signatures of the
+    /// users themselves and of the session's user. User-signing keys are shown to their users alone.
+    /// Users of other servers are in `failures`; users and devices that do not exist are left out.
+    ///
+    /// # Errors
+    /// `M_TOO_LARGE` if too many users or devices are named.
+    pub fn query(
+        &self,
+        session: &Session,
+        wanted: &BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>,
+    ) -> Result<get_keys::v3::Response> {
+        if wanted.len() > MAX_USERS || wanted.values().map(Vec::len).sum::<usize>() > MAX_DEVICES {
+            return Err(Error::too_large("too many users or devices"));
+        }
+        let read = self.resources.database.published();
+        let mut response = get_keys::v3::Response::new();
+        for (user_id, device_ids) in wanted {
+            if !self.is_local(user_id) {
+                response.failures.insert(user_id.server_name().to_string(), unreachable());
+                continue;
+            }
+            let Some(user) = self.resources.database.intern().lookup_user(&read, user_id)? else {
+                continue;
+            };
+            let of = Queried { read: &read, viewer: session, user, user_id };
+            of.answer(device_ids, &mut response)?;
+        }
+        Ok(response)
+    }
+
+    /// Whether a user id is one of this server's.
+    pub(super) fn is_local(&self, user_id: &UserId) -> bool {
+        user_id.server_name() == self.resources.config.server.name
+    }
+}
+
+/// What is answered for another server.
+pub(super) fn unreachable() -> serde_json::Value {
+    serde_json::json!({
+        "errcode": "M_UNKNOWN", "error": "this server does not speak to other servers",
+    })
+}
+
+/// A user whose keys are looked up for a viewer.
+struct Queried<'a> {
+    read: &'a Snapshot,
+    viewer: &'a Session,
+    user: ShortUserId,
+    user_id: &'a UserId,
+}
+
+impl Queried<'_> {
+    fn answer(
+        &self,
+        device_ids: &[OwnedDeviceId],
+        response: &mut get_keys::v3::Response,
+    ) -> Result<()> {
+        let added = self.added_signatures()?;
+        let mut devices = BTreeMap::new();
+        for (device_id, keys) in self.stored(device_ids)? {
+            let shown = self.device(&device_id, &keys, &added)?;
+            devices.insert(device_id, Raw::from_json(shown));
+        }
+        response.device_keys.insert(self.user_id.to_owned(), devices);
+        for (usage, keys) in [
+            ("master", &mut response.master_keys),
+            ("self_signing", &mut response.self_signing_keys),
+            ("user_signing", &mut response.user_signing_keys),
+        ] {
+            if usage == "user_signing" && self.user != self.viewer.user {
+                continue;
+            }
+            if let Some(key) = self.cross_signing_key(usage, &added)? {
+                keys.insert(self.user_id.to_owned(), Raw::from_json(key));
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys of these devices, or of all.
+    fn stored(&self, device_ids: &[OwnedDeviceId]) -> Result<Vec<(OwnedDeviceId, Box<RawValue>)>> {
+        if device_ids.is_empty() {
+            return self
+                .read
+                .scan(&KEYS_BY_DEVICE, Range::prefix((self.user,)))
+                .map(|row| row.map(|((_, id), keys)| (id, keys)).map_err(Error::from))
+                .collect();
+        }
+        let rows =
+            self.read.multi_get(&KEYS_BY_DEVICE, device_ids.iter().map(|id| (self.user, id)))?;
+        let found = device_ids.iter().zip(rows);
+        Ok(found.filter_map(|(id, keys)| Some((id.clone(), keys?))).collect())
+    }
+
+    fn device(
+        &self,
+        device_id: &DeviceId,
+        keys: &RawValue,
+        added: &Added,
+    ) -> Result<Box<RawValue>> {
+        let mut keys = SignedJson::stored(keys)?;
+        self.add(added.get(device_id.as_str()), &mut keys);
+        let device = self.read.get(&DEVICE_BY_ID, &(self.user, device_id))?;
+        let device_display_name = device.and_then(|device| device.display_name);
+        keys.to_json_with(Some(&Unsigned { device_display_name }))
+    }
+
+    fn cross_signing_key(&self, usage: &str, added: &Added) -> Result<Option<Box<RawValue>>> {
+        let key = self.read.get(&CROSS_SIGNING_KEY_BY_USAGE, &(self.user, usage))?;
+        let Some(key) = key else { return Ok(None) };
+        let mut key = SignedJson::stored(&key)?;
+        let signatures = key.public_key().and_then(|public_key| added.get(&public_key));
+        self.add(signatures, &mut key);
+        key.to_json().map(Some)
+    }
+
+    /// The signatures that were added to the user's keys by the user and by the viewer.
+    fn added_signatures(&self) -> Result<Added> {
+        let mut added = Added::new();
+        let viewer = Some(self.viewer.user).filter(|viewer| *viewer != self.user);
+        for signer in [Some(self.user), viewer].into_iter().flatten() {
+            for row in self.read.scan(&SIGNATURE_BY_KEY, Range::prefix((self.user, signer))) {
+                let ((_, _, signed, signing), signature) = row?;
+                added.entry(signed).or_default().push((signer, signing, signature));
+            }
+        }
+        Ok(added)
+    }
+
+    fn add(&self, added: Option<&Vec<Signature>>, key: &mut SignedJson) {
+        for (signer, signing, signature) in added.into_iter().flatten() {
+            let signer = match *signer == self.user {
+                true => self.user_id,
+                false => &self.viewer.user_id,
+            };
+            let signatures = key.signatures.entry(signer.to_owned()).or_default();
+            signatures.insert(signing.clone(), signature.clone());
+        }
+    }
+}
