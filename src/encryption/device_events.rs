@@ -8,7 +8,12 @@ use wick_account::DeviceListener;
 use wick_core::{Result, ShortUserId};
 use wick_database::{Batch, Read, schema::device_keys::KEYS_BY_DEVICE};
 
-use crate::{device_keys::drop_keys, device_lists::note_change, to_device::drop_inbox};
+use crate::{
+    cross_signing::{self, drop_device_signatures},
+    device_keys::drop_keys,
+    device_lists::{self, note_change},
+    to_device::drop_inbox,
+};
 
 /// Keeps keys and inboxes in step with the devices.
 pub struct DeviceEvents;
@@ -25,6 +30,7 @@ impl DeviceListener for DeviceEvents {
             was_seen |= drop_keys(user, device_id, batch)?;
             drop_inbox(batch, user, device_id)?;
         }
+        drop_device_signatures(user, device_ids, batch)?;
         if was_seen {
             note_change(user, batch)?;
         }
@@ -39,7 +45,8 @@ impl DeviceListener for DeviceEvents {
         Ok(())
     }
 
-    fn deactivated(&self, _user: ShortUserId, _batch: &mut Batch) -> Result<()> {
-        Ok(())
+    fn deactivated(&self, user: ShortUserId, batch: &mut Batch) -> Result<()> {
+        cross_signing::drop_keys(user, batch)?;
+        device_lists::drop_signature_changes(user, batch)
     }
 }

@@ -59,3 +59,9 @@ pub(crate) fn note_signature(
     batch.put_at(slot, &SIGNATURE_CHANGE_BY_POSITION, move |position| ((viewer, position), user));
     Ok(())
 }
+
+/// Deletes what was noted for one user alone.
+pub(crate) fn drop_signature_changes(viewer: ShortUserId, batch: &mut Batch) -> Result<()> {
+    batch.delete_range(&SIGNATURE_CHANGE_BY_USER, Range::prefix((viewer,)))?;
+    Ok(batch.delete_range(&SIGNATURE_CHANGE_BY_POSITION, Range::prefix((viewer,)))?)
+}

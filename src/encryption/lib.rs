@@ -2,6 +2,7 @@
 //! backups of room keys. It sees neither private keys nor plaintext.
 
 pub mod backup;
+pub mod cross_signing;
 mod device_events;
 pub mod device_keys;
 pub mod device_lists;
@@ -9,5 +10,6 @@ mod signed_json;
 pub mod to_device;
 
 pub use self::{
-    backup::Backups, device_events::DeviceEvents, device_keys::DeviceKeys, to_device::ToDevice,
+    backup::Backups, cross_signing::CrossSigning, device_events::DeviceEvents,
+    device_keys::DeviceKeys, to_device::ToDevice,
 };

@@ -72,11 +72,23 @@ impl SignedJson {
         matches!((self.payload(), other.payload()), (Ok(one), Ok(other)) if one == other)
     }
 
-    /// The only public key among its `keys`, if there is one.
+    /// The public key of a cross-signing key, which has one.
     pub(crate) fn public_key(&self) -> Option<String> {
-        let keys = self.fields.get("keys")?;
-        let keys: BTreeMap<String, String> = serde_json::from_str(keys.get()).ok()?;
-        keys.into_values().next()
+        self.keys()?.into_values().next()
+    }
+
+    /// One of the public keys of a device.
+    pub(crate) fn key(&self, id: &str) -> Option<String> {
+        self.keys()?.remove(id)
+    }
+
+    fn keys(&self) -> Option<BTreeMap<String, String>> {
+        serde_json::from_str(self.fields.get("keys")?.get()).ok()
+    }
+
+    /// The signature that a user made with a key.
+    pub(crate) fn signature(&self, signer: &UserId, id: &str) -> Option<&String> {
+        self.signatures.get(signer)?.get(id)
     }
 
     /// Whether `signature` of the payload was made with the private part of `public_key`, an unpadded
@@ -95,9 +107,7 @@ impl SignedJson {
 
     /// Whether `signer` signed it with the key `ed25519:{public_key}`.
     pub(crate) fn is_signed_by(&self, signer: &UserId, public_key: &str) -> bool {
-        self.signatures
-            .get(signer)
-            .and_then(|signatures| signatures.get(&format!("ed25519:{public_key}")))
+        self.signature(signer, &format!("ed25519:{public_key}"))
             .is_some_and(|signature| self.is_signature(signature, public_key))
     }
 

@@ -9,7 +9,7 @@ use wick_account::{
 };
 use wick_core::{Clock, Config, Error, Random, Result, ShortUserId, TimerId, config};
 use wick_database::{Batch, Database, Durability, Options, schema::timer::Feature};
-use wick_encryption::{Backups, DeviceEvents, DeviceKeys, ToDevice};
+use wick_encryption::{Backups, CrossSigning, DeviceEvents, DeviceKeys, ToDevice};
 use wick_notify::Notifications;
 use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
 use wick_room::{Assembly, Graph, Hooks};
@@ -60,6 +60,8 @@ pub struct Services {
     pub pushers: Pushers,
     /// The public keys of devices.
     pub device_keys: DeviceKeys,
+    /// Cross-signing keys, and the signatures on keys.
+    pub cross_signing: CrossSigning,
     /// Backups of room keys.
     pub backups: Arc<Backups>,
     /// Messages from device to device.
@@ -178,6 +180,7 @@ impl Services {
             push_rules: PushRules::new(resources.clone()),
             pushers: Pushers::new(resources.clone()),
             device_keys: DeviceKeys::new(resources.clone()),
+            cross_signing: CrossSigning::new(resources.clone()),
             backups: Arc::new(Backups::new(resources.clone())),
             to_device: Arc::new(ToDevice::new(resources.clone())),
             openid: OpenId::new(resources.clone()),

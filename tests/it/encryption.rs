@@ -1,3 +1,7 @@
 //! The server's side of end-to-end encryption, over HTTP.
 
 mod backups;
+mod claims;
+mod cross_signing;
+mod device_keys;
+mod signer;

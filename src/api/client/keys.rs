@@ -4,15 +4,28 @@ use std::sync::Arc;
 
 use ruma::{
     OneTimeKeyAlgorithm, UInt,
-    api::client::keys::{claim_keys, get_keys, upload_keys},
+    api::client::keys::{
+        claim_keys, get_keys, upload_keys, upload_signatures, upload_signing_keys,
+    },
 };
+use serde::Serialize;
 use wick_core::Result;
+use wick_encryption::cross_signing::{Failures, Uploaded};
 use wick_service::Services;
 
-use crate::route::{Route, Ruma, route};
+use crate::{
+    reply::{Answer, Json},
+    route::{Route, Ruma, route},
+};
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![route(upload_keys), route(get_keys), route(claim_keys)]
+    vec![
+        route(upload_keys),
+        route(get_keys),
+        route(claim_keys),
+        route(upload_signing_keys),
+        route(upload_signatures),
+    ]
 }
 
 /// `POST /_matrix/client/v3/keys/upload`
@@ -41,4 +54,36 @@ async fn claim_keys(
     Ruma { body, .. }: Ruma<claim_keys::v3::Request>,
 ) -> Result<claim_keys::v3::Response> {
     services.device_keys.claim(&body.one_time_keys).await
+}
+
+/// `POST /_matrix/client/v3/keys/device_signing/upload`
+async fn upload_signing_keys(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<upload_signing_keys::v3::Request>,
+) -> Result<Answer<upload_signing_keys::v3::Response>> {
+    let cross_signing = &services.cross_signing;
+    if cross_signing.upload(&sender, &body, false).await? == Uploaded::NeedsConfirmation {
+        let operation = "replace cross-signing keys";
+        let challenge = services.uia.confirm(&sender, operation, body.auth.as_ref()).await?;
+        if let Some(challenge) = challenge {
+            return Ok(Answer::Challenge(challenge));
+        }
+        cross_signing.upload(&sender, &body, true).await?;
+    }
+    Ok(Answer::Done(upload_signing_keys::v3::Response::new()))
+}
+
+/// The answer to signatures.
+#[derive(Serialize)]
+struct SignaturesResponse {
+    failures: Failures,
+}
+
+/// `POST /_matrix/client/v3/keys/signatures/upload`
+async fn upload_signatures(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<upload_signatures::v3::Request>,
+) -> Result<Json<SignaturesResponse>> {
+    let failures = services.cross_signing.sign(&sender, &body).await?;
+    Ok(Json(SignaturesResponse { failures }))
 }
