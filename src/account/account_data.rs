@@ -20,6 +20,8 @@ use wick_database::{
 };
 use wick_runtime::Resources;
 
+use crate::Session;
+
 /// Types that clients cannot write.
 const SERVER_TYPES: [&str; 2] = ["m.push_rules", "m.fully_read"];
 
@@ -147,22 +149,23 @@ pub fn content(
     Ok(read.get(&ACCOUNT_DATA_BY_TYPE, &(user, room, event_type))?.and_then(|datum| datum.content))
 }
 
-/// Whom a user does not want to hear of.
+/// The users that the session's user ignores, never that user.
 ///
 /// <https://spec.matrix.org/v1.18/client-server-api/#ignoring-users>
 ///
 /// # Errors
 /// If the database cannot be read.
-pub fn ignored_users(read: &impl Read, user: ShortUserId) -> Result<HashSet<OwnedUserId>> {
+pub fn ignored_users(read: &impl Read, session: &Session) -> Result<HashSet<OwnedUserId>> {
     #[derive(Deserialize)]
     struct Content {
         ignored_users: BTreeMap<String, IgnoredAny>,
     }
-    let content = content(read, user, None, "m.ignored_user_list")?;
+    let content = content(read, session.user, None, "m.ignored_user_list")?;
     // A client can have put anything there: what is not a list of users ignores nobody.
     let content = content.and_then(|content| serde_json::from_str::<Content>(&content).ok());
     let users = content.map(|content| content.ignored_users).unwrap_or_default();
-    Ok(users.into_keys().filter_map(|user_id| OwnedUserId::try_from(user_id).ok()).collect())
+    let users = users.into_keys().filter_map(|user_id| OwnedUserId::try_from(user_id).ok());
+    Ok(users.filter(|user_id| *user_id != session.user_id).collect())
 }
 
 /// Everything a user has for one room, or globally, for a sync from the beginning.

@@ -81,7 +81,6 @@ impl Notifications {
         only_highlights: bool,
     ) -> Result<Page> {
         let read = self.resources.database.published();
-        let ignored = account_data::ignored_users(&read, session.user)?;
         let from = from.map_or(Ok(i64::MAX), from_token)?;
         let mut rooms = self.rooms(&read, session, from)?;
         // The newest event of each room; the newest of these is the newest of all.
@@ -106,7 +105,7 @@ impl Notifications {
             if own && is_arrival(&self.graph, &read, event, &pdu)? {
                 continue;
             }
-            if !own && !ignored.contains(&pdu.sender) {
+            if !own && !room.viewer.ignored().contains(&pdu.sender) {
                 let item = TimelineItem { place, event };
                 let found = self.notification(&read, room, (&item, &pdu), only_highlights)?;
                 page.notifications.extend(found);
@@ -124,6 +123,7 @@ impl Notifications {
         session: &Session,
         from: i64,
     ) -> Result<HashMap<ShortRoomId, Room<'a>>> {
+        let ignored = Arc::new(account_data::ignored_users(read, session)?);
         let rules = Arc::new(push_rules::ruleset(read, session.user, &session.user_id)?);
         let mut rooms = HashMap::new();
         for row in self.graph.rooms_of(read, session.user) {
@@ -137,7 +137,8 @@ impl Notifications {
                 id: id.ok_or_else(|| Error::corrupt("a joined room has no room id"))?,
                 timeline: Box::new(self.graph.timeline(read, room, from, Direction::Backward)),
                 judge: Evaluator::new(&self.graph, read, room, session, Arc::clone(&rules))?,
-                viewer: Viewer::new(&self.graph, read, room, &session.user_id, device)?,
+                viewer: Viewer::new(&self.graph, read, room, &session.user_id, device)?
+                    .ignoring(Arc::clone(&ignored)),
                 read_upto: read_upto(read, room, session.user)?,
             };
             rooms.insert(room, found);

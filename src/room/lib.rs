@@ -13,6 +13,7 @@ mod graph;
 pub mod membership;
 mod read;
 mod receive;
+pub mod relation;
 pub mod render;
 mod resolve;
 mod timeline;
@@ -29,6 +30,7 @@ pub use self::{
     graph::{Founding, Graph, Hooks, Projection, TimerListener},
     membership::MemberContent,
     receive::Received,
+    relation::RelatesTo,
     timeline::{Direction, TimelineItem},
 };
 

@@ -24,16 +24,29 @@ pub struct Show {
     /// `room_id`, which `/sync` leaves out.
     pub room_id: bool,
     /// Bundled aggregations.
-    pub aggregations: bool,
+    pub aggregations: Aggregations,
+}
+
+/// Which bundled aggregations to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aggregations {
+    /// None.
+    None,
+    /// All but a thread: those of an event inside of a thread, where none begins.
+    WithoutThread,
+    /// All.
+    All,
 }
 
 impl Show {
     /// As in `/sync`: the room is known.
-    pub const SYNC: Self = Self { room_id: false, aggregations: true };
+    pub const SYNC: Self = Self { room_id: false, aggregations: Aggregations::All };
     /// As everywhere else.
-    pub const CLIENT: Self = Self { room_id: true, aggregations: true };
-    /// Inside of another event.
-    const NESTED: Self = Self { room_id: true, aggregations: false };
+    pub const CLIENT: Self = Self { room_id: true, aggregations: Aggregations::All };
+    /// Without what relates to it, as inside of another event.
+    pub const NESTED: Self = Self { room_id: true, aggregations: Aggregations::None };
+    /// As the latest event of a thread, inside of the thread's root.
+    const IN_THREAD: Self = Self { room_id: true, aggregations: Aggregations::WithoutThread };
 }
 
 #[derive(Serialize)]
@@ -103,11 +116,9 @@ impl Viewer<'_> {
             None => None,
         };
         let mut unsigned = self.unsigned(short, pdu, place, redaction)?;
-        if show.aggregations && redaction.is_none() {
-            let relations = self.aggregations(short, pdu)?;
-            if !relations.is_empty() {
-                unsigned.insert("m.relations".to_owned(), Value::Object(relations));
-            }
+        let relations = self.aggregations(short, pdu, redaction.is_some(), show.aggregations)?;
+        if !relations.is_empty() {
+            unsigned.insert("m.relations".to_owned(), Value::Object(relations));
         }
         let event = ClientEvent {
             event_type: &pdu.event_type,

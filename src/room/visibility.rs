@@ -6,7 +6,10 @@
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#room-history-visibility>
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use ruma::{
     DeviceId, OwnedDeviceId, OwnedUserId, UserId,
@@ -32,7 +35,8 @@ pub struct Viewer<'a> {
     pub(crate) user_id: OwnedUserId,
     pub(crate) user: Option<ShortUserId>,
     pub(crate) device_id: Option<OwnedDeviceId>,
-    room: ShortRoomId,
+    pub(crate) ignored: Arc<HashSet<OwnedUserId>>,
+    pub(crate) room: ShortRoomId,
     member: Option<MemberRow>,
     joined_until: Option<Option<i64>>,
     at_root: HashMap<StateRoot, AtRoot>,
@@ -86,11 +90,26 @@ impl<'a> Viewer<'a> {
             user_id: user_id.to_owned(),
             user,
             device_id: device_id.map(ToOwned::to_owned),
+            ignored: Arc::default(),
             room,
             member,
             joined_until: None,
             at_root: HashMap::new(),
         })
+    }
+
+    /// The same viewer with the users they ignore, who are left out of aggregations.
+    ///
+    /// <https://spec.matrix.org/v1.18/client-server-api/#ignoring-users>
+    #[must_use]
+    pub fn ignoring(self, ignored: Arc<HashSet<OwnedUserId>>) -> Self {
+        Self { ignored, ..self }
+    }
+
+    /// The users that the viewer ignores.
+    #[must_use]
+    pub fn ignored(&self) -> Arc<HashSet<OwnedUserId>> {
+        Arc::clone(&self.ignored)
     }
 
     /// The viewer's membership row in the room now.

@@ -13,11 +13,11 @@ mod threads;
 mod timestamp;
 pub mod token;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use ruma::{EventId, RoomId};
+use ruma::{EventId, OwnedUserId, RoomId};
 use serde_json::value::RawValue;
-use wick_account::Session;
+use wick_account::{Session, account_data::ignored_users};
 use wick_core::{Error, Result, ShortRoomId};
 use wick_database::Snapshot;
 use wick_room::{
@@ -56,6 +56,7 @@ pub(crate) struct Reader<'a> {
     pub(crate) room: ShortRoomId,
     pub(crate) viewer: Viewer<'a>,
     pub(crate) reach: Reach,
+    pub(crate) ignored: Arc<HashSet<OwnedUserId>>,
 }
 
 impl History {
@@ -104,7 +105,9 @@ impl History {
         room: ShortRoomId,
         session: &Session,
     ) -> Result<Viewer<'a>> {
-        Viewer::new(&self.graph, read, room, &session.user_id, Some(&session.device_id))
+        let device = Some(&*session.device_id);
+        let viewer = Viewer::new(&self.graph, read, room, &session.user_id, device)?;
+        Ok(viewer.ignoring(Arc::new(ignored_users(read, session)?)))
     }
 
     /// The room for somebody who may read it.
@@ -130,7 +133,8 @@ impl History {
     ) -> Result<Option<Reader<'a>>> {
         let mut viewer = self.viewer(read, room, session)?;
         let Some(reach) = viewer.reach()? else { return Ok(None) };
-        Ok(Some(Reader { graph: &self.graph, read, room, viewer, reach }))
+        let ignored = viewer.ignored();
+        Ok(Some(Reader { graph: &self.graph, read, room, viewer, reach, ignored }))
     }
 }
 

@@ -90,7 +90,7 @@ impl History {
             read: &read,
             criteria: &ask.criteria,
             words: words::distinct(&ask.criteria.search_term),
-            ignored: ignored_users(&read, session.user)?,
+            ignored: ignored_users(&read, session)?,
             readers: HashMap::new(),
         };
         let mut matches = searching.matches()?;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: everything in one response is read from the snapshot of one context.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use ruma::{OwnedRoomId, OwnedUserId, UserId, events::StateEventType};
 use wick_account::{Session, account_data};
@@ -23,7 +23,7 @@ pub struct Context<'a> {
     /// The position of the snapshot: the end of the response, and its token.
     pub upto: Position,
     /// The users that the session's user ignores.
-    pub ignored: HashSet<OwnedUserId>,
+    pub ignored: Arc<HashSet<OwnedUserId>>,
 }
 
 impl<'a> Context<'a> {
@@ -32,7 +32,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// If the database cannot be read.
     pub fn new(graph: &'a Graph, session: &'a Session, read: Snapshot) -> Result<Self> {
-        let ignored = account_data::ignored_users(&read, session.user)?;
+        let ignored = Arc::new(account_data::ignored_users(&read, session)?);
         Ok(Self { graph, session, upto: read.position(), read, ignored })
     }
 
@@ -59,7 +59,8 @@ impl<'a> Context<'a> {
     /// If the database cannot be read.
     pub fn viewer(&self, room: ShortRoomId) -> Result<Viewer<'_>> {
         let Session { user_id, device_id, .. } = self.session;
-        Viewer::new(self.graph, &self.read, room, user_id, Some(device_id))
+        let viewer = Viewer::new(self.graph, &self.read, room, user_id, Some(device_id))?;
+        Ok(viewer.ignoring(Arc::clone(&self.ignored)))
     }
 
     /// Whether the session's user was in a room at a position.

@@ -169,10 +169,12 @@ tables! {
     MEMBER_BY_USER: (ShortUserId, ShortRoomId) => MemberRow, Random, wakes_user;
     /// By parent, `rel_type` and the child's place: the relation. Read by `/relations` and aggregation.
     RELATION_BY_PARENT: (ShortEventId, String, i64) => RelationRow, Sequential;
+    /// By parent, sender, `rel_type` and the child's place: the same relation. Written and deleted with
+    /// [`RELATION_BY_PARENT`], from which it can be rebuilt; read for edits, participation in a thread and
+    /// repeated annotations, which are about one sender's children alone.
+    RELATION_BY_SENDER: (ShortEventId, ShortUserId, String, i64) => RelationRow, Sequential;
     /// By room and root: the thread. Read by `/threads` and aggregation.
     THREAD_BY_ROOT: (ShortRoomId, ShortEventId) => ThreadRow, Random;
-    /// By root and user: the user said something in the thread. Read by aggregation.
-    PARTICIPATION_BY_THREAD: (ShortEventId, ShortUserId) => (), Random;
     /// By room and the place of the newest event: the thread's root. Read by `/threads`.
     THREAD_BY_ACTIVITY: (ShortRoomId, i64) => ShortEventId, Random;
     /// By redacted event: the redaction. Kept also for events that are not here yet.

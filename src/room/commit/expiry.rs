@@ -14,8 +14,8 @@ use wick_database::{
     },
 };
 
-use super::{Entry, relations};
-use crate::{Assembly, Finish, Outcome, TimerChange};
+use super::Entry;
+use crate::{Assembly, Finish, Outcome, RelatesTo, TimerChange};
 
 /// The relation of a terminal event to the event it ends.
 const RELATION: &str = "m.expire.relationship";
@@ -109,7 +109,7 @@ fn record_terminal(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
         Some("ended") => ExpiryStatus::Ended,
         _ => return Ok(()),
     };
-    let Some(relation) = relations::relates_to(&entry.pdu.content) else { return Ok(()) };
+    let Some(relation) = RelatesTo::of(&entry.pdu.content) else { return Ok(()) };
     if relation.rel_type != RELATION {
         return Ok(());
     }

@@ -5,14 +5,11 @@ use ruma::{
     events::room::power_levels::RoomPowerLevels,
     events::{StateEventType, TimelineEventType},
 };
-use wick_core::{Error, Pdu, Result, ShortEventId, event::pdu::SharedPdu};
+use wick_core::{Error, Pdu, Result, event::pdu::SharedPdu};
 use wick_database::{
-    Range, Read,
+    Read,
     schema::{
-        room::{
-            PLACE_BY_EVENT, REDACTION_BY_EVENT, RELATION_BY_PARENT, STORED_BY_EVENT,
-            THREAD_BY_ACTIVITY, THREAD_BY_ROOT,
-        },
+        room::{REDACTION_BY_EVENT, STORED_BY_EVENT},
         timer::EXPIRY_BY_EVENT,
     },
 };
@@ -60,7 +57,7 @@ fn redact_target(room: &mut Assembly<'_>, entry: &Entry, target_id: &EventId) ->
     if !may_redact(room, &entry.pdu, &pdu)? {
         return Ok(());
     }
-    forget_relation(room, target, &pdu)?;
+    relations::remove(room, target, &pdu)?;
     let pdu = redacted(room, &pdu)?;
     stored.json = pdu.json.get().to_owned();
     room.batch.put(&STORED_BY_EVENT, &target, &stored);
@@ -98,40 +95,4 @@ fn may_redact(room: &Assembly<'_>, redaction: &Pdu, target: &Pdu) -> Result<bool
         room.state_event(&StateEventType::RoomPowerLevels, "")?.as_deref(),
     )?;
     Ok(levels.for_user(&redaction.sender) >= levels.redact)
-}
-
-/// A redacted event relates to nothing any more.
-fn forget_relation(room: &mut Assembly<'_>, target: ShortEventId, pdu: &Pdu) -> Result<()> {
-    let Some(relation) = relations::relates_to(&pdu.content) else { return Ok(()) };
-    let parent = room.rooms.intern().lookup_event(&room.batch, &relation.event_id)?;
-    let place = room.batch.get(&PLACE_BY_EVENT, &target)?.and_then(|place| place.position);
-    let (Some(parent), Some(position)) = (parent, place) else { return Ok(()) };
-    room.batch.delete(&RELATION_BY_PARENT, &(parent, relation.rel_type.clone(), position));
-    let key = (room.room, parent);
-    if relation.rel_type == "m.thread"
-        && let Some(mut thread) = room.batch.get(&THREAD_BY_ROOT, &key)?
-    {
-        thread.count = thread.count.saturating_sub(1);
-        if thread.latest == target {
-            room.batch.delete(&THREAD_BY_ACTIVITY, &(room.room, thread.latest_position));
-            if let Some(((.., place), row)) =
-                room.batch.last(&RELATION_BY_PARENT, thread_rows(parent))?
-            {
-                (thread.latest_position, thread.latest) = (place, row.child);
-                let room_short = room.room;
-                room.batch.put_resolved(&THREAD_BY_ACTIVITY, move |positions| {
-                    ((room_short, positions.of_place(place)), parent)
-                });
-            }
-        }
-        room.batch.put_resolved(&THREAD_BY_ROOT, move |positions| {
-            thread.latest_position = positions.of_place(thread.latest_position);
-            (key, thread)
-        });
-    }
-    Ok(())
-}
-
-fn thread_rows(root: ShortEventId) -> Range<(ShortEventId, String, i64)> {
-    Range::prefix((root, "m.thread".to_owned()))
 }

@@ -1,66 +1,47 @@
-//! Relations, by parent; threads, by their newest event.
+//! Relations, by parent and by sender; threads, by their newest event.
+//!
+//! Invariant: a relation is in both indexes or in none; one to an event of another room is in none.
 
-use ruma::{EventId, OwnedEventId};
-use serde::Deserialize;
-use wick_core::{Result, ShortEventId};
+use ruma::UserId;
+use wick_core::{Pdu, Result, ShortEventId};
 use wick_database::{
-    Read,
+    Range, Read,
     schema::room::{
-        PARTICIPATION_BY_THREAD, PLACE_BY_EVENT, RELATION_BY_PARENT, RelationRow,
-        THREAD_BY_ACTIVITY, THREAD_BY_ROOT, ThreadRow,
+        PLACE_BY_EVENT, RELATION_BY_PARENT, RELATION_BY_SENDER, RelationRow, THREAD_BY_ACTIVITY,
+        THREAD_BY_ROOT, ThreadRow,
     },
 };
 
 use super::Entry;
-use crate::{Assembly, assembly::timeline_place};
-
-/// `m.relates_to`, as far as the server reads it.
-#[derive(Deserialize)]
-pub(crate) struct RelatesTo {
-    pub(crate) rel_type: String,
-    pub(crate) event_id: OwnedEventId,
-    pub(crate) key: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Content {
-    #[serde(rename = "m.relates_to")]
-    relates_to: Option<RelatesTo>,
-}
-
-/// What an event says it relates to. A malformed relation is none.
-pub(crate) fn relates_to(content: &serde_json::value::RawValue) -> Option<RelatesTo> {
-    // Only a content that mentions it is parsed: this runs for every event.
-    if !content.get().contains("m.relates_to") {
-        return None;
-    }
-    serde_json::from_str::<Content>(content.get()).ok()?.relates_to
-}
+use crate::{Assembly, RelatesTo, assembly::timeline_place};
 
 pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
-    let Some(RelatesTo { rel_type, event_id, key }) = relates_to(&entry.pdu.content) else {
+    let Some(RelatesTo { rel_type, event_id, key }) = RelatesTo::of(&entry.pdu.content) else {
         return Ok(());
     };
     let parent = room.rooms.intern().event(&event_id, &mut room.batch)?;
-    if rel_type == "m.thread" && is_in_room(room, parent, &event_id)? {
+    let place = room.batch.get(&PLACE_BY_EVENT, &parent)?;
+    if place.as_ref().is_some_and(|place| place.room != room.room) {
+        return Ok(());
+    }
+    if rel_type == "m.thread" && place.is_some() {
         write_thread(room, entry, parent)?;
     }
+    let sender = room.rooms.intern().user(&entry.pdu.sender, &mut room.batch)?;
     let row = RelationRow {
         child: entry.short,
         event_type: entry.pdu.event_type.to_string(),
         sender: entry.pdu.sender.clone(),
         key,
     };
+    let (same, kind) = (row.clone(), rel_type.clone());
     room.batch.put_at(entry.slot, &RELATION_BY_PARENT, move |position| {
         ((parent, rel_type, timeline_place(position)), row)
     });
+    room.batch.put_at(entry.slot, &RELATION_BY_SENDER, move |position| {
+        ((parent, sender, kind, timeline_place(position)), same)
+    });
     Ok(())
-}
-
-fn is_in_room(room: &Assembly<'_>, event: ShortEventId, event_id: &EventId) -> Result<bool> {
-    let place = room.batch.get(&PLACE_BY_EVENT, &event)?;
-    tracing::trace!(%event_id, known = place.is_some(), "thread root");
-    Ok(place.is_some_and(|place| place.room == room.room))
 }
 
 fn write_thread(room: &mut Assembly<'_>, entry: &Entry, root: ShortEventId) -> Result<()> {
@@ -70,14 +51,57 @@ fn write_thread(room: &mut Assembly<'_>, entry: &Entry, root: ShortEventId) -> R
     if let Some(thread) = known {
         room.batch.delete(&THREAD_BY_ACTIVITY, &(room.room, thread.latest_position));
     }
-    let sender = room.rooms.intern().user(&entry.pdu.sender, &mut room.batch)?;
-    room.batch.put(&PARTICIPATION_BY_THREAD, &(root, sender), &());
     let (room_short, latest) = (room.room, entry.short);
     room.batch.put_at(entry.slot, &THREAD_BY_ROOT, move |position| {
         (key, ThreadRow { latest_position: timeline_place(position), latest, count })
     });
     room.batch.put_at(entry.slot, &THREAD_BY_ACTIVITY, move |position| {
         ((room_short, timeline_place(position)), root)
+    });
+    Ok(())
+}
+
+/// Removes the relation of an event that is redacted: it relates to nothing any more.
+pub(super) fn remove(room: &mut Assembly<'_>, target: ShortEventId, pdu: &Pdu) -> Result<()> {
+    let Some(relation) = RelatesTo::of(&pdu.content) else { return Ok(()) };
+    let parent = room.rooms.intern().lookup_event(&room.batch, &relation.event_id)?;
+    let place = room.batch.get(&PLACE_BY_EVENT, &target)?.and_then(|place| place.position);
+    let (Some(parent), Some(position)) = (parent, place) else { return Ok(()) };
+    let (rel_type, sender): (_, &UserId) = (relation.rel_type, &pdu.sender);
+    room.batch.delete(&RELATION_BY_PARENT, &(parent, &*rel_type, position));
+    if let Some(sender) = room.rooms.intern().lookup_user(&room.batch, sender)? {
+        room.batch.delete(&RELATION_BY_SENDER, &(parent, sender, &*rel_type, position));
+    }
+    if rel_type == "m.thread" {
+        remove_from_thread(room, target, parent)?;
+    }
+    Ok(())
+}
+
+fn remove_from_thread(
+    room: &mut Assembly<'_>,
+    target: ShortEventId,
+    root: ShortEventId,
+) -> Result<()> {
+    let key = (room.room, root);
+    let Some(mut thread) = room.batch.get(&THREAD_BY_ROOT, &key)? else { return Ok(()) };
+    thread.count = thread.count.saturating_sub(1);
+    if thread.latest == target {
+        room.batch.delete(&THREAD_BY_ACTIVITY, &(room.room, thread.latest_position));
+        let rows = Range::prefix((root, "m.thread".to_owned()));
+        let Some(((.., place), row)) = room.batch.last(&RELATION_BY_PARENT, rows)? else {
+            room.batch.delete(&THREAD_BY_ROOT, &key);
+            return Ok(());
+        };
+        (thread.latest_position, thread.latest) = (place, row.child);
+        let room_short = room.room;
+        room.batch.put_resolved(&THREAD_BY_ACTIVITY, move |positions| {
+            ((room_short, positions.of_place(place)), root)
+        });
+    }
+    room.batch.put_resolved(&THREAD_BY_ROOT, move |positions| {
+        thread.latest_position = positions.of_place(thread.latest_position);
+        (key, thread)
     });
     Ok(())
 }

@@ -107,16 +107,18 @@ impl Viewer<'_> {
         } else {
             pdu.content.clone()
         };
-        let because = json!({
+        let mut because = json!({
             "type": pdu.event_type,
             "content": to_value(&content)?,
             "event_id": pdu.event_id,
             "sender": pdu.sender,
             "origin_server_ts": pdu.origin_server_ts.0,
             "room_id": pdu.room_id,
-            "redacts": pdu.redacts,
             "unsigned": {},
         });
+        if let (Some(redacts), Some(fields)) = (&pdu.redacts, because.as_object_mut()) {
+            fields.insert("redacts".to_owned(), json!(redacts));
+        }
         unsigned.insert("redacted_because".to_owned(), because);
         Ok(())
     }
@@ -139,8 +141,8 @@ impl Viewer<'_> {
 
     /// An event inside of another's `unsigned`, if the viewer may see it. One that is nested so deep that
     /// it cannot be read inside of another stays out, and the other is shown all the same.
-    pub(super) fn nested(&mut self, short: ShortEventId) -> Result<Option<Value>> {
-        let event = self.show_if_visible(short, Show::NESTED)?;
+    pub(super) fn nested(&mut self, short: ShortEventId, show: Show) -> Result<Option<Value>> {
+        let event = self.show_if_visible(short, show)?;
         Ok(event.and_then(|event| serde_json::from_str(event.get()).ok()))
     }
 }

@@ -100,11 +100,11 @@ impl Viewer<'_> {
         Ok(position.is_some_and(|position| position <= until))
     }
 
-    pub(super) fn is_joined(&self) -> bool {
+    pub(crate) fn is_joined(&self) -> bool {
         self.member.as_ref().is_some_and(|member| member.membership == Membership::Join)
     }
 
-    pub(super) fn has_forgotten(&self) -> bool {
+    pub(crate) fn has_forgotten(&self) -> bool {
         self.member.as_ref().is_some_and(|member| member.forgotten)
     }
 

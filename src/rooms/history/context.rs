@@ -2,14 +2,11 @@
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#get_matrixclientv3roomsroomidcontexteventid>
 
-use std::collections::HashSet;
-
 use ruma::{
-    OwnedEventId, OwnedRoomId, OwnedUserId, api::client::filter::LazyLoadOptions,
-    events::StateEventType,
+    OwnedEventId, OwnedRoomId, api::client::filter::LazyLoadOptions, events::StateEventType,
 };
 use serde_json::value::RawValue;
-use wick_account::{Session, account_data::ignored_users};
+use wick_account::Session;
 use wick_core::{Result, ShortEventId};
 use wick_database::{Read, schema::room::REDACTION_BY_EVENT};
 use wick_room::{Direction, TimelineItem, render::Show};
@@ -61,9 +58,8 @@ impl History {
         let read = self.resources.database.published();
         let mut reader = self.reader(&read, session, &ask.room_id)?;
         let event = self.graph.intern().lookup_event(&read, &ask.event_id)?.ok_or_else(unseen)?;
-        let ignored = ignored_users(&read, session.user)?;
         let limits = (ask.before, ask.after);
-        let around = reader.around(event, limits, &ask.filter, &ignored)?.ok_or_else(unseen)?;
+        let around = reader.around(event, limits, &ask.filter)?.ok_or_else(unseen)?;
         let state = reader.state_around(&ask.filter, &around)?;
         Ok(Context {
             start: to_token(around.start()),
@@ -113,7 +109,6 @@ impl Reader<'_> {
         event: ShortEventId,
         (before, after): (usize, usize),
         filter: &EventFilter,
-        ignored: &HashSet<OwnedUserId>,
     ) -> Result<Option<Around>> {
         let Some(pdu) = self.graph.event(self.read, event)? else { return Ok(None) };
         let place = self.graph.place(self.read, event)?.and_then(|place| place.position);
@@ -127,7 +122,6 @@ impl Reader<'_> {
             direction: Direction::Backward,
             limit: before.min(MAX_LIMIT),
             filter,
-            ignored,
         };
         let before = self.page(&span)?;
         (span.direction, span.from, span.limit) = (Direction::Forward, place, after.min(MAX_LIMIT));

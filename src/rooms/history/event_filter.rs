@@ -1,9 +1,9 @@
 //! What a filter lets through of a timeline, relations included.
 
 use ruma::api::client::filter::RoomEventFilter;
-use serde::Deserialize;
 use wick_account::filters;
 use wick_core::Pdu;
+use wick_room::RelatesTo;
 
 /// A filter of events with what ruma's does not have (MSC3874).
 #[derive(Clone, Debug, Default)]
@@ -16,17 +16,6 @@ pub struct EventFilter {
     pub not_rel_types: Vec<String>,
 }
 
-#[derive(Deserialize)]
-struct Content {
-    #[serde(rename = "m.relates_to")]
-    relates_to: Option<RelatesTo>,
-}
-
-#[derive(Deserialize)]
-struct RelatesTo {
-    rel_type: String,
-}
-
 impl EventFilter {
     /// Whether an event passes. A redacted one has no relation any more.
     pub(crate) fn allows(&self, event: &Pdu, redacted: bool) -> bool {
@@ -37,20 +26,13 @@ impl EventFilter {
         if self.rel_types.is_none() && self.not_rel_types.is_empty() {
             return true;
         }
-        let rel_type = if redacted { None } else { rel_type(event) };
-        match &rel_type {
-            Some(rel_type) => {
-                !self.not_rel_types.contains(rel_type)
-                    && self.rel_types.as_ref().is_none_or(|wanted| wanted.contains(rel_type))
+        let relation = if redacted { None } else { RelatesTo::of(&event.content) };
+        match relation {
+            Some(RelatesTo { rel_type, .. }) => {
+                !self.not_rel_types.contains(&rel_type)
+                    && self.rel_types.as_ref().is_none_or(|wanted| wanted.contains(&rel_type))
             }
             None => self.rel_types.is_none(),
         }
     }
-}
-
-fn rel_type(event: &Pdu) -> Option<String> {
-    if !event.content.get().contains("m.relates_to") {
-        return None;
-    }
-    event.content_as::<Content>().ok()?.relates_to.map(|relation| relation.rel_type)
 }

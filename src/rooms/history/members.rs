@@ -20,9 +20,6 @@ use super::{History, Reader, not_in_room, room_id, token::from_token};
 const MEMBERSHIPS: [Membership; 5] =
     [Membership::Join, Membership::Invite, Membership::Knock, Membership::Leave, Membership::Ban];
 
-/// How members are shown: nobody asks for what was said about a membership.
-const SHOW: Show = Show { room_id: true, aggregations: false };
-
 /// Which members.
 pub struct AskMembers {
     /// Of which room.
@@ -79,7 +76,7 @@ impl History {
             root if root == head.state => reader.members_now(ask)?,
             root => reader.members_at(root, ask)?,
         };
-        events.into_iter().map(|event| reader.viewer.show(event, SHOW)).collect()
+        events.into_iter().map(|event| reader.viewer.show(event, Show::NESTED)).collect()
     }
 
     /// The rooms that both the session's user and another one are in.

@@ -4,7 +4,7 @@
 
 use ruma::{OwnedRoomId, RoomId, api::client::filter::LazyLoadOptions};
 use serde_json::value::RawValue;
-use wick_account::{Session, account_data::ignored_users};
+use wick_account::Session;
 use wick_core::{Result, StateRoot};
 use wick_room::Direction;
 
@@ -70,7 +70,6 @@ impl History {
             direction: ask.direction,
             limit: ask.limit.min(MAX_LIMIT),
             filter: &ask.filter,
-            ignored: &ignored_users(&read, session.user)?,
         };
         let page = reader.page(&span)?;
         // The newest event's state knows all senders that are still there.

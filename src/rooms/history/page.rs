@@ -24,8 +24,6 @@ pub(crate) struct Span<'a> {
     pub(crate) limit: usize,
     /// Which ones.
     pub(crate) filter: &'a EventFilter,
-    /// Whose messages to leave out.
-    pub(crate) ignored: &'a HashSet<OwnedUserId>,
 }
 
 /// What was found.
@@ -88,7 +86,7 @@ impl Reader<'_> {
 
     fn take(&mut self, span: &Span<'_>, item: TimelineItem) -> Result<Option<Shown>> {
         let pdu = self.graph.load_event(self.read, item.event)?;
-        if pdu.state_key.is_none() && span.ignored.contains(&pdu.sender) {
+        if pdu.state_key.is_none() && self.ignored.contains(&pdu.sender) {
             return Ok(None);
         }
         let redacted = self.read.contains(&REDACTION_BY_EVENT, &item.event)?;

@@ -9,7 +9,7 @@ use std::{collections::HashSet, iter::Peekable};
 
 use ruma::{OwnedEventId, OwnedRoomId};
 use serde_json::value::RawValue;
-use wick_account::{Session, account_data::ignored_users};
+use wick_account::Session;
 use wick_core::{Result, ShortEventId};
 use wick_database::{
     Range, Read,
@@ -77,7 +77,6 @@ impl History {
         if !reader.sees(parent)? {
             return Err(unseen());
         }
-        let ignored = ignored_users(&read, session.user)?;
         let (lower, upper) = reader.bounds(ask)?;
         let mut lists = reader.lists(parent, ask, (lower, upper))?;
         let mut chunk = Chunk { chunk: Vec::new(), next_batch: None };
@@ -92,7 +91,7 @@ impl History {
             (last, scanned) = (place, scanned + 1);
             let other_type =
                 ask.event_type.as_ref().is_some_and(|wanted| *wanted != row.event_type);
-            if other_type || ignored.contains(&row.sender) {
+            if other_type || reader.ignored.contains(&row.sender) {
                 continue;
             }
             let pdu = self.graph.load_event(&read, row.child)?;

@@ -3,12 +3,9 @@
 //! <https://spec.matrix.org/v1.18/client-server-api/#get_matrixclientv1roomsroomidthreads>
 
 use ruma::OwnedRoomId;
-use wick_account::{Session, account_data::ignored_users};
+use wick_account::Session;
 use wick_core::Result;
-use wick_database::{
-    Range, Read,
-    schema::room::{PARTICIPATION_BY_THREAD, THREAD_BY_ACTIVITY},
-};
+use wick_database::{Range, Read, schema::room::THREAD_BY_ACTIVITY};
 use wick_room::{TimelineItem, visibility::Reach};
 
 use super::{
@@ -36,7 +33,6 @@ impl History {
     pub fn threads(&self, session: &Session, ask: &AskThreads) -> Result<Chunk> {
         let read = self.resources.database.published();
         let mut reader = self.reader(&read, session, &ask.room_id)?;
-        let ignored = ignored_users(&read, session.user)?;
         let mut from = ask.from.as_deref().map_or(Ok(i64::MAX), from_token)?;
         if let Reach::Until(end) = reader.reach {
             from = from.min(end);
@@ -50,12 +46,12 @@ impl History {
                 break;
             }
             let Some(pdu) = self.graph.event(&read, root)? else { continue };
-            if ignored.contains(&pdu.sender) {
+            if reader.ignored.contains(&pdu.sender) {
                 continue;
             }
             if ask.participated
                 && pdu.sender != session.user_id
-                && !read.contains(&PARTICIPATION_BY_THREAD, &(root, session.user))?
+                && !reader.viewer.participated(root)?
             {
                 continue;
             }

@@ -11,12 +11,11 @@ use ruma::{
     canonical_json::CanonicalJsonObject,
     events::{MessageLikeEventType, TimelineEventType},
 };
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use wick_account::Session;
 use wick_core::{Draft, Error, Result, TimerId};
-use wick_database::{Range, Read, schema::room::RELATION_BY_PARENT};
-use wick_room::{Assembly, Effects, TransactionKey};
+use wick_database::{Range, Read, schema::room::RELATION_BY_SENDER};
+use wick_room::{Assembly, Effects, RelatesTo, TransactionKey};
 
 use super::{
     Rooms, content, ensure_joined,
@@ -105,19 +104,6 @@ pub(crate) fn transaction(session: &Session, path: String, transaction_id: &str)
     }
 }
 
-#[derive(Deserialize)]
-struct RelatesTo {
-    rel_type: String,
-    event_id: OwnedEventId,
-    key: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Related {
-    #[serde(rename = "m.relates_to")]
-    _relates_to: RelatesTo,
-}
-
 /// One annotation of a kind per user, and no thread that begins at an event that relates to another.
 ///
 /// <https://spec.matrix.org/v1.18/client-server-api/#avoiding-duplicate-annotations>
@@ -128,21 +114,21 @@ fn ensure_relation(
     event_type: &TimelineEventType,
     content: &CanonicalJsonObject,
 ) -> Result<()> {
-    let Some(relation) = content.get("m.relates_to") else { return Ok(()) };
-    let relation = serde_json::to_value(relation).and_then(serde_json::from_value::<RelatesTo>);
-    // A malformed relation is none.
-    let Ok(RelatesTo { rel_type, event_id, key }) = relation else { return Ok(()) };
+    let Some(RelatesTo { rel_type, event_id, key }) = RelatesTo::of_object(content) else {
+        return Ok(());
+    };
     let graph = &rooms.graph;
     match rel_type.as_str() {
         "m.annotation" => {
             let batch = room.batch();
-            let Some(parent) = graph.intern().lookup_event(batch, &event_id)? else {
-                return Ok(());
-            };
+            let parent = graph.intern().lookup_event(batch, &event_id)?;
+            let sender = graph.intern().lookup_user(batch, sender)?;
+            let (Some(parent), Some(sender)) = (parent, sender) else { return Ok(()) };
             let event_type = event_type.to_string();
-            for row in batch.scan(&RELATION_BY_PARENT, Range::prefix((parent, &*rel_type))) {
+            let own = Range::prefix((parent, sender, &*rel_type));
+            for row in batch.scan(&RELATION_BY_SENDER, own) {
                 let (_, row) = row?;
-                if row.sender == sender && row.key == key && row.event_type == event_type {
+                if row.key == key && row.event_type == event_type {
                     let message = "you have already reacted like that";
                     return Err(Error::refused(ErrorKind::DuplicateAnnotation, message));
                 }
@@ -153,7 +139,7 @@ fn ensure_relation(
             let Some((_, root)) = graph.event_by_id(room.batch(), &event_id)? else {
                 return Ok(());
             };
-            if root.content_as::<Related>().is_ok() {
+            if RelatesTo::of(&root.content).is_some() {
                 let message = "a thread cannot begin at an event that relates to another";
                 return Err(Error::refused(ErrorKind::Unknown, message));
             }

@@ -125,7 +125,7 @@ impl Searching<'_> {
         let limit = |limit| usize::try_from(limit).unwrap_or(usize::MAX).min(super::MAX_RESULTS);
         let limits = (limit(asked.before_limit), limit(asked.after_limit));
         let filter = EventFilter::default();
-        let Some(around) = reader.around(found.event, limits, &filter, &self.ignored)? else {
+        let Some(around) = reader.around(found.event, limits, &filter)? else {
             return Ok(None);
         };
         let profile_info =
