@@ -1,6 +1,7 @@
 //! A change of one room in the making: events appended one on another, all in one batch.
 //!
-//! Invariant: exists only while the room's turn is held.
+//! Invariant: the batch requires the head that the room was opened on, so that it is written on that head
+//! or not at all. The room's turn is held meanwhile, which makes that conflict rare.
 
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ pub struct Assembly<'a> {
     pub(crate) room: ShortRoomId,
     pub(crate) rules: RoomVersionRules,
     pub(crate) head: Head,
+    /// The head before any of the appends; `None` if the room is new.
+    opened_on: Option<Head>,
     pub(crate) timers: Vec<TimerChange>,
     /// Events that were redacted, as they are since.
     pub(crate) redacted: Vec<(ShortEventId, SharedPdu)>,
@@ -56,9 +59,9 @@ pub struct Appended {
 impl<'a> Assembly<'a> {
     /// The room as it stands; `None` if it is not here.
     pub(crate) fn open(rooms: &'a Graph, room_id: &RoomId) -> Result<Option<Self>> {
-        let batch = rooms.db.batch();
+        let mut batch = rooms.db.batch();
         let Some(room) = rooms.intern().lookup_room(&batch, room_id)? else { return Ok(None) };
-        let Some(head) = batch.get(&HEAD_BY_ROOM, &room)? else { return Ok(None) };
+        let Some(head) = batch.read_for_update(&HEAD_BY_ROOM, &room)? else { return Ok(None) };
         let version = RoomVersionId::try_from(head.version.as_str())
             .map_err(|error| Error::internal("a room's version cannot be read", error))?;
         let rules = rules::version_rules(&version)?;
@@ -68,6 +71,7 @@ impl<'a> Assembly<'a> {
             room_id: room_id.to_owned(),
             room,
             rules,
+            opened_on: Some(head.clone()),
             head,
             timers: Vec::new(),
             redacted: Vec::new(),
@@ -94,8 +98,9 @@ impl<'a> Assembly<'a> {
             state: wick_core::StateRoot::EMPTY,
             counts: wick_database::schema::room::MemberCounts::default(),
         };
-        let (timers, redacted) = (Vec::new(), Vec::new());
-        let mut assembly = Self { rooms, batch, room_id, room, rules, head, timers, redacted };
+        let (opened_on, timers, redacted) = (None, Vec::new(), Vec::new());
+        let mut assembly =
+            Self { rooms, batch, room_id, room, rules, head, opened_on, timers, redacted };
         commit::append(&mut assembly, create, Effects::default())?;
         Ok(assembly)
     }
@@ -221,20 +226,31 @@ impl<'a> Assembly<'a> {
         commit::expiry::stop(self, event, outcome)
     }
 
-    /// Writes the batch and tells the hooks. The turn may end as soon as this returns.
-    pub(crate) fn write(mut self) -> Result<Pending> {
-        if self.batch.contains(&HEAD_BY_ROOM, &self.room)? || !self.head.extremities.is_empty() {
-            let (room, head) = (self.room, self.head.clone());
-            self.batch.put(&HEAD_BY_ROOM, &room, &head);
+    /// Whether the room has another head by now than the one it was opened on.
+    pub(crate) fn has_moved(&self) -> Result<bool> {
+        Ok(self.rooms.db.latest().get(&HEAD_BY_ROOM, &self.room)? != self.opened_on)
+    }
+
+    /// Writes the batch, with what follows from it in memory. The turn may end as soon as this returns.
+    pub(crate) fn write(mut self) -> wick_database::Result<Pending> {
+        if self.opened_on.as_ref() != Some(&self.head) {
+            self.batch.put(&HEAD_BY_ROOM, &self.room, &self.head);
         }
-        let pending = self.rooms.db.write(self.batch, Graph::DURABILITY)?;
-        for (short, pdu) in self.redacted {
-            self.rooms.events.replace(short, pdu);
+        if !self.redacted.is_empty() {
+            let events = Arc::clone(&self.rooms.events);
+            self.batch.on_applied(move || {
+                for (short, pdu) in self.redacted {
+                    events.replace(short, pdu);
+                }
+            });
         }
-        if let Some(told) = self.rooms.hooks.timers.as_ref().filter(|_| !self.timers.is_empty()) {
-            told(&self.timers);
+        if let Some(listener) = &self.rooms.hooks.timers
+            && !self.timers.is_empty()
+        {
+            let listener = Arc::clone(listener);
+            self.batch.on_applied(move || listener(&self.timers));
         }
-        Ok(pending)
+        self.rooms.db.write(self.batch, Graph::DURABILITY)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The rows of delayed events, written together with those of their timers.
 //!
-//! Invariant: who finalises a delayed event holds the turn of its room, and removes its timer in the same
-//! batch.
+//! Invariant: a delayed event is finalised in a change of its room, whose batch also removes its timer and
+//! requires that it was there.
 
 use ruma::events::StateEventType;
 use wick_core::{Result, ShortRoomId, ShortUserId, TimerId, Timestamp};
@@ -26,7 +26,9 @@ pub fn schedule(
     (timer, row): (TimerId, &TimerRow),
     event: &DelayedRow,
 ) -> Result<()> {
+    batch.require(&TIMER_BY_ID, &timer, None);
     batch.put(&TIMER_BY_ID, &timer, row);
+    batch.require(&DELAYED_BY_TIMER, &timer, None);
     batch.put(&DELAYED_BY_TIMER, &timer, event);
     if let Some(state_key) = &event.state_key {
         let event_type = StateEventType::from(event.event_type.as_str());

@@ -111,7 +111,7 @@ impl Outcome {
     }
 }
 
-/// What a commit did to a timer, told once the batch is written.
+/// What a commit did to a timer.
 #[derive(Clone, Debug)]
 pub enum TimerChange {
     /// It runs.

@@ -14,12 +14,7 @@ use ruma::{
 };
 use wick_core::{Clock, Draft, Error, Random, Result, TimerId, rules};
 use wick_database::{
-    Batch, Database, Durability, Interner, Range, Read,
-    schema::{
-        delayed::DELAYED_BY_TIMER,
-        room::HEAD_BY_ROOM,
-        timer::{ENDED_BY_TIMER, TIMER_BY_ID},
-    },
+    Batch, Database, Durability, Interner, Pending, Read, schema::room::HEAD_BY_ROOM,
 };
 
 use crate::{
@@ -29,6 +24,12 @@ use crate::{
     state::States,
     turn::{Turn, Turns},
 };
+
+/// How often a change runs because a row it was computed from has changed by the time it is written.
+const ATTEMPTS: usize = 16;
+
+/// Random bits of a timer's id, below the millisecond in which it was made.
+const TIMER_RANDOM_BITS: u32 = 20;
 
 /// Rows that other layers add to an event's batch, such as a search index.
 pub trait Projection: Send + Sync {
@@ -45,15 +46,15 @@ impl<P: Projection + ?Sized> Projection for Arc<P> {
     }
 }
 
-/// Told of timers. Runs while the room's turn is held, so it must be short.
-pub type TimerListener = Box<dyn Fn(&[TimerChange]) + Send + Sync>;
+/// Called with the changes of timers. An effect of their batch ([`Batch::on_applied`]), so it must be short.
+pub type TimerListener = Arc<dyn Fn(&[TimerChange]) + Send + Sync>;
 
 /// What other layers want to take part in.
 #[derive(Default)]
 pub struct Hooks {
     /// Run for each event that becomes part of a timeline, in order.
     pub projections: Vec<Box<dyn Projection>>,
-    /// Told of timers whenever a batch that touches them was written.
+    /// Called whenever a batch that changes timers was written.
     pub timers: Option<TimerListener>,
     /// Whether new state ends the delayed events of others that would set the same.
     pub cancel_superseded: bool,
@@ -67,10 +68,11 @@ pub struct Graph {
     pub(crate) server: OwnedServerName,
     pub(crate) key: Ed25519KeyPair,
     pub(crate) states: States,
-    pub(crate) events: Events,
+    pub(crate) events: Arc<Events>,
     pub(crate) hooks: Hooks,
     turns: Turns,
-    next_timer: AtomicU64,
+    /// The id of the newest timer made here: ids order timers that are due in the same millisecond.
+    last_timer: AtomicU64,
 }
 
 /// A room that is to be made.
@@ -83,9 +85,7 @@ pub struct Founding {
 
 impl Graph {
     /// Opens the rooms in `db`. `cache_bytes` bounds the parsed events kept in memory.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
+    #[must_use]
     pub fn open(
         db: Database,
         clock: Arc<dyn Clock>,
@@ -93,11 +93,10 @@ impl Graph {
         (server, key): (OwnedServerName, Ed25519KeyPair),
         hooks: Hooks,
         cache_bytes: u64,
-    ) -> Result<Self> {
-        let next_timer = last_timer(&db.latest())?.0.saturating_add(1);
-        Ok(Self {
+    ) -> Self {
+        Self {
             states: States::new(cache_bytes / 4),
-            events: Events::new(cache_bytes),
+            events: Arc::new(Events::new(cache_bytes)),
             db,
             clock,
             random,
@@ -105,8 +104,8 @@ impl Graph {
             key,
             hooks,
             turns: Turns::default(),
-            next_timer: AtomicU64::new(next_timer),
-        })
+            last_timer: AtomicU64::new(0),
+        }
     }
 
     /// The database, for reading.
@@ -133,31 +132,56 @@ impl Graph {
         &self.states
     }
 
-    /// An id for a new timer.
+    /// An id for a new timer: the millisecond, and random bits below it. Ids that are made here grow;
+    /// whether one is free is required by the batch that arms the timer.
     #[must_use]
     pub fn next_timer(&self) -> TimerId {
-        TimerId(self.next_timer.fetch_add(1, Ordering::Relaxed))
+        let random = self.random.number() & ((1 << TIMER_RANDOM_BITS) - 1);
+        let made = (self.clock.now().0 << TIMER_RANDOM_BITS) | random;
+        let in_order = |last: u64| {
+            let same = last >> TIMER_RANDOM_BITS >= made >> TIMER_RANDOM_BITS;
+            if same { last.saturating_add(1) } else { made }
+        };
+        let last = self
+            .last_timer
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(in_order(last)))
+            .unwrap_or_else(|last| last);
+        TimerId(in_order(last))
     }
 
-    /// Changes a room: `change` runs under the room's turn and sees everything written before, its
-    /// own appends included. All it appends is one batch. Returns once that is durable and published.
+    /// Changes a room. `change` reads the room as it was written last, its own appends included, and all
+    /// it appends is one batch, which requires that the room's head is the one it was built on. If that or
+    /// another required row has changed by then, nothing is written and `change` runs again. Returns once
+    /// the batch is durable and published.
     ///
     /// # Errors
     /// What `change` returns; `M_NOT_FOUND` if the room is not here; a database error, among them a
-    /// conflict if a timer that was to be finished has been refreshed meanwhile.
+    /// conflict if the room has changed each time.
     pub async fn transact<T>(
         &self,
         room_id: &RoomId,
-        change: impl FnOnce(&mut Assembly<'_>) -> Result<T>,
+        mut change: impl FnMut(&mut Assembly<'_>) -> Result<T>,
     ) -> Result<T> {
-        let turn = self.turns.take(room_id).await;
-        let mut assembly = Assembly::open(self, room_id)?
-            .ok_or_else(|| Error::not_found("this server does not know that room"))?;
-        let value = change(&mut assembly)?;
-        let pending = assembly.write()?;
-        drop(turn);
-        pending.await?;
-        Ok(value)
+        let mut attempt = 1;
+        loop {
+            let turn = self.turns.take(room_id).await;
+            let mut room = Assembly::open(self, room_id)?
+                .ok_or_else(|| Error::not_found("this server does not know that room"))?;
+            let written = match change(&mut room) {
+                // What was read while the head moved need not fit together.
+                Err(_) if attempt < ATTEMPTS && room.has_moved()? => None,
+                changed => {
+                    let value = changed?;
+                    unless_conflict(room.write(), attempt)?.map(|pending| (value, pending))
+                }
+            };
+            drop(turn);
+            if let Some((value, pending)) = written {
+                pending.await?;
+                return Ok(value);
+            }
+            attempt += 1;
+        }
     }
 
     /// Sends one event.
@@ -166,31 +190,39 @@ impl Graph {
     /// As [`Graph::transact`]; `M_FORBIDDEN` if the auth rules refuse the event.
     pub async fn send(&self, draft: Draft, effects: Effects) -> Result<Appended> {
         let room_id = draft.room_id.clone();
-        self.transact(&room_id, |room| room.append(draft, effects)).await
+        self.transact(&room_id, |room| room.append(draft.clone(), effects.clone())).await
     }
 
-    /// Makes a room with everything that `fill` appends, in one batch.
+    /// Makes a room with everything that `fill` appends, in one batch. `fill` runs again if a row that it
+    /// required has changed by the time the batch is written.
     ///
     /// # Errors
     /// As [`Graph::transact`]; `M_UNSUPPORTED_ROOM_VERSION`.
     pub async fn found<T>(
         &self,
         founding: Founding,
-        fill: impl FnOnce(&mut Assembly<'_>) -> Result<T>,
+        mut fill: impl FnMut(&mut Assembly<'_>) -> Result<T>,
     ) -> Result<(OwnedRoomId, T)> {
         let Founding { version, mut create } = founding;
         let version_rules = rules::version_rules(&version)?;
         create.event_type = TimelineEventType::RoomCreate;
         create.state_key = Some(String::new());
         create.room_id = self.random_room_id()?;
-        let (authorized, turn) = self.unique_create(create, &version_rules).await?;
-        let room_id = authorized.pdu.room_id.clone();
-        let mut assembly = Assembly::found(self, authorized, version, version_rules)?;
-        let value = fill(&mut assembly)?;
-        let pending = assembly.write()?;
-        drop(turn);
-        pending.await?;
-        Ok((room_id, value))
+        let mut attempt = 1;
+        loop {
+            let (authorized, turn) = self.unique_create(create.clone(), &version_rules).await?;
+            let room_id = authorized.pdu.room_id.clone();
+            let mut room =
+                Assembly::found(self, authorized, version.clone(), version_rules.clone())?;
+            let value = fill(&mut room)?;
+            let written = unless_conflict(room.write(), attempt)?;
+            drop(turn);
+            if let Some(pending) = written {
+                pending.await?;
+                return Ok((room_id, value));
+            }
+            attempt += 1;
+        }
     }
 
     /// A create event whose room does not exist, with that room's turn. Where the room's id is the
@@ -239,14 +271,18 @@ impl Graph {
             .map_err(|error| Error::internal("could not make a room id", error))
     }
 
-    /// The durability of everything that is said in a room.
+    /// The durability of every change of a room.
     pub(crate) const DURABILITY: Durability = Durability::Synced;
 }
 
-/// The greatest id of a timer of which anything is known; ids above it are free.
-fn last_timer(read: &impl Read) -> Result<TimerId> {
-    let running = read.last(&TIMER_BY_ID, Range::all())?.map(|(timer, _)| timer);
-    let ended = read.last(&ENDED_BY_TIMER, Range::all())?.map(|(timer, _)| timer);
-    let delayed = read.last(&DELAYED_BY_TIMER, Range::all())?.map(|(timer, _)| timer);
-    Ok(running.max(ended).max(delayed).unwrap_or(TimerId(0)))
+/// What was written; `None` if it was a conflict and can be tried once more.
+fn unless_conflict(
+    written: wick_database::Result<Pending>,
+    attempt: usize,
+) -> Result<Option<Pending>> {
+    match written {
+        Ok(pending) => Ok(Some(pending)),
+        Err(error) if error.is_conflict() && attempt < ATTEMPTS => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }

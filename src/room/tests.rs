@@ -8,7 +8,10 @@ use ruma::{
 };
 use serde_json::json;
 use wick_core::{Clock, Draft, Monotonic, Random, Timestamp, clock::Sleep};
-use wick_database::{Database, Options, Read, schema::room::EVENT_BY_STATE};
+use wick_database::{
+    Database, Durability, Options, Read,
+    schema::room::{EVENT_BY_STATE, HEAD_BY_ROOM, Head},
+};
 
 use crate::{Direction, Effects, Founding, Graph, Hooks, render::Show, visibility::Viewer};
 
@@ -44,11 +47,21 @@ fn content(value: serde_json::Value) -> CanonicalJsonObject {
 }
 
 fn open(folder: &std::path::Path) -> Graph {
+    open_with(folder, Counting(1.into()))
+}
+
+fn open_with(folder: &std::path::Path, random: Counting) -> Graph {
     let db = Database::open(folder, Options::default()).unwrap();
     let key = Ed25519KeyPair::from_der(&Ed25519KeyPair::generate(), "1".to_owned()).unwrap();
     let server: OwnedServerName = "localhost".try_into().unwrap();
-    let random = Arc::new(Counting(1.into()));
-    Graph::open(db, Arc::new(StillClock), random, (server, key), Hooks::default(), 1 << 20).unwrap()
+    Graph::open(
+        db,
+        Arc::new(StillClock),
+        Arc::new(random),
+        (server, key),
+        Hooks::default(),
+        1 << 20,
+    )
 }
 
 fn member(room: &ruma::RoomId, user: &OwnedUserId) -> Draft {
@@ -172,4 +185,87 @@ async fn rooms_made_in_the_same_millisecond_are_different_rooms() {
         let (second, _) = room_with_alice(&rooms, version.clone()).await;
         assert_ne!(first, second, "{version}");
     }
+}
+
+/// Changes a room's head as another node would, which knows nothing of the turns here.
+fn move_head(rooms: &Graph, room: wick_core::ShortRoomId) {
+    let mut batch = rooms.database().batch();
+    let head = batch.get(&HEAD_BY_ROOM, &room).unwrap().unwrap();
+    batch.put(&HEAD_BY_ROOM, &room, &Head { depth: head.depth + 10, ..head });
+    drop(rooms.database().write(batch, Durability::Flushed).unwrap());
+}
+
+fn message(room_id: &ruma::RoomId, sender: &OwnedUserId) -> Draft {
+    let body = content(json!({ "body": "hello" }));
+    Draft::message(room_id.to_owned(), sender.clone(), "m.room.message".into(), body)
+}
+
+#[tokio::test]
+async fn a_change_whose_room_has_moved_runs_again_on_what_is_there_by_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let rooms = open(folder.path());
+    let (room_id, alice) = room_with_alice(&rooms, RoomVersionId::V11).await;
+    let mut heads = Vec::new();
+    let sent = rooms
+        .transact(&room_id, |room| {
+            heads.push(room.head().depth);
+            if heads.len() < 3 {
+                move_head(&rooms, room.room());
+            }
+            room.append(message(&room_id, &alice), Effects::default())
+        })
+        .await
+        .unwrap();
+    assert_eq!(heads, [2, 12, 22]);
+    assert_eq!(sent.pdu.depth, 23);
+    let read = rooms.database().published();
+    let timeline = rooms.timeline(&read, sent.room, i64::MAX, Direction::Backward);
+    assert_eq!(timeline.count(), 3, "the event is there once");
+}
+
+#[tokio::test]
+async fn a_refusal_that_was_decided_on_a_head_that_has_moved_does_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let rooms = open(folder.path());
+    let (room_id, alice) = room_with_alice(&rooms, RoomVersionId::V11).await;
+    let mut runs = 0;
+    rooms
+        .transact(&room_id, |room| {
+            runs += 1;
+            if runs == 1 {
+                move_head(&rooms, room.room());
+                return Err(wick_core::Error::forbidden("not as long as it is like this"));
+            }
+            room.append(message(&room_id, &alice), Effects::default()).map(drop)
+        })
+        .await
+        .unwrap();
+    assert_eq!(runs, 2);
+}
+
+#[tokio::test]
+async fn a_room_that_moves_each_time_is_an_error_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let rooms = open(folder.path());
+    let (room_id, alice) = room_with_alice(&rooms, RoomVersionId::V11).await;
+    let before = rooms.database().position();
+    let changed = rooms
+        .transact(&room_id, |room| {
+            move_head(&rooms, room.room());
+            room.append(message(&room_id, &alice), Effects::default())
+        })
+        .await;
+    assert!(changed.is_err_and(|error| error.kind().is_none()));
+    assert_eq!(rooms.database().position(), before);
+}
+
+#[test]
+fn ids_of_timers_grow_and_two_nodes_do_not_count_alike() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let one = open_with(folders[0].path(), Counting(1.into()));
+    let other = open_with(folders[1].path(), Counting(500_000.into()));
+    let ids = |rooms: &Graph| -> Vec<_> { (0..100).map(|_| rooms.next_timer()).collect() };
+    let (ones, others) = (ids(&one), ids(&other));
+    assert!(ones.is_sorted() && others.is_sorted());
+    assert!(ones.iter().all(|id| !others.contains(id)));
 }

@@ -1,6 +1,7 @@
-//! One turn per room: whoever holds it is the only one to build on the room's head.
+//! One lock per room, so that the changes made here build on one another instead of running again because
+//! of conflicts. It makes nothing correct: a change requires the head that it was built on.
 //!
-//! Invariant: private to this crate (R6). Nothing slow happens while a turn is held.
+//! Invariant: private to this crate (R6). Nothing slow happens while a lock is held.
 
 use std::{
     collections::HashMap,

@@ -21,14 +21,14 @@ use serde_json::{json, value::RawValue};
 use wick_account::Session;
 use wick_core::{Error, Result, ShortRoomId, clock::millis, config, rules};
 use wick_database::{
-    Durability, Read,
+    Read,
     schema::{
-        delayed::{DelayedRow, SCHEDULED_BY_TRANSACTION},
+        delayed::{DelayedRow, SCHEDULED_BY_TRANSACTION, ScheduledAnswer},
         room::MEMBER_BY_USER,
         timer::{Feature, TimerKind},
     },
 };
-use wick_room::{Graph, TimerChange, delayed};
+use wick_room::{Graph, delayed};
 use wick_runtime::{Limits, Resources};
 use wick_timers::{Timers, expiry};
 
@@ -44,9 +44,6 @@ pub use self::manage::Action;
 /// What an event can have besides its content: hashes, a signature, ids, auth and prev events. A content
 /// that leaves less than this is refused when it is handed in, not when it is too late to say so.
 const ENVELOPE_BYTES: usize = 3_000;
-
-/// How often scheduling is tried anew because something came between.
-const ATTEMPTS: usize = 16;
 
 /// Events that are sent later.
 pub struct Delayed {
@@ -163,32 +160,30 @@ impl Delayed {
             }),
             ..event
         };
-        let purse = (Feature::Delay, session.user);
-        let (arm, _reservation) =
-            self.timers.prepare(purse, self.settings().max_scheduled, wanted.delay)?;
-        let row = arm.row(TimerKind::Send, session.user, room);
-        let database = &self.resources.database;
-        for _ in 0..ATTEMPTS {
-            let mut batch = database.batch();
-            delayed::schedule(&mut batch, self.graph.intern(), (arm.timer, &row), &event)?;
-            match database.write(batch, Durability::Synced) {
-                Ok(pending) => {
-                    // Before the wait, for whoever hangs up meanwhile has scheduled it all the same.
-                    self.timers.told(&TimerChange::Armed(arm.timer, row));
-                    pending.await?;
-                    return Ok(self.timers.handle(Feature::Delay, arm.timer, arm.nonce));
+        let quota = (Feature::Delay, session.user);
+        let (scheduled, reservation) = self
+            .resources
+            .change(|batch| {
+                if let Some(transaction) = &transaction
+                    && let Some(answer) =
+                        batch.read_for_update(&SCHEDULED_BY_TRANSACTION, &transaction.row_key())?
+                {
+                    return Ok((answer, None));
                 }
-                Err(error) if error.is_conflict() => {}
-                Err(error) => return Err(error.into()),
-            }
-            // The same request, answered at the same time.
-            if let Some(transaction) = &transaction
-                && let Some(delay_id) = self.answered(transaction).await?
-            {
-                return Ok(delay_id);
-            }
+                let most = self.settings().max_scheduled;
+                let (arm, reservation) = self.timers.prepare(quota, most, wanted.delay)?;
+                let row = arm.row(TimerKind::Send, session.user, room);
+                delayed::schedule(batch, self.graph.intern(), (arm.timer, &row), &event)?;
+                self.timers.arm_in(batch, arm.timer, row);
+                let scheduled = ScheduledAnswer { timer: arm.timer, nonce: arm.nonce };
+                Ok((scheduled, Some(reservation)))
+            })
+            .await?;
+        if reservation.is_none() {
+            // The same request, which was answered at the same time.
+            self.resources.settle().await?;
         }
-        Err(Error::corrupt("an event could not be scheduled because others came between"))
+        Ok(self.timers.handle(Feature::Delay, scheduled.timer, scheduled.nonce))
     }
 
     fn ensure_delay(&self, form: Form, delay: Duration) -> Result<()> {

@@ -112,7 +112,7 @@ impl Memberships {
     async fn in_room(
         &self,
         room_id: &RoomId,
-        change: impl FnOnce(&mut Assembly<'_>) -> Result<()>,
+        change: impl FnMut(&mut Assembly<'_>) -> Result<()>,
     ) -> Result<()> {
         match self.graph.transact(room_id, change).await {
             Err(Error::Refused(refusal)) => {

@@ -75,7 +75,7 @@ impl Rooms {
     async fn change<T>(
         &self,
         room_id: &RoomId,
-        change: impl FnOnce(&mut Assembly<'_>) -> Result<T>,
+        mut change: impl FnMut(&mut Assembly<'_>) -> Result<T>,
     ) -> Result<T> {
         let mut here = false;
         let changed = self

@@ -7,7 +7,7 @@ mod workers;
 
 pub use self::{
     limits::{Limit, Limits},
-    resources::{Resources, is_conflict},
+    resources::Resources,
     supervisor::Supervisor,
     workers::Workers,
 };

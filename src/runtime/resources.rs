@@ -70,11 +70,3 @@ impl Resources {
         }
     }
 }
-
-/// Whether a change was not written because something it was decided on has changed meanwhile.
-pub fn is_conflict(error: &Error) -> bool {
-    let Error::Internal(report) = error else { return false };
-    std::error::Error::source(report)
-        .and_then(|source| source.downcast_ref::<wick_database::Error>())
-        .is_some_and(wick_database::Error::is_conflict)
-}

@@ -272,7 +272,7 @@ fn open_graph(
         cancel_superseded: config.delayed_events.cancel_superseded,
     };
     let identity = (config.server.name.clone(), keys.signing);
-    let graph = Graph::open(database, clock, random, identity, hooks, GRAPH_CACHE_BYTES)?;
+    let graph = Graph::open(database, clock, random, identity, hooks, GRAPH_CACHE_BYTES);
     let (graph, limits) = (Arc::new(graph), Arc::clone(limits));
     let timers = Timers::new(resources.clone(), Arc::clone(&graph), queue, limits, keys.timer);
     Ok((graph, Arc::new(timers)))

@@ -14,7 +14,7 @@ use std::{hash::Hash, sync::Arc, time::Duration};
 
 use wick_core::{Error, Result, ShortUserId, TimerId};
 use wick_database::{
-    Durability, Latest, Range, Read,
+    Batch, Durability, Latest, Range, Read,
     schema::timer::{Feature, TIMER_BY_ID, TimerRow},
 };
 use wick_room::{Arm, Graph, TimerChange};
@@ -180,8 +180,8 @@ impl Timers {
                 counted = true;
             }
             let duration = Duration::from_millis(row.duration);
-            // In memory first: whoever fires reads the row first and looks here after it, so it
-            // either sees this or finds that the row has changed.
+            // In memory first: a firing reads the row first and looks here after it, so it either sees
+            // this or finds that the row has changed.
             self.queue.put_off(shown.timer, began + duration);
             let renewals = row.renewals.wrapping_add(1);
             let kept = TimerRow { deadline: now.after(duration), renewals, ..row.clone() };
@@ -209,9 +209,11 @@ impl Timers {
         self.queue.of_owner((feature, owner))
     }
 
-    /// Tells the queue of a change that was written without a room.
-    pub fn told(&self, change: &TimerChange) {
-        take_in(&self.resources, &self.queue, change);
+    /// Takes a timer that `batch` arms without a change of its room into the queue, once it is written.
+    pub fn arm_in(&self, batch: &mut Batch, timer: TimerId, row: TimerRow) {
+        let (resources, queue) = (self.resources.clone(), Arc::clone(&self.queue));
+        let change = TimerChange::Armed(timer, row);
+        batch.on_applied(move || take_in(&resources, &queue, &change));
     }
 
     /// Everything written, published or not.
@@ -225,7 +227,7 @@ impl Timers {
 #[must_use]
 pub fn listener(resources: &Resources, queue: Arc<Queue>) -> wick_room::TimerListener {
     let resources = resources.clone();
-    Box::new(move |changes| {
+    Arc::new(move |changes| {
         for change in changes {
             take_in(&resources, &queue, change);
         }

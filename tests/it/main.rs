@@ -30,6 +30,8 @@ mod push_rules;
 mod receipts;
 mod redactions;
 mod relations;
+mod room_changes;
+mod room_conflicts;
 mod room_crashes;
 mod rooms;
 mod rubbish;

@@ -292,6 +292,7 @@ impl Engine {
         match fault.before_commit(turn.number) {
             FaultAction::Proceed => Ok(false),
             FaultAction::Fail => Err(Error::engine("injected fault")),
+            FaultAction::Conflict => Err(Error::Conflict { table: "of an injected fault" }),
             FaultAction::StopBefore => Err(self.stop(turn)),
             FaultAction::StopAfter => Ok(true),
         }

@@ -20,6 +20,8 @@ pub enum FaultAction {
     Proceed,
     /// It fails as if the disk had refused it; later ones are asked about anew.
     Fail,
+    /// It is a conflict, as if a row that it requires had changed; later ones are asked about anew.
+    Conflict,
     /// The process dies before it is written: it and all later ones are [`Error::Stopped`](crate::Error::Stopped).
     StopBefore,
     /// The process dies after it is written, before anybody is told.

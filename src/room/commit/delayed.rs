@@ -10,8 +10,8 @@ use wick_database::{
     },
 };
 
-use super::Entry;
-use crate::{Assembly, Finish, Outcome, TimerChange, delayed};
+use super::{Entry, timer};
+use crate::{Assembly, Finish, Outcome, delayed};
 
 /// The event that a delayed event became.
 pub(super) fn sent(room: &mut Assembly<'_>, finish: &Finish, entry: &Entry) {
@@ -31,16 +31,13 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
         let range = Range::prefix((room.room, change.key));
         let pending: Vec<_> =
             room.batch.scan(&DELAYED_BY_STATE, range).collect::<Result<_, _>>()?;
-        for ((_, _, timer), ()) in pending {
-            let Some(row) = room.batch.get(&TIMER_BY_ID, &timer)? else { continue };
+        for ((_, _, id), ()) in pending {
+            let Some(row) = room.batch.get(&TIMER_BY_ID, &id)? else { continue };
             if setter == Some(row.owner) {
                 continue;
             }
-            // Nobody else can have ended it: that takes the room's turn. Kept alive it may have been, which
-            // does not help it.
-            room.batch.delete(&TIMER_BY_ID, &timer);
-            delayed::erase(&mut room.batch, room.rooms.intern(), timer, (row.owner, row.room))?;
-            room.timers.push(TimerChange::Stopped(timer, row, Outcome::Superseded));
+            timer::stop(room, id, Outcome::Superseded)?;
+            delayed::erase(&mut room.batch, room.rooms.intern(), id, (row.owner, row.room))?;
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use wick_database::{
     },
 };
 
-use super::Entry;
+use super::{Entry, timer};
 use crate::{Assembly, Finish, Outcome, RelatesTo, TimerChange};
 
 /// The relation of a terminal event to the event it ends.
@@ -35,6 +35,7 @@ fn arm(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
     check_copy_fits(entry)?;
     let owner = room.rooms.intern().user(&entry.pdu.sender, &mut room.batch)?;
     let row = arm.row(TimerKind::Expire(entry.short), owner, room.room);
+    room.batch.require(&TIMER_BY_ID, &arm.timer, None);
     room.batch.put(&TIMER_BY_ID, &arm.timer, &row);
     room.batch.put(&TIMER_BY_EVENT, &entry.short, &arm.timer);
     let running = ExpiryRow { status: ExpiryStatus::Running, terminal: None };
@@ -63,11 +64,8 @@ fn check_copy_fits(entry: &Entry) -> Result<()> {
 pub(crate) fn stop(room: &mut Assembly<'_>, event: ShortEventId, outcome: Outcome) -> Result<()> {
     let Some(timer) = room.batch.get(&TIMER_BY_EVENT, &event)? else { return Ok(()) };
     room.batch.delete(&TIMER_BY_EVENT, &event);
-    if let Some(row) = room.batch.get(&TIMER_BY_ID, &timer)? {
-        room.batch.delete(&TIMER_BY_ID, &timer);
-        room.timers.push(TimerChange::Stopped(timer, row, outcome));
-    }
-    // Nobody will ever say that it ended, so nothing may go on saying that it runs.
+    timer::stop(room, timer, outcome)?;
+    // No terminal event will ever come, so nothing may go on saying that it runs.
     room.batch.delete(&EXPIRY_BY_EVENT, &event);
     Ok(())
 }

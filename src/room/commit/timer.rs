@@ -1,13 +1,13 @@
 //! A timer that fires: its row goes in the batch of what it says, so that it fires once.
 
-use wick_core::{Error, Result};
+use wick_core::{Error, Result, TimerId};
 use wick_database::schema::{
     delayed::FinalOutcome,
-    timer::{TIMER_BY_ID, TimerKind},
+    timer::{TIMER_BY_ID, TimerKind, TimerRow},
 };
 
 use super::{Entry, delayed, expiry};
-use crate::{Assembly, Finish, TimerChange};
+use crate::{Assembly, Finish, Outcome, TimerChange};
 
 pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
     let Some(finish) = &entry.effects.finish else { return Ok(()) };
@@ -58,7 +58,19 @@ pub(crate) fn erase_delayed(room: &mut Assembly<'_>, finish: &Finish) -> Result<
     crate::delayed::erase(&mut room.batch, room.rooms.intern(), finish.timer, belongs_to)
 }
 
-/// Removes a timer that fires, on condition that nobody kept it alive since its row was read.
+/// Removes a timer that stops without firing. `None` if it does not run.
+pub(super) fn stop(
+    room: &mut Assembly<'_>,
+    timer: TimerId,
+    outcome: Outcome,
+) -> Result<Option<TimerRow>> {
+    let Some(row) = room.batch.read_for_update(&TIMER_BY_ID, &timer)? else { return Ok(None) };
+    room.batch.delete(&TIMER_BY_ID, &timer);
+    room.timers.push(TimerChange::Stopped(timer, row.clone(), outcome));
+    Ok(Some(row))
+}
+
+/// Removes a timer that fires, on condition that it was not kept alive since its row was read.
 fn remove(room: &mut Assembly<'_>, finish: &Finish) {
     room.batch.require(&TIMER_BY_ID, &finish.timer, Some(&finish.row));
     room.batch.delete(&TIMER_BY_ID, &finish.timer);

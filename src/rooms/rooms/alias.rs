@@ -21,7 +21,6 @@ use wick_database::{
     },
 };
 use wick_room::{Assembly, Effects};
-use wick_runtime::is_conflict;
 
 use super::{Rooms, ensure_joined, not_joined, power_levels};
 
@@ -89,8 +88,6 @@ impl Rooms {
             .await;
         match added {
             Err(error) if error.kind() == Some(&ErrorKind::RoomInUse) => Err(taken()),
-            // Somebody else took it between the look at it and the commit.
-            Err(error) if is_conflict(&error) && self.is_taken(Some(alias))? => Err(taken()),
             added => added,
         }
     }
@@ -104,13 +101,14 @@ impl Rooms {
         let room_id = self.resolve(alias)?;
         self.graph
             .transact(&room_id, |room| {
-                let row = find(room.batch(), alias)?;
+                let row = room.batch().read_for_update(&ROOM_BY_ALIAS, alias)?;
+                let here = room.room();
+                let row = row.filter(|row| row.room == here).ok_or_else(unknown_alias)?;
                 let may_tell = may_set_canonical_alias(room, &session.user_id)?;
                 if row.creator != session.user_id && !may_tell {
                     return Err(Error::forbidden("this alias is not yours to take away"));
                 }
                 let batch = room.batch();
-                batch.require(&ROOM_BY_ALIAS, alias, Some(&row));
                 batch.delete(&ROOM_BY_ALIAS, alias);
                 batch.delete(&ALIAS_BY_ROOM, &(row.room, alias));
                 if may_tell { tell_of_deletion(room, &session.user_id, alias) } else { Ok(()) }
@@ -150,7 +148,11 @@ impl Rooms {
 }
 
 fn find(read: &impl Read, alias: &RoomAliasId) -> Result<Alias> {
-    read.get(&ROOM_BY_ALIAS, alias)?.ok_or_else(|| Error::not_found("no room has this alias"))
+    read.get(&ROOM_BY_ALIAS, alias)?.ok_or_else(unknown_alias)
+}
+
+fn unknown_alias() -> Error {
+    Error::not_found("no room has this alias")
 }
 
 fn may_set_canonical_alias(room: &Assembly<'_>, user_id: &UserId) -> Result<bool> {

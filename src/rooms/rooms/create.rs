@@ -13,16 +13,13 @@ use ruma::{
         },
         error::ErrorKind,
     },
+    canonical_json::CanonicalJsonObject,
     events::{StateEventType, room::member::MembershipState},
 };
 use wick_account::Session;
 use wick_core::{Draft, Error, Result};
-use wick_database::{
-    Read,
-    schema::directory::{ALIAS_BY_ROOM, Alias, LISTED_BY_ROOM, ROOM_BY_ALIAS},
-};
+use wick_database::schema::directory::{ALIAS_BY_ROOM, Alias, LISTED_BY_ROOM, ROOM_BY_ALIAS};
 use wick_room::{Assembly, Effects, Founding};
-use wick_runtime::is_conflict;
 
 pub(super) use self::plan::{Plan, create_content};
 use super::{Rooms, follow};
@@ -47,15 +44,8 @@ impl Rooms {
             return Err(Error::refused(ErrorKind::ThreepidDenied, message));
         }
         let plan = self.plan(&session.user_id, request)?;
-        let alias = plan.alias.clone();
         let predecessor = follow::predecessor_in(&plan.create);
-        let room_id = match self.raise(&session.user_id, plan).await {
-            // Somebody else took the alias between the look at it and the commit.
-            Err(error) if is_conflict(&error) && self.is_taken(alias.as_ref())? => {
-                return Err(alias_taken());
-            }
-            raised => raised?,
-        };
+        let room_id = self.raise(&session.user_id, &plan).await?;
         if let Some(old) = predecessor {
             self.follow(session.user, &session.user_id, &old, &room_id).await;
         }
@@ -63,48 +53,44 @@ impl Rooms {
     }
 
     /// Makes the room of a plan.
-    pub(super) async fn raise(&self, creator: &OwnedUserId, plan: Plan) -> Result<OwnedRoomId> {
-        let Plan { version, create, power_levels, state, alias, listed, invites, bans, .. } = plan;
-        let (first, last) = if plan.power_levels_last {
-            (None, Some(power_levels))
-        } else {
-            (Some(power_levels), None)
-        };
+    pub(super) async fn raise(&self, creator: &OwnedUserId, plan: &Plan) -> Result<OwnedRoomId> {
         let placeholder = RoomId::parse(format!("!room:{}", self.graph.server_name()))
             .map_err(|error| Error::internal("the server's name makes no room id", error))?;
+        let event_type = StateEventType::RoomCreate;
         let create =
-            Draft::state(placeholder, creator.clone(), StateEventType::RoomCreate, "", create);
+            Draft::state(placeholder, creator.clone(), event_type, "", plan.create.clone());
         let join = self.member_content(MembershipState::Join, creator, None)?;
         let fill = |room: &mut Assembly<'_>| -> Result<()> {
             let room_id = room.room_id().to_owned();
-            let mut append = |event_type: StateEventType, state_key: String, content| {
-                let sender = creator.clone();
-                let draft = Draft::state(room_id.clone(), sender, event_type, state_key, content);
+            let mut append = |event_type, state_key: &str, content: &CanonicalJsonObject| {
+                let (id, sender) = (room_id.clone(), creator.clone());
+                let draft = Draft::state(id, sender, event_type, state_key, content.clone());
                 room.append(draft, Effects::default()).map(drop)
             };
-            append(StateEventType::RoomMember, creator.to_string(), join)?;
-            if let Some(power_levels) = first {
-                append(StateEventType::RoomPowerLevels, String::new(), power_levels)?;
+            append(StateEventType::RoomMember, creator.as_str(), &join)?;
+            if !plan.power_levels_last {
+                append(StateEventType::RoomPowerLevels, "", &plan.power_levels)?;
             }
-            for (event_type, state_key, content) in state {
-                append(event_type, state_key, content)?;
+            for (event_type, state_key, content) in &plan.state {
+                append(event_type.clone(), state_key, content)?;
             }
-            for (user, content) in invites.into_iter().chain(bans) {
-                append(StateEventType::RoomMember, user.to_string(), content)?;
+            for (user, content) in plan.invites.iter().chain(&plan.bans) {
+                append(StateEventType::RoomMember, user.as_str(), content)?;
             }
-            if let Some(power_levels) = last {
-                append(StateEventType::RoomPowerLevels, String::new(), power_levels)?;
+            if plan.power_levels_last {
+                append(StateEventType::RoomPowerLevels, "", &plan.power_levels)?;
             }
-            if let Some(alias) = alias {
-                self.claim(room, &alias, creator)?;
+            if let Some(alias) = &plan.alias {
+                self.claim(room, alias, creator)?;
             }
-            if listed {
+            if plan.listed {
                 let short = room.room();
                 room.batch().put(&LISTED_BY_ROOM, &short, &());
             }
             Ok(())
         };
-        let (room_id, ()) = self.graph.found(Founding { version, create }, fill).await?;
+        let founding = Founding { version: plan.version.clone(), create };
+        let (room_id, ()) = self.graph.found(founding, fill).await?;
         Ok(room_id)
     }
 
@@ -118,20 +104,13 @@ impl Rooms {
         let short = room.room();
         let created = self.resources.clock.now();
         let batch = room.batch();
-        if batch.contains(&ROOM_BY_ALIAS, alias)? {
+        if batch.read_for_update(&ROOM_BY_ALIAS, alias)?.is_some() {
             return Err(alias_taken());
         }
-        batch.require(&ROOM_BY_ALIAS, alias, None);
         let row = Alias { room: short, creator: creator.clone(), created };
         batch.put(&ROOM_BY_ALIAS, alias, &row);
         batch.put(&ALIAS_BY_ROOM, &(short, alias), &());
         Ok(())
-    }
-
-    /// Whether there is such an alias.
-    pub(super) fn is_taken(&self, alias: Option<&OwnedRoomAliasId>) -> Result<bool> {
-        let Some(alias) = alias else { return Ok(false) };
-        Ok(self.resources.database.latest().contains(&ROOM_BY_ALIAS, alias)?)
     }
 }
 

@@ -15,6 +15,7 @@ use wick_timers::expiry::Prepared;
 use super::{Rooms, Sent, content, send::redacts};
 
 /// An event as its sender wants it.
+#[derive(Clone)]
 pub(crate) struct EventRequest {
     pub(crate) event_type: TimelineEventType,
     /// Of a state event.

@@ -27,7 +27,7 @@ impl Rooms {
             if room.membership(invitee)? == Some(MembershipState::Join) {
                 return Err(Error::forbidden("this user is already in the room"));
             }
-            self.append_member(room, &session.user_id, invitee, content).map(drop)
+            self.append_member(room, &session.user_id, invitee, content.clone()).map(drop)
         })
         .await
     }

@@ -30,7 +30,7 @@ impl Rooms {
                 if joined && !says_more {
                     return Ok(None);
                 }
-                self.append_member(room, user_id, user_id, content)?;
+                self.append_member(room, user_id, user_id, content.clone())?;
                 if joined { Ok(None) } else { follow::predecessor(room) }
             })
             .await?;

@@ -71,7 +71,7 @@ impl Rooms {
             {
                 return Err(Error::forbidden(otherwise));
             }
-            self.append_member(room, &session.user_id, target, content).map(drop)
+            self.append_member(room, &session.user_id, target, content.clone()).map(drop)
         })
         .await
     }

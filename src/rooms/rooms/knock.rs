@@ -22,7 +22,9 @@ impl Rooms {
         let user_id = &*session.user_id;
         let content = self.member_content(MembershipState::Knock, user_id, reason)?;
         self.graph
-            .transact(room_id, |room| self.append_member(room, user_id, user_id, content).map(drop))
+            .transact(room_id, |room| {
+                self.append_member(room, user_id, user_id, content.clone()).map(drop)
+            })
             .await
     }
 }

@@ -22,7 +22,7 @@ impl Rooms {
             .transact(room_id, |room| match room.membership(user_id)? {
                 None => Err(not_joined()),
                 Some(MembershipState::Leave) => Ok(()),
-                Some(_) => self.append_member(room, user_id, user_id, content).map(drop),
+                Some(_) => self.append_member(room, user_id, user_id, content.clone()).map(drop),
             })
             .await
     }

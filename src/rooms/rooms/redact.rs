@@ -44,8 +44,9 @@ impl Rooms {
             if let Some(answer) = room.answer_of(&transaction)? {
                 return Ok(SendOutcome::again(answer));
             }
-            let draft = self.redaction(&session.user_id, room, event_id, content)?;
-            let effects = Effects { transaction: Some(transaction), ..Effects::default() };
+            let draft =
+                self.redaction(&session.user_id, room, event_id.clone(), content.clone())?;
+            let effects = Effects { transaction: Some(transaction.clone()), ..Effects::default() };
             append(room, draft, effects, None)
         })
         .await

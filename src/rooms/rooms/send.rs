@@ -55,13 +55,13 @@ impl Rooms {
         let transaction = transaction(session, path, transaction_id.as_str());
         // By its name: as the type of a message, that of a piece of state would be no known one.
         let event_type = TimelineEventType::from(event_type.to_string());
-        let request = EventRequest::read(event_type, None, &content);
         self.change(&room_id, |room| {
             if let Some(answer) = room.answer_of(&transaction)? {
                 return Ok(SendOutcome::again(answer));
             }
-            let effects = Effects { transaction: Some(transaction), ..Effects::default() };
-            self.append_requested(room, &session.user_id, request?, effects)
+            let effects = Effects { transaction: Some(transaction.clone()), ..Effects::default() };
+            let request = EventRequest::read(event_type.clone(), None, &content)?;
+            self.append_requested(room, &session.user_id, request, effects)
         })
         .await
         .map(SendOutcome::into_sent)

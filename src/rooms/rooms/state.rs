@@ -54,7 +54,7 @@ impl Rooms {
         let request = EventRequest::read(event_type, Some(state_key), &content)?;
         request.ensure_possible()?;
         self.change(&room_id, |room| {
-            self.append_requested(room, &session.user_id, request, Effects::default())
+            self.append_requested(room, &session.user_id, request.clone(), Effects::default())
         })
         .await
         .map(SendOutcome::into_sent)

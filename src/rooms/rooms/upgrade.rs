@@ -68,7 +68,7 @@ impl Rooms {
     ) -> Result<OwnedRoomId> {
         rules::version_rules(&version)?;
         let plan = self.replacement(&session.user_id, room_id, version, more_creators)?;
-        let new_room = self.raise(&session.user_id, plan).await?;
+        let new_room = self.raise(&session.user_id, &plan).await?;
         self.graph.transact(room_id, |room| self.close(room, &session.user_id, &new_room)).await?;
         self.follow(session.user, &session.user_id, room_id, &new_room).await;
         Ok(new_room)
@@ -246,8 +246,7 @@ impl Rooms {
             aliases.push(row?.0.1);
         }
         for alias in aliases {
-            let Some(row) = batch.get(&ROOM_BY_ALIAS, &alias)? else { continue };
-            batch.require(&ROOM_BY_ALIAS, &alias, Some(&row));
+            let Some(row) = batch.read_for_update(&ROOM_BY_ALIAS, &alias)? else { continue };
             batch.put(&ROOM_BY_ALIAS, &alias, &Alias { room: new, ..row });
             batch.delete(&ALIAS_BY_ROOM, &(old, &alias));
             batch.put(&ALIAS_BY_ROOM, &(new, &alias), &());

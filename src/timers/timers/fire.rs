@@ -4,19 +4,17 @@
 //! ends once whatever races it: another firing, somebody who ends it, a keep-alive, a newer state event,
 //! a redaction.
 
+use std::sync::Arc;
+
 use ruma::{OwnedEventId, RoomId};
-use wick_core::{Error, Monotonic, Result, TimerId};
+use wick_core::{Monotonic, Result, ShortRoomId, TimerId};
 use wick_database::{
-    Batch, Durability, Read,
+    Batch, Read,
     schema::timer::{TIMER_BY_ID, TimerRow},
 };
 use wick_room::{Assembly, Outcome};
-use wick_runtime::is_conflict;
 
 use super::Timers;
-
-/// How often a firing is tried anew because the timer was kept alive in between.
-const ATTEMPTS: usize = 16;
 
 /// A timer that is to end, and why.
 #[derive(Clone, Copy)]
@@ -88,91 +86,92 @@ impl Timers {
     /// # Errors
     /// As [`Fires::fire`]; then those before the one that failed have ended.
     pub async fn fire(&self, firings: &[Firing], fires: &dyn Fires) -> Result<()> {
+        let Some(room) = self.room_of(firings)? else { return Ok(()) };
+        let Some(room_id) = self.graph.intern().room_id(&self.latest(), room)? else {
+            return self.discard(firings, fires).await;
+        };
         let mut rest = firings;
         while !rest.is_empty() {
-            let done = self.fire_together(rest, fires).await?;
+            let (done, fired) =
+                self.graph.transact(&room_id, |room| self.fire_in(room, rest, fires)).await?;
+            for (decided, fired) in fired {
+                self.report(&decided, &room_id, &fired);
+            }
             rest = rest.get(done..).unwrap_or_default();
         }
         Ok(())
     }
 
-    /// Ends as many of the first as one batch can hold; how many these are.
-    async fn fire_together(&self, firings: &[Firing], fires: &dyn Fires) -> Result<usize> {
-        for _ in 0..ATTEMPTS {
-            let (decided, together) = self.decide(firings, fires)?;
-            match self.fire_once(&decided, fires).await {
-                // One of them was kept alive between our look and the write: look again at all.
-                Err(error) if is_conflict(&error) => {}
-                result => return result.map(|()| together),
+    /// The room of the timers, if one of them runs.
+    fn room_of(&self, firings: &[Firing]) -> Result<Option<ShortRoomId>> {
+        let latest = self.latest();
+        for Firing { timer, .. } in firings {
+            if let Some(row) = latest.get(&TIMER_BY_ID, timer)? {
+                return Ok(Some(row.room));
             }
+            self.queue.stopped(*timer);
         }
-        Err(Error::corrupt("timers changed again and again while they fired"))
+        Ok(None)
     }
 
-    async fn fire_once(&self, decided: &[Decided], fires: &dyn Fires) -> Result<()> {
-        let Some(first) = decided.first() else { return Ok(()) };
-        let room = first.row.room;
-        let latest = self.latest();
-        let Some(room_id) = self.graph.intern().room_id(&latest, room)? else {
-            return self.discard(decided, fires).await;
-        };
-        let fired = self
-            .graph
-            .transact(&room_id, |room| {
-                decided.iter().map(|decided| fires.fire(room, decided)).collect::<Result<Vec<_>>>()
-            })
-            .await?;
-        for (decided, fired) in decided.iter().zip(fired) {
-            self.tell(decided, &room_id, &fired);
-        }
-        Ok(())
-    }
-
-    /// The first ones that can share a batch, and how many of the firings that takes care of. Reads the
-    /// rows first and asks memory after, the other way round than a keep-alive writes.
-    fn decide(&self, firings: &[Firing], fires: &dyn Fires) -> Result<(Vec<Decided>, usize)> {
-        let latest = self.latest();
-        let mut decided = Vec::with_capacity(firings.len());
-        for (before, Firing { timer, cause }) in firings.iter().copied().enumerate() {
-            let Some(row) = latest.get(&TIMER_BY_ID, &timer)? else {
-                self.queue.stopped(timer);
-                continue;
-            };
-            if let Cause::Due(by) = cause
-                && self.queue.due(timer).is_some_and(|due| due > by)
-            {
-                self.queue.requeue(timer);
-                continue;
+    /// Ends as many of the first timers as one batch can hold. Returns how many these are, and what came
+    /// of those that had to end.
+    fn fire_in(
+        &self,
+        room: &mut Assembly<'_>,
+        firings: &[Firing],
+        fires: &dyn Fires,
+    ) -> Result<(usize, Vec<(Decided, Fired)>)> {
+        let mut ended = Vec::with_capacity(firings.len());
+        for (before, firing) in firings.iter().enumerate() {
+            let Some(decided) = self.decide(*firing)? else { continue };
+            let alone = fires.stands_alone(&decided)?;
+            if alone && !ended.is_empty() {
+                return Ok((before, ended));
             }
-            let next = Decided { timer, row, cause };
-            let alone = fires.stands_alone(&next)?;
-            if alone && !decided.is_empty() {
-                return Ok((decided, before));
-            }
-            decided.push(next);
+            let fired = fires.fire(room, &decided)?;
+            ended.push((decided, fired));
             if alone {
-                return Ok((decided, before.saturating_add(1)));
+                return Ok((before.saturating_add(1), ended));
             }
         }
-        Ok((decided, firings.len()))
+        Ok((firings.len(), ended))
     }
 
-    /// Timers of a room that is gone have nothing left to say.
-    async fn discard(&self, decided: &[Decided], fires: &dyn Fires) -> Result<()> {
-        let mut batch = self.resources.database.batch();
-        for decided in decided {
-            batch.require(&TIMER_BY_ID, &decided.timer, Some(&decided.row));
-            batch.delete(&TIMER_BY_ID, &decided.timer);
-            fires.discard(&mut batch, decided)?;
+    /// Whether a timer has to end. Reads the row first and the memory after it, the other way round than
+    /// a keep-alive writes them.
+    fn decide(&self, Firing { timer, cause }: Firing) -> Result<Option<Decided>> {
+        let Some(row) = self.latest().get(&TIMER_BY_ID, &timer)? else {
+            self.queue.stopped(timer);
+            return Ok(None);
+        };
+        if let Cause::Due(by) = cause
+            && self.queue.due(timer).is_some_and(|due| due > by)
+        {
+            self.queue.requeue(timer);
+            return Ok(None);
         }
-        self.resources.database.commit(batch, Durability::Synced).await?;
-        for decided in decided {
-            self.queue.stopped(decided.timer);
-        }
-        Ok(())
+        Ok(Some(Decided { timer, row, cause }))
     }
 
-    fn tell(&self, decided: &Decided, room_id: &RoomId, fired: &Fired) {
+    /// Removes the timers of a room that is gone: they have nothing left to send.
+    async fn discard(&self, firings: &[Firing], fires: &dyn Fires) -> Result<()> {
+        self.resources
+            .change(|batch| {
+                for firing in firings {
+                    let Some(decided) = self.decide(*firing)? else { continue };
+                    batch.require(&TIMER_BY_ID, &decided.timer, Some(&decided.row));
+                    batch.delete(&TIMER_BY_ID, &decided.timer);
+                    fires.discard(batch, &decided)?;
+                    let queue = Arc::clone(&self.queue);
+                    batch.on_applied(move || queue.stopped(decided.timer));
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    fn report(&self, decided: &Decided, room_id: &RoomId, fired: &Fired) {
         let Fired::Ended { outcome, event_id } = fired else { return };
         let kind = decided.row.kind.feature().name();
         if let Cause::Due(_) = decided.cause {

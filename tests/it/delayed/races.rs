@@ -22,10 +22,11 @@ impl Held {
         let (graph, room) = (call.server.services().graph.clone(), room.clone());
         let (release, released) = mpsc::channel();
         let (begun, has_begun) = oneshot::channel();
+        let mut begun = Some(begun);
         let runtime = tokio::runtime::Handle::current();
         let holder = tokio::task::spawn_blocking(move || {
             runtime.block_on(graph.transact(&room, |_| {
-                begun.send(()).expect("somebody waits for it");
+                begun.take().expect("it runs once").send(()).expect("it is waited for");
                 released.recv().expect("it is released");
                 Err(Error::forbidden("changed their mind"))
             }))
