@@ -1,7 +1,9 @@
 // What the tests share: accounts, clients and rooms on the homeserver at WICK_URL, and waiting for what they see.
 
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
 
 import "./node20.mjs";
 import "./quiet.mjs";
@@ -11,7 +13,10 @@ import * as sdk from "matrix-js-sdk";
 export const url = process.env.WICK_URL;
 export const V3 = { prefix: "/_matrix/client/v3" };
 
-const PATIENCE = 20_000;
+const PATIENCE = 60_000;
+
+/** Kills the homeserver and starts it again; missing where the tests have not started it. */
+export const restart = process.env.WICK_RESTART && (() => promisify(execFile)(process.env.WICK_RESTART));
 
 /** Waits until `find()` answers something truthy. */
 export async function eventually(what, find) {
@@ -32,8 +37,8 @@ export async function register(name) {
     return account;
 }
 
-/** A new device of the account, syncing. */
-export async function logIn({ username, password }, { crypto = false } = {}) {
+/** A new device of the account, syncing. `vault` holds the account's recovery key once it has one. */
+export async function logIn({ username, password }, { crypto = false, vault = {} } = {}) {
     const guest = sdk.createClient({ baseUrl: url });
     const login = await guest.loginRequest({
         type: "m.login.password",
@@ -45,6 +50,9 @@ export async function logIn({ username, password }, { crypto = false } = {}) {
         userId: login.user_id,
         deviceId: login.device_id,
         accessToken: login.access_token,
+        cryptoCallbacks: {
+            getSecretStorageKey: async ({ keys }) => vault.key && [Object.keys(keys)[0], vault.key.privateKey],
+        },
     });
     if (crypto) await client.initRustCrypto({ useIndexedDB: false });
     await client.startClient({ initialSyncLimit: 20 });

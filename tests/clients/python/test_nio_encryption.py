@@ -1,0 +1,131 @@
+"""End-to-end encryption with matrix-nio, two users with two devices each: WICK_URL says where the homeserver is.
+
+WICK_RESTART, if set, is a command that kills the homeserver and starts it again.
+"""
+
+import asyncio
+import os
+import subprocess
+import tempfile
+import time
+import unittest
+
+from nio import (
+    AsyncClient,
+    AsyncClientConfig,
+    JoinResponse,
+    LoginResponse,
+    MegolmEvent,
+    RegisterResponse,
+    RoomCreateResponse,
+    RoomMessageText,
+    RoomSendResponse,
+    SyncResponse,
+)
+
+URL = os.environ["WICK_URL"]
+PASSWORD = "client test only"
+PATIENCE = 60.0
+ENCRYPTION = {"type": "m.room.encryption", "state_key": "", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}
+
+
+class Device:
+    """A logged-in client that does between two syncs what its library asks for."""
+
+    def __init__(self, client):
+        self.client = client
+        self.plaintexts = set()
+        self.undecryptable = set()
+
+    async def sync(self, **options):
+        client = self.client
+        answer = await client.sync(timeout=500, **options)
+        if isinstance(answer, SyncResponse):
+            for joined in answer.rooms.join.values():
+                for event in joined.timeline.events:
+                    if isinstance(event, MegolmEvent):
+                        self.undecryptable.add(event.event_id)
+                    elif isinstance(event, RoomMessageText):
+                        self.plaintexts.add(event.body)
+        if client.should_upload_keys:
+            await client.keys_upload()
+        if client.should_query_keys:
+            await client.keys_query()
+        if client.should_claim_keys:
+            await client.keys_claim(client.get_users_for_key_claiming())
+        await client.send_to_device_messages()
+        return answer
+
+
+class Encryption(unittest.IsolatedAsyncioTestCase):
+    async def device(self, user_id, store):
+        config = AsyncClientConfig(encryption_enabled=True, store_sync_tokens=False, request_timeout=30)
+        client = AsyncClient(URL, user_id, store_path=store, config=config)
+        self.addAsyncCleanup(client.close)
+        login = await client.login(PASSWORD)
+        self.assertIsInstance(login, LoginResponse, login)
+        device = Device(client)
+        await device.sync(full_state=True)
+        return device
+
+    async def user(self, name):
+        name = f"{name}{time.time_ns()}"
+        client = AsyncClient(URL, name)
+        self.addAsyncCleanup(client.close)
+        registered = await client.register(name, PASSWORD)
+        self.assertIsInstance(registered, RegisterResponse, registered)
+        return registered.user_id
+
+    async def asyncSetUp(self):
+        self.store = tempfile.TemporaryDirectory()
+        self.addCleanup(self.store.cleanup)
+        self.devices = []
+        for name in ("grace", "heidi"):
+            user_id = await self.user(name)
+            for _ in range(2):
+                self.devices.append(await self.device(user_id, self.store.name))
+        grace, heidi = self.devices[0].client, self.devices[2].client
+        created = await grace.room_create(invite=[heidi.user_id], initial_state=[ENCRYPTION])
+        self.assertIsInstance(created, RoomCreateResponse, created)
+        self.room = created.room_id
+        self.assertIsInstance(await heidi.join(self.room), JoinResponse)
+        await self.eventually(
+            "the encrypted room on all devices",
+            lambda device: self.room in device.client.rooms
+            and device.client.rooms[self.room].encrypted
+            and len(device.client.rooms[self.room].users) == 2,
+        )
+
+    async def eventually(self, what, holds):
+        """Lets all devices sync until `holds` is true of each."""
+        end = time.monotonic() + PATIENCE
+        while not all(holds(device) for device in self.devices):
+            self.assertLess(time.monotonic(), end, f"waited {PATIENCE} s in vain: {what}")
+            await asyncio.gather(*(device.sync() for device in self.devices))
+
+    async def say(self, device, body):
+        content = {"msgtype": "m.text", "body": body}
+        send = device.client.room_send(self.room, "m.room.message", content, ignore_unverified_devices=True)
+        sent = await send
+        self.assertIsInstance(sent, RoomSendResponse, sent)
+
+    async def read_by_all(self, sender, body):
+        others = [device for device in self.devices if device is not sender]
+        await self.eventually(body, lambda device: device not in others or body in device.plaintexts)
+
+    async def test_what_each_device_sends_is_decrypted_by_the_other_three(self):
+        for number, device in enumerate(self.devices):
+            body = f"from device {number}"
+            await self.say(device, body)
+            await self.read_by_all(device, body)
+        self.assertEqual([device.undecryptable for device in self.devices], [set()] * 4)
+
+    @unittest.skipUnless(os.environ.get("WICK_RESTART"), "the homeserver cannot be restarted from here")
+    async def test_nothing_is_undecryptable_when_the_homeserver_is_killed_between_all_steps(self):
+        for number in range(8):
+            device = self.devices[number % 4]
+            body = f"message {number}"
+            await self.say(device, body)
+            await asyncio.to_thread(subprocess.run, os.environ["WICK_RESTART"], check=True)
+            await self.read_by_all(device, body)
+        self.assertEqual([device.undecryptable for device in self.devices], [set()] * 4)
