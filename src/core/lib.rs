@@ -9,6 +9,7 @@ pub mod event;
 pub mod ids;
 pub mod random;
 pub mod rules;
+mod sync_token;
 pub mod words;
 
 pub use self::{
@@ -18,4 +19,5 @@ pub use self::{
     event::{Draft, Pdu, StateKeyTuple},
     ids::{Position, ShortEventId, ShortRoomId, ShortStateKey, ShortUserId, StateRoot, TimerId},
     random::Random,
+    sync_token::SyncToken,
 };

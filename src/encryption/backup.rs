@@ -326,6 +326,20 @@ impl Algorithm<'_> {
     }
 }
 
+/// Deletes all backups of a user whose account ends.
+///
+/// # Errors
+/// If the database cannot be read.
+pub(crate) fn drop_backups(batch: &mut Batch, user: ShortUserId) -> Result<()> {
+    let versions = batch.scan(&BACKUP_BY_VERSION, Range::prefix((user,)));
+    for (key, row) in versions.collect::<Result<Vec<_>, _>>()? {
+        batch.delete(&BACKUP_BY_VERSION, &key);
+        delete_store(batch, user, row.store);
+    }
+    batch.delete(&LAST_BACKUP_BY_USER, &user);
+    Ok(())
+}
+
 /// The current version: the newest that was not deleted.
 fn current(read: &impl Read, user: ShortUserId) -> Result<Option<Version>> {
     let newest = read.last(&BACKUP_BY_VERSION, Range::prefix((user,)))?;

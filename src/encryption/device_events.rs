@@ -9,6 +9,7 @@ use wick_core::{Result, ShortUserId};
 use wick_database::{Batch, Read, schema::device_keys::KEYS_BY_DEVICE};
 
 use crate::{
+    backup::drop_backups,
     cross_signing::{self, drop_device_signatures},
     device_keys::drop_keys,
     device_lists::{self, note_change},
@@ -47,6 +48,7 @@ impl DeviceListener for DeviceEvents {
 
     fn deactivated(&self, user: ShortUserId, batch: &mut Batch) -> Result<()> {
         cross_signing::drop_keys(user, batch)?;
+        drop_backups(batch, user)?;
         device_lists::drop_signature_changes(user, batch)
     }
 }

@@ -160,6 +160,7 @@ impl Services {
             Arc::clone(&expiry),
             Arc::clone(&delayed),
         ));
+        let to_device = Arc::new(ToDevice::new(resources.clone()));
         let user_directory =
             UserDirectory::new(resources.clone(), Arc::clone(&graph), Arc::clone(&profiles));
         Ok(Arc::new(Self {
@@ -182,7 +183,7 @@ impl Services {
             device_keys: DeviceKeys::new(resources.clone()),
             cross_signing: CrossSigning::new(resources.clone()),
             backups: Arc::new(Backups::new(resources.clone())),
-            to_device: Arc::new(ToDevice::new(resources.clone())),
+            to_device: Arc::clone(&to_device),
             openid: OpenId::new(resources.clone()),
             notifications: Notifications::new(resources.clone(), Arc::clone(&graph)),
             reports: Reports::new(resources.clone(), Arc::clone(&graph)),
@@ -192,7 +193,7 @@ impl Services {
             presence: Arc::clone(&presence),
             receipts: Receipts::new(resources.clone(), Arc::clone(&graph)),
             typing: Arc::new(Typing::new(resources.clone(), Arc::clone(&graph))),
-            sync: Sync::new(resources, Arc::clone(&graph), presence, stopping),
+            sync: Sync::new(resources, Arc::clone(&graph), presence, to_device, stopping),
             graph,
             expiry,
             delayed,

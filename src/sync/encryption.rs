@@ -9,17 +9,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{OwnedUserId, events::StateEventType};
 use serde::Serialize;
-use wick_core::{Position, Result, ShortRoomId, ShortUserId};
+use wick_account::Session;
+use wick_core::{Position, Result, ShortRoomId, ShortUserId, SyncToken};
 use wick_database::schema::room::Membership;
+use wick_encryption::to_device;
 use wick_people::presence::shares_room;
 
 use crate::{context::Context, events::Json, roster::RosterChanges};
 
 /// The fields of a response that concern encryption.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Encryption {
     /// Messages to this device, the oldest first.
     pub to_device: Vec<Json>,
+    /// Where the next sync goes on: behind the snapshot, and behind the last of these messages.
+    pub next: SyncToken,
     /// The users whose device lists changed or became irrelevant.
     pub device_lists: DeviceLists,
     /// How many one-time keys the device has left, by algorithm.
@@ -55,7 +59,7 @@ impl Encryption {
 /// If the database cannot be read.
 pub fn encryption(
     context: &Context<'_>,
-    since: Option<Position>,
+    since: Option<SyncToken>,
     roster: &RosterChanges,
 ) -> Result<Encryption> {
     let device_lists = match since {
@@ -64,7 +68,19 @@ pub fn encryption(
     };
     // Clients take a missing algorithm for "as before", so it is named even when no keys are left.
     let one_time_keys_count = BTreeMap::from([("signed_curve25519".to_owned(), 0)]);
-    Ok(Encryption { device_lists, one_time_keys_count, ..Encryption::default() })
+    let Session { user, device_id, .. } = context.session;
+    let delivered = since.map_or(Position(0), |since| since.to_device);
+    let delivery = to_device::deliver(&context.read, (*user, device_id), delivered)?;
+    Ok(Encryption {
+        to_device: delivery.events,
+        next: SyncToken {
+            position: context.upto,
+            to_device: delivery.upto.unwrap_or(context.upto),
+        },
+        device_lists,
+        one_time_keys_count,
+        unused_fallback_key_types: Vec::new(),
+    })
 }
 
 /// The device lists that changed by who came and went. In rooms that come and go whole only encryption

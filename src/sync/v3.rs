@@ -11,8 +11,9 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use ruma::api::client::filter::FilterDefinition;
 use tokio_util::sync::CancellationToken;
 use wick_account::Session;
-use wick_core::{Position, Result, ShortRoomId};
+use wick_core::{Result, ShortRoomId, SyncToken};
 use wick_database::{Topic, Watch, schema::room::Membership};
+use wick_encryption::ToDevice;
 use wick_notify::Counts;
 use wick_people::{Presence, presence::Kind};
 use wick_room::Graph;
@@ -26,7 +27,7 @@ use crate::{Context, Lazy};
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Up to where it knows everything; `None` for nothing.
-    pub since: Option<Position>,
+    pub since: Option<SyncToken>,
     /// What it wants.
     pub filter: FilterDefinition,
     /// The whole state of every room.
@@ -54,6 +55,7 @@ pub struct Sync {
     graph: Arc<Graph>,
     presence: Arc<Presence>,
     stopping: CancellationToken,
+    to_device: Arc<ToDevice>,
     lazy: Lazy,
     counts: Counts,
 }
@@ -65,10 +67,11 @@ impl Sync {
         resources: Resources,
         graph: Arc<Graph>,
         presence: Arc<Presence>,
+        to_device: Arc<ToDevice>,
         stopping: CancellationToken,
     ) -> Self {
         let counts = Counts::new(Arc::clone(&graph));
-        Self { resources, graph, presence, stopping, lazy: Lazy::default(), counts }
+        Self { resources, graph, presence, stopping, to_device, lazy: Lazy::default(), counts }
     }
 
     /// What is new. Waits for news if there is none.
@@ -77,6 +80,7 @@ impl Sync {
     /// If the database cannot be read.
     pub async fn sync(&self, session: &Session, request: &Request) -> Result<Response> {
         let _connected = self.presence.connect(session, request.presence).await?;
+        self.acknowledge(session, request).await;
         let response = self.assemble(session, request)?;
         let timeout = request.timeout.min(self.resources.config.sync.max_timeout.0);
         let at_once = request.since.is_none() || request.full_state || timeout.is_zero();
@@ -98,6 +102,17 @@ impl Sync {
                 () = &mut deadline => return Ok(response),
                 () = self.stopping.cancelled() => return Ok(response),
             }
+        }
+    }
+
+    /// Deletes the messages that the device has come back with the token of. A request for everything anew
+    /// acknowledges nothing: its device may have lost what it had.
+    async fn acknowledge(&self, session: &Session, request: &Request) {
+        let Some(since) = request.since.filter(|_| !request.full_state) else { return };
+        let device = (session.user, &*session.device_id);
+        if let Err(error) = self.to_device.acknowledge(device, since.to_device).await {
+            // They are deleted with the next token; what is new can be read all the same.
+            tracing::warn!(%error, "cannot delete delivered to-device messages");
         }
     }
 

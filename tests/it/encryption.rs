@@ -5,3 +5,4 @@ mod claims;
 mod cross_signing;
 mod device_keys;
 mod signer;
+mod to_device;

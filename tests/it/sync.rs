@@ -211,7 +211,7 @@ async fn a_room_that_was_left_is_told_up_to_the_leave_and_then_no_more() {
 async fn a_token_that_is_none_is_refused() {
     let server = TestServer::start().await;
     let alice = server.register("alice").await;
-    for query in ["?since=", "?since=x", "?since=s-1", "?since=s1_2", "?filter=nonsense"] {
+    for query in ["?since=", "?since=x", "?since=s-1", "?since=s1_", "?filter=nonsense"] {
         let (status, body) = server.get(&format!("{SYNC}{query}"), &alice.token).await;
         assert_eq!(
             (status.as_u16(), &body["errcode"]),

@@ -4,13 +4,10 @@ use std::sync::Arc;
 
 use ruma::api::client::filter::FilterDefinition;
 use wick_account::Session;
-use wick_core::Result;
+use wick_core::{Result, SyncToken};
 use wick_ruma::sync::{self, Filter};
 use wick_service::Services;
-use wick_sync::{
-    token::from_token,
-    v3::{Request, Response, StateAs},
-};
+use wick_sync::v3::{Request, Response, StateAs};
 
 use crate::{
     reply::Json,
@@ -27,7 +24,7 @@ async fn sync_events(
     Ruma { body, sender, .. }: Ruma<sync::Request>,
 ) -> Result<Json<Response>> {
     let request = Request {
-        since: body.since.as_deref().map(from_token).transpose()?,
+        since: body.since.as_deref().map(SyncToken::parse).transpose()?,
         filter: filter(&services, &sender, body.filter)?,
         full_state: body.full_state,
         presence: super::presence::kind(&body.set_presence)?,

@@ -41,31 +41,30 @@ struct Event<'a> {
     content: &'a RawValue,
 }
 
-impl ToDevice {
-    /// The oldest messages after `since` in the inbox of a device, a portion at a time.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub fn deliver(
-        &self,
-        read: &impl Read,
-        (user, device_id): (ShortUserId, &DeviceId),
-        since: Position,
-    ) -> Result<Delivery> {
-        let mut delivery = Delivery::default();
-        let mut last = since;
-        for row in read.scan(&TO_DEVICE_MESSAGE_BY_POSITION, after(user, device_id, since)) {
-            let ((_, _, position), message) = row?;
-            if delivery.events.len() == PORTION {
-                delivery.upto = Some(last);
-                break;
-            }
-            delivery.events.push(event(&message)?);
-            last = position;
+/// The oldest messages after `since` in the inbox of a device, a portion at a time.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn deliver(
+    read: &impl Read,
+    (user, device_id): (ShortUserId, &DeviceId),
+    since: Position,
+) -> Result<Delivery> {
+    let mut delivery = Delivery::default();
+    let mut last = since;
+    for row in read.scan(&TO_DEVICE_MESSAGE_BY_POSITION, after(user, device_id, since)) {
+        let ((_, _, position), message) = row?;
+        if delivery.events.len() == PORTION {
+            delivery.upto = Some(last);
+            break;
         }
-        Ok(delivery)
+        delivery.events.push(event(&message)?);
+        last = position;
     }
+    Ok(delivery)
+}
 
+impl ToDevice {
     /// Deletes the messages of a device up to `upto`, which it has come back with. Survives a killed
     /// process; after a power loss messages may be delivered once more.
     ///

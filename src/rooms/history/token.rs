@@ -1,8 +1,8 @@
 //! A token stands between two events of a timeline: `s` with the place of the event before it.
 //!
-//! Those of `/sync` are of the same form; backfilled events have negative places.
+//! Those of `/sync` serve as well; backfilled events have negative places.
 
-use wick_core::{Error, Result};
+use wick_core::{Error, Result, SyncToken};
 
 /// The token that stands after this place.
 #[must_use]
@@ -19,6 +19,7 @@ pub fn from_token(token: &str) -> Result<i64> {
         .strip_prefix('s')
         .filter(|number| !number.starts_with('+'))
         .and_then(|number| number.parse().ok())
+        .or_else(|| i64::try_from(SyncToken::parse(token).ok()?.position.0).ok())
         .ok_or_else(|| Error::invalid_param("this is no token of this server"))
 }
 
@@ -31,6 +32,7 @@ mod tests {
         for place in [0, 17, -4, i64::MAX, i64::MIN] {
             assert_eq!(from_token(&to_token(place)).unwrap(), place);
         }
+        assert_eq!(from_token("s17_3").unwrap(), 17);
         for bad in ["", "s", "17", "s+1", "s1x", "s 1", "s9223372036854775808", "t1-2"] {
             assert!(from_token(bad).is_err(), "{bad}");
         }

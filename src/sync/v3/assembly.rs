@@ -2,7 +2,7 @@
 
 use ruma::OwnedRoomId;
 use wick_account::filters;
-use wick_core::{Position, Result, ShortRoomId};
+use wick_core::{Position, Result, ShortRoomId, SyncToken};
 use wick_database::schema::room::{MemberRow, Membership};
 
 use super::{
@@ -14,7 +14,6 @@ use crate::{
     account_data::{self, ChangedAccountData},
     encryption::encryption,
     invited, presence,
-    token::{to_place, to_token},
 };
 
 pub(super) struct Assembly<'a> {
@@ -23,6 +22,7 @@ pub(super) struct Assembly<'a> {
     pub(super) request: &'a Request,
     /// Up to where the client knows everything.
     pub(super) since: Option<Position>,
+    token: Option<SyncToken>,
     pub(super) account_data: ChangedAccountData,
     pub(super) roster: RosterChanges,
     rooms: RoomUpdates,
@@ -31,12 +31,13 @@ pub(super) struct Assembly<'a> {
 impl<'a> Assembly<'a> {
     pub(super) fn new(sync: &'a Sync, context: &'a Context<'a>, request: &'a Request) -> Self {
         // A token from the future is from before a restore: there is nothing above it.
-        let since = request.since.map(|since| since.min(context.upto));
+        let token = request.since.map(|since| since.upto(context.upto));
         Self {
             sync,
             context,
             request,
-            since,
+            since: token.map(|token| token.position),
+            token,
             account_data: ChangedAccountData::default(),
             roster: RosterChanges::default(),
             rooms: RoomUpdates::default(),
@@ -57,14 +58,14 @@ impl<'a> Assembly<'a> {
             &self.roster,
             &filter.presence,
         )?;
-        let encryption = encryption(self.context, self.since, &self.roster)?;
+        let encryption = encryption(self.context, self.token, &self.roster)?;
         let user_id = &self.context.session.user_id;
         let global = self.account_data.get(&None).map(Vec::as_slice).unwrap_or_default();
         let account_data = account_data::events(global, |event_type| {
             filters::allows_global(&filter.account_data, event_type, user_id)
         })?;
         Ok(Response {
-            next_batch: to_token(to_place(self.context.upto)),
+            next_batch: encryption.next.to_string(),
             account_data: account_data.into(),
             presence: presence.into(),
             rooms: self.rooms,

@@ -4,7 +4,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use wick_database::{
     Range, Read,
-    schema::backups::{BACKED_UP_SESSION_BY_ID, DELETED_BACKUP_BY_STORE},
+    schema::backups::{BACKED_UP_SESSION_BY_ID, BACKUP_BY_VERSION, DELETED_BACKUP_BY_STORE},
 };
 use wick_harness::{FATES, Options, Strike, TestServer, User};
 
@@ -251,6 +251,25 @@ async fn the_sessions_of_a_deleted_version_go_in_the_background_also_after_a_cra
     }
     let left = database.latest().first(&BACKED_UP_SESSION_BY_ID, Range::all()).unwrap();
     assert!(left.is_none());
+}
+
+#[tokio::test]
+async fn backups_end_with_the_account() {
+    let owner = Owner::with_backup().await;
+    owner.put("1", "/!a:x/one", session(1, 0, true)).await;
+    let auth = json!({
+        "type": "m.login.password",
+        "identifier": { "type": "m.id.user", "user": "alice" },
+        "password": "correct horse battery staple",
+    });
+    let path = "/_matrix/client/v3/account/deactivate";
+    assert_eq!(owner.ask(Method::POST, path, json!({ "auth": auth })).await.0, 200);
+    let database = owner.server.services().database.clone();
+    let mut watch = database.watch().topic(wick_database::Topic::Named("deleted backups"));
+    while database.latest().first(&BACKED_UP_SESSION_BY_ID, Range::all()).unwrap().is_some() {
+        watch.changed().await;
+    }
+    assert!(database.latest().first(&BACKUP_BY_VERSION, Range::all()).unwrap().is_none());
 }
 
 #[tokio::test]
