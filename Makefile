@@ -8,7 +8,7 @@ DATA ?= wick-data
 ROUNDS ?= 3
 KILLS ?= 200
 
-.PHONY: help setup build run release test check fmt-check clippy docs book fmt bench beside load test-clients test-crash \
+.PHONY: help setup build run release test check fmt-check dependencies clippy docs book fmt bench beside load test-clients test-crash \
         complement complement-own complement-process clean-data
 
 help: ## show this list
@@ -33,10 +33,16 @@ release: ## build the server for installation, into target/release: compiles Roc
 test: build ## run the whole test suite, the checks of the source tree among it
 	@.ci/test
 
-check: fmt-check clippy docs ## formatting, clippy and rustdoc, warnings denied
+check: fmt-check dependencies clippy docs ## formatting, dependencies, clippy and rustdoc, warnings denied
 
 fmt-check: setup
 	@. .ci/env && cargo fmt --all --check
+
+# Known vulnerabilities are left out: their list is not in a package registry, and it changes without us.
+# Where GitHub can be reached: cargo deny check advisories
+dependencies: setup
+	@.ci/tool cargo-machete 0.9.2
+	@.ci/tool cargo-deny 0.20.2 $$CARGO_LOCKED check bans licenses sources
 
 clippy: setup
 	@. .ci/env && .ci/cargo clippy --workspace --all-targets $$CARGO_LOCKED -- -D warnings

@@ -97,6 +97,7 @@
             pkgs.gnumake
             pkgs.mdbook
             pkgs.cargo-deny
+            pkgs.cargo-machete
           ];
           env.LIBCLANG_PATH = "${lib.getLib pkgs.llvmPackages.libclang}/lib";
         };

@@ -25,7 +25,7 @@ const TEXT_SUFFIXES: [&str; 18] = [
 ];
 
 /// Files without a suffix that are text.
-const TEXT_NAMES: [&str; 17] = [
+const TEXT_NAMES: [&str; 18] = [
     "Makefile",
     "Dockerfile",
     "Caddyfile",
@@ -40,6 +40,7 @@ const TEXT_NAMES: [&str; 17] = [
     "crash",
     "install",
     "rocksdb",
+    "tool",
     "image",
     "Cargo.lock",
     ".editorconfig",
