@@ -42,7 +42,7 @@ fmt-check: setup
 # Where GitHub can be reached: cargo deny check advisories
 dependencies: setup
 	@.ci/tool cargo-machete 0.9.2
-	@.ci/tool cargo-deny 0.20.2 $$CARGO_LOCKED check bans licenses sources
+	@. .ci/env && .ci/tool cargo-deny 0.20.2 $$CARGO_LOCKED check bans licenses sources
 
 clippy: setup
 	@. .ci/env && .ci/cargo clippy --workspace --all-targets $$CARGO_LOCKED -- -D warnings
