@@ -32,7 +32,9 @@ async function bootstrap(client, vault) {
 /** Another device of the account, given its secrets by the recovery key. */
 async function join(account, vault) {
     const client = await logIn(account, { crypto: true, vault });
-    await client.getCrypto().bootstrapCrossSigning({});
+    const crypto = client.getCrypto();
+    await eventually("the account's identity", () => crypto.userHasCrossSigningKeys(client.getUserId(), true));
+    await crypto.bootstrapCrossSigning({});
     return client;
 }
 

@@ -4,6 +4,7 @@ WICK_RESTART, if set, is a command that kills the homeserver and starts it again
 """
 
 import asyncio
+import logging
 import os
 import subprocess
 import tempfile
@@ -26,6 +27,8 @@ from nio import (
 URL = os.environ["WICK_URL"]
 PASSWORD = "client test only"
 PATIENCE = 60.0
+# asyncio's debug mode names every slow step: on a busy machine that is all of them.
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 ENCRYPTION = {"type": "m.room.encryption", "state_key": "", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}
 
 
