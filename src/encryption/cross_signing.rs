@@ -12,7 +12,6 @@ mod signatures;
 use std::collections::BTreeSet;
 
 use ruma::{DeviceId, OwnedDeviceId, api::client::keys::upload_signing_keys};
-use serde_json::value::RawValue;
 use wick_account::Session;
 use wick_core::{Error, Result, ShortUserId};
 use wick_database::{
@@ -103,24 +102,16 @@ impl Usage {
     }
 }
 
-/// A user's key for a usage, as it is stored.
-fn stored(read: &impl Read, user: ShortUserId, usage: Usage) -> Result<Option<Box<RawValue>>> {
-    Ok(read.get(&CROSS_SIGNING_KEY_BY_USAGE, &(user, usage.name()))?)
-}
-
 /// A user's key for a usage, which the change is decided on.
 fn required(batch: &mut Batch, user: ShortUserId, usage: Usage) -> Result<Option<SignedJson>> {
-    let key = stored(batch, user, usage)?;
-    batch.require(&CROSS_SIGNING_KEY_BY_USAGE, &(user, usage.name()), key.as_ref());
+    let key = batch.read_for_update(&CROSS_SIGNING_KEY_BY_USAGE, &(user, usage.name()))?;
     key.map(|key| SignedJson::stored(&key)).transpose()
 }
 
 /// The ed25519 key of a user's device, which the change is decided on.
 fn device_key(batch: &mut Batch, user: ShortUserId, device_id: &str) -> Result<Option<String>> {
     let id = <&DeviceId>::from(device_id);
-    let keys = batch.get(&KEYS_BY_DEVICE, &(user, id))?;
-    batch.require(&KEYS_BY_DEVICE, &(user, id), keys.as_ref());
-    let Some(keys) = keys else { return Ok(None) };
+    let Some(keys) = batch.read_for_update(&KEYS_BY_DEVICE, &(user, id))? else { return Ok(None) };
     Ok(SignedJson::stored(&keys)?.key(&format!("ed25519:{device_id}")))
 }
 
@@ -197,10 +188,9 @@ fn put_keys(
 fn ensure_no_device(user: ShortUserId, key: &SignedJson, batch: &mut Batch) -> Result<()> {
     let Some(public_key) = key.public_key() else { return Ok(()) };
     let device_id = <&DeviceId>::from(&*public_key);
-    if batch.contains(&DEVICE_BY_ID, &(user, device_id))? {
+    if batch.read_for_update(&DEVICE_BY_ID, &(user, device_id))?.is_some() {
         return Err(Error::forbidden("a device has the name of this key"));
     }
-    batch.require(&DEVICE_BY_ID, &(user, device_id), None);
     Ok(())
 }
 

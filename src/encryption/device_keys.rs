@@ -65,13 +65,11 @@ impl DeviceKeys {
             .resources
             .change(|batch| {
                 let key = (owner.user, owner.device_id);
-                let device = batch
-                    .get(&DEVICE_BY_ID, &key)?
-                    .ok_or_else(|| Error::not_found("there is no such device"))?;
+                if batch.read_for_update(&DEVICE_BY_ID, &key)?.is_none() {
+                    return Err(Error::not_found("there is no such device"));
+                }
                 let counts = keys.put(owner, batch)?;
-                let is_new = !batch.is_empty();
-                batch.require(&DEVICE_BY_ID, &key, Some(&device));
-                Ok((counts, is_new))
+                Ok((counts, !batch.is_empty()))
             })
             .await?;
         if !is_new {
@@ -128,18 +126,13 @@ pub(crate) fn drop_keys(
     batch: &mut Batch,
 ) -> Result<bool> {
     let key = (user, device_id);
-    let keys = batch.get(&KEYS_BY_DEVICE, &key)?;
-    batch.require(&KEYS_BY_DEVICE, &key, keys.as_ref());
+    let keys = batch.read_for_update(&KEYS_BY_DEVICE, &key)?;
     batch.delete(&KEYS_BY_DEVICE, &key);
     for algorithm in ALGORITHMS {
         let key = (user, device_id, algorithm);
-        // No upload can come between: it changes what is required here.
-        let one_time_keys = batch.get(&ONE_TIME_KEYS_BY_ALGORITHM, &key)?;
-        batch.require(&ONE_TIME_KEYS_BY_ALGORITHM, &key, one_time_keys.as_ref());
-        batch.delete(&ONE_TIME_KEYS_BY_ALGORITHM, &key);
-        let fallback_key = batch.get(&FALLBACK_KEY_BY_ALGORITHM, &key)?;
-        batch.require(&FALLBACK_KEY_BY_ALGORITHM, &key, fallback_key.as_ref());
-        batch.delete(&FALLBACK_KEY_BY_ALGORITHM, &key);
+        // No upload can come between: it changes what is read here.
+        batch.update(&ONE_TIME_KEYS_BY_ALGORITHM, &key, |_| None)?;
+        batch.update(&FALLBACK_KEY_BY_ALGORITHM, &key, |_| None)?;
     }
     batch.delete_range(&ONE_TIME_KEY_BY_ID, Range::prefix((user, device_id)))?;
     batch.delete_range(&ONE_TIME_KEY_BY_AGE, Range::prefix((user, device_id)))?;

@@ -5,7 +5,7 @@
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#tracking-the-device-list-for-a-user>
 
-use wick_core::{Result, ShortUserId};
+use wick_core::{Error, Position, Result, ShortUserId};
 use wick_database::{
     Batch, Range, Read, Topic,
     schema::{
@@ -17,14 +17,12 @@ use wick_database::{
     },
 };
 
-/// Notes that a user's devices, their keys or the user's cross-signing keys changed. Once per batch.
+/// Notes that a user's devices, their keys or the user's cross-signing keys changed.
 ///
 /// # Errors
 /// If the database cannot be read.
 pub fn note_change(user: ShortUserId, batch: &mut Batch) -> Result<()> {
-    let last = batch.get(&DEVICE_LIST_CHANGE_BY_USER, &user)?;
-    batch.require(&DEVICE_LIST_CHANGE_BY_USER, &user, last.as_ref());
-    if let Some(last) = last {
+    if let Some(last) = batch.read_for_update(&DEVICE_LIST_CHANGE_BY_USER, &user)? {
         batch.delete(&DEVICE_LIST_CHANGE_BY_POSITION, &last);
     }
     let slot = batch.reserve_position();
@@ -42,22 +40,45 @@ pub fn note_change(user: ShortUserId, batch: &mut Batch) -> Result<()> {
     Ok(())
 }
 
-/// Notes that the signatures that `viewer` sees on the keys of `user` changed, for nobody else. Once per
-/// batch and pair.
+/// Notes that the signatures that `viewer` sees on the keys of `user` changed, for nobody else.
 pub(crate) fn note_signature(
     viewer: ShortUserId,
     user: ShortUserId,
     batch: &mut Batch,
 ) -> Result<()> {
-    let last = batch.get(&SIGNATURE_CHANGE_BY_USER, &(viewer, user))?;
-    batch.require(&SIGNATURE_CHANGE_BY_USER, &(viewer, user), last.as_ref());
-    if let Some(last) = last {
+    if let Some(last) = batch.read_for_update(&SIGNATURE_CHANGE_BY_USER, &(viewer, user))? {
         batch.delete(&SIGNATURE_CHANGE_BY_POSITION, &(viewer, last));
     }
     let slot = batch.reserve_position();
     batch.put_at(slot, &SIGNATURE_CHANGE_BY_USER, move |position| ((viewer, user), position));
     batch.put_at(slot, &SIGNATURE_CHANGE_BY_POSITION, move |position| ((viewer, position), user));
     Ok(())
+}
+
+/// The users whose devices or keys changed after a position. Who among them a user may be told of is up to
+/// the caller.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn changed_after(read: &impl Read, since: Position) -> Result<Vec<ShortUserId>> {
+    read.scan(&DEVICE_LIST_CHANGE_BY_POSITION, Range::after(&since))
+        .map(|row| row.map(|(_, user)| user).map_err(Error::from))
+        .collect()
+}
+
+/// The users on whose keys the signatures that `viewer` sees changed after a position, for `viewer` alone.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn signatures_changed_after(
+    read: &impl Read,
+    viewer: ShortUserId,
+    since: Position,
+) -> Result<Vec<ShortUserId>> {
+    let range = Range::prefix((viewer,)).and(Range::after(&(viewer, since)));
+    read.scan(&SIGNATURE_CHANGE_BY_POSITION, range)
+        .map(|row| row.map(|(_, user)| user).map_err(Error::from))
+        .collect()
 }
 
 /// Deletes what was noted for one user alone.

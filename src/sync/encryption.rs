@@ -5,17 +5,21 @@
 //! here has to wake the waiting syncs that it concerns: by `Topic::User` for what belongs to one user, by
 //! `Topic::Room` for what concerns the members of a room.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 
-use ruma::{OwnedUserId, events::StateEventType};
-use serde::Serialize;
 use wick_account::Session;
-use wick_core::{Position, Result, ShortRoomId, ShortUserId, SyncToken};
-use wick_database::schema::room::Membership;
-use wick_encryption::to_device;
-use wick_people::presence::shares_room;
+use wick_core::{Position, Result, ShortRoomId, SyncToken};
+use wick_database::schema::room::MemberRow;
+use wick_encryption::{
+    device_keys::{one_time_key_counts, unused_fallback_keys},
+    to_device,
+};
 
-use crate::{context::Context, events::Json, roster::RosterChanges};
+use crate::{
+    context::Context,
+    device_lists::{DeviceLists, device_lists},
+    events::Json,
+};
 
 /// The fields of a response that concern encryption.
 #[derive(Debug)]
@@ -32,17 +36,6 @@ pub struct Encryption {
     pub unused_fallback_key_types: Vec<String>,
 }
 
-/// Users whose devices are to be looked up anew, and users who are of no interest any more.
-///
-/// <https://spec.matrix.org/v1.18/client-server-api/#tracking-the-device-list-for-a-user>
-#[derive(Debug, Default, Serialize)]
-pub struct DeviceLists {
-    /// Changed, or new in a room that the user shares with them.
-    pub changed: Vec<OwnedUserId>,
-    /// No room is shared with them any more.
-    pub left: Vec<OwnedUserId>,
-}
-
 impl Encryption {
     /// Whether there is nothing that would end the wait of a sync. Counts do not: they come along.
     #[must_use]
@@ -54,21 +47,23 @@ impl Encryption {
 }
 
 /// What changed after `since`, up to the snapshot of the context; `None`: the client begins from nothing.
+/// `rooms` are at least those of the user's rooms in which a membership changed.
 ///
 /// # Errors
 /// If the database cannot be read.
 pub fn encryption(
     context: &Context<'_>,
     since: Option<SyncToken>,
-    roster: &RosterChanges,
+    joined: &HashSet<ShortRoomId>,
+    rooms: &[(ShortRoomId, MemberRow)],
 ) -> Result<Encryption> {
+    let Session { user, device_id, .. } = context.session;
     let device_lists = match since {
-        Some(_) => device_lists(context, roster)?,
+        Some(since) => device_lists(context, since.position, joined, rooms)?,
         None => DeviceLists::default(),
     };
-    // Clients take a missing algorithm for "as before", so it is named even when no keys are left.
-    let one_time_keys_count = BTreeMap::from([("signed_curve25519".to_owned(), 0)]);
-    let Session { user, device_id, .. } = context.session;
+    let counts = one_time_key_counts(&context.read, *user, device_id)?;
+    let unused = unused_fallback_keys(&context.read, *user, device_id)?;
     let delivered = since.map_or(Position(0), |since| since.to_device);
     let delivery = to_device::deliver(&context.read, (*user, device_id), delivered)?;
     Ok(Encryption {
@@ -78,38 +73,10 @@ pub fn encryption(
             to_device: delivery.upto.unwrap_or(context.upto),
         },
         device_lists,
-        one_time_keys_count,
-        unused_fallback_key_types: Vec::new(),
+        one_time_keys_count: counts
+            .into_iter()
+            .map(|(name, count)| (name.to_owned(), count))
+            .collect(),
+        unused_fallback_key_types: unused.into_iter().map(str::to_owned).collect(),
     })
-}
-
-/// The device lists that changed by who came and went. In rooms that come and go whole only encryption
-/// makes it worth to name all members.
-fn device_lists(context: &Context<'_>, roster: &RosterChanges) -> Result<DeviceLists> {
-    let (mut changed, mut left) = (roster.users.clone(), roster.left.clone());
-    for (rooms, users) in [(&roster.rooms, &mut changed), (&roster.left_rooms, &mut left)] {
-        for room in rooms {
-            if is_encrypted(context, *room)? {
-                for member in context.graph.members(&context.read, *room, Membership::Join) {
-                    users.insert(member?.0);
-                }
-            }
-        }
-    }
-    let mut gone = BTreeSet::new();
-    for user in left {
-        if user != context.session.user && !shares_room(&context.read, &roster.joined, user)? {
-            gone.insert(user);
-        }
-    }
-    Ok(DeviceLists { changed: user_ids(context, changed)?, left: user_ids(context, gone)? })
-}
-
-fn is_encrypted(context: &Context<'_>, room: ShortRoomId) -> Result<bool> {
-    let encryption = StateEventType::RoomEncryption;
-    Ok(context.graph.state_event_short(&context.read, room, &encryption, "")?.is_some())
-}
-
-fn user_ids(context: &Context<'_>, users: BTreeSet<ShortUserId>) -> Result<Vec<OwnedUserId>> {
-    users.into_iter().map(|user| context.graph.user_id(&context.read, user)).collect()
 }

@@ -10,6 +10,7 @@
 
 pub mod account_data;
 mod context;
+pub mod device_lists;
 pub mod encryption;
 pub mod events;
 pub mod invited;

@@ -4,5 +4,6 @@ mod backups;
 mod claims;
 mod cross_signing;
 mod device_keys;
+mod device_lists;
 mod signer;
 mod to_device;

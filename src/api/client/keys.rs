@@ -5,13 +5,14 @@ use std::sync::Arc;
 use ruma::{
     OneTimeKeyAlgorithm, UInt,
     api::client::keys::{
-        claim_keys, get_keys, upload_keys, upload_signatures, upload_signing_keys,
+        claim_keys, get_key_changes, get_keys, upload_keys, upload_signatures, upload_signing_keys,
     },
 };
 use serde::Serialize;
-use wick_core::Result;
+use wick_core::{Result, SyncToken};
 use wick_encryption::cross_signing::{Failures, Uploaded};
 use wick_service::Services;
+use wick_sync::device_lists;
 
 use crate::{
     reply::{Answer, Json},
@@ -23,6 +24,7 @@ pub(crate) fn routes() -> Vec<Route> {
         route(upload_keys),
         route(get_keys),
         route(claim_keys),
+        route(get_key_changes),
         route(upload_signing_keys),
         route(upload_signatures),
     ]
@@ -54,6 +56,19 @@ async fn claim_keys(
     Ruma { body, .. }: Ruma<claim_keys::v3::Request>,
 ) -> Result<claim_keys::v3::Response> {
     services.device_keys.claim(&body.one_time_keys).await
+}
+
+/// `GET /_matrix/client/v3/keys/changes`
+async fn get_key_changes(
+    services: Arc<Services>,
+    Ruma { body, sender, .. }: Ruma<get_key_changes::v3::Request>,
+) -> Result<get_key_changes::v3::Response> {
+    let from = SyncToken::parse(&body.from)?.position;
+    // It says no more than which token is the newest that the client has: what changed after it too may be
+    // told.
+    SyncToken::parse(&body.to)?;
+    let lists = device_lists::changes(&services.database, &services.graph, &sender, from)?;
+    Ok(get_key_changes::v3::Response::new(lists.changed, lists.left))
 }
 
 /// `POST /_matrix/client/v3/keys/device_signing/upload`

@@ -178,9 +178,8 @@ impl Signed<'_> {
         batch: &mut Batch,
     ) -> Result<Result<Vec<Signature>, Failure>> {
         let device_id = <&DeviceId>::from(self.name);
-        let device = batch.get(&KEYS_BY_DEVICE, &(self.owner, device_id))?;
+        let device = batch.read_for_update(&KEYS_BY_DEVICE, &(self.owner, device_id))?;
         if let Some(device) = device {
-            batch.require(&KEYS_BY_DEVICE, &(self.owner, device_id), Some(&device));
             if !SignedJson::stored(&device)?.is_same(key) {
                 return Ok(Err(OTHER_KEY));
             }

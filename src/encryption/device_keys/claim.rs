@@ -115,9 +115,8 @@ type Of<'a> = (ShortUserId, &'a DeviceId, &'static str);
 
 fn take_one_time_key(of: Of<'_>, batch: &mut Batch) -> Result<Option<(String, String)>> {
     let (user, device_id, algorithm) = of;
-    let old = batch.get(&ONE_TIME_KEYS_BY_ALGORITHM, &of)?;
-    batch.require(&ONE_TIME_KEYS_BY_ALGORITHM, &of, old.as_ref());
-    let Some(mut all) = old.filter(|all| all.count > 0) else { return Ok(None) };
+    let all = batch.read_for_update(&ONE_TIME_KEYS_BY_ALGORITHM, &of)?;
+    let Some(mut all) = all.filter(|all| all.count > 0) else { return Ok(None) };
     let Some((age, ())) = batch.first(&ONE_TIME_KEY_BY_AGE, Range::prefix(of))? else {
         return Err(Error::corrupt("a one-time key is counted and not there"));
     };
@@ -137,9 +136,9 @@ fn take_one_time_key(of: Of<'_>, batch: &mut Batch) -> Result<Option<(String, St
 }
 
 fn take_fallback_key(of: Of<'_>, batch: &mut Batch) -> Result<Option<(String, String)>> {
-    let Some(key) = batch.get(&FALLBACK_KEY_BY_ALGORITHM, &of)? else { return Ok(None) };
+    let key = batch.read_for_update(&FALLBACK_KEY_BY_ALGORITHM, &of)?;
+    let Some(key) = key else { return Ok(None) };
     if !key.used {
-        batch.require(&FALLBACK_KEY_BY_ALGORITHM, &of, Some(&key));
         batch.put(&FALLBACK_KEY_BY_ALGORITHM, &of, &FallbackKey { used: true, ..key.clone() });
     }
     Ok(Some((key.id, key.json)))

@@ -167,8 +167,7 @@ fn check_device_keys(owner: Owner<'_>, keys: &Raw<DeviceKeys>) -> Result<SignedJ
 
 fn put_device_keys(owner: Owner<'_>, keys: &SignedJson, batch: &mut Batch) -> Result<()> {
     let key = (owner.user, owner.device_id);
-    let old = batch.get(&KEYS_BY_DEVICE, &key)?;
-    if let Some(old) = &old {
+    if let Some(old) = &batch.read_for_update(&KEYS_BY_DEVICE, &key)? {
         let stored = SignedJson::stored(old)?;
         let is_same = stored.is_same(keys);
         if is_same && stored.signatures == keys.signatures {
@@ -179,7 +178,6 @@ fn put_device_keys(owner: Owner<'_>, keys: &SignedJson, batch: &mut Batch) -> Re
             drop_signatures(owner, batch)?;
         }
     }
-    batch.require(&KEYS_BY_DEVICE, &key, old.as_ref());
     batch.put(&KEYS_BY_DEVICE, &key, &keys.to_json()?);
     note_change(owner.user, batch)
 }
@@ -192,14 +190,12 @@ fn drop_signatures(owner: Owner<'_>, batch: &mut Batch) -> Result<()> {
 
 fn put_fallback_key(owner: Owner<'_>, new: &NewKey, batch: &mut Batch) -> Result<()> {
     let key = (owner.user, owner.device_id, new.algorithm);
-    let old = batch.get(&FALLBACK_KEY_BY_ALGORITHM, &key)?;
-    if let Some(old) = &old
+    if let Some(old) = batch.read_for_update(&FALLBACK_KEY_BY_ALGORITHM, &key)?
         && old.id == new.id
         && canonical(&old.json).is_ok_and(|old| old == new.canonical)
     {
         return Ok(());
     }
-    batch.require(&FALLBACK_KEY_BY_ALGORITHM, &key, old.as_ref());
     let row = FallbackKey { id: new.id.clone(), json: new.json.clone(), used: false };
     batch.put(&FALLBACK_KEY_BY_ALGORITHM, &key, &row);
     Ok(())
@@ -212,8 +208,8 @@ fn put_one_time_keys<'a>(
     batch: &mut Batch,
 ) -> Result<()> {
     let all_key = (owner.user, owner.device_id, algorithm);
-    let old = batch.get(&ONE_TIME_KEYS_BY_ALGORITHM, &all_key)?;
-    let mut all = old.clone().unwrap_or_default();
+    let all = batch.read_for_update(&ONE_TIME_KEYS_BY_ALGORITHM, &all_key)?;
+    let mut all = all.unwrap_or_default();
     let mut new = Vec::new();
     for key in keys {
         let id = (owner.user, owner.device_id, algorithm, &key.id);
@@ -234,7 +230,6 @@ fn put_one_time_keys<'a>(
             "the device has too many one-time keys",
         ));
     }
-    batch.require(&ONE_TIME_KEYS_BY_ALGORITHM, &all_key, old.as_ref());
     batch.put(&ONE_TIME_KEYS_BY_ALGORITHM, &all_key, &all);
     let slot = batch.reserve_position();
     for NewKey { id, json, .. } in new {

@@ -26,6 +26,8 @@ pub(super) struct Assembly<'a> {
     pub(super) account_data: ChangedAccountData,
     pub(super) roster: RosterChanges,
     rooms: RoomUpdates,
+    /// The user's rooms that are not quiet, whatever the filter says of them.
+    busy: Vec<(ShortRoomId, MemberRow)>,
 }
 
 impl<'a> Assembly<'a> {
@@ -41,6 +43,7 @@ impl<'a> Assembly<'a> {
             account_data: ChangedAccountData::default(),
             roster: RosterChanges::default(),
             rooms: RoomUpdates::default(),
+            busy: Vec::new(),
         }
     }
 
@@ -58,7 +61,7 @@ impl<'a> Assembly<'a> {
             &self.roster,
             &filter.presence,
         )?;
-        let encryption = encryption(self.context, self.token, &self.roster)?;
+        let encryption = encryption(self.context, self.token, &self.roster.joined, &self.busy)?;
         let user_id = &self.context.session.user_id;
         let global = self.account_data.get(&None).map(Vec::as_slice).unwrap_or_default();
         let account_data = account_data::events(global, |event_type| {
@@ -87,6 +90,7 @@ impl<'a> Assembly<'a> {
             if !changed && (member.membership != Membership::Join || self.is_quiet(room)) {
                 continue;
             }
+            self.busy.push((room, member.clone()));
             let room_id = context.room_id(room)?;
             if filters::allows_room(&self.request.filter.room, &room_id) {
                 self.add_room(room_id, room, &member, changed)?;
@@ -122,7 +126,6 @@ impl<'a> Assembly<'a> {
                 }
             }
             Membership::Leave | Membership::Ban => {
-                self.roster.left_rooms.push(room);
                 let include = self.request.filter.room.include_leave;
                 let scope = Scope::of_left(self.context, room, self.since, member, include)?;
                 if let Some(scope) = scope

@@ -7,7 +7,7 @@ use serde::Serialize;
 use wick_notify::counts::Unread;
 
 use crate::{
-    encryption::DeviceLists,
+    device_lists::DeviceLists,
     events::{Events, Json},
     summary::Summary,
 };

@@ -133,5 +133,38 @@ const EXEMPLARS: &[Exemplar] = &[
     good("/report/{event_id}", "", r#"{"reason":"a","score":-100}"#),
     good("/report", "", r#"{"reason":"a"}"#),
     good("/devices/{device_id}", "", r#"{"display_name":"a","auth":<auth>}"#),
+    good(
+        "/keys/upload",
+        "",
+        r#"{"device_keys":{"user_id":"<user_id>","device_id":"<device_id>","algorithms":["a"],
+        "keys":{"ed25519:<device_id>":"b"},"signatures":{"<user_id>":{"ed25519:<device_id>":"c"}}},
+        "one_time_keys":{"signed_curve25519:1":{"key":"AAAA","signatures":{"<user_id>":{"ed25519:d":"e"}}},
+        "curve25519:1":"AAAA"},
+        "fallback_keys":{"signed_curve25519:2":{"key":"AAAA","fallback":true,"signatures":{}}}}"#,
+    ),
+    good(
+        "/keys/query",
+        "",
+        r#"{"device_keys":{"<user_id>":["<device_id>"],"<other>":[]},"timeout":1}"#,
+    ),
+    good(
+        "/keys/claim",
+        "",
+        r#"{"one_time_keys":{"<user_id>":{"<device_id>":"signed_curve25519"}},"timeout":1}"#,
+    ),
+    good("/keys/changes", "from=<from>&to=<since>", ""),
+    good(
+        "/keys/device_signing/upload",
+        "",
+        r#"{"master_key":{"user_id":"<user_id>","usage":["master"],
+        "keys":{"ed25519:3C5BFWi2Y8MaVvjM8M22DBmh24PmgR0nPvJOIArzgyI":"3C5BFWi2Y8MaVvjM8M22DBmh24PmgR0nPvJOIArzgyI"},
+        "signatures":{"<user_id>":{"ed25519:<device_id>":"a"}}},"auth":<auth>}"#,
+    ),
+    good(
+        "/keys/signatures/upload",
+        "",
+        r#"{"<user_id>":{"<device_id>":{"user_id":"<user_id>","device_id":"<device_id>","algorithms":["a"],
+        "keys":{"ed25519:<device_id>":"b"},"signatures":{"<user_id>":{"ed25519:<device_id>":"c"}}}}}"#,
+    ),
     good("/redact/{event_id}/{txn_id}", "", r#"{"reason":"a"}"#),
 ];
