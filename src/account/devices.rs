@@ -1,8 +1,7 @@
 //! The devices of local users: log in with one, list, rename, remove.
 //!
-//! Invariant: whatever belongs to a device goes with it, in the same batch ([`Devices::remove`]
-//! and log-out end in `drop_devices`, which names all of it; other crates add theirs as a
-//! [`DeviceListener`]).
+//! Invariant: what belongs to a device goes with it, in the same batch (all that remove devices end in
+//! [`Devices::drop_devices`], which names all of it; other crates add theirs as a [`DeviceListener`]).
 
 use std::sync::Arc;
 
@@ -10,13 +9,18 @@ use ruma::{DeviceId, OwnedDeviceId, UserId, api::client::device};
 use wick_core::{Error, Result, ShortUserId};
 use wick_database::{
     Batch, Range, Read,
-    schema::devices::{DEVICE_BY_ID, Device, SEEN_BY_DEVICE, Seen, TokenHash},
+    schema::{
+        confirmations::UiaOutcome,
+        devices::{DEVICE_BY_ID, Device, SEEN_BY_DEVICE, Seen},
+    },
 };
 use wick_runtime::Resources;
 
 use crate::{
-    account_data, pushers,
-    sessions::{NewTokens, Owner, Session, Sessions, Tokens, drop_pair},
+    account_data,
+    proof::{Proof, RequestSecret},
+    pushers,
+    sessions::{NewTokens, Owner, Session, Sessions, Tokens},
 };
 
 /// Bounds on what a client calls its device.
@@ -133,10 +137,9 @@ impl Devices {
             .change(|batch| {
                 let key = (session.user, device_id);
                 let old = batch
-                    .get(&DEVICE_BY_ID, &key)?
+                    .read_for_update(&DEVICE_BY_ID, &key)?
                     .ok_or_else(|| Error::not_found("there is no such device"))?;
                 let Some(display_name) = display_name.clone() else { return Ok(()) };
-                batch.require(&DEVICE_BY_ID, &key, Some(&old));
                 let device = Device { display_name: Some(display_name), ..old };
                 batch.put(&DEVICE_BY_ID, &key, &device);
                 self.listeners
@@ -146,22 +149,31 @@ impl Devices {
             .await
     }
 
-    /// Removes devices and whatever belongs to them, and ends their sessions. Those that are not
-    /// there are passed over.
+    /// Logs a device out: removes it and all that belongs to it.
     ///
     /// # Errors
     /// If the database refuses.
-    pub async fn remove(&self, user: ShortUserId, device_ids: &[OwnedDeviceId]) -> Result<()> {
-        let revoked = self
-            .resources
+    pub async fn log_out(&self, user: ShortUserId, device_id: &DeviceId) -> Result<()> {
+        let device_ids = [device_id.to_owned()];
+        self.resources.change(|batch| self.drop_devices(user, &device_ids, batch)).await
+    }
+
+    /// Removes devices and all that belongs to them. Those that are not there are passed over.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the proof is spent.
+    pub async fn remove(
+        &self,
+        user: ShortUserId,
+        device_ids: &[OwnedDeviceId],
+        proof: &Proof,
+    ) -> Result<()> {
+        self.resources
             .change(|batch| {
-                let mut revoked = Vec::new();
-                self.drop_devices(user, device_ids, &mut revoked, batch)?;
-                Ok(revoked)
+                proof.spend(UiaOutcome::Done, batch)?;
+                self.drop_devices(user, device_ids, batch)
             })
-            .await?;
-        self.sessions.forget(&revoked);
-        Ok(())
+            .await
     }
 
     /// Removes all devices of a user: log out everywhere.
@@ -169,57 +181,49 @@ impl Devices {
     /// # Errors
     /// If the database refuses.
     pub async fn remove_all(&self, user: ShortUserId) -> Result<()> {
-        let revoked = self
-            .resources
-            .change(|batch| {
-                let mut revoked = Vec::new();
-                self.drop_all_devices(user, None, &mut revoked, batch)?;
-                Ok(revoked)
-            })
-            .await?;
-        self.sessions.forget(&revoked);
-        Ok(())
+        self.resources.change(|batch| self.drop_all(user, None, batch)).await
     }
 
-    /// Logs a device in: makes it or takes a known one over, with new tokens. Afterwards the
-    /// sessions noted in `revoked` are over.
+    /// Logs a device in: makes it or takes a known one over, with new tokens,
+    /// derived from `request` if there is one. Its old ones are revoked.
     pub(crate) fn put_login(
         &self,
         (user, user_id): (ShortUserId, &UserId),
         new: &NewDevice,
-        revoked: &mut Vec<TokenHash>,
+        request: Option<&RequestSecret>,
         batch: &mut Batch,
     ) -> Result<(OwnedDeviceId, Tokens)> {
         let random = &*self.resources.random;
         let device_id = new.device_id.clone().unwrap_or_else(|| random.letters(10).as_str().into());
         let key = (user, &device_id);
-        let known = batch.get(&DEVICE_BY_ID, &key)?;
-        batch.require(&DEVICE_BY_ID, &key, known.as_ref());
+        let known = batch.read_for_update(&DEVICE_BY_ID, &key)?;
         let now = self.resources.clock.now();
         let lifetime = new.refresh_token.then(|| self.sessions.lifetime());
-        let tokens = NewTokens { random, now, lifetime, replaces: false };
+        let tokens = match request {
+            Some(request) => Tokens::derived(request, lifetime)?,
+            None => Tokens::random(random, lifetime),
+        };
         let owner = Owner { user, user_id, device_id: &device_id };
-        let (told, tokens) = tokens.put(owner, batch);
+        let pair = NewTokens { now, replaces: false }.put(&tokens, owner, batch);
         let (display_name, created) = match known {
             Some(known) => {
                 for pair in [Some(known.tokens), known.previous].into_iter().flatten() {
-                    drop_pair(pair, revoked, batch);
+                    self.sessions.revoke(user, pair, batch);
                 }
                 (known.display_name.or_else(|| new.display_name.clone()), known.created)
             }
             None => (new.display_name.clone(), now),
         };
-        let device = Device { display_name, created, tokens, previous: None };
+        let device = Device { display_name, created, tokens: pair, previous: None };
         batch.put(&DEVICE_BY_ID, &key, &device);
-        Ok((device_id, told))
+        Ok((device_id, tokens))
     }
 
     /// Removes all devices of a user but one.
-    pub(crate) fn drop_all_devices(
+    pub(crate) fn drop_all(
         &self,
         user: ShortUserId,
         except: Option<&DeviceId>,
-        revoked: &mut Vec<TokenHash>,
         batch: &mut Batch,
     ) -> Result<()> {
         let mut device_ids = Vec::new();
@@ -229,7 +233,7 @@ impl Devices {
                 device_ids.push(device_id);
             }
         }
-        self.drop_devices(user, &device_ids, revoked, batch)
+        self.drop_devices(user, &device_ids, batch)
     }
 
     /// Removes those devices of a user that exist, with everything that belongs to them.
@@ -237,14 +241,12 @@ impl Devices {
         &self,
         user: ShortUserId,
         device_ids: &[OwnedDeviceId],
-        revoked: &mut Vec<TokenHash>,
         batch: &mut Batch,
     ) -> Result<()> {
         let mut removed = Vec::new();
         for device_id in device_ids {
             // A device that is named twice is gone the second time.
-            if let Some(device) = batch.get(&DEVICE_BY_ID, &(user, device_id))? {
-                drop_device(user, device_id, &device, revoked, batch)?;
+            if self.drop_one(user, device_id, batch)? {
                 removed.push(device_id.clone());
             }
         }
@@ -254,29 +256,24 @@ impl Devices {
         self.listeners.iter().try_for_each(|listener| listener.removed(user, &removed, batch))
     }
 
+    /// Removes what of a device is in this crate. Returns whether there is such a device.
+    fn drop_one(&self, user: ShortUserId, device_id: &DeviceId, batch: &mut Batch) -> Result<bool> {
+        let key = (user, device_id);
+        let Some(device) = batch.read_for_update(&DEVICE_BY_ID, &key)? else { return Ok(false) };
+        batch.delete(&DEVICE_BY_ID, &key);
+        batch.delete(&SEEN_BY_DEVICE, &key);
+        for pair in [Some(device.tokens), device.previous].into_iter().flatten() {
+            self.sessions.revoke(user, pair, batch);
+        }
+        account_data::drop_device(user, device_id, batch)?;
+        pushers::drop_device(user, device_id, batch)?;
+        Ok(true)
+    }
+
     /// Tells other crates that an account is deactivated.
     pub(crate) fn note_deactivated(&self, user: ShortUserId, batch: &mut Batch) -> Result<()> {
         self.listeners.iter().try_for_each(|listener| listener.deactivated(user, batch))
     }
-}
-
-/// What of a device is in this crate.
-fn drop_device(
-    user: ShortUserId,
-    device_id: &DeviceId,
-    device: &Device,
-    revoked: &mut Vec<TokenHash>,
-    batch: &mut Batch,
-) -> Result<()> {
-    let key = (user, device_id);
-    batch.require(&DEVICE_BY_ID, &key, Some(device));
-    batch.delete(&DEVICE_BY_ID, &key);
-    batch.delete(&SEEN_BY_DEVICE, &key);
-    for pair in [Some(device.tokens), device.previous].into_iter().flatten() {
-        drop_pair(pair, revoked, batch);
-    }
-    account_data::drop_device(user, device_id, batch)?;
-    pushers::drop_device(user, device_id, batch)
 }
 
 fn ensure_display_name(display_name: Option<&str>) -> Result<()> {

@@ -17,11 +17,12 @@ use wick_core::{
     config::Mode,
 };
 use wick_database::{Database, Options};
-use wick_runtime::{Resources, Supervisor, Workers};
+use wick_runtime::{Limits, Resources, Supervisor, Workers};
 
 use crate::{
     AccountData, Devices, PushRules, Pushers, Session, Sessions, Uia, Users,
     devices::NewDevice,
+    proof::Proof,
     sessions::Tokens,
     users::{LogIn, LoggedIn, NewAccount},
 };
@@ -49,6 +50,7 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.registration.mode = Mode::Open;
+        config.limits.enabled = false;
         config.accounts.argon2_memory_kilobytes = 8;
         config.accounts.argon2_iterations = 1;
         configure(&mut config);
@@ -61,10 +63,11 @@ impl Fixture {
             random: Arc::new(Counter::default()),
             workers: Arc::new(Workers::new(&supervisor)),
         };
+        let limits = Arc::new(Limits::new(&resources.config, &resources.clock));
         let sessions = Arc::new(Sessions::new(resources.clone()));
         let devices = Arc::new(Devices::new(resources.clone(), Arc::clone(&sessions), Vec::new()));
         let users =
-            Users::new(resources.clone(), Arc::clone(&sessions), Arc::clone(&devices)).unwrap();
+            Users::new(resources.clone(), Arc::clone(&limits), Arc::clone(&devices)).unwrap();
         let users = Arc::new(users);
         Self {
             clock,
@@ -73,7 +76,7 @@ impl Fixture {
             account_data: AccountData::new(resources.clone()),
             push_rules: PushRules::new(resources.clone()),
             pushers: Pushers::new(resources.clone()),
-            uia: Uia::new(resources.clone(), Arc::clone(&users)),
+            uia: Uia::new(resources.clone(), limits, Arc::clone(&users)),
             users,
             resources,
             _folder: folder,
@@ -88,13 +91,17 @@ impl Fixture {
             admin: false,
             device: Some(device),
         };
-        self.users.register(new).await.unwrap().device.unwrap().1
+        self.users.register(new, &Proof::not_needed()).await.unwrap().device.unwrap().1
     }
 
     pub(crate) async fn log_in(&self, localpart: &str, device_id: &str) -> LoggedIn {
         let device = NewDevice { device_id: Some(device_id.into()), ..NewDevice::default() };
-        let log_in =
-            LogIn { identifier: localpart.to_owned(), password: "password".to_owned(), device };
+        let log_in = LogIn {
+            identifier: localpart.to_owned(),
+            password: "password".to_owned(),
+            device,
+            address: None,
+        };
         self.users.log_in(log_in).await.unwrap()
     }
 

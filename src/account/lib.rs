@@ -7,10 +7,12 @@ pub mod filters;
 mod fixture;
 pub mod name_index;
 pub mod openid;
+mod proof;
 pub mod push_rules;
 pub mod pushers;
 pub mod sessions;
 pub mod uia;
+mod upkeep;
 pub mod users;
 
 pub use self::{
@@ -18,9 +20,11 @@ pub use self::{
     devices::{DeviceListener, Devices},
     filters::Filters,
     openid::OpenId,
+    proof::Proof,
     push_rules::PushRules,
     pushers::Pushers,
     sessions::{Session, Sessions},
     uia::Uia,
+    upkeep::Upkeep,
     users::Users,
 };

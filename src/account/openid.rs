@@ -1,22 +1,20 @@
-//! OpenID tokens: they tell a third party who somebody is, and nothing else.
+//! OpenID tokens: proof of a user's id for a third party, good for nothing else. Expired ones are removed by
+//! [`upkeep`](crate::upkeep).
 
 use std::time::Duration;
 
 use ruma::OwnedUserId;
 use wick_core::Result;
 use wick_database::{
-    Range, Read,
+    Read,
     schema::users::{OPENID_TOKEN_BY_HASH, OpenIdToken},
 };
 use wick_runtime::Resources;
 
 use crate::{Session, sessions::hash, users::find};
 
-/// How long a token proves something.
+/// How long a token is proof.
 pub const LIFETIME: Duration = Duration::from_secs(3600);
-
-/// How many old tokens are looked at when a new one is made.
-const SWEPT: usize = 8;
 
 /// Makes and checks OpenID tokens.
 pub struct OpenId {
@@ -38,28 +36,16 @@ impl OpenId {
         let token = self.resources.random.token();
         let now = self.resources.clock.now();
         let row = OpenIdToken { user_id: session.user_id.clone(), expires: now.after(LIFETIME) };
-        let mut expired = Vec::new();
         self.resources
             .change(|batch| {
-                let hash = hash(&token);
-                // Old tokens go a few at a time: which ones, the new one's hash decides.
-                for old in batch.scan(&OPENID_TOKEN_BY_HASH, Range::from(&hash)).take(SWEPT) {
-                    let (old, row) = old?;
-                    if row.expires <= now {
-                        expired.push(old);
-                    }
-                }
-                for old in expired.drain(..) {
-                    batch.delete(&OPENID_TOKEN_BY_HASH, &old);
-                }
-                batch.put(&OPENID_TOKEN_BY_HASH, &hash, &row);
+                batch.put(&OPENID_TOKEN_BY_HASH, &hash(&token), &row);
                 Ok(())
             })
             .await?;
         Ok(token)
     }
 
-    /// Whom a token is proof of: somebody who has an account, also now.
+    /// The user a token is proof of, if the account is still active.
     ///
     /// # Errors
     /// If the database cannot be read.

@@ -1,8 +1,9 @@
 //! Who a request comes from: access tokens, refresh tokens, log-out.
 //!
 //! Invariants: a token that was revoked authenticates nothing from the moment its revocation was
-//! answered, cached or not; the tokens a refresh replaces live until their successors are used.
+//! written, cached or not; the tokens a refresh replaces live until their successors are used.
 
+mod cache;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -11,30 +12,29 @@ use std::{
     fmt,
     net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use quick_cache::sync::Cache;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ruma::{
     OwnedDeviceId, OwnedUserId,
     api::error::{ErrorKind, UnknownTokenErrorData},
 };
-use wick_core::{Error, Result, ShortUserId, Timestamp};
+use wick_core::{Error, Random, Result, ShortUserId, Timestamp};
 use wick_database::{
-    Batch, Durability, Read,
+    Batch, Durability, Read, Topic,
     schema::devices::{
-        DEVICE_BY_ID, SEEN_BY_DEVICE, Seen, TOKEN_BY_HASH, Token, TokenHash, TokenKind,
+        DEVICE_BY_ID, SEEN_BY_DEVICE, Seen, TOKEN_BY_HASH, Token, TokenHash, TokenKind, TokenPair,
     },
 };
 use wick_runtime::Resources;
 
-pub(crate) use self::tokens::{NewTokens, Owner, drop_pair, hash};
-
-/// Sessions kept in memory.
-const CACHED: usize = 100_000;
+use self::cache::SessionCache;
+pub(crate) use self::tokens::{NewTokens, Owner, hash};
+use crate::proof::RequestSecret;
 
 /// How exact "last seen" is.
 const SEEN_EVERY: Duration = Duration::from_secs(300);
@@ -73,19 +73,38 @@ pub struct Tokens {
     pub expires_in: Option<Duration>,
 }
 
+impl Tokens {
+    /// New tokens, with a refresh token if they have a `lifetime`.
+    pub(crate) fn random(random: &dyn Random, lifetime: Option<Duration>) -> Self {
+        Self {
+            access: random.token(),
+            refresh: lifetime.map(|_| random.token()),
+            expires_in: lifetime,
+        }
+    }
+
+    /// The same tokens for the same request, with a refresh token if they have a `lifetime`.
+    pub(crate) fn derived(request: &RequestSecret, lifetime: Option<Duration>) -> Result<Self> {
+        let token = |purpose| Ok::<_, Error>(URL_SAFE_NO_PAD.encode(request.token(purpose)?));
+        Ok(Self {
+            access: token("access token")?,
+            refresh: lifetime.map(|_| token("refresh token")).transpose()?,
+            expires_in: lifetime,
+        })
+    }
+}
+
 /// Checks, renews and ends tokens.
 pub struct Sessions {
     resources: Resources,
-    cache: Cache<TokenHash, Arc<Session>>,
-    /// Counts revocations, so that a session read before one is not cached after it.
-    revocations: Mutex<u64>,
+    cache: SessionCache,
 }
 
 impl Sessions {
     /// Sessions of the accounts in the database.
     #[must_use]
     pub fn new(resources: Resources) -> Self {
-        Self { resources, cache: Cache::new(CACHED), revocations: Mutex::new(0) }
+        Self { resources, cache: SessionCache::new() }
     }
 
     /// The session that an access token stands for.
@@ -129,22 +148,31 @@ impl Sessions {
     /// `M_UNKNOWN_TOKEN`.
     pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens> {
         let hash = hash(refresh_token);
-        let (tokens, revoked) =
-            self.resources.change(|batch| self.build_refresh(hash, batch)).await?;
-        self.forget(&revoked);
-        Ok(tokens)
+        self.resources.change(|batch| self.build_refresh(hash, batch)).await
     }
 
-    /// Forgets tokens that a commit has revoked. Call it after the commit, before the answer.
-    pub(crate) fn forget(&self, revoked: &[TokenHash]) {
-        if revoked.is_empty() {
-            return;
+    /// Fails once the access token of `session` has been revoked, as of `read`.
+    ///
+    /// # Errors
+    /// `M_UNKNOWN_TOKEN`.
+    pub fn ensure_current(&self, read: &impl Read, session: &Session) -> Result<()> {
+        if read.contains(&TOKEN_BY_HASH, &session.token_hash)? {
+            Ok(())
+        } else {
+            Err(unknown_token(false))
         }
-        let mut revocations = self.revocations.lock().unwrap_or_else(PoisonError::into_inner);
-        *revocations += 1;
-        for hash in revoked {
-            self.cache.remove(hash);
+    }
+
+    /// Revokes the tokens of a device: deletes their rows, and evicts their sessions once `batch` is
+    /// written. Requests of the user that wait for news are woken.
+    pub(crate) fn revoke(&self, user: ShortUserId, pair: TokenPair, batch: &mut Batch) {
+        let hashes = [Some(pair.access), pair.refresh];
+        for hash in hashes.iter().flatten() {
+            batch.delete(&TOKEN_BY_HASH, hash);
         }
+        let cache = self.cache.clone();
+        batch.on_applied(move || cache.evict(&pair.access));
+        batch.wake(Topic::User(user));
     }
 
     /// How long access tokens live that have a refresh token.
@@ -153,89 +181,75 @@ impl Sessions {
     }
 
     async fn load(&self, hash: TokenHash) -> Result<Arc<Session>> {
-        let before = *self.revocations.lock().unwrap_or_else(PoisonError::into_inner);
-        let token = self.resources.database.published().get(&TOKEN_BY_HASH, &hash)?;
+        // What is written counts, published or not: an eviction comes before the publication.
+        let evictions = self.cache.evictions();
+        let token = self.resources.database.latest().get(&TOKEN_BY_HASH, &hash)?;
         let Some(Token { user, user_id, device_id, kind: TokenKind::Access { expires, unused } }) =
             token
         else {
             return Err(unknown_token(false));
         };
         if unused && expires.is_none_or(|expires| expires > self.resources.clock.now()) {
-            let revoked = self.resources.change(|batch| build_first_use(hash, batch)).await?;
-            self.forget(&revoked);
+            self.resources.change(|batch| self.build_first_use(hash, batch)).await?;
         }
         let seen = AtomicU64::default();
         let session =
             Arc::new(Session { user_id, user, device_id, token_hash: hash, expires, seen });
-        let revocations = self.revocations.lock().unwrap_or_else(PoisonError::into_inner);
-        if *revocations == before {
-            self.cache.insert(hash, Arc::clone(&session));
-        }
-        drop(revocations);
+        self.cache.insert(Arc::clone(&session), evictions);
         Ok(session)
     }
 
-    fn build_refresh(
-        &self,
-        used: TokenHash,
-        batch: &mut Batch,
-    ) -> Result<(Tokens, Vec<TokenHash>)> {
-        let token = batch.get(&TOKEN_BY_HASH, &used)?.ok_or_else(|| unknown_token(false))?;
+    fn build_refresh(&self, used: TokenHash, batch: &mut Batch) -> Result<Tokens> {
+        let token =
+            batch.read_for_update(&TOKEN_BY_HASH, &used)?.ok_or_else(|| unknown_token(false))?;
         let Token { user, user_id, device_id, kind: TokenKind::Refresh } = token else {
             return Err(unknown_token(false));
         };
         let key = (user, &device_id);
-        let old = batch.get(&DEVICE_BY_ID, &key)?.ok_or_else(|| unknown_token(false))?;
-        batch.require(&DEVICE_BY_ID, &key, Some(&old));
-        let mut device = old.clone();
-        let mut revoked = Vec::new();
+        let mut device =
+            batch.read_for_update(&DEVICE_BY_ID, &key)?.ok_or_else(|| unknown_token(false))?;
         if device.tokens.refresh == Some(used) {
             // The newest refresh token is used: what it had replaced itself is over.
             if let Some(previous) = device.previous.replace(device.tokens) {
-                drop_pair(previous, &mut revoked, batch);
+                self.revoke(user, previous, batch);
             }
         } else {
             // The answer to an earlier refresh was lost: its tokens were never used.
-            drop_pair(device.tokens, &mut revoked, batch);
+            self.revoke(user, device.tokens, batch);
         }
         let owner = Owner { user, user_id: &user_id, device_id: &device_id };
-        let new = NewTokens {
-            random: &*self.resources.random,
-            now: self.resources.clock.now(),
-            lifetime: Some(self.lifetime()),
-            replaces: true,
-        };
-        let (tokens, pair) = new.put(owner, batch);
+        let tokens = Tokens::random(&*self.resources.random, Some(self.lifetime()));
+        let pair = NewTokens { now: self.resources.clock.now(), replaces: true }
+            .put(&tokens, owner, batch);
         device.tokens = pair;
         batch.put(&DEVICE_BY_ID, &key, &device);
-        Ok((tokens, revoked))
+        Ok(tokens)
     }
-}
 
-/// The first use of an access token ends the tokens it replaced.
-fn build_first_use(hash: TokenHash, batch: &mut Batch) -> Result<Vec<TokenHash>> {
-    let mut token = batch.get(&TOKEN_BY_HASH, &hash)?.ok_or_else(|| unknown_token(false))?;
-    let mut revoked = Vec::new();
-    let TokenKind::Access { unused, .. } = &mut token.kind else {
-        return Err(unknown_token(false));
-    };
-    if !*unused {
-        return Ok(revoked);
+    /// The first use of an access token ends the tokens it replaced.
+    fn build_first_use(&self, hash: TokenHash, batch: &mut Batch) -> Result<()> {
+        let mut token =
+            batch.read_for_update(&TOKEN_BY_HASH, &hash)?.ok_or_else(|| unknown_token(false))?;
+        let TokenKind::Access { unused, .. } = &mut token.kind else {
+            return Err(unknown_token(false));
+        };
+        if !*unused {
+            return Ok(());
+        }
+        *unused = false;
+        let key = (token.user, &token.device_id);
+        let mut device =
+            batch.read_for_update(&DEVICE_BY_ID, &key)?.ok_or_else(|| unknown_token(false))?;
+        // A token that a later refresh replaced, but that is still good, ends nothing.
+        if device.tokens.access == hash
+            && let Some(previous) = device.previous.take()
+        {
+            self.revoke(token.user, previous, batch);
+        }
+        batch.put(&DEVICE_BY_ID, &key, &device);
+        batch.put(&TOKEN_BY_HASH, &hash, &token);
+        Ok(())
     }
-    *unused = false;
-    let key = (token.user, &token.device_id);
-    let old = batch.get(&DEVICE_BY_ID, &key)?.ok_or_else(|| unknown_token(false))?;
-    batch.require(&DEVICE_BY_ID, &key, Some(&old));
-    let mut device = old.clone();
-    // A token that a later refresh replaced, but that is still good, ends nothing.
-    if device.tokens.access == hash
-        && let Some(previous) = device.previous.take()
-    {
-        drop_pair(previous, &mut revoked, batch);
-    }
-    batch.put(&DEVICE_BY_ID, &key, &device);
-    batch.put(&TOKEN_BY_HASH, &hash, &token);
-    Ok(revoked)
 }
 
 /// `M_UNKNOWN_TOKEN`, 401.

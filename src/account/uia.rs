@@ -1,38 +1,53 @@
-//! User-interactive authentication: asking for proof before something that cannot be undone.
+//! User-interactive authentication: confirmation of what cannot be undone.
 //!
-//! Invariants: a session serves one operation of one user and ends with its success; proof of
-//! somebody else is never proof. Sessions live in memory: after a restart a client asks anew.
+//! Invariants: a session is a row, which serves one operation of one user and confirms one request; that
+//! request, repeated, gets its answer again until the session expires. Another user's password is never
+//! proof.
+
+mod repeat;
 
 use std::{sync::Arc, time::Duration};
 
-use quick_cache::sync::Cache;
-use ruma::api::{
-    client::uiaa::{AuthData, AuthFlow, AuthType, Password, UiaaInfo, UserIdentifier},
-    error::{ErrorKind, StandardErrorBody},
+use ruma::{
+    UserId,
+    api::{
+        client::uiaa::{AuthData, AuthFlow, AuthType, Password, UiaaInfo, UserIdentifier},
+        error::{ErrorKind, StandardErrorBody},
+    },
 };
 use serde_json::value::RawValue;
-use wick_core::{Error, Monotonic, Result};
-use wick_runtime::Resources;
+use sha2::{Digest as _, Sha256};
+use wick_core::{Error, Result};
+use wick_database::{
+    Durability, Read,
+    schema::confirmations::{Digest, UIA_SESSION_BY_HASH, UiaSession},
+};
+use wick_runtime::{Limit, Limits, Resources};
 
+pub use self::repeat::{Finished, Request};
 use crate::{
     Session,
-    users::{Users, login_user_id},
+    proof::{Kind, Proof, RequestSecret},
+    sessions::hash,
+    users::{Origin, Users, login_user_id},
 };
 
-const CACHED: usize = 10_000;
+/// How long a session confirms a request, and how long that is answered again.
 const LIFETIME: Duration = Duration::from_secs(15 * 60);
-
-/// What a session was opened for.
-struct Opened {
-    operation: String,
-    at: Monotonic,
-}
 
 /// Opens and checks sessions.
 pub struct Uia {
     resources: Resources,
+    limits: Arc<Limits>,
     users: Arc<Users>,
-    sessions: Cache<String, Arc<Opened>>,
+}
+
+/// What comes of a request that needs confirmation.
+pub enum Confirmation {
+    /// More is to be shown; status 401.
+    Challenge(Box<UiaaInfo>),
+    /// All is shown.
+    Confirmed(Proof),
 }
 
 /// Why a stage did not succeed.
@@ -43,44 +58,56 @@ enum Failure {
     Wrong(&'static str),
 }
 
+/// A request and what it shows.
+struct Shown<'a> {
+    operation: Digest,
+    request: &'a Request,
+    auth: Option<&'a AuthData>,
+}
+
 impl Uia {
     /// Checks passwords of these users.
     #[must_use]
-    pub fn new(resources: Resources, users: Arc<Users>) -> Self {
-        Self { resources, users, sessions: Cache::new(CACHED) }
+    pub fn new(resources: Resources, limits: Arc<Limits>, users: Arc<Users>) -> Self {
+        Self { resources, limits, users }
     }
 
-    /// Asks a logged-in user for the password again. `operation` says what for, with whatever may
-    /// not change between two requests of one session. Answers what the client is to be told, with
-    /// status 401, if it has not shown it; `None` if it has.
+    /// Asks a logged-in user for the password again. `operation` says what for, with what may not change
+    /// between two requests of one session.
     ///
     /// # Errors
-    /// `M_FORBIDDEN`, 403, if somebody else's password or another operation's session is shown.
+    /// `M_FORBIDDEN`, 403, if another user's password, or a session of another operation or request, is
+    /// shown; `M_LIMIT_EXCEEDED`.
     pub async fn confirm(
         &self,
         session: &Session,
         operation: &str,
+        request: &Request,
         auth: Option<&AuthData>,
-    ) -> Result<Option<Box<UiaaInfo>>> {
-        let operation = format!("{} {operation}", session.user_id);
-        self.ensure_same(&operation, auth)?;
-        let shown = match auth {
+    ) -> Result<Confirmation> {
+        let operation = digest(&format!("{} {operation}", session.user_id));
+        let shown = Shown { operation, request, auth };
+        let open = self.open_session(&shown)?;
+        let result = match auth {
             Some(AuthData::Password(password)) => self.check_password(session, password).await?,
             _ => Err(Failure::Missing),
         };
-        Ok(self.conclude(AuthType::Password, operation, auth, shown))
+        self.conclude(AuthType::Password, &shown, open, result, Some(&session.user_id)).await
     }
 
-    /// Asks a newcomer for what registration needs: the token if one is configured, or nothing.
-    /// Answers as [`Uia::confirm`].
+    /// Asks for what registration needs: the token if one is configured, or nothing.
     ///
     /// # Errors
-    /// `M_FORBIDDEN`, 403, if another operation's session is shown.
-    pub fn confirm_registration(&self, auth: Option<&AuthData>) -> Result<Option<Box<UiaaInfo>>> {
-        let operation = "register".to_owned();
-        self.ensure_same(&operation, auth)?;
-        if self.users.needs_registration_token() {
-            let shown = match auth {
+    /// `M_FORBIDDEN`, 403, if a session of another operation or request is shown.
+    pub async fn confirm_registration(
+        &self,
+        request: &Request,
+        auth: Option<&AuthData>,
+    ) -> Result<Confirmation> {
+        let shown = Shown { operation: digest("register"), request, auth };
+        let open = self.open_session(&shown)?;
+        let (stage, result) = if self.users.needs_registration_token() {
+            let result = match auth {
                 Some(AuthData::RegistrationToken(shown))
                     if self.users.is_registration_token(&shown.token) =>
                 {
@@ -91,13 +118,12 @@ impl Uia {
                 }
                 _ => Err(Failure::Missing),
             };
-            return Ok(self.conclude(AuthType::RegistrationToken, operation, auth, shown));
-        }
-        let shown = match auth {
-            Some(AuthData::Dummy(_)) => Ok(()),
-            _ => Err(Failure::Missing),
+            (AuthType::RegistrationToken, result)
+        } else {
+            let is_shown = matches!(auth, Some(AuthData::Dummy(_)));
+            (AuthType::Dummy, if is_shown { Ok(()) } else { Err(Failure::Missing) })
         };
-        Ok(self.conclude(AuthType::Dummy, operation, auth, shown))
+        self.conclude(stage, &shown, open, result, None).await
     }
 
     async fn check_password(
@@ -108,59 +134,57 @@ impl Uia {
         let UserIdentifier::Matrix(identifier) = &shown.identifier else {
             return Ok(Err(Failure::Wrong("this kind of identifier is not supported")));
         };
-        let server = &self.resources.config.server.name;
-        match login_user_id(&identifier.user, server) {
-            Some(user_id) if user_id == session.user_id => {}
-            _ => return Err(Error::forbidden("this needs the password of the account itself")),
-        }
-        let right = self.users.is_password(session.user, &shown.password).await?;
-        Ok(if right { Ok(()) } else { Err(Failure::Wrong("wrong password")) })
+        let user_id = login_user_id(&identifier.user, &self.resources.config.server.name)
+            .filter(|user_id| *user_id == session.user_id)
+            .ok_or_else(|| Error::forbidden("this needs the password of the account itself"))?;
+        let origin = Origin::Device(&session.device_id);
+        let account = self.users.check_password(Some(&user_id), &shown.password, origin).await?;
+        Ok(account.map(drop).ok_or(Failure::Wrong("wrong password")))
     }
 
-    /// A session that is known serves the operation it was opened for. One that is not known is
-    /// as good as none: every stage here proves itself.
-    fn ensure_same(&self, operation: &str, auth: Option<&AuthData>) -> Result<()> {
-        if let Some(opened) = auth.and_then(AuthData::session).and_then(|id| self.sessions.get(id))
-            && !self.is_over(&opened)
-            && opened.operation != operation
-        {
+    /// The id of the session that is shown, if it can confirm this request. A session that is not known
+    /// counts as none.
+    fn open_session<'a>(&self, shown: &Shown<'a>) -> Result<Option<&'a str>> {
+        let Some(id) = shown.auth.and_then(AuthData::session) else { return Ok(None) };
+        let Some(row) = self.session(id)? else { return Ok(None) };
+        if row.operation != shown.operation || row.finished.is_some() {
             return Err(Error::forbidden("this session is for another operation"));
         }
-        Ok(())
+        Ok(Some(id))
     }
 
-    fn is_over(&self, opened: &Opened) -> bool {
-        self.resources.clock.monotonic().since(opened.at) > LIFETIME
+    fn session(&self, id: &str) -> Result<Option<UiaSession>> {
+        // Opened without a wait for the disk: it may not be published yet.
+        let row = self.resources.database.latest().get(&UIA_SESSION_BY_HASH, &hash(id))?;
+        Ok(row.filter(|row| row.expires > self.resources.clock.now()))
     }
 
-    fn conclude(
+    async fn conclude(
         &self,
         stage: AuthType,
-        operation: String,
-        auth: Option<&AuthData>,
-        shown: Result<(), Failure>,
-    ) -> Option<Box<UiaaInfo>> {
-        let id = auth
-            .and_then(AuthData::session)
-            .filter(|id| self.sessions.get(*id).is_some_and(|opened| !self.is_over(&opened)));
-        let failure = match shown {
-            Ok(()) => {
-                if let Some(id) = id {
-                    self.sessions.remove(id);
-                }
-                return None;
+        shown: &Shown<'_>,
+        open: Option<&str>,
+        result: Result<(), Failure>,
+        owner: Option<&UserId>,
+    ) -> Result<Confirmation> {
+        let is_unknown = open.is_none() && shown.auth.and_then(AuthData::session).is_some();
+        let failure = match (result, open) {
+            (Ok(()), Some(id)) => {
+                let request = RequestSecret::new(id, &shown.request.digest)?;
+                let kind = Kind::Session { session: hash(id), request };
+                return Ok(Confirmation::Confirmed(Proof(kind)));
             }
-            Err(failure) => failure,
+            (Ok(()), None) if !is_unknown => {
+                return Ok(Confirmation::Confirmed(Proof(Kind::Stages)));
+            }
+            // What an expired session confirmed may be done already.
+            (Ok(()), None) => Failure::Missing,
+            (Err(failure), _) => failure,
         };
-        let id = id.map_or_else(
-            || {
-                let id = self.resources.random.token();
-                let at = self.resources.clock.monotonic();
-                self.sessions.insert(id.clone(), Arc::new(Opened { operation, at }));
-                id
-            },
-            str::to_owned,
-        );
+        let id = match open {
+            Some(id) => id.to_owned(),
+            None => self.open(shown.operation, owner).await?,
+        };
         let mut info = UiaaInfo::new(vec![AuthFlow::new(vec![stage])]);
         info.session = Some(id);
         info.params = RawValue::from_string("{}".to_owned()).ok();
@@ -168,6 +192,27 @@ impl Uia {
             let body = StandardErrorBody::new(ErrorKind::Forbidden, message.to_owned());
             info.auth_error = Some(Box::new(body));
         }
-        Some(Box::new(info))
+        Ok(Confirmation::Challenge(Box::new(info)))
     }
+
+    /// Opens a session and returns its id. Those of registrations are counted with them.
+    async fn open(&self, operation: Digest, owner: Option<&UserId>) -> Result<String> {
+        if let Some(owner) = owner {
+            self.limits.ensure(Limit::Confirmations, owner)?;
+        }
+        let id = self.resources.random.token();
+        let expires = self.resources.clock.now().after(LIFETIME);
+        let row = UiaSession { operation, expires, finished: None };
+        self.resources
+            .change_with(Durability::Flushed, |batch| {
+                batch.put(&UIA_SESSION_BY_HASH, &hash(&id), &row);
+                Ok(())
+            })
+            .await?;
+        Ok(id)
+    }
+}
+
+fn digest(text: &str) -> Digest {
+    Sha256::digest(text.as_bytes()).into()
 }

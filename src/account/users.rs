@@ -18,28 +18,32 @@ use subtle::ConstantTimeEq;
 use wick_core::{Error, Result, ShortUserId, config::Mode};
 use wick_database::{
     Range, Read,
-    schema::users::{
-        ACCOUNT_BY_USER, Account, DEPARTING_BY_USER, PROFILE_CHANGE_BY_USER, PROFILE_FIELD_BY_USER,
+    schema::{
+        confirmations::UiaOutcome,
+        users::{
+            ACCOUNT_BY_USER, Account, DEPARTING_BY_USER, PROFILE_CHANGE_BY_USER,
+            PROFILE_FIELD_BY_USER,
+        },
     },
 };
-use wick_runtime::Resources;
+use wick_runtime::{Limits, Resources};
 
 pub(crate) use self::localpart::login_user_id;
-use self::{localpart::new_user_id, password::Passwords, shared_secret::Nonces};
+use self::{localpart::new_user_id, password::Passwords};
 pub use self::{
     login::{LogIn, LoggedIn},
+    password::Origin,
     register::{NewAccount, Registered},
     shared_secret::SignedAccount,
 };
-use crate::{Devices, Session, Sessions};
+use crate::{Devices, Session, proof::Proof};
 
 /// The accounts of this server.
 pub struct Users {
     resources: Resources,
-    sessions: Arc<Sessions>,
+    limits: Arc<Limits>,
     devices: Arc<Devices>,
     passwords: Passwords,
-    nonces: Nonces,
 }
 
 impl Users {
@@ -47,14 +51,9 @@ impl Users {
     ///
     /// # Errors
     /// If passwords cannot be hashed at the configured cost.
-    pub fn new(
-        resources: Resources,
-        sessions: Arc<Sessions>,
-        devices: Arc<Devices>,
-    ) -> Result<Self> {
-        let random = Arc::clone(&resources.random);
-        let passwords = Passwords::new(&resources.config.accounts, random)?;
-        Ok(Self { resources, sessions, devices, passwords, nonces: Nonces::new() })
+    pub fn new(resources: Resources, limits: Arc<Limits>, devices: Arc<Devices>) -> Result<Self> {
+        let passwords = Passwords::new(&resources)?;
+        Ok(Self { resources, limits, devices, passwords })
     }
 
     /// Whether a user id is one of this server's, whether or not there is such an account.
@@ -117,77 +116,63 @@ impl Users {
         }
     }
 
-    /// Whether `password` is the account's.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub async fn is_password(&self, user: ShortUserId, password: &str) -> Result<bool> {
-        let account = self.resources.database.published().get(&ACCOUNT_BY_USER, &user)?;
-        match account.and_then(|account| account.password) {
-            Some(hash) => self.passwords.is_right(password, &hash).await,
-            None => Ok(false),
-        }
-    }
-
     /// Gives an account a new password, and logs out all other devices if `logout_devices` is set.
     ///
     /// # Errors
-    /// `M_WEAK_PASSWORD`.
+    /// `M_WEAK_PASSWORD`; `M_FORBIDDEN` if the proof is spent.
     pub async fn change_password(
         &self,
         session: &Session,
         new_password: &str,
         logout_devices: bool,
+        proof: &Proof,
     ) -> Result<()> {
-        let hash = self.passwords.hash(new_password).await?;
-        let revoked = self
-            .resources
+        let hash = self.passwords.hash(&session.user_id, new_password).await?;
+        self.resources
             .change(|batch| {
-                let mut revoked = Vec::new();
+                proof.spend(UiaOutcome::Done, batch)?;
                 let old = batch
-                    .get(&ACCOUNT_BY_USER, &session.user)?
+                    .read_for_update(&ACCOUNT_BY_USER, &session.user)?
                     .ok_or_else(|| Error::corrupt("a logged-in user has no account"))?;
-                batch.require(&ACCOUNT_BY_USER, &session.user, Some(&old));
                 let account = Account { password: Some(hash.clone()), ..old };
                 batch.put(&ACCOUNT_BY_USER, &session.user, &account);
                 if logout_devices {
                     let own = Some(&*session.device_id);
-                    self.devices.drop_all_devices(session.user, own, &mut revoked, batch)?;
+                    self.devices.drop_all(session.user, own, batch)?;
                 }
-                Ok(revoked)
+                Ok(())
             })
-            .await?;
-        self.sessions.forget(&revoked);
-        Ok(())
+            .await
     }
 
     /// Ends an account for good: its password, its devices and its profile go, its name stays
     /// taken. Its rooms are left afterwards, see [`Users::departing`].
     ///
     /// # Errors
-    /// If the database refuses.
-    pub async fn deactivate(&self, user: ShortUserId) -> Result<()> {
+    /// `M_FORBIDDEN` if the proof is spent.
+    pub async fn deactivate(&self, user: ShortUserId, proof: &Proof) -> Result<()> {
         let now = self.resources.clock.now();
-        let revoked = self
-            .resources
+        self.resources
             .change(|batch| {
-                let mut revoked = Vec::new();
+                proof.spend(UiaOutcome::Done, batch)?;
                 let old = batch
-                    .get(&ACCOUNT_BY_USER, &user)?
+                    .read_for_update(&ACCOUNT_BY_USER, &user)?
                     .ok_or_else(|| Error::not_found("there is no such account"))?;
-                batch.require(&ACCOUNT_BY_USER, &user, Some(&old));
                 let account = Account { password: None, deactivated: Some(now), ..old };
                 batch.put(&ACCOUNT_BY_USER, &user, &account);
                 batch.put(&DEPARTING_BY_USER, &user, &());
                 batch.delete(&PROFILE_CHANGE_BY_USER, &user);
-                self.devices.drop_all_devices(user, None, &mut revoked, batch)?;
+                self.devices.drop_all(user, None, batch)?;
                 self.devices.note_deactivated(user, batch)?;
                 batch.delete_range(&PROFILE_FIELD_BY_USER, Range::prefix((user,)))?;
-                Ok(revoked)
+                Ok(())
             })
-            .await?;
-        self.sessions.forget(&revoked);
-        Ok(())
+            .await
+    }
+
+    /// Frees the memory that passwords are hashed in and that is not in use.
+    pub fn release_memory(&self) {
+        self.passwords.release_memory();
     }
 
     /// Deactivated users who still have to leave their rooms and end their timers.

@@ -80,6 +80,6 @@ anonymous!(NoAccessToken NoAuthentication AppserviceTokenOptional);
 
 /// The access token: from the header, or from the query as clients before Matrix 1.11 send it.
 /// A header of another scheme counts as none.
-fn token(request: &Request<Bytes>) -> Option<String> {
+pub(crate) fn token(request: &Request<Bytes>) -> Option<String> {
     AccessToken::extract_authentication(request).ok().filter(|token| !token.is_empty())
 }

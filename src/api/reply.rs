@@ -28,7 +28,7 @@ pub(crate) enum Answer<T> {
     Challenge(Box<UiaaInfo>),
 }
 
-impl<T: OutgoingResponse> Reply for Answer<T> {
+impl<T: Reply> Reply for Answer<T> {
     fn into_http(self) -> Result<Response> {
         match self {
             Self::Done(response) => response.into_http(),

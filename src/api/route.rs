@@ -10,14 +10,17 @@ use bytes::Bytes;
 use http::{Method, Request};
 use ruma::api::{IncomingRequest, error::DeserializationError, path_builder::PathBuilder};
 use serde::de::IgnoredAny;
-use wick_account::Session;
+use wick_account::{
+    Session,
+    uia::{self, Finished},
+};
 use wick_core::{Error, Result};
 use wick_runtime::Limit;
 use wick_service::Services;
 
 use crate::{
     address::limit_key,
-    auth::Scheme,
+    auth::{self, Scheme},
     error::{not_json, unreadable},
     reply::Reply,
 };
@@ -76,6 +79,11 @@ impl<R: IncomingRequest<Authentication: Scheme>> Unread<R> {
         self.call.query()
     }
 
+    /// The request as user-interactive authentication knows it again.
+    pub(crate) fn identity(&self) -> uia::Request {
+        self.call.identity()
+    }
+
     /// Reads the body, and all else.
     ///
     /// # Errors
@@ -91,6 +99,13 @@ impl Call {
     /// Its query string.
     pub(crate) fn query(&self) -> &str {
         self.request.uri().query().unwrap_or_default()
+    }
+
+    /// The request as user-interactive authentication knows it again.
+    fn identity(&self) -> uia::Request {
+        let token = auth::token(&self.request).unwrap_or_default();
+        let context = [self.request.method().as_str(), self.request.uri().path(), &token];
+        uia::Request::new(&context, self.request.body())
     }
 }
 
@@ -137,6 +152,31 @@ impl Route {
         Self { handler, ..self }
     }
 
+    /// Answers a request that was confirmed and done, and is made again in the same session of
+    /// user-interactive authentication, with `answer`: also if what was done has ended its access token.
+    pub(crate) fn repeatable(self, answer: fn(Finished) -> Result<Response>) -> Self {
+        let then = self.handler;
+        let handler: Handler = Arc::new(move |services, call| {
+            let then = Arc::clone(&then);
+            Box::pin(async move {
+                let (request, address) = (call.identity(), limit_key(call.address));
+                let response = match services.uia.finished(&request)? {
+                    Some(finished) => {
+                        services.limits.ensure(Limit::Anonymous, &address)?;
+                        return answer(finished);
+                    }
+                    None => then(Arc::clone(&services), call).await,
+                };
+                if response.as_ref().is_ok_and(|response| response.status().is_success()) {
+                    return response;
+                }
+                // The same request can have been done while this one was waiting.
+                services.uia.finished(&request)?.map_or(response, answer)
+            })
+        });
+        Self { handler, ..self }
+    }
+
     /// Does not count a request at all.
     pub(crate) fn uncounted(self) -> Self {
         Self { limit: Count::Nothing, ..self }
@@ -174,7 +214,14 @@ where
     }
     let handler: Handler = Arc::new(move |services, call| {
         Box::pin(async move {
-            let sender = R::Authentication::sender(&services, &call.request).await?;
+            let sender = match R::Authentication::sender(&services, &call.request).await {
+                Ok(sender) => sender,
+                Err(error) => {
+                    // A token that is not good counts as none.
+                    count(&services, &call, None)?;
+                    return Err(error);
+                }
+            };
             count(&services, &call, R::Authentication::session(&sender))?;
             if let Some(session) = R::Authentication::session(&sender) {
                 services.sessions.note_seen(session, call.address);

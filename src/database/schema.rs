@@ -63,6 +63,7 @@ subjects! {
     probe,
     account_data,
     backups,
+    confirmations,
     cross_signing,
     delayed,
     device_keys,

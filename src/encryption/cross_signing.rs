@@ -12,11 +12,12 @@ mod signatures;
 use std::collections::BTreeSet;
 
 use ruma::{DeviceId, OwnedDeviceId, api::client::keys::upload_signing_keys};
-use wick_account::Session;
+use wick_account::{Proof, Session};
 use wick_core::{Error, Result, ShortUserId};
 use wick_database::{
     Batch, Range, Read,
     schema::{
+        confirmations::UiaOutcome,
         cross_signing::{CROSS_SIGNING_KEY_BY_USAGE, SIGNATURE_BY_KEY},
         device_keys::KEYS_BY_DEVICE,
         devices::DEVICE_BY_ID,
@@ -60,8 +61,8 @@ impl CrossSigning {
         Self { resources }
     }
 
-    /// Stores cross-signing keys. If the user has a master key, keys that are not stored already need
-    /// `confirmed`: that the user has authenticated for it.
+    /// Stores cross-signing keys. If the user has a master key, keys that are not stored already need a
+    /// proof, which is spent with them.
     ///
     /// # Errors
     /// `M_INVALID_PARAM` or `M_BAD_JSON` if a key is malformed, `M_MISSING_PARAM` if there is no master key
@@ -71,14 +72,18 @@ impl CrossSigning {
         &self,
         session: &Session,
         keys: &upload_signing_keys::v3::Request,
-        confirmed: bool,
+        proof: Option<&Proof>,
     ) -> Result<Uploaded> {
         let new = NewKeys::check(&session.user_id, keys)?;
         let (uploaded, is_new) = self
             .resources
             .change(|batch| {
-                let uploaded = put_keys(session, &new, confirmed, batch)?;
-                Ok((uploaded, !batch.is_empty()))
+                let uploaded = put_keys(session, &new, proof.is_some(), batch)?;
+                let is_new = !batch.is_empty();
+                if let (true, Some(proof)) = (is_new, proof) {
+                    proof.spend(UiaOutcome::Done, batch)?;
+                }
+                Ok((uploaded, is_new))
             })
             .await?;
         if !is_new {

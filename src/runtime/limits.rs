@@ -33,8 +33,10 @@ pub enum Limit {
     Registration,
     /// A log-in attempt, by address.
     Login,
-    /// A log-in attempt, by account.
+    /// A password that is tried, by account and origin.
     LoginAccount,
+    /// A session of user-interactive authentication that is opened, by user.
+    Confirmations,
     /// An event that is sent.
     Messages,
     /// A join or a knock.
@@ -58,6 +60,7 @@ pub struct Limits {
     registration: Limiter,
     login: Limiter,
     login_account: Limiter,
+    confirmations: Limiter,
     messages: Limiter,
     joins: Limiter,
     invites: Limiter,
@@ -80,6 +83,7 @@ impl Limits {
             registration: limiter(limits.registration),
             login: limiter(limits.login),
             login_account: limiter(limits.login_account),
+            confirmations: limiter(limits.confirmations),
             messages: limiter(limits.messages),
             joins: limiter(limits.joins),
             invites: limiter(limits.invites),
@@ -93,13 +97,14 @@ impl Limits {
     ///
     /// # Errors
     /// `M_LIMIT_EXCEEDED` with the time to wait; then nothing is counted.
-    pub fn ensure(&self, limit: Limit, key: &impl Hash) -> Result<()> {
+    pub fn ensure(&self, limit: Limit, key: &(impl Hash + ?Sized)) -> Result<()> {
         let (limiter, always) = match limit {
             Limit::Requests => (&self.requests, false),
             Limit::Anonymous => (&self.anonymous, false),
             Limit::Registration => (&self.registration, false),
             Limit::Login => (&self.login, false),
             Limit::LoginAccount => (&self.login_account, false),
+            Limit::Confirmations => (&self.confirmations, false),
             Limit::Messages => (&self.messages, false),
             Limit::Joins => (&self.joins, false),
             Limit::Invites => (&self.invites, false),

@@ -7,8 +7,9 @@
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
+use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use wick_core::{Clock, Result};
+use wick_core::{Clock, Error, Result};
 
 /// The wait before the first restart of a task that panicked; doubled each time.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
@@ -99,6 +100,31 @@ impl Supervisor {
                 metrics::counter!("wick_task_panics_total", "task" => name).increment(1);
             }
         });
+    }
+
+    /// Runs a change of several commits as a task and returns its result. The change goes on if the
+    /// returned future is dropped.
+    ///
+    /// # Errors
+    /// Those of `change`; an internal one if it panics or the server stops before its end.
+    pub async fn complete<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        change: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, result) = oneshot::channel();
+        self.spawn_once(name, async move {
+            if let Err(Err(error)) = answer.send(change.await) {
+                tracing::error!(task = name, %error, "a change failed after its client hung up");
+            }
+        });
+        result.await.unwrap_or_else(|_| Err(Error::internal(name, "the change broke off")))
+    }
+
+    /// How many tasks run.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.tracker.len()
     }
 
     /// Asks all tasks to end and waits for them. Those that still run after `patience` are dropped.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use ruma::signatures::Ed25519KeyPair;
-use tokio::sync::oneshot;
+use ruma::{OwnedUserId, signatures::Ed25519KeyPair};
+use serde_json::Value;
 use wick_account::{
-    AccountData, DeviceListener, Devices, Filters, OpenId, PushRules, Pushers, Sessions, Uia, Users,
+    AccountData, DeviceListener, Devices, Filters, OpenId, Proof, PushRules, Pushers, Session,
+    Sessions, Uia, Upkeep, Users,
 };
-use wick_core::{Clock, Config, Error, Random, Result, ShortUserId, TimerId, config};
+use wick_core::{Clock, Config, Random, Result, ShortUserId, TimerId, config};
 use wick_database::{Batch, Database, Durability, Options, schema::timer::Feature};
 use wick_encryption::{Backups, CrossSigning, DeviceEvents, DeviceKeys, ToDevice};
 use wick_notify::Notifications;
@@ -46,6 +47,8 @@ pub struct Services {
     pub users: Arc<Users>,
     /// Asking for the password again.
     pub uia: Uia,
+    /// Removes what has expired.
+    pub upkeep: Upkeep,
     /// What users say about themselves.
     pub profiles: Arc<Profiles>,
     /// What becomes of memberships when accounts change.
@@ -131,7 +134,7 @@ impl Services {
         let listeners: Vec<Box<dyn DeviceListener>> = vec![Box::new(DeviceEvents)];
         let devices = Devices::new(resources.clone(), Arc::clone(&sessions), listeners);
         let devices = Arc::new(devices);
-        let users = Users::new(resources.clone(), Arc::clone(&sessions), Arc::clone(&devices))?;
+        let users = Users::new(resources.clone(), Arc::clone(&limits), Arc::clone(&devices))?;
         let users = Arc::new(users);
         let profiles = Arc::new(Profiles::new(resources.clone()));
         let presence = Arc::new(Presence::new(resources.clone()));
@@ -169,10 +172,11 @@ impl Services {
             random,
             database,
             supervisor,
-            limits,
             sessions,
             devices,
-            uia: Uia::new(resources.clone(), Arc::clone(&users)),
+            uia: Uia::new(resources.clone(), Arc::clone(&limits), Arc::clone(&users)),
+            upkeep: Upkeep::new(resources.clone(), Arc::clone(&users)),
+            limits,
             users,
             profiles,
             memberships,
@@ -215,6 +219,7 @@ impl Services {
         let kinds = Kinds { expiry: Arc::clone(&self.expiry), delayed: Arc::clone(&self.delayed) };
         self.timers.start(&self.supervisor, &(Arc::new(kinds) as _));
         self.expiry.start(&self.supervisor);
+        self.upkeep.start(&self.supervisor);
         self.delayed.start(&self.supervisor);
         let memberships = Arc::clone(&self.memberships);
         self.supervisor.spawn_once("memberships", async move {
@@ -231,19 +236,33 @@ impl Services {
     ///
     /// # Errors
     /// If the database refuses.
-    pub async fn deactivate(self: &Arc<Self>, user: ShortUserId) -> Result<()> {
-        let (tell, told) = oneshot::channel();
+    pub async fn deactivate(self: &Arc<Self>, user: ShortUserId, proof: Proof) -> Result<()> {
         let services = Arc::clone(self);
-        self.supervisor.spawn_once("deactivation", async move {
-            let gone = async {
-                services.users.deactivate(user).await?;
-                services.memberships.depart(user).await
-            };
-            if let Err(Err(error)) = tell.send(gone.await) {
-                tracing::error!(%error, "an account was not deactivated, and nobody was told");
-            }
-        });
-        told.await.unwrap_or_else(|_| Err(Error::corrupt("a deactivation broke off")))
+        let change = async move {
+            services.users.deactivate(user, &proof).await?;
+            services.memberships.depart(user).await
+        };
+        self.supervisor.complete("deactivation", change).await
+    }
+
+    /// Sets or removes a profile field, and puts it into the user's member events. Goes on if nobody
+    /// waits for it any more.
+    ///
+    /// # Errors
+    /// As [`Profiles::set`].
+    pub async fn set_profile_field(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        user_id: OwnedUserId,
+        key: String,
+        value: Option<Value>,
+    ) -> Result<()> {
+        let (services, session) = (Arc::clone(self), Arc::clone(session));
+        let change = async move {
+            services.profiles.set(&session, &user_id, &key, value.as_ref()).await?;
+            services.memberships.spread_profile(session.user, &session.user_id).await
+        };
+        self.supervisor.complete("profile", change).await
     }
 
     /// Ends a timer for an administrator: an event that expires ends, a delayed event is cancelled.

@@ -4,6 +4,7 @@
 //! Invariant: nothing here sleeps or asks the system for the time.
 
 mod clock;
+mod hang_up;
 pub mod process;
 mod random;
 mod room;
@@ -15,6 +16,7 @@ pub use axum::body::Body;
 
 pub use self::{
     clock::MockClock,
+    hang_up::hang_up_after,
     process::Process,
     random::SeededRandom,
     room::TestRoom,

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use serde_json::json;
+use wick_account::Proof;
 use wick_harness::TestServer;
 
 const TRANSPORTS: &str = "/_matrix/client/unstable/org.matrix.msc4143/rtc/transports";
@@ -43,7 +44,7 @@ async fn a_service_learns_who_an_openid_token_is_proof_of() {
     assert_eq!((status, body), (StatusCode::OK, json!({ "sub": alice.user_id })));
 
     let (short, _) = server.services().users.get(&alice.user_id).unwrap().unwrap();
-    server.services().users.deactivate(short).await.unwrap();
+    server.services().users.deactivate(short, &Proof::not_needed()).await.unwrap();
     let (status, body) = server.get(&format!("{USER_INFO}?access_token={token}"), "").await;
     assert_eq!((status, &body["errcode"]), (StatusCode::UNAUTHORIZED, &json!("M_UNKNOWN_TOKEN")));
 

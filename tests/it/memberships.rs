@@ -13,6 +13,7 @@ use ruma::{
     room_id, user_id,
 };
 use serde_json::{Value, json};
+use wick_account::Proof;
 use wick_core::Draft;
 use wick_database::{Fault, FaultAction};
 use wick_harness::{Options, TestServer};
@@ -157,7 +158,7 @@ async fn what_a_crash_leaves_undone_is_done_at_the_next_start() {
             stop.0.store(commit, Ordering::SeqCst);
             let answer = if deactivate {
                 let (user, _) = server.services().users.get(&alice.user_id).unwrap().unwrap();
-                let done = server.services().users.deactivate(user).await;
+                let done = server.services().users.deactivate(user, &Proof::not_needed()).await;
                 done.and(server.services().memberships.depart(user).await).is_ok()
             } else {
                 let name = json!({ "displayname": "new" });

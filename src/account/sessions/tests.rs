@@ -1,6 +1,6 @@
 //! Tokens from their making to their end.
 
-use std::{slice, time::Duration};
+use std::time::Duration;
 
 use ruma::api::error::ErrorKind;
 use wick_core::Error;
@@ -45,7 +45,7 @@ async fn a_logged_out_token_is_unknown_at_once() {
     let other = fixture.log_in("alice", "OTHER").await;
     let session = fixture.session(&tokens).await;
     fixture.session(&other.tokens).await;
-    fixture.devices.remove(session.user, slice::from_ref(&session.device_id)).await.unwrap();
+    fixture.devices.log_out(session.user, &session.device_id).await.unwrap();
     let error = fixture.sessions.authenticate(&tokens.access).await.unwrap_err();
     assert!(is_unknown(&error, false));
     fixture.session(&other.tokens).await;

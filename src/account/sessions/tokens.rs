@@ -1,10 +1,8 @@
-//! Making and dropping token rows.
-
-use std::time::Duration;
+//! The rows of tokens.
 
 use ruma::{DeviceId, UserId};
 use sha2::{Digest, Sha256};
-use wick_core::{Random, ShortUserId, Timestamp};
+use wick_core::{ShortUserId, Timestamp};
 use wick_database::{
     Batch,
     schema::devices::{TOKEN_BY_HASH, Token, TokenHash, TokenKind, TokenPair},
@@ -12,7 +10,7 @@ use wick_database::{
 
 use super::Tokens;
 
-/// Whom tokens speak for.
+/// The user and device that tokens authenticate.
 #[derive(Clone, Copy)]
 pub(crate) struct Owner<'a> {
     pub(crate) user: ShortUserId,
@@ -20,43 +18,31 @@ pub(crate) struct Owner<'a> {
     pub(crate) device_id: &'a DeviceId,
 }
 
-/// How new tokens are made.
-pub(crate) struct NewTokens<'a> {
-    pub(crate) random: &'a dyn Random,
+/// How new tokens are stored.
+pub(crate) struct NewTokens {
     pub(crate) now: Timestamp,
-    /// How long the access token is good for; with it comes a refresh token.
-    pub(crate) lifetime: Option<Duration>,
     /// Whether their first use ends others.
     pub(crate) replaces: bool,
 }
 
-impl NewTokens<'_> {
+impl NewTokens {
     /// Puts the rows of a new pair.
-    pub(crate) fn put(&self, owner: Owner<'_>, batch: &mut Batch) -> (Tokens, TokenPair) {
-        let access = self.random.token();
-        let refresh = self.lifetime.map(|_| self.random.token());
-        let pair = TokenPair { access: hash(&access), refresh: refresh.as_deref().map(hash) };
+    pub(crate) fn put(&self, tokens: &Tokens, owner: Owner<'_>, batch: &mut Batch) -> TokenPair {
+        let refresh = tokens.refresh.as_deref().map(hash);
+        let pair = TokenPair { access: hash(&tokens.access), refresh };
         let row = |kind| Token {
             user: owner.user,
             user_id: owner.user_id.to_owned(),
             device_id: owner.device_id.to_owned(),
             kind,
         };
-        let expires = self.lifetime.map(|lifetime| self.now.after(lifetime));
+        let expires = tokens.expires_in.map(|lifetime| self.now.after(lifetime));
         let kind = TokenKind::Access { expires, unused: self.replaces };
         batch.put(&TOKEN_BY_HASH, &pair.access, &row(kind));
         if let Some(refresh) = &pair.refresh {
             batch.put(&TOKEN_BY_HASH, refresh, &row(TokenKind::Refresh));
         }
-        (Tokens { access, refresh, expires_in: self.lifetime }, pair)
-    }
-}
-
-/// Deletes the rows of a pair and notes which tokens that revokes.
-pub(crate) fn drop_pair(pair: TokenPair, revoked: &mut Vec<TokenHash>, batch: &mut Batch) {
-    for hash in [Some(pair.access), pair.refresh].into_iter().flatten() {
-        batch.delete(&TOKEN_BY_HASH, &hash);
-        revoked.push(hash);
+        pair
     }
 }
 

@@ -1,10 +1,12 @@
 //! Logging in with a password.
 
+use std::net::IpAddr;
+
 use ruma::{OwnedDeviceId, OwnedUserId, api::error::ErrorKind};
 use wick_core::{Error, Result};
-use wick_database::schema::users::ACCOUNT_BY_USER;
+use wick_database::schema::users::{ACCOUNT_BY_USER, Account};
 
-use super::{Users, find, localpart::login_user_id};
+use super::{Origin, Users, find, localpart::login_user_id};
 use crate::{devices::NewDevice, sessions::Tokens};
 
 /// What a client shows to log in.
@@ -15,6 +17,8 @@ pub struct LogIn {
     pub password: String,
     /// The device to log in.
     pub device: NewDevice,
+    /// The address that attempts are counted by, if it is known.
+    pub address: Option<IpAddr>,
 }
 
 /// A device that was logged in.
@@ -32,20 +36,19 @@ impl Users {
     ///
     /// # Errors
     /// `M_FORBIDDEN` if there is no such account or the password is wrong, the two alike;
-    /// `M_USER_DEACTIVATED` if the account was deactivated.
+    /// `M_USER_DEACTIVATED` if the account was deactivated; `M_LIMIT_EXCEEDED`.
     pub async fn log_in(&self, shown: LogIn) -> Result<LoggedIn> {
         shown.device.ensure_sensible()?;
-        let user_id = login_user_id(&shown.identifier, &self.resources.config.server.name)
-            .ok_or_else(wrong)?;
-        let (user, account) = self.get(&user_id)?.ok_or_else(wrong)?;
-        if account.deactivated.is_some() {
-            return Err(deactivated());
-        }
-        let hash = account.password.ok_or_else(wrong)?;
-        if !self.passwords.is_right(&shown.password, &hash).await? {
-            return Err(wrong());
-        }
-        let (device_id, tokens, revoked) = self
+        let user_id = login_user_id(&shown.identifier, &self.resources.config.server.name);
+        let origin = Origin::Address(shown.address);
+        let checked = self.check_password(user_id.as_deref(), &shown.password, origin).await?;
+        let user_id = user_id.ok_or_else(wrong)?;
+        let Some((user, Account { password: Some(hash), .. })) = checked else {
+            let account = self.get(&user_id)?;
+            let is_over = account.is_some_and(|(_, account)| account.deactivated.is_some());
+            return Err(if is_over { deactivated() } else { wrong() });
+        };
+        let (device_id, tokens) = self
             .resources
             .change(|batch| {
                 // The password must still be the one that was checked when the device is written.
@@ -57,14 +60,9 @@ impl Users {
                     return Err(wrong());
                 }
                 batch.require(&ACCOUNT_BY_USER, &user, Some(&account));
-                let mut revoked = Vec::new();
-                let owner = (user, &*user_id);
-                let (device_id, tokens) =
-                    self.devices.put_login(owner, &shown.device, &mut revoked, batch)?;
-                Ok((device_id, tokens, revoked))
+                self.devices.put_login((user, &user_id), &shown.device, None, batch)
             })
             .await?;
-        self.sessions.forget(&revoked);
         Ok(LoggedIn { user_id, device_id, tokens })
     }
 }

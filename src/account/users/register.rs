@@ -1,18 +1,20 @@
 //! Making an account.
 
-use crate::name_index;
 use ruma::{OwnedDeviceId, OwnedUserId, api::error::ErrorKind};
 use wick_core::{Error, Result, config::Mode};
 use wick_database::{
     Read,
-    schema::users::{ACCOUNT_BY_USER, Account, PROFILE_FIELD_BY_USER},
+    schema::{
+        confirmations::UiaOutcome,
+        users::{ACCOUNT_BY_USER, Account, PROFILE_FIELD_BY_USER},
+    },
 };
 
 use super::{
     Users, in_use,
     localpart::{any_user_id, new_user_id},
 };
-use crate::{devices::NewDevice, push_rules, sessions::Tokens};
+use crate::{devices::NewDevice, name_index, proof::Proof, push_rules, sessions::Tokens};
 
 /// An account that somebody wants.
 #[derive(Default)]
@@ -51,11 +53,12 @@ impl Users {
         }
     }
 
-    /// Makes an account. Whether the caller may is checked before.
+    /// Makes an account.
     ///
     /// # Errors
-    /// `M_INVALID_USERNAME`, `M_USER_IN_USE`, `M_WEAK_PASSWORD`.
-    pub async fn register(&self, new: NewAccount) -> Result<Registered> {
+    /// `M_INVALID_USERNAME`, `M_USER_IN_USE`, `M_WEAK_PASSWORD`; `M_FORBIDDEN` or `M_INVALID_PARAM` if
+    /// the proof is spent.
+    pub async fn register(&self, new: NewAccount, proof: &Proof) -> Result<Registered> {
         let server = &self.resources.config.server.name;
         let user_id = match &new.localpart {
             Some(localpart) => new_user_id(localpart, server)?,
@@ -68,7 +71,7 @@ impl Users {
             return Err(in_use());
         }
         let account = Account {
-            password: Some(self.passwords.hash(&new.password).await?),
+            password: Some(self.passwords.hash(&user_id, &new.password).await?),
             created: self.resources.clock.now(),
             admin: new.admin,
             deactivated: None,
@@ -87,14 +90,19 @@ impl Users {
                 batch.put(&PROFILE_FIELD_BY_USER, &(user, "displayname"), &display_name);
                 name_index::index(batch, (user, &user_id), None, Some(user_id.localpart()));
                 push_rules::put_default(user, &user_id, batch)?;
-                match &new.device {
-                    // A new account has no sessions that could end.
-                    Some(device) => self
-                        .devices
-                        .put_login((user, &user_id), device, &mut Vec::new(), batch)
-                        .map(Some),
-                    None => Ok(None),
-                }
+                let device = match &new.device {
+                    Some(device) => {
+                        let owner = (user, &*user_id);
+                        Some(self.devices.put_login(owner, device, proof.request(), batch)?)
+                    }
+                    None => None,
+                };
+                let logged_in = device
+                    .as_ref()
+                    .map(|(device_id, tokens)| (device_id.clone(), tokens.refresh.is_some()));
+                let user_id = user_id.clone();
+                proof.spend(UiaOutcome::Registered { user_id, device: logged_in }, batch)?;
+                Ok(device)
             })
             .await?;
         Ok(Registered { user_id, device })

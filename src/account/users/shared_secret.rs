@@ -1,28 +1,23 @@
-//! Accounts that scripts make who know the shared secret: each request is signed with it, over a
-//! nonce that serves once. The protocol is the one that Synapse's tools speak.
+//! Accounts that scripts make with the shared secret: each request is signed with it, over a nonce that
+//! serves once. The protocol is the one of Synapse's tools.
 
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
-use quick_cache::sync::Cache;
 use ruma::api::error::ErrorKind;
 use sha1::Sha1;
-use wick_core::{Error, Monotonic, Result};
+use wick_core::{Error, Result};
+use wick_database::{Durability, Read, schema::confirmations::EXPIRY_BY_REGISTRATION_NONCE};
 
 use super::{NewAccount, Registered, Users};
-use crate::devices::NewDevice;
+use crate::{
+    devices::NewDevice,
+    proof::{Kind, Proof},
+    sessions::hash,
+};
 
-const KEPT: usize = 1000;
+/// How long a nonce serves.
 const LIFETIME: Duration = Duration::from_secs(60);
-
-/// Nonces that were given out, with when.
-pub(super) struct Nonces(Cache<String, Monotonic>);
-
-impl Nonces {
-    pub(super) fn new() -> Self {
-        Self(Cache::new(KEPT))
-    }
-}
 
 /// An account that a script wants.
 pub struct SignedAccount {
@@ -34,7 +29,7 @@ pub struct SignedAccount {
     pub password: String,
     /// Whether it administers the server.
     pub admin: bool,
-    /// What kind of user it is to be, which this server does not care about.
+    /// Synapse's kind of user: signed, and of no consequence here.
     pub user_type: Option<String>,
     /// HMAC-SHA1 of all that, in hexadecimal.
     pub mac: String,
@@ -48,14 +43,22 @@ impl Users {
     }
 
     /// A nonce for one [`Users::register_signed`].
-    #[must_use]
-    pub fn registration_nonce(&self) -> String {
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn registration_nonce(&self) -> Result<String> {
         let nonce = self.resources.random.token();
-        self.nonces.0.insert(nonce.clone(), self.resources.clock.monotonic());
-        nonce
+        let expires = self.resources.clock.now().after(LIFETIME);
+        self.resources
+            .change_with(Durability::Flushed, |batch| {
+                batch.put(&EXPIRY_BY_REGISTRATION_NONCE, &hash(&nonce), &expires);
+                Ok(())
+            })
+            .await?;
+        Ok(nonce)
     }
 
-    /// Makes an account for who knows the shared secret.
+    /// Makes an account for a request that is signed with the shared secret.
     ///
     /// # Errors
     /// `M_FORBIDDEN` if the signature is wrong, `M_INVALID_PARAM` if the nonce was not given or
@@ -63,21 +66,22 @@ impl Users {
     pub async fn register_signed(&self, signed: SignedAccount) -> Result<Registered> {
         let secret = self.resources.config.registration.shared_secret.reveal();
         let secret = secret.ok_or_else(|| Error::forbidden("there is no shared secret"))?;
-        let now = self.resources.clock.monotonic();
-        match self.nonces.0.remove(&signed.nonce) {
-            Some((_, given)) if now.since(given) <= LIFETIME => {}
-            _ => return Err(Error::invalid_param("unknown nonce")),
+        let nonce = hash(&signed.nonce);
+        let expires =
+            self.resources.database.latest().get(&EXPIRY_BY_REGISTRATION_NONCE, &nonce)?;
+        if expires.is_none_or(|expires| expires <= self.resources.clock.now()) {
+            return Err(Error::invalid_param("unknown nonce"));
         }
         if !is_signed(&signed, secret)? {
             return Err(Error::refused_with(403, ErrorKind::Forbidden, "wrong signature"));
         }
-        self.register(NewAccount {
+        let new = NewAccount {
             localpart: Some(signed.username),
             password: signed.password,
             admin: signed.admin,
             device: Some(NewDevice::default()),
-        })
-        .await
+        };
+        self.register(new, &Proof(Kind::Nonce(nonce))).await
     }
 }
 
@@ -134,17 +138,17 @@ mod tests {
             config.registration.shared_secret = "complement".to_owned().into();
         });
         let users = &fixture.users;
-        let nonce = users.registration_nonce();
+        let nonce = users.registration_nonce().await.unwrap();
         let made = users.register_signed(account(nonce.clone(), sign(&nonce))).await.unwrap();
         assert_eq!(made.user_id, "@root:localhost");
         assert!(users.get(&made.user_id).unwrap().unwrap().1.admin);
         assert!(users.register_signed(account(nonce.clone(), sign(&nonce))).await.is_err());
         for mac in ["", "0", "zz", &sign("another nonce")] {
-            let nonce = users.registration_nonce();
+            let nonce = users.registration_nonce().await.unwrap();
             let error = users.register_signed(account(nonce, mac.to_owned())).await.err().unwrap();
             assert_eq!(error.kind(), Some(&ErrorKind::Forbidden), "{mac}");
         }
-        let nonce = users.registration_nonce();
+        let nonce = users.registration_nonce().await.unwrap();
         fixture.clock.advance(Duration::from_secs(61));
         let late = users.register_signed(account(nonce.clone(), sign(&nonce))).await.err().unwrap();
         assert_eq!(late.kind(), Some(&ErrorKind::InvalidParam));

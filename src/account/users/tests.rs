@@ -4,7 +4,7 @@ use ruma::{
     api::{
         client::{
             push::{Pusher, set_pusher::v3::PusherAction},
-            uiaa::{AuthData, Dummy, Password, RegistrationToken},
+            uiaa::{AuthData, Dummy, Password, RegistrationToken, UiaaInfo},
         },
         error::ErrorKind,
     },
@@ -16,9 +16,10 @@ use serde_json::{json, value::to_raw_value};
 use wick_core::{Error, Position, config::Mode};
 
 use crate::{
-    account_data,
+    Proof, account_data,
     devices::NewDevice,
     fixture::Fixture,
+    uia::{Confirmation, Request},
     users::{LogIn, NewAccount},
 };
 
@@ -39,6 +40,7 @@ fn log_in(identifier: &str, password: &str) -> LogIn {
         identifier: identifier.to_owned(),
         password: password.to_owned(),
         device: NewDevice::default(),
+        address: None,
     }
 }
 
@@ -50,7 +52,8 @@ fn password(user: &str, password: &str) -> AuthData {
 #[tokio::test]
 async fn an_account_without_a_login_has_no_device() {
     let fixture = Fixture::new();
-    let made = fixture.users.register(new("Alice", "pässwörd")).await.unwrap();
+    let made =
+        fixture.users.register(new("Alice", "pässwörd"), &Proof::not_needed()).await.unwrap();
     assert_eq!(made.user_id, "@alice:localhost");
     assert!(made.device.is_none());
     let (user, _) = fixture.users.get(&made.user_id).unwrap().unwrap();
@@ -62,9 +65,10 @@ async fn an_account_without_a_login_has_no_device() {
 async fn a_name_is_given_away_once() {
     let fixture = Fixture::new();
     fixture.users.ensure_available("alice").unwrap();
+    let proof = Proof::not_needed();
     let (one, two) = tokio::join!(
-        fixture.users.register(new("alice", "password")),
-        fixture.users.register(new("ALICE", "password")),
+        fixture.users.register(new("alice", "password"), &proof),
+        fixture.users.register(new("ALICE", "password"), &proof),
     );
     assert!(one.is_ok() != two.is_ok());
     let error = fixture.users.ensure_available("alice").unwrap_err();
@@ -74,7 +78,7 @@ async fn a_name_is_given_away_once() {
 #[tokio::test]
 async fn wrong_logins_are_refused_alike() {
     let fixture = Fixture::new();
-    fixture.users.register(new("alice", "password")).await.unwrap();
+    fixture.users.register(new("alice", "password"), &Proof::not_needed()).await.unwrap();
     for (who, what) in [("alice", "wrong"), ("bob", "password"), ("@alice:there", "password")] {
         let error = fixture.users.log_in(log_in(who, what)).await.err().unwrap();
         assert_eq!(kind(&error), &ErrorKind::Forbidden, "{who}");
@@ -84,7 +88,8 @@ async fn wrong_logins_are_refused_alike() {
 #[tokio::test]
 async fn a_short_password_is_weak() {
     let fixture = Fixture::new();
-    let error = fixture.users.register(new("alice", "1234567")).await.err().unwrap();
+    let error =
+        fixture.users.register(new("alice", "1234567"), &Proof::not_needed()).await.err().unwrap();
     assert_eq!(kind(&error), &ErrorKind::WeakPassword);
     fixture.users.ensure_available("alice").unwrap();
 }
@@ -107,7 +112,11 @@ async fn a_changed_password_ends_other_devices_and_their_pushers() {
     };
     fixture.pushers.set(&session, &pusher("mine")).await.unwrap();
     fixture.pushers.set(&other, &pusher("other")).await.unwrap();
-    fixture.users.change_password(&session, "another password", true).await.unwrap();
+    fixture
+        .users
+        .change_password(&session, "another password", true, &Proof::not_needed())
+        .await
+        .unwrap();
     let pushers = fixture.pushers.list(session.user).unwrap();
     assert_eq!(pushers.len(), 1);
     assert_eq!(pushers[0].ids.pushkey, "mine");
@@ -115,7 +124,7 @@ async fn a_changed_password_ends_other_devices_and_their_pushers() {
     fixture.session(&tokens).await;
     assert!(fixture.users.log_in(log_in("alice", "password")).await.is_err());
     let again = fixture.users.log_in(log_in("alice", "another password")).await.unwrap();
-    fixture.users.change_password(&session, "password", false).await.unwrap();
+    fixture.users.change_password(&session, "password", false, &Proof::not_needed()).await.unwrap();
     fixture.session(&again.tokens).await;
 }
 
@@ -124,7 +133,7 @@ async fn a_deactivated_account_is_over_and_its_name_stays_taken() {
     let fixture = Fixture::new();
     let tokens = fixture.register("alice", NewDevice::default()).await;
     let session = fixture.session(&tokens).await;
-    fixture.users.deactivate(session.user).await.unwrap();
+    fixture.users.deactivate(session.user, &Proof::not_needed()).await.unwrap();
     assert!(fixture.sessions.authenticate(&tokens.access).await.is_err());
     let error = fixture.users.log_in(log_in("alice", "password")).await.err().unwrap();
     assert_eq!(kind(&error), &ErrorKind::UserDeactivated);
@@ -141,34 +150,48 @@ async fn proof_is_the_own_password_for_one_operation() {
     fixture.register("bob", NewDevice::default()).await;
     let tokens = fixture.register("alice", NewDevice::default()).await;
     let alice = fixture.session(&tokens).await;
-    let uia = &fixture.uia;
-    let challenge = uia.confirm(&alice, "delete A", None).await.unwrap().unwrap();
+    let confirm = async |operation: &str, auth: Option<&AuthData>| {
+        fixture.uia.confirm(&alice, operation, &Request::new(&[operation], b"{}"), auth).await
+    };
+    let challenge = challenge(confirm("delete A", None).await.unwrap()).unwrap();
     assert!(challenge.params.is_some() && challenge.auth_error.is_none());
     let session = challenge.session.unwrap();
 
     let wrong = password("alice", "wrong");
-    let challenge = uia.confirm(&alice, "delete A", Some(&wrong)).await.unwrap().unwrap();
+    let challenge = self::challenge(confirm("delete A", Some(&wrong)).await.unwrap()).unwrap();
     assert_eq!(challenge.auth_error.unwrap().kind, ErrorKind::Forbidden);
 
-    let error = uia.confirm(&alice, "delete A", Some(&password("bob", "password"))).await;
-    assert_eq!(kind(&error.unwrap_err()), &ErrorKind::Forbidden);
+    let error = confirm("delete A", Some(&password("bob", "password"))).await.err().unwrap();
+    assert_eq!(kind(&error), &ErrorKind::Forbidden);
 
     let AuthData::Password(mut right) = password("@alice:localhost", "password") else {
         unreachable!()
     };
     right.session = Some(session);
     let right = AuthData::Password(right);
-    let error = uia.confirm(&alice, "delete B", Some(&right)).await.unwrap_err();
+    let error = confirm("delete B", Some(&right)).await.err().unwrap();
     assert_eq!(kind(&error), &ErrorKind::Forbidden);
-    assert!(uia.confirm(&alice, "delete A", Some(&right)).await.unwrap().is_none());
+    assert!(self::challenge(confirm("delete A", Some(&right)).await.unwrap()).is_none());
+}
+
+/// The challenge, unless it is confirmed.
+fn challenge(confirmation: Confirmation) -> Option<Box<UiaaInfo>> {
+    match confirmation {
+        Confirmation::Challenge(challenge) => Some(challenge),
+        Confirmation::Confirmed(_) => None,
+    }
 }
 
 #[tokio::test]
 async fn registration_asks_for_the_token_if_there_is_one() {
+    let request = Request::new(&["register"], b"{}");
     let dummy = AuthData::Dummy(Dummy::new());
     let open = Fixture::new();
-    assert!(open.uia.confirm_registration(None).unwrap().is_some());
-    assert!(open.uia.confirm_registration(Some(&dummy)).unwrap().is_none());
+    let ask = async |fixture: &Fixture, auth: Option<&AuthData>| {
+        challenge(fixture.uia.confirm_registration(&request, auth).await.unwrap()).is_some()
+    };
+    assert!(ask(&open, None).await);
+    assert!(!ask(&open, Some(&dummy)).await);
     assert!(!open.users.is_registration_token(""));
 
     let guarded = Fixture::with(|config| {
@@ -176,9 +199,9 @@ async fn registration_asks_for_the_token_if_there_is_one() {
         config.registration.token = "secret".to_owned().into();
     });
     let token = |text: &str| AuthData::RegistrationToken(RegistrationToken::new(text.to_owned()));
-    assert!(guarded.uia.confirm_registration(Some(&dummy)).unwrap().is_some());
-    assert!(guarded.uia.confirm_registration(Some(&token("guess"))).unwrap().is_some());
-    assert!(guarded.uia.confirm_registration(Some(&token("secret"))).unwrap().is_none());
+    assert!(ask(&guarded, Some(&dummy)).await);
+    assert!(ask(&guarded, Some(&token("guess"))).await);
+    assert!(!ask(&guarded, Some(&token("secret"))).await);
 }
 
 #[tokio::test]
@@ -262,6 +285,6 @@ async fn a_devices_notification_settings_go_with_it() {
     let event_type = "org.matrix.msc3890.local_notification_settings.OTHER";
     let content = to_raw_value(&json!({ "is_silenced": true })).unwrap();
     fixture.account_data.set(alice.user, None, event_type, &content).await.unwrap();
-    fixture.devices.remove(alice.user, &[other.device_id]).await.unwrap();
+    fixture.devices.remove(alice.user, &[other.device_id], &Proof::not_needed()).await.unwrap();
     assert!(fixture.account_data.get(alice.user, None, event_type).unwrap().is_none());
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::response::Response;
 use http::StatusCode;
 use ruma::{
+    OwnedDeviceId, OwnedUserId,
     api::{
         client::account::{
             ThirdPartyIdRemovalStatus, change_password, check_registration_token_validity,
@@ -16,25 +17,31 @@ use ruma::{
     },
     authentication::TokenType,
 };
-use wick_account::{devices::NewDevice, openid, users::NewAccount};
-use wick_core::{Error, Result};
+use serde::Serialize;
+use wick_account::{
+    devices::NewDevice,
+    openid,
+    uia::{Confirmation, Finished},
+    users::{NewAccount, Registered},
+};
+use wick_core::{Error, Result, clock::millis};
 use wick_runtime::Limit;
 use wick_service::Services;
 
 use super::{logged_in, own};
 use crate::{
     reply::{Answer, Reply, json},
-    route::{Route, Ruma, route},
+    route::{Route, Ruma, Unread, route, route_unread},
 };
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
-        route(register).limited(Limit::Registration),
+        route_unread(register).limited(Limit::Registration).repeatable(registered),
         route(get_username_availability),
-        route(check_registration_token_validity),
+        route(check_registration_token_validity).limited(Limit::Registration),
         route(whoami),
-        route(change_password),
-        route(deactivate),
+        route_unread(change_password).repeatable(password_changed),
+        route_unread(deactivate).repeatable(deactivated),
         route(get_3pids),
         route(request_openid_token),
     ]
@@ -43,15 +50,18 @@ pub(crate) fn routes() -> Vec<Route> {
 /// `POST /_matrix/client/v3/register`
 async fn register(
     services: Arc<Services>,
-    Ruma { body, .. }: Ruma<register::v3::Request>,
-) -> Result<Answer<register::v3::Response>> {
+    request: Unread<register::v3::Request>,
+) -> Result<Answer<NewAccountBody>> {
+    let identity = request.identity();
+    let Ruma { body, .. } = request.read()?;
     services.users.ensure_may_register(body.kind == RegistrationKind::Guest)?;
     if let Some(username) = &body.username {
         services.users.ensure_available(username)?;
     }
-    if let Some(challenge) = services.uia.confirm_registration(body.auth.as_ref())? {
-        return Ok(Answer::Challenge(challenge));
-    }
+    let proof = match services.uia.confirm_registration(&identity, body.auth.as_ref()).await? {
+        Confirmation::Challenge(challenge) => return Ok(Answer::Challenge(challenge)),
+        Confirmation::Confirmed(proof) => proof,
+    };
     let password = body
         .password
         .ok_or_else(|| Error::refused(ErrorKind::MissingParam, "a password is needed"))?;
@@ -62,15 +72,50 @@ async fn register(
     };
     let device = (!body.inhibit_login).then_some(device);
     let new = NewAccount { localpart: body.username, password, admin: false, device };
-    let made = services.users.register(new).await?;
-    let mut response = register::v3::Response::new(made.user_id);
-    if let Some((device_id, tokens)) = made.device {
-        response.device_id = Some(device_id);
-        response.access_token = Some(tokens.access);
-        response.refresh_token = tokens.refresh;
-        response.expires_in = tokens.expires_in;
+    Ok(Answer::Done(services.users.register(new, &proof).await?.into()))
+}
+
+fn registered(finished: Finished) -> Result<Response> {
+    match finished {
+        Finished::Registered(registered) => NewAccountBody::from(registered).into_http(),
+        Finished::Done => Err(Error::corrupt("a finished registration made no account")),
     }
-    Ok(Answer::Done(response))
+}
+
+/// The body of the answer to a registration. Ruma's has a null for a device that is not there.
+#[derive(Serialize)]
+struct NewAccountBody {
+    user_id: OwnedUserId,
+    #[serde(flatten)]
+    device: Option<NewDeviceBody>,
+}
+
+#[derive(Serialize)]
+struct NewDeviceBody {
+    device_id: OwnedDeviceId,
+    access_token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_in_ms: Option<u64>,
+}
+
+impl From<Registered> for NewAccountBody {
+    fn from(Registered { user_id, device }: Registered) -> Self {
+        let device = device.map(|(device_id, tokens)| NewDeviceBody {
+            device_id,
+            access_token: tokens.access,
+            refresh_token: tokens.refresh,
+            expires_in_ms: tokens.expires_in.map(millis),
+        });
+        Self { user_id, device }
+    }
+}
+
+impl Reply for NewAccountBody {
+    fn into_http(self) -> Result<Response> {
+        json(StatusCode::OK, &self)
+    }
 }
 
 /// `GET /_matrix/client/v3/register/available`
@@ -105,29 +150,48 @@ async fn whoami(
 /// `POST /_matrix/client/v3/account/password`
 async fn change_password(
     services: Arc<Services>,
-    Ruma { body, sender, .. }: Ruma<change_password::v3::Request>,
+    request: Unread<change_password::v3::Request>,
 ) -> Result<Answer<change_password::v3::Response>> {
-    let sender = logged_in(sender)?;
-    let auth = body.auth.as_ref();
-    if let Some(challenge) = services.uia.confirm(&sender, "change password", auth).await? {
-        return Ok(Answer::Challenge(challenge));
+    let identity = request.identity();
+    let Ruma { body, sender, .. } = request.read()?;
+    let (sender, auth) = (logged_in(sender)?, body.auth.as_ref());
+    match services.uia.confirm(&sender, "change password", &identity, auth).await? {
+        Confirmation::Challenge(challenge) => Ok(Answer::Challenge(challenge)),
+        Confirmation::Confirmed(proof) => {
+            let (new, others) = (&body.new_password, body.logout_devices);
+            services.users.change_password(&sender, new, others, &proof).await?;
+            Ok(Answer::Done(change_password::v3::Response::new()))
+        }
     }
-    services.users.change_password(&sender, &body.new_password, body.logout_devices).await?;
-    Ok(Answer::Done(change_password::v3::Response::new()))
+}
+
+fn password_changed(_: Finished) -> Result<Response> {
+    change_password::v3::Response::new().into_http()
 }
 
 /// `POST /_matrix/client/v3/account/deactivate`
 async fn deactivate(
     services: Arc<Services>,
-    Ruma { body, sender, .. }: Ruma<deactivate::v3::Request>,
+    request: Unread<deactivate::v3::Request>,
 ) -> Result<Answer<deactivate::v3::Response>> {
-    let sender = logged_in(sender)?;
-    let auth = body.auth.as_ref();
-    if let Some(challenge) = services.uia.confirm(&sender, "deactivate", auth).await? {
-        return Ok(Answer::Challenge(challenge));
+    let identity = request.identity();
+    let Ruma { body, sender, .. } = request.read()?;
+    let (sender, auth) = (logged_in(sender)?, body.auth.as_ref());
+    match services.uia.confirm(&sender, "deactivate", &identity, auth).await? {
+        Confirmation::Challenge(challenge) => Ok(Answer::Challenge(challenge)),
+        Confirmation::Confirmed(proof) => {
+            services.deactivate(sender.user, proof).await?;
+            Ok(Answer::Done(deactivation()))
+        }
     }
-    services.deactivate(sender.user).await?;
-    Ok(Answer::Done(deactivate::v3::Response::new(ThirdPartyIdRemovalStatus::NoSupport)))
+}
+
+fn deactivated(_: Finished) -> Result<Response> {
+    deactivation().into_http()
+}
+
+fn deactivation() -> deactivate::v3::Response {
+    deactivate::v3::Response::new(ThirdPartyIdRemovalStatus::NoSupport)
 }
 
 /// `GET /_matrix/client/v3/account/3pid`: there are none.

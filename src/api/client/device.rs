@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use axum::response::Response;
 use ruma::api::client::device::{
     delete_device, delete_devices, get_device, get_devices, update_device,
 };
+use wick_account::uia::{Confirmation, Finished};
 use wick_core::{Error, Result};
 use wick_service::Services;
 
 use crate::{
-    reply::Answer,
-    route::{Route, Ruma, route},
+    reply::{Answer, Reply},
+    route::{Route, Ruma, Unread, route, route_unread},
 };
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -18,8 +20,8 @@ pub(crate) fn routes() -> Vec<Route> {
         route(get_devices),
         route(get_device),
         route(update_device),
-        route(delete_device),
-        route(delete_devices),
+        route_unread(delete_device).repeatable(deleted),
+        route_unread(delete_devices).repeatable(deleted),
     ]
 }
 
@@ -55,25 +57,37 @@ async fn update_device(
 /// `DELETE /_matrix/client/v3/devices/{deviceId}`
 async fn delete_device(
     services: Arc<Services>,
-    Ruma { body, sender, .. }: Ruma<delete_device::v3::Request>,
+    request: Unread<delete_device::v3::Request>,
 ) -> Result<Answer<delete_device::v3::Response>> {
+    let identity = request.identity();
+    let Ruma { body, sender, .. } = request.read()?;
     let operation = format!("delete {}", body.device_id);
-    if let Some(challenge) = services.uia.confirm(&sender, &operation, body.auth.as_ref()).await? {
-        return Ok(Answer::Challenge(challenge));
+    match services.uia.confirm(&sender, &operation, &identity, body.auth.as_ref()).await? {
+        Confirmation::Challenge(challenge) => Ok(Answer::Challenge(challenge)),
+        Confirmation::Confirmed(proof) => {
+            services.devices.remove(sender.user, &[body.device_id], &proof).await?;
+            Ok(Answer::Done(delete_device::v3::Response::new()))
+        }
     }
-    services.devices.remove(sender.user, &[body.device_id]).await?;
-    Ok(Answer::Done(delete_device::v3::Response::new()))
 }
 
 /// `POST /_matrix/client/v3/delete_devices`
 async fn delete_devices(
     services: Arc<Services>,
-    Ruma { body, sender, .. }: Ruma<delete_devices::v3::Request>,
+    request: Unread<delete_devices::v3::Request>,
 ) -> Result<Answer<delete_devices::v3::Response>> {
+    let identity = request.identity();
+    let Ruma { body, sender, .. } = request.read()?;
     let operation = format!("delete {}", serde_json::json!(body.devices));
-    if let Some(challenge) = services.uia.confirm(&sender, &operation, body.auth.as_ref()).await? {
-        return Ok(Answer::Challenge(challenge));
+    match services.uia.confirm(&sender, &operation, &identity, body.auth.as_ref()).await? {
+        Confirmation::Challenge(challenge) => Ok(Answer::Challenge(challenge)),
+        Confirmation::Confirmed(proof) => {
+            services.devices.remove(sender.user, &body.devices, &proof).await?;
+            Ok(Answer::Done(delete_devices::v3::Response::new()))
+        }
     }
-    services.devices.remove(sender.user, &body.devices).await?;
-    Ok(Answer::Done(delete_devices::v3::Response::new()))
+}
+
+fn deleted(_: Finished) -> Result<Response> {
+    delete_devices::v3::Response::new().into_http()
 }

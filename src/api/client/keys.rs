@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::response::Response;
 use ruma::{
     OneTimeKeyAlgorithm, UInt,
     api::client::keys::{
@@ -9,14 +10,15 @@ use ruma::{
     },
 };
 use serde::Serialize;
+use wick_account::uia::{Confirmation, Finished};
 use wick_core::{Result, SyncToken};
 use wick_encryption::cross_signing::{Failures, Uploaded};
 use wick_service::Services;
 use wick_sync::device_lists;
 
 use crate::{
-    reply::{Answer, Json},
-    route::{Route, Ruma, route},
+    reply::{Answer, Json, Reply},
+    route::{Route, Ruma, Unread, route, route_unread},
 };
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -25,7 +27,7 @@ pub(crate) fn routes() -> Vec<Route> {
         route(get_keys),
         route(claim_keys),
         route(get_key_changes),
-        route(upload_signing_keys),
+        route_unread(upload_signing_keys).repeatable(signing_keys_uploaded),
         route(upload_signatures),
     ]
 }
@@ -74,18 +76,25 @@ async fn get_key_changes(
 /// `POST /_matrix/client/v3/keys/device_signing/upload`
 async fn upload_signing_keys(
     services: Arc<Services>,
-    Ruma { body, sender, .. }: Ruma<upload_signing_keys::v3::Request>,
+    request: Unread<upload_signing_keys::v3::Request>,
 ) -> Result<Answer<upload_signing_keys::v3::Response>> {
+    let identity = request.identity();
+    let Ruma { body, sender, .. } = request.read()?;
     let cross_signing = &services.cross_signing;
-    if cross_signing.upload(&sender, &body, false).await? == Uploaded::NeedsConfirmation {
-        let operation = "replace cross-signing keys";
-        let challenge = services.uia.confirm(&sender, operation, body.auth.as_ref()).await?;
-        if let Some(challenge) = challenge {
-            return Ok(Answer::Challenge(challenge));
+    if cross_signing.upload(&sender, &body, None).await? == Uploaded::NeedsConfirmation {
+        let (operation, auth) = ("replace cross-signing keys", body.auth.as_ref());
+        match services.uia.confirm(&sender, operation, &identity, auth).await? {
+            Confirmation::Challenge(challenge) => return Ok(Answer::Challenge(challenge)),
+            Confirmation::Confirmed(proof) => {
+                cross_signing.upload(&sender, &body, Some(&proof)).await?;
+            }
         }
-        cross_signing.upload(&sender, &body, true).await?;
     }
     Ok(Answer::Done(upload_signing_keys::v3::Response::new()))
+}
+
+fn signing_keys_uploaded(_: Finished) -> Result<Response> {
+    upload_signing_keys::v3::Response::new().into_http()
 }
 
 /// The answer to signatures.

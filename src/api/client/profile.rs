@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 use ruma::{
-    OwnedUserId, UserId,
+    OwnedUserId,
     api::{
         IncomingRequest, Metadata,
         client::profile::{
@@ -22,7 +22,6 @@ use serde::{
     },
 };
 use serde_json::Value;
-use wick_account::Session;
 use wick_core::{Error, Result};
 use wick_people::profile::{AVATAR_URL, DISPLAY_NAME};
 use wick_service::Services;
@@ -72,7 +71,7 @@ async fn set_profile_field(
     services: Arc<Services>,
     Ruma { body, sender, .. }: Ruma<SetField>,
 ) -> Result<set_profile_field::v3::Response> {
-    set(&services, &sender, &body.user_id, &body.key, body.value.as_ref()).await?;
+    services.set_profile_field(&sender, body.user_id, body.key, body.value).await?;
     Ok(set_profile_field::v3::Response::new())
 }
 
@@ -81,19 +80,9 @@ async fn delete_profile_field(
     services: Arc<Services>,
     Ruma { body, sender, .. }: Ruma<delete_profile_field::v3::Request>,
 ) -> Result<delete_profile_field::v3::Response> {
-    set(&services, &sender, &body.user_id, body.field.as_str(), None).await?;
+    let key = body.field.as_str().to_owned();
+    services.set_profile_field(&sender, body.user_id, key, None).await?;
     Ok(delete_profile_field::v3::Response::default())
-}
-
-async fn set(
-    services: &Services,
-    session: &Session,
-    user_id: &UserId,
-    key: &str,
-    value: Option<&Value>,
-) -> Result<()> {
-    services.profiles.set(session, user_id, key, value).await?;
-    services.memberships.spread_profile(session.user, &session.user_id).await
 }
 
 /// The request to set a field. Ruma's own takes no null for a display name or an avatar, which is

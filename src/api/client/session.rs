@@ -1,6 +1,6 @@
 //! `/login`, `/refresh`, `/logout`.
 
-use std::{slice, sync::Arc};
+use std::sync::Arc;
 
 use http::Method;
 use ruma::api::{
@@ -17,15 +17,17 @@ use ruma::api::{
 use serde::Deserialize;
 use wick_account::{devices::NewDevice, users::LogIn};
 use wick_core::{Error, Result};
-use wick_runtime::Limit;
 use wick_service::Services;
 
-use crate::route::{Route, Ruma, route};
+use crate::{
+    address::limit_key,
+    route::{Route, Ruma, route},
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
         route(get_login_types),
-        route(login).limited(Limit::Login),
+        route(login),
         route(refresh_token),
         route(logout),
         route(logout_all),
@@ -44,21 +46,19 @@ async fn get_login_types(
 /// `POST /_matrix/client/v3/login`
 async fn login(
     services: Arc<Services>,
-    Ruma { body: Login(body), .. }: Ruma<Login>,
+    Ruma { body: Login(body), address, .. }: Ruma<Login>,
 ) -> Result<login::v3::Response> {
     let login::v3::LoginInfo::Password(shown) = body.login_info else {
         return Err(Error::refused(ErrorKind::Unknown, "this type of login is not supported"));
     };
     let identifier = identifier(&shown)?;
-    if let Some(user_id) = services.users.named(&identifier) {
-        services.limits.ensure(Limit::LoginAccount, &user_id)?;
-    }
     let device = NewDevice {
         device_id: body.device_id,
         display_name: body.initial_device_display_name,
         refresh_token: body.refresh_token,
     };
-    let log_in = LogIn { identifier, password: shown.password, device };
+    let address = limit_key(address);
+    let log_in = LogIn { identifier, password: shown.password, device, address };
     let logged_in = services.users.log_in(log_in).await?;
     let tokens = logged_in.tokens;
     let mut response =
@@ -85,7 +85,7 @@ async fn logout(
     services: Arc<Services>,
     Ruma { sender, .. }: Ruma<logout::v3::Request>,
 ) -> Result<logout::v3::Response> {
-    services.devices.remove(sender.user, slice::from_ref(&sender.device_id)).await?;
+    services.devices.log_out(sender.user, &sender.device_id).await?;
     Ok(logout::v3::Response::new())
 }
 
@@ -98,7 +98,7 @@ async fn logout_all(
     Ok(logout_all::v3::Response::new())
 }
 
-/// The request to log in. Ruma reads it, once it is sure that it says which type of login it is.
+/// The request to log in: ruma's, once it is known to have a type.
 struct Login(login::v3::Request);
 
 impl Metadata for Login {
@@ -127,7 +127,7 @@ impl IncomingRequest for Login {
     }
 }
 
-/// Who wants to log in, in the present or in the oldest form.
+/// The user to log in, in the present or in the oldest form.
 fn identifier(shown: &login::v3::Password) -> Result<String> {
     match &shown.identifier {
         Some(UserIdentifier::Matrix(identifier)) => Ok(identifier.user.clone()),

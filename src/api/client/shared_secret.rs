@@ -1,4 +1,4 @@
-//! `/_synapse/admin/v1/register`: accounts for scripts that know the shared secret. Where none is
+//! `/_synapse/admin/v1/register`: accounts that scripts make with the shared secret. Where none is
 //! configured there is no such endpoint.
 
 use std::sync::Arc;
@@ -39,9 +39,11 @@ struct Body {
 }
 
 /// `GET`: a nonce
-async fn nonce(services: Arc<Services>, _: Call) -> Result<Response> {
+async fn nonce(services: Arc<Services>, call: Call) -> Result<Response> {
     ensure_there(&services)?;
-    reply::json(StatusCode::OK, &json!({ "nonce": services.users.registration_nonce() }))
+    services.limits.ensure(Limit::Registration, &limit_key(call.address))?;
+    let nonce = services.users.registration_nonce().await?;
+    reply::json(StatusCode::OK, &json!({ "nonce": nonce }))
 }
 
 /// `POST`: an account

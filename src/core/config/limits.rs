@@ -18,8 +18,10 @@ pub struct Limits {
     pub registration: Rate,
     /// Log-in attempts from one address.
     pub login: Rate,
-    /// Log-in attempts at one account.
+    /// Passwords tried at one account from one address, or with one device that is logged in.
     pub login_account: Rate,
+    /// Changes one user begins that need the password again.
+    pub confirmations: Rate,
     /// Events one user sends.
     pub messages: Rate,
     /// Rooms one user joins or knocks on.
@@ -39,6 +41,7 @@ impl Default for Limits {
             registration: Rate { per_second: 0.2, burst: 10 },
             login: Rate { per_second: 0.5, burst: 20 },
             login_account: Rate { per_second: 0.2, burst: 10 },
+            confirmations: Rate { per_second: 0.5, burst: 20 },
             messages: Rate { per_second: 10.0, burst: 100 },
             joins: Rate { per_second: 0.5, burst: 20 },
             invites: Rate { per_second: 0.5, burst: 50 },
@@ -49,13 +52,14 @@ impl Default for Limits {
 
 impl Limits {
     /// Every rate with its key.
-    pub(super) fn rates(&self) -> [(&'static str, Rate); 9] {
+    pub(super) fn rates(&self) -> [(&'static str, Rate); 10] {
         [
             ("limits.requests", self.requests),
             ("limits.anonymous", self.anonymous),
             ("limits.registration", self.registration),
             ("limits.login", self.login),
             ("limits.login_account", self.login_account),
+            ("limits.confirmations", self.confirmations),
             ("limits.messages", self.messages),
             ("limits.joins", self.joins),
             ("limits.invites", self.invites),

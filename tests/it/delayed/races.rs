@@ -6,6 +6,7 @@ use ruma::OwnedRoomId;
 use serde_json::json;
 use tokio::{sync::oneshot, task::JoinHandle};
 use wick_core::{Error, Result};
+use wick_harness::hang_up_after;
 use wick_room::invariants;
 
 use super::later::{By, FORMS, Later, Told, WAYS, Way, delay_id, ok};
@@ -202,7 +203,7 @@ async fn a_client_that_hangs_up_while_it_schedules_leaves_one_event_or_none() {
             let mut answered = false;
             for later in [&message, &state] {
                 let request = call.later(&call.alice, by, later);
-                answered |= within(steps, request).await.is_some();
+                answered |= hang_up_after(steps, request).await.is_some();
             }
             sound(&call);
             // Whoever asks again has it scheduled once.
@@ -226,22 +227,4 @@ async fn a_client_that_hangs_up_while_it_schedules_leaves_one_event_or_none() {
         call.delay(name).await;
     }
     assert_eq!(errcode(&call.later(&call.alice, By::Path, &Later::message("d")).await).0, 429);
-}
-
-/// What comes of a future that is polled so often, if anything does; then it is dropped.
-async fn within<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
-    let mut future = std::pin::pin!(future);
-    let mut polled = 0;
-    std::future::poll_fn(|context| {
-        if polled == polls {
-            return std::task::Poll::Ready(None);
-        }
-        polled += 1;
-        let result = future.as_mut().poll(context).map(Some);
-        if result.is_pending() && polled == polls {
-            return std::task::Poll::Ready(None);
-        }
-        result
-    })
-    .await
 }
