@@ -25,9 +25,6 @@ use crate::{
     route::{Call, Count, Handler},
 };
 
-/// How long a client may take to send a body.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// What one path can do.
 pub(crate) struct Resource {
     pub(crate) services: Arc<Services>,
@@ -98,6 +95,7 @@ impl Resource {
         }
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let clock = &self.services.clock;
+        let patience = self.services.config.connections.body_timeout.0;
         tokio::select! {
             biased;
             body = Limited::new(body, limit).collect() => match body {
@@ -107,7 +105,7 @@ impl Resource {
                 }
                 Err(_) => Err(not_json("the body ends too early")),
             },
-            () = clock.sleep_until(clock.monotonic() + PATIENCE) => {
+            () = clock.sleep_until(clock.monotonic() + patience) => {
                 let status = StatusCode::REQUEST_TIMEOUT.as_u16();
                 Err(Error::refused_with(status, ErrorKind::Unknown, "the body comes too slowly"))
             }

@@ -1,4 +1,4 @@
-//! `/_wick/health`: whether the server answers, for load balancers and start scripts.
+//! `/_wick/health`: whether the server answers and can write, for load balancers and start scripts.
 
 use std::sync::Arc;
 
@@ -20,6 +20,9 @@ pub(crate) fn routes() -> Vec<Route> {
 async fn health(services: Arc<Services>, _: Call) -> Result<Response> {
     if services.supervisor.stopping().is_cancelled() {
         return reply::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "stopping" }));
+    }
+    if !services.health.is_writable().await {
+        return reply::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "read-only" }));
     }
     reply::json(StatusCode::OK, &json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
 }

@@ -16,6 +16,7 @@ mod address;
 mod admin;
 mod auth;
 mod client;
+mod connections;
 mod dispatch;
 mod error;
 mod event_filter;
@@ -29,5 +30,6 @@ mod whole;
 pub use self::{
     address::Peer,
     admin::admin_router,
+    connections::{Closed, Connections, Slot},
     router::{endpoints, router},
 };

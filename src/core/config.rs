@@ -7,6 +7,7 @@ mod accounts;
 mod admin;
 mod calls;
 mod check;
+mod connections;
 mod database;
 mod delayed_events;
 mod expiry;
@@ -32,6 +33,7 @@ pub use self::{
     accounts::Accounts,
     admin::Admin,
     calls::Calls,
+    connections::Connections,
     database::{Database, Durability},
     delayed_events::DelayedEvents,
     expiry::Expiry,
@@ -60,6 +62,8 @@ pub struct Config {
     pub server: Server,
     /// Where clients reach it.
     pub listen: Listen,
+    /// How many connections there may be, and how long each phase of one may take.
+    pub connections: Connections,
     /// Where data lives.
     pub database: Database,
     /// Who may make an account.

@@ -26,7 +26,7 @@ use self::{
     fault::Fault,
     syncer::Syncer,
 };
-use crate::{Batch, Interner, Latest, Result, Snapshot, Watch, migrate};
+use crate::{Batch, Interner, Latest, Result, Snapshot, Watch, migrate, schema::meta};
 
 /// How to open a database. The defaults suit a small machine.
 #[derive(Clone)]
@@ -164,6 +164,16 @@ impl Database {
     /// If the folder exists, or cannot be written.
     pub fn backup(&self, folder: &Path) -> Result<()> {
         backup::backup(&self.engine, folder)
+    }
+
+    /// Writes a row of no meaning and makes it durable.
+    ///
+    /// # Errors
+    /// If commits do not work.
+    pub async fn ensure_writable(&self) -> Result<()> {
+        let mut batch = self.batch();
+        batch.put(&meta::META, &meta::PROBE.to_owned(), &0);
+        self.commit(batch, Durability::Synced).await.map(drop)
     }
 
     /// Makes everything durable and refuses commits from now on. Reads still work.

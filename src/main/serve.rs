@@ -1,92 +1,112 @@
-//! Takes connections and speaks HTTP/1 and HTTP/2 on them.
+//! Accepts connections and hands them to the router.
 //!
-//! Invariants: every connection is a task of the supervisor; when the server stops, a connection
-//! finishes the requests it has and takes no more.
+//! Invariants: every connection is a task of the supervisor and has a slot before anything is read from
+//! it; one without a slot is closed at once.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body};
-use hyper::{Request, body::Incoming, rt::Executor, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::conn::auto::Builder,
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
-use tower::ServiceExt;
-use wick_api::Peer;
+use axum::Router;
+use tokio::net::TcpStream;
+use wick_api::{Connections, Peer, Slot};
 use wick_service::Services;
 
 use crate::listen::Listener;
 
-/// How long a client may take for its next request's headers, and so how long an idle connection lives.
-const HEADERS: Duration = Duration::from_secs(75);
-/// How long a client may take to agree on TLS.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// The pause after a connection could not be taken: no file descriptors, mostly.
+/// The pause after an error of `accept`, such as a lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `router` on `listener` until the server stops.
-pub(crate) fn spawn(services: &Arc<Services>, listener: Listener, router: Router) {
-    let listener = Arc::new(listener);
-    let shared = Arc::clone(services);
-    services.supervisor.spawn("listener", move || {
-        let (services, listener, router) =
-            (Arc::clone(&shared), Arc::clone(&listener), router.clone());
-        async move {
-            let stopping = services.supervisor.stopping().clone();
-            loop {
-                let accepted = stopping.run_until_cancelled(accept(&services, &listener, &router));
-                match accepted.await {
-                    None => return,
-                    Some(Ok(())) => {}
-                    Some(Err(error)) => {
-                        tracing::warn!(%error, "a connection could not be taken");
-                        pause(&services, PAUSE).await;
-                    }
+pub(crate) fn spawn(
+    services: &Arc<Services>,
+    connections: &Arc<Connections>,
+    listener: &Arc<Listener>,
+    router: Router,
+) {
+    let acceptor = Acceptor {
+        services: Arc::clone(services),
+        connections: Arc::clone(connections),
+        listener: Arc::clone(listener),
+        router,
+    };
+    services.supervisor.spawn("listener", move || acceptor.clone().run());
+}
+
+#[derive(Clone)]
+struct Acceptor {
+    services: Arc<Services>,
+    connections: Arc<Connections>,
+    listener: Arc<Listener>,
+    router: Router,
+}
+
+impl Acceptor {
+    async fn run(self) {
+        let stopping = self.services.supervisor.stopping();
+        loop {
+            match stopping.run_until_cancelled(self.accept()).await {
+                None => return,
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    pause(&self.services, PAUSE).await;
                 }
             }
         }
-    });
-}
-
-async fn accept(services: &Arc<Services>, listener: &Listener, router: &Router) -> io::Result<()> {
-    match listener {
-        Listener::Tcp(listener) => {
-            let (stream, address) = listener.accept().await?;
-            let peer = Peer::Address(address.ip());
-            set_nodelay(&stream);
-            start(services, converse(Arc::clone(services), stream, peer, router.clone()));
-        }
-        Listener::Tls(listener, acceptor) => {
-            let (stream, address) = listener.accept().await?;
-            let peer = Peer::Address(address.ip());
-            set_nodelay(&stream);
-            let handshake = acceptor.accept(stream);
-            let (shared, router) = (Arc::clone(services), router.clone());
-            start(services, async move {
-                let stream = tokio::select! {
-                    stream = handshake => stream,
-                    () = pause(&shared, HANDSHAKE) => Err(io::ErrorKind::TimedOut.into()),
-                };
-                match stream {
-                    Ok(stream) => converse(shared, stream, peer, router).await,
-                    Err(error) => tracing::debug!(%error, "a client did not agree on tls"),
-                }
-            });
-        }
-        Listener::Unix(listener) => {
-            let (stream, _) = listener.accept().await?;
-            start(services, converse(Arc::clone(services), stream, Peer::Local, router.clone()));
-        }
     }
-    Ok(())
-}
 
-fn start(services: &Services, connection: impl Future<Output = ()> + Send + 'static) {
-    services.supervisor.spawn_once("connection", connection);
+    async fn accept(&self) -> io::Result<()> {
+        match &*self.listener {
+            Listener::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                let peer = Peer::Address(address.ip());
+                let Some(slot) = self.connections.admit(peer) else { return Ok(()) };
+                set_nodelay(&stream);
+                self.serve(slot, peer, async { Some(stream) });
+            }
+            Listener::Tls(listener, acceptor) => {
+                let (stream, address) = listener.accept().await?;
+                let peer = Peer::Address(address.ip());
+                let Some(slot) = self.connections.admit(peer) else { return Ok(()) };
+                set_nodelay(&stream);
+                let handshake = acceptor.accept(stream);
+                let services = Arc::clone(&self.services);
+                self.serve(slot, peer, async move {
+                    let patience = services.config.connections.handshake_timeout.0;
+                    let stream = tokio::select! {
+                        stream = handshake => stream,
+                        () = pause(&services, patience) => Err(io::ErrorKind::TimedOut.into()),
+                    };
+                    if let Err(error) = &stream {
+                        tracing::debug!(%error, "a tls handshake failed");
+                    }
+                    stream.ok()
+                });
+            }
+            Listener::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let Some(slot) = self.connections.admit(Peer::Local) else { return Ok(()) };
+                self.serve(slot, Peer::Local, async { Some(stream) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a task for a connection, which is there once `stream` says so.
+    fn serve<S>(
+        &self,
+        slot: Slot,
+        peer: Peer,
+        stream: impl Future<Output = Option<S>> + Send + 'static,
+    ) where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        let (connections, router) = (Arc::clone(&self.connections), self.router.clone());
+        self.services.supervisor.spawn_once("connection", async move {
+            if let Some(stream) = stream.await {
+                connections.serve(slot, stream, peer, router).await;
+            }
+        });
+    }
 }
 
 /// Answers are small and awaited: they must not wait for more to send.
@@ -96,42 +116,6 @@ fn set_nodelay(stream: &TcpStream) {
     }
 }
 
-async fn converse<S>(services: Arc<Services>, stream: S, peer: Peer, router: Router)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        let router = router.clone();
-        router.oneshot(request.map(Body::new))
-    });
-    let mut builder = Builder::new(Supervised(Arc::clone(&services)));
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
-    builder.http2().timer(TokioTimer::new());
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = services.supervisor.stopping().cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke");
-    }
-}
-
 async fn pause(services: &Services, time: Duration) {
     services.clock.sleep_until(services.clock.monotonic() + time).await;
-}
-
-/// Runs the requests of an HTTP/2 connection.
-#[derive(Clone)]
-struct Supervised(Arc<Services>);
-
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Supervised {
-    fn execute(&self, request: F) {
-        self.0.supervisor.spawn_once("request", request);
-    }
 }

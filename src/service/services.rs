@@ -15,7 +15,7 @@ use wick_notify::Notifications;
 use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
 use wick_room::{Assembly, Graph, Hooks};
 use wick_rooms::{Delayed, History, Memberships, Reports, Rooms, Spaces, search};
-use wick_runtime::{Limits, Resources, Supervisor, Workers};
+use wick_runtime::{Health, Limits, Resources, Supervisor, Workers};
 use wick_sync::Sync;
 use wick_timers::{
     Expiry, Timers,
@@ -39,6 +39,8 @@ pub struct Services {
     pub supervisor: Arc<Supervisor>,
     /// How often what may be done.
     pub limits: Arc<Limits>,
+    /// Whether writes work.
+    pub health: Health,
     /// Who a request comes from.
     pub sessions: Arc<Sessions>,
     /// The devices of local users.
@@ -172,6 +174,7 @@ impl Services {
             random,
             database,
             supervisor,
+            health: Health::new(resources.clone()),
             sessions,
             devices,
             uia: Uia::new(resources.clone(), Arc::clone(&limits), Arc::clone(&users)),

@@ -69,19 +69,51 @@ pub fn run(folder: &Path, arguments: &[&str]) -> Output {
 /// Starts a server in `folder` without waiting for anything; its log is piped. Who calls this ends it.
 #[must_use]
 pub fn spawn(folder: &Path, arguments: &[&str]) -> Child {
-    command(folder, &["--listen", "127.0.0.1:0", "--set", "metrics.enabled=false"])
-        .args(["--set", "accounts.argon2_memory_kilobytes=8"])
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the binary runs")
+    start(command(folder, &SMALL).args(arguments))
+}
+
+/// What every server of a test is started with.
+const SMALL: [&str; 6] = [
+    "--listen",
+    "127.0.0.1:0",
+    "--set",
+    "metrics.enabled=false",
+    "--set",
+    "accounts.argon2_memory_kilobytes=8",
+];
+
+fn start(command: &mut Command) -> Child {
+    command.stdout(Stdio::piped()).spawn().expect("the binary runs")
+}
+
+/// The binary with these limits, soft and hard, of file descriptors.
+fn limited(folder: &Path, (soft, hard): (u32, u32)) -> Command {
+    let mut shell = Command::new("sh");
+    let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+    shell.current_dir(folder).args(["-c", &script]).arg(&*BINARY);
+    shell
 }
 
 impl Process {
     /// Starts a server in `folder`, with its data in `folder/wick-data`, and waits until it is ready.
     #[must_use]
     pub fn start(folder: &Path, arguments: &[&str]) -> Self {
-        let mut child = spawn(folder, arguments);
+        Self::of(spawn(folder, arguments))
+    }
+
+    /// The same with these limits, soft and hard, of file descriptors.
+    #[must_use]
+    pub fn start_with_descriptors(folder: &Path, arguments: &[&str], limits: (u32, u32)) -> Self {
+        Self::of(start(limited(folder, limits).args(SMALL).args(arguments)))
+    }
+
+    /// Runs the server with these limits of file descriptors until it ends by itself.
+    #[must_use]
+    pub fn run_with_descriptors(folder: &Path, limits: (u32, u32)) -> Output {
+        limited(folder, limits).args(SMALL).output().expect("the binary runs")
+    }
+
+    fn of(mut child: Child) -> Self {
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let (send, log) = mpsc::channel();
         thread::spawn(move || {
@@ -94,6 +126,12 @@ impl Process {
         process.address = address.parse().expect("it is an address");
         process.wait_for("ready");
         process
+    }
+
+    /// The id of the process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where it listens.

@@ -3,6 +3,10 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,7 +17,8 @@ use hyper::body::{Body as HttpBody, Frame};
 use serde_json::{Value, json};
 use wick_api::Peer;
 use wick_core::config::Rate;
-use wick_harness::{Body, TestServer};
+use wick_database::{Fault, FaultAction};
+use wick_harness::{Body, Options, TestServer};
 
 fn errcode(body: &Value) -> &str {
     body.get("errcode").and_then(Value::as_str).unwrap_or_default()
@@ -145,6 +150,36 @@ async fn the_server_is_healthy_after_a_restart_and_after_a_crash() {
     assert_eq!(server.get("/_wick/health", "").await.1["status"], "ok");
     server.crash().await;
     assert_eq!(server.get("/_wick/health", "").await.1["status"], "ok");
+}
+
+#[tokio::test]
+async fn health_says_whether_a_write_would_work() {
+    let strike = Arc::new(Switch::default());
+    let mut options = Options::lenient();
+    options.fault = Some(strike.clone());
+    let server = TestServer::start_from(options).await;
+    let health = async || {
+        let (status, body) = server.get("/_wick/health", "").await;
+        (status, body["status"].clone())
+    };
+    assert_eq!(health().await, (StatusCode::OK, json!("ok")));
+    strike.0.store(true, Ordering::Relaxed);
+    assert_eq!(health().await, (StatusCode::OK, json!("ok")), "it is asked once a second");
+    server.clock.advance(Duration::from_secs(1)).await;
+    assert_eq!(health().await, (StatusCode::SERVICE_UNAVAILABLE, json!("read-only")));
+    strike.0.store(false, Ordering::Relaxed);
+    server.clock.advance(Duration::from_secs(1)).await;
+    assert_eq!(health().await, (StatusCode::OK, json!("ok")));
+}
+
+/// Lets every commit fail while it is on.
+#[derive(Default)]
+struct Switch(AtomicBool);
+
+impl Fault for Switch {
+    fn before_commit(&self, _: u64) -> FaultAction {
+        if self.0.load(Ordering::Relaxed) { FaultAction::Fail } else { FaultAction::Proceed }
+    }
 }
 
 async fn send_body(server: &TestServer, body: &'static [u8]) -> (StatusCode, String) {

@@ -10,6 +10,7 @@ mod aliases;
 mod bad_input;
 mod calls;
 mod confirmations;
+mod connections;
 mod counts;
 mod delayed;
 mod devices;

@@ -103,6 +103,7 @@ database = {{ path = {path:?}, durability = "{durability}" }}
 registration.mode = "open"
 accounts = {{ argon2_memory_kilobytes = 64, argon2_iterations = 1 }}
 limits.enabled = false
+connections = {{ max = 20000, max_per_address = 10000 }}
 sync.max_timeline_limit = 10000
 logging.filter = "warn"
 metrics.enabled = false

@@ -12,6 +12,7 @@ impl Config {
     pub fn check(&self) -> Vec<Problem> {
         let mut problems = Problems(Vec::new());
         self.check_listen(&mut problems);
+        self.check_connections(&mut problems);
         self.check_accounts(&mut problems);
         self.check_expiry(&mut problems);
         self.check_timers(&mut problems);
@@ -80,6 +81,34 @@ impl Config {
         );
         if !listen.tls.is_empty() {
             check_certificate(listen, problems);
+        }
+    }
+
+    fn check_connections(&self, problems: &mut Problems) {
+        let connections = &self.connections;
+        for (key, number, least) in [
+            ("connections.max", connections.max, 16),
+            ("connections.max_per_address", connections.max_per_address, 1),
+            ("connections.max_streams", connections.max_streams, 1),
+            ("connections.max_unread_megabytes", connections.max_unread_megabytes, 64),
+        ] {
+            problems.require(number >= least, key, &format!("must be at least {least}"));
+        }
+        for (key, time) in [
+            ("connections.handshake_timeout", connections.handshake_timeout),
+            ("connections.header_timeout", connections.header_timeout),
+            ("connections.body_timeout", connections.body_timeout),
+            ("connections.idle_timeout", connections.idle_timeout),
+            ("connections.write_timeout", connections.write_timeout),
+            ("connections.ping_interval", connections.ping_interval),
+            ("connections.ping_timeout", connections.ping_timeout),
+        ] {
+            let sensible = 100..=86_400_000;
+            problems.require(
+                sensible.contains(&crate::clock::millis(time.0)),
+                key,
+                "must be between 100ms and 1d",
+            );
         }
     }
 

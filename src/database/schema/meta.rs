@@ -9,6 +9,9 @@ tables! {
 /// The row of [`META`] that holds the version of the whole format.
 pub(crate) const FORMAT: &str = "format";
 
+/// The row of [`META`] that is written to find out whether writes work.
+pub(crate) const PROBE: &str = "probe";
+
 /// The row of [`META`] that holds the last [`Position`] given out.
 pub(crate) const POSITION: &str = "position";
 

@@ -1,0 +1,289 @@
+//! Answers on their way to clients that may not read them.
+//!
+//! Invariants: an answer is handed to the connection in chunks, so that what is unread stays here; the
+//! unread bytes of all answers together are bounded: those without progress for the longest time are
+//! dropped first; an answer without progress for the write timeout is dropped. The client of a dropped
+//! answer sees a broken connection or stream, never a complete body.
+
+use std::{
+    collections::BTreeMap,
+    io, mem,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use wick_core::{Clock, Monotonic};
+
+use super::phases::Open;
+
+/// How much is handed to a connection at once, in bytes.
+pub(super) const CHUNK: usize = 64 * 1024;
+
+/// All unread answers.
+pub(super) struct Answers {
+    max: usize,
+    queue: Mutex<Queue>,
+}
+
+/// The time of the last progress, with a number that makes it unique.
+type Key = (Monotonic, u64);
+
+#[derive(Default)]
+struct Queue {
+    bytes: usize,
+    next: u64,
+    unread: BTreeMap<Key, Unread>,
+}
+
+/// What of an answer was not handed over yet; the request is open as long.
+struct Unread {
+    rest: Bytes,
+    open: Open,
+}
+
+impl Answers {
+    /// No answers yet, and never more than `max` bytes.
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, queue: Mutex::default() }
+    }
+
+    /// Drops the answers without progress for `patience`.
+    pub(super) fn drop_stalled(&self, now: Monotonic, patience: Duration) {
+        let mut queue = self.queue();
+        let mut stalled = Vec::new();
+        while let Some((&(progress, _), _)) = queue.unread.first_key_value()
+            && progress + patience <= now
+        {
+            stalled.extend(queue.pop_oldest());
+        }
+        drop(queue);
+        dropped(&stalled);
+    }
+
+    fn add(&self, now: Monotonic, unread: Unread) -> Key {
+        let mut queue = self.queue();
+        let key = queue.insert(now, unread);
+        let mut evicted = Vec::new();
+        while queue.bytes > self.max
+            && let Some(oldest) = queue.pop_oldest()
+        {
+            evicted.push(oldest);
+        }
+        drop(queue);
+        dropped(&evicted);
+        key
+    }
+
+    fn remove(&self, key: Key) -> Option<Unread> {
+        self.queue().remove(key)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn dropped(answers: &[Unread]) {
+    for answer in answers {
+        metrics::counter!("wick_unread_answers_dropped_total").increment(1);
+        tracing::debug!(bytes = answer.rest.len(), "dropped an answer that is not read");
+    }
+}
+
+impl Queue {
+    fn insert(&mut self, now: Monotonic, unread: Unread) -> Key {
+        let key = (now, self.next);
+        self.next = self.next.wrapping_add(1);
+        self.bytes = self.bytes.saturating_add(unread.rest.len());
+        self.unread.insert(key, unread);
+        key
+    }
+
+    fn remove(&mut self, key: Key) -> Option<Unread> {
+        let unread = self.unread.remove(&key)?;
+        self.bytes = self.bytes.saturating_sub(unread.rest.len());
+        Some(unread)
+    }
+
+    fn pop_oldest(&mut self) -> Option<Unread> {
+        let (&key, _) = self.unread.first_key_value()?;
+        self.remove(key)
+    }
+}
+
+/// The body of an answer.
+pub(super) struct Answer {
+    answers: Arc<Answers>,
+    clock: Arc<dyn Clock>,
+    inner: Body,
+    state: State,
+    /// The bytes that are not handed over, if that is known.
+    left: Option<u64>,
+}
+
+enum State {
+    /// Bytes wait under this key.
+    Unread(Key),
+    /// More may come from the inner body.
+    Empty(Open),
+    /// Nothing more comes.
+    Done,
+}
+
+impl Answer {
+    /// `response` with its body counted, while `open` is the request it answers.
+    ///
+    /// # Errors
+    /// If the body breaks before its first bytes.
+    pub(super) async fn wrap(
+        response: Response,
+        open: Open,
+        answers: &Arc<Answers>,
+    ) -> io::Result<http::Response<Self>> {
+        let (parts, inner) = response.into_parts();
+        let mut answer = Self {
+            answers: Arc::clone(answers),
+            clock: Arc::clone(open.clock()),
+            left: inner.size_hint().exact(),
+            inner,
+            state: State::Empty(open),
+        };
+        // Counted before the connection asks for it: it may never.
+        std::future::poll_fn(|context| answer.poll_inner(context)).await?;
+        Ok(http::Response::from_parts(parts, answer))
+    }
+
+    /// Takes the next bytes from the inner body, as long as none are unread.
+    fn poll_inner(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let State::Empty(_) = self.state {
+            let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+            let State::Empty(open) = mem::replace(&mut self.state, State::Done) else {
+                return Poll::Ready(Ok(()));
+            };
+            match frame {
+                None => {}
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+                // Nothing here sends trailers.
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(rest) if !rest.is_empty() => {
+                        let unread = Unread { rest, open };
+                        self.state =
+                            State::Unread(self.answers.add(self.clock.monotonic(), unread));
+                    }
+                    Ok(_) | Err(_) => self.state = State::Empty(open),
+                },
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes the next chunk of what is unread under `key`, when the state is [`State::Done`].
+    fn take_chunk(&mut self, key: Key) -> io::Result<Bytes> {
+        let Unread { mut rest, open } = self
+            .answers
+            .remove(key)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "the answer was not read"))?;
+        let chunk = if rest.len() > CHUNK {
+            // A slice would keep the whole answer in memory.
+            let chunk = Bytes::copy_from_slice(&rest.split_to(CHUNK));
+            let now = self.clock.monotonic();
+            self.state = State::Unread(self.answers.add(now, Unread { rest, open }));
+            chunk
+        } else {
+            // The connection may keep the last chunk for as long as it likes: it is no request any more.
+            if !self.inner.is_end_stream() {
+                self.state = State::Empty(open);
+            }
+            rest
+        };
+        let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        self.left = self.left.map(|left| left.saturating_sub(length));
+        Ok(chunk)
+    }
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let answer = &mut *self;
+        if let Err(error) = ready!(answer.poll_inner(context)) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let State::Unread(key) = answer.state else { return Poll::Ready(None) };
+        answer.state = State::Done;
+        Poll::Ready(Some(answer.take_chunk(key).map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self.state {
+            State::Unread(_) => false,
+            State::Empty(_) => self.inner.is_end_stream(),
+            State::Done => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map(SizeHint::with_exact).unwrap_or_default()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let State::Unread(key) = self.state {
+            drop(self.answers.remove(key));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wick_core::{Config, Timestamp, clock::Sleep};
+
+    use super::{super::phases::Phases, *};
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp(0)
+        }
+
+        fn monotonic(&self) -> Monotonic {
+            Monotonic::default()
+        }
+
+        fn sleep_until(&self, _: Monotonic) -> Sleep {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn beyond_the_limit_the_oldest_unread_answer_is_dropped_and_ends_in_an_error() {
+        let answers = Arc::new(Answers::new(250_000));
+        let phases = Arc::new(Phases::new(Arc::new(Still), &Config::default().connections));
+        let wrap = || {
+            let response = Response::new(Body::from(vec![b'x'; 100_000]));
+            Answer::wrap(response, Phases::begin(&phases, http::Version::HTTP_11), &answers)
+        };
+        let (first, second) = (wrap().await.unwrap(), wrap().await.unwrap());
+        let third = wrap().await.unwrap();
+        assert_eq!(answers.queue().bytes, 200_000);
+        axum::body::to_bytes(Body::new(first.into_body()), 200_000).await.unwrap_err();
+        for kept in [second, third] {
+            let bytes = axum::body::to_bytes(Body::new(kept.into_body()), 200_000).await.unwrap();
+            assert_eq!(bytes.len(), 100_000);
+        }
+        let queue = answers.queue();
+        assert!(queue.bytes == 0 && queue.unread.is_empty());
+    }
+}
