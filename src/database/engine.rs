@@ -19,7 +19,7 @@ mod version;
 use std::{fmt, path::Path, sync::Arc};
 
 use rocksdb::DB;
-use wick_core::{Position, ShortRoomId};
+use wick_core::{Position, ShortRoomId, ShortUserId};
 
 use self::{
     commit::{Committed, Durability, Engine, Pending},
@@ -142,6 +142,20 @@ impl Database {
     #[must_use]
     pub fn is_busy_since(&self, room: ShortRoomId, since: Position) -> bool {
         self.engine.activity.is_busy_since(room, since)
+    }
+
+    /// The rooms in which something was written above `since` that wakes their readers, the newest first;
+    /// `None` if they are more than `most`, or if `since` is too long ago to know.
+    #[must_use]
+    pub fn busy_since(&self, since: Position, most: usize) -> Option<Vec<ShortRoomId>> {
+        self.engine.activity.busy_since(since, most)
+    }
+
+    /// Whether a row of `MEMBER_BY_USER` of a user may have been written above `since`. `false` is
+    /// certain for every snapshot; `true` is not.
+    #[must_use]
+    pub fn is_member_changed_since(&self, user: ShortUserId, since: Position) -> bool {
+        self.engine.activity.is_member_changed_since(user, since)
     }
 
     /// A watch on nothing yet. Add what to wait for, then read, then wait.

@@ -38,5 +38,5 @@ pub use self::{
     scan::{Keys, Scan},
     snapshot::{Latest, Snapshot},
     table::{Profile, StartsWith, Table, TableInfo},
-    watch::{Topic, Watch},
+    watch::{Listener, Topic, Watch},
 };

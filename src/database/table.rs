@@ -49,6 +49,7 @@ pub(crate) enum Wakes {
     Nobody,
     Room,
     User,
+    Member,
 }
 
 /// Keys whose first component is a `T`.
@@ -98,6 +99,12 @@ impl<K: StartsWith<ShortUserId>, V> Table<K, V> {
     pub const fn wakes_user(self) -> Self {
         Self { name: self.name, profile: self.profile, wakes: Wakes::User, types: PhantomData }
     }
+
+    /// A commit that touches a row wakes [`Topic::Member`] of the user its key begins with.
+    #[must_use]
+    pub const fn wakes_member(self) -> Self {
+        Self { name: self.name, profile: self.profile, wakes: Wakes::Member, types: PhantomData }
+    }
 }
 
 impl<K, V> Clone for Table<K, V> {
@@ -116,6 +123,7 @@ impl Wakes {
             Self::Nobody => None,
             Self::Room => id().map(|id| Topic::Room(ShortRoomId(id))),
             Self::User => id().map(|id| Topic::User(ShortUserId(id))),
+            Self::Member => id().map(|id| Topic::Member(ShortUserId(id))),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! it happened before [`Watch::changed`] was called. A wait can end without need; it never misses.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     hash::{BuildHasher, RandomState},
     sync::{
@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use wick_core::{ShortRoomId, ShortUserId};
 
 /// Something that commits touch and readers wait for.
@@ -23,6 +23,8 @@ pub enum Topic {
     Room(ShortRoomId),
     /// A user: tables declared with `wakes_user`.
     User(ShortUserId),
+    /// The memberships of a user: tables declared with `wakes_member`.
+    Member(ShortUserId),
     /// Every commit that has a position. For consumers that follow the whole stream.
     Stream,
     /// Something else that a batch names with [`Batch::wake`](crate::Batch::wake).
@@ -33,8 +35,11 @@ pub enum Topic {
 
 const SHARDS: usize = 16;
 
-/// The waiters of each topic, by the number of their watch: a room can have very many.
-type Shard = HashMap<Topic, HashMap<u64, Arc<Notify>>>;
+/// What a wake marks as changed. It never has a value.
+type Bell = watch::Sender<()>;
+
+/// The watches of each topic, by their number: a room can have very many.
+type Shard = HashMap<Topic, HashMap<u64, Arc<Bell>>>;
 
 /// Who waits for what.
 #[derive(Default)]
@@ -57,21 +62,21 @@ impl Registry {
         for topic in topics {
             // Woken after the lock is given back: a task of a runtime that is shut down can be dropped
             // by whoever wakes it, and takes its watch out of the registry.
-            let waiters: Vec<_> = self
+            let bells: Vec<_> = self
                 .shard(*topic)
                 .get(topic)
                 .into_iter()
                 .flat_map(HashMap::values)
                 .cloned()
                 .collect();
-            for waiter in waiters {
-                waiter.notify_one();
+            for bell in bells {
+                bell.send_replace(());
             }
         }
     }
 
-    fn register(&self, topic: Topic, number: u64, waiter: &Arc<Notify>) {
-        self.shard(topic).entry(topic).or_default().insert(number, Arc::clone(waiter));
+    fn register(&self, topic: Topic, number: u64, bell: &Arc<Bell>) {
+        self.shard(topic).entry(topic).or_default().insert(number, Arc::clone(bell));
     }
 
     fn forget(&self, topic: Topic, number: u64) {
@@ -101,18 +106,40 @@ impl Watch {
 
 /// Waits for commits that touch any of its topics. Made by [`Database::watch`](crate::Database::watch).
 ///
-/// Registered from the moment a topic is added until it is dropped.
+/// Registered from the moment a topic is added until it is removed, or the watch dropped.
 pub struct Watch {
     registry: Arc<Registry>,
     number: u64,
-    waiter: Arc<Notify>,
-    topics: Vec<Topic>,
+    bell: Arc<Bell>,
+    heard: watch::Receiver<()>,
+    topics: HashSet<Topic>,
+}
+
+/// Waits for the commits that a [`Watch`] is registered for, beside others that do.
+pub struct Listener {
+    heard: watch::Receiver<()>,
+}
+
+impl Listener {
+    /// Resolves once a commit that touches a topic of the watch was published since the listener was
+    /// made, or since the last time this resolved; never once the watch is dropped. Dropping the future
+    /// loses nothing.
+    pub async fn changed(&mut self) {
+        changed(&mut self.heard).await;
+    }
+}
+
+async fn changed(heard: &mut watch::Receiver<()>) {
+    if heard.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 impl Watch {
     pub(crate) fn new(registry: Arc<Registry>) -> Self {
         let number = registry.watches.fetch_add(1, Ordering::Relaxed);
-        Self { registry, number, waiter: Arc::default(), topics: Vec::new() }
+        let (bell, heard) = watch::channel(());
+        Self { registry, number, bell: Arc::new(bell), heard, topics: HashSet::new() }
     }
 
     /// Adds a room.
@@ -136,14 +163,28 @@ impl Watch {
 
     /// Adds a topic to a watch that is in use already.
     pub fn add(&mut self, topic: Topic) {
-        self.registry.register(topic, self.number, &self.waiter);
-        self.topics.push(topic);
+        if self.topics.insert(topic) {
+            self.registry.register(topic, self.number, &self.bell);
+        }
+    }
+
+    /// Removes a topic.
+    pub fn remove(&mut self, topic: Topic) {
+        if self.topics.remove(&topic) {
+            self.registry.forget(topic, self.number);
+        }
+    }
+
+    /// Another one who waits for the topics of this watch, also for those that are added later.
+    #[must_use]
+    pub fn listen(&self) -> Listener {
+        Listener { heard: self.bell.subscribe() }
     }
 
     /// Resolves once a commit that touches a topic was published since the registration, or since
     /// the last time this resolved. Dropping the future loses nothing.
     pub async fn changed(&mut self) {
-        self.waiter.notified().await;
+        changed(&mut self.heard).await;
     }
 }
 

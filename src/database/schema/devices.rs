@@ -76,8 +76,9 @@ postcard_value!(Seen, version = 1);
 
 tables! {
     /// The devices of local users. Written at log-in, refresh and log-out; read by the device list and
-    /// by everything that addresses devices; rebuilt from nothing else.
-    DEVICE_BY_ID: (ShortUserId, OwnedDeviceId) => Device, Random;
+    /// by everything that addresses devices; rebuilt from nothing else; wakes the user, so that a sync that
+    /// waits with a revoked token ends.
+    DEVICE_BY_ID: (ShortUserId, OwnedDeviceId) => Device, Random, wakes_user;
 
     /// Access and refresh tokens. Written with their device; read at every request; rebuilt from
     /// nothing else.

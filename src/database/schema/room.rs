@@ -165,8 +165,9 @@ tables! {
     ROOT_BY_POSITION: (ShortRoomId, i64) => StateRoot, Sequential;
     /// By room, membership and user: the member event. Rebuilt from: current state.
     MEMBER_BY_ROOM: (ShortRoomId, u8, ShortUserId) => ShortEventId, Random;
-    /// By user and room: the membership. Read by sync and every permission check; wakes the user.
-    MEMBER_BY_USER: (ShortUserId, ShortRoomId) => MemberRow, Random, wakes_user;
+    /// By user and room: the membership. Read by sync and every permission check; wakes the user,
+    /// and evicts their cached joined rooms.
+    MEMBER_BY_USER: (ShortUserId, ShortRoomId) => MemberRow, Random, wakes_member;
     /// By parent, `rel_type` and the child's place: the relation. Read by `/relations` and aggregation.
     RELATION_BY_PARENT: (ShortEventId, String, i64) => RelationRow, Sequential;
     /// By parent, sender, `rel_type` and the child's place: the same relation. Written and deleted with
