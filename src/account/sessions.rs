@@ -63,6 +63,20 @@ impl fmt::Debug for Session {
     }
 }
 
+impl Session {
+    /// Refuses a session whose access token is gone in what `read` sees: for requests that waited.
+    ///
+    /// # Errors
+    /// `M_UNKNOWN_TOKEN`.
+    pub fn ensure_live(&self, read: &impl Read) -> Result<()> {
+        if read.contains(&TOKEN_BY_HASH, &self.token_hash)? {
+            Ok(())
+        } else {
+            Err(unknown_token(false))
+        }
+    }
+}
+
 /// A new pair of tokens, told to the client once and never stored.
 pub struct Tokens {
     /// The access token.

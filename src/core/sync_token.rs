@@ -34,12 +34,6 @@ impl SyncToken {
             }
         }
     }
-
-    /// The same, but neither number above `last`.
-    #[must_use]
-    pub fn upto(self, last: Position) -> Self {
-        Self { position: self.position.min(last), to_device: self.to_device.min(last) }
-    }
 }
 
 impl fmt::Display for SyncToken {

@@ -66,12 +66,14 @@ pub fn encryption(
     let unused = unused_fallback_keys(&context.read, *user, device_id)?;
     let delivered = since.map_or(Position(0), |since| since.to_device);
     let delivery = to_device::deliver(&context.read, (*user, device_id), delivered)?;
+    let next = match since {
+        // Its position is not reached yet.
+        Some(since) if since.position > context.upto => since,
+        _ => SyncToken { position: context.upto, to_device: delivery.upto.unwrap_or(context.upto) },
+    };
     Ok(Encryption {
         to_device: delivery.events,
-        next: SyncToken {
-            position: context.upto,
-            to_device: delivery.upto.unwrap_or(context.upto),
-        },
+        next,
         device_lists,
         one_time_keys_count: counts
             .into_iter()

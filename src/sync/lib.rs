@@ -14,6 +14,7 @@ pub mod device_lists;
 pub mod encryption;
 pub mod events;
 pub mod invited;
+mod joined;
 mod lazy;
 mod members;
 pub mod presence;
@@ -29,5 +30,6 @@ pub mod unread;
 pub mod v3;
 
 pub use self::{
-    context::Context, lazy::Lazy, members::Members, roster::RosterChanges, scope::Scope, v3::Sync,
+    context::Context, joined::JoinedRooms, lazy::Lazy, members::Members, roster::RosterChanges,
+    scope::Scope, v3::Sync,
 };

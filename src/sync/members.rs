@@ -47,13 +47,13 @@ impl<'a> Members<'a> {
 }
 
 /// The member events, in the state `at`, of the senders of a timeline and of the heroes; at first also of
-/// the user.
+/// the user. Where the timeline leaves a later one out, that of the state `end`.
 pub(crate) fn needed(
     context: &Context<'_>,
     scope: &Scope,
     piece: &Piece,
     heroes: &[OwnedUserId],
-    at: StateRoot,
+    (at, end): (StateRoot, StateRoot),
 ) -> Result<HashSet<ShortEventId>> {
     let mut users: BTreeSet<&str> =
         piece.items.iter().map(|item| item.pdu.sender.as_str()).collect();
@@ -62,9 +62,16 @@ pub(crate) fn needed(
         users.insert(context.session.user_id.as_str());
     }
     let mut needed = HashSet::new();
+    let member_at = |root: StateRoot, user_id: &str| {
+        context.graph.state_event_at(&context.read, root, &StateEventType::RoomMember, user_id)
+    };
+    let told: HashSet<ShortEventId> = piece.items.iter().map(|item| item.event).collect();
     for user_id in users {
-        let member = StateEventType::RoomMember;
-        needed.extend(context.graph.state_event_at(&context.read, at, &member, user_id)?);
+        let untold = member_at(end, user_id)?.filter(|event| !told.contains(event));
+        needed.extend(match untold {
+            Some(event) => Some(event),
+            None => member_at(at, user_id)?,
+        });
     }
     Ok(needed)
 }

@@ -1,19 +1,19 @@
 //! The users who come into the client's sight, by what changed in the rooms.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use ruma::UserId;
 use wick_core::{Result, ShortEventId, ShortRoomId, ShortUserId};
 use wick_database::schema::room::Membership;
 use wick_room::{membership, state::StateChange};
 
-use crate::context::Context;
+use crate::{context::Context, joined::JoinedRooms};
 
 /// The users who come into sight with a response.
 #[derive(Debug, Default)]
 pub struct RosterChanges {
     /// The rooms the user is in.
-    pub joined: HashSet<ShortRoomId>,
+    pub joined: JoinedRooms,
     /// Rooms among them that are new to a client that has synced before.
     pub rooms: Vec<ShortRoomId>,
     /// Users who came into a room that the client has.
@@ -21,23 +21,27 @@ pub struct RosterChanges {
 }
 
 impl RosterChanges {
-    /// Notes a member event that changed in a room that the client has.
+    /// Notes a member event that changed in a room that the client has. Whether it changed a membership.
     pub(crate) fn note(
         &mut self,
         context: &Context<'_>,
         user_id: &str,
         change: &StateChange,
-    ) -> Result<()> {
-        let Ok(user_id) = <&UserId>::try_from(user_id) else { return Ok(()) };
-        if is_join(context, change.new)? && !is_join(context, change.old)? {
-            self.users.extend(context.graph.intern().lookup_user(&context.read, user_id)?);
+    ) -> Result<bool> {
+        let (old, new) = (membership(context, change.old)?, membership(context, change.new)?);
+        if old == new {
+            return Ok(false);
         }
-        Ok(())
+        let Ok(user_id) = <&UserId>::try_from(user_id) else { return Ok(true) };
+        let user = context.graph.intern().lookup_user(&context.read, user_id)?;
+        if new == Some(Membership::Join) {
+            self.users.extend(user);
+        }
+        Ok(true)
     }
 }
 
-fn is_join(context: &Context<'_>, event: Option<ShortEventId>) -> Result<bool> {
-    let Some(event) = event else { return Ok(false) };
-    let pdu = context.graph.load_event(&context.read, event)?;
-    Ok(membership::of(&pdu) == Some(Membership::Join))
+fn membership(context: &Context<'_>, event: Option<ShortEventId>) -> Result<Option<Membership>> {
+    let Some(event) = event else { return Ok(None) };
+    Ok(membership::of(&*context.graph.load_event(&context.read, event)?))
 }

@@ -1,7 +1,8 @@
 //! Which part of a room's history a response covers.
 
-use wick_core::{Error, Position, Result, ShortRoomId};
-use wick_database::schema::room::{MemberRow, Membership};
+use wick_core::{Position, Result, ShortRoomId};
+use wick_database::schema::room::MemberRow;
+use wick_room::visibility::Viewer;
 
 use crate::{context::Context, token::to_place};
 
@@ -18,8 +19,9 @@ pub struct Scope {
     pub gap: bool,
     /// The user is in the room.
     pub joined: bool,
-    /// The user was not in the room at any time of the scope, which holds their own member events alone.
-    pub outside: bool,
+    /// Where the user's last stay ends, as a place: above it the scope holds their own member events alone.
+    /// `None` if they were never in the room.
+    pub stay: Option<i64>,
 }
 
 impl Scope {
@@ -44,7 +46,7 @@ impl Scope {
             upto: to_place(context.upto),
             gap: since.is_some() && !known,
             joined: true,
-            outside: false,
+            stay: Some(to_place(context.upto)),
         })
     }
 
@@ -55,35 +57,43 @@ impl Scope {
     /// If the database cannot be read.
     pub fn of_left(
         context: &Context<'_>,
-        room: ShortRoomId,
+        viewer: &mut Viewer<'_>,
+        (room, member): (ShortRoomId, &MemberRow),
         since: Option<Position>,
-        member: &MemberRow,
         include_leave: bool,
     ) -> Result<Option<Self>> {
         if since.is_none() && (member.forgotten || !include_leave) {
             return Ok(None);
         }
-        let place = context
-            .graph
-            .place(&context.read, member.event)?
-            .ok_or_else(|| Error::corrupt("a member event has no place"))?;
-        let before = context.membership_in(place.before)?;
+        let stay = viewer.joined_until()?;
+        if since.is_none() && stay.is_none() {
+            return Ok(None);
+        }
         let known = match since {
             Some(since) => context.was_joined(room, since)?,
             None => false,
         };
-        let outside = before != Some(Membership::Join) && !known;
-        if since.is_none() && outside {
-            return Ok(None);
-        }
+        let news = since.is_none_or(|since| stay.is_some_and(|stay| stay > to_place(since)));
         Ok(Some(Self {
             room,
-            since: since.filter(|_| known || outside),
+            since: since.filter(|_| known || !news),
             upto: to_place(member.position).min(to_place(context.upto)),
-            gap: since.is_some() && !known && !outside,
+            gap: since.is_some() && !known && news,
             joined: false,
-            outside,
+            stay,
         }))
+    }
+
+    /// Whether the user was in the room at some time of the scope.
+    #[must_use]
+    pub fn has_stay(&self) -> bool {
+        self.joined || self.stay.is_some_and(|stay| self.from().is_none_or(|from| stay > from))
+    }
+
+    /// Whether what stands at a place is part of the user's last stay or before it.
+    #[must_use]
+    pub fn is_in_stay(&self, place: i64) -> bool {
+        self.stay.is_some_and(|stay| place <= stay)
     }
 
     /// Where the scope begins, as a place in the timeline; `None` at the room's beginning.

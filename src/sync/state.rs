@@ -47,16 +47,18 @@ pub fn state(
     piece: &Piece,
     wanted: Wanted<'_>,
 ) -> Result<Vec<Json>> {
-    if scope.outside || !filters::allows_events_of(wanted.filter, &context.room_id(scope.room)?) {
+    let Some(stay) = scope.stay.filter(|_| scope.has_stay()) else { return Ok(Vec::new()) };
+    if !filters::allows_events_of(wanted.filter, &context.room_id(scope.room)?) {
         return Ok(Vec::new());
     }
-    let start = context.graph.root_at(&context.read, scope.room, piece.start)?;
-    let end = context.graph.root_at(&context.read, scope.room, scope.upto)?;
+    let end = context.graph.root_at(&context.read, scope.room, scope.upto.min(stay))?;
+    // Before a join the room can have been in states that are not the user's to see.
+    let start = viewer.state_at(piece.start.min(stay))?.unwrap_or(end);
     let state = untold(context, scope, piece, (start, end), wanted)?;
     let mut events: BTreeSet<ShortEventId> = state.into_values().collect();
     if let Members::Lazily { known, redundant } = wanted.members {
         let at = if wanted.after { end } else { start };
-        let needed = members::needed(context, scope, piece, wanted.heroes, at)?;
+        let needed = members::needed(context, scope, piece, wanted.heroes, (at, end))?;
         if scope.since.is_none() || wanted.full {
             members::remove_others(context, &mut events, &needed)?;
         }

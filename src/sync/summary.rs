@@ -2,7 +2,7 @@
 
 use ruma::{OwnedUserId, events::StateEventType};
 use serde::Serialize;
-use wick_core::{Error, Result, ShortUserId};
+use wick_core::{Error, Pdu, Result, ShortEventId, ShortUserId, event::pdu::SharedPdu};
 use wick_database::schema::room::{MemberCounts, Membership};
 
 use crate::{context::Context, roster::RosterChanges, scope::Scope};
@@ -49,8 +49,8 @@ pub fn summary(context: &Context<'_>, scope: &Scope) -> Result<Summary> {
     Ok(Summary { heroes, joined: head.counts.joined, invited: head.counts.invited })
 }
 
-/// Whether memberships or the room's names changed in a scope, so that the summary can have. Notes the
-/// members who came and went.
+/// Whether memberships, or whether the room has a name, changed in a scope, so that the summary can have.
+/// Notes the members who came and went.
 ///
 /// # Errors
 /// If the database cannot be read.
@@ -66,11 +66,11 @@ pub fn has_changed(
     for change in context.graph.states().diff(&context.read, before, now)? {
         match context.graph.intern().state_key_tuple(&context.read, change.key)? {
             Some((StateEventType::RoomMember, user_id)) => {
-                changed = true;
-                roster.note(context, &user_id, &change)?;
+                changed |= roster.note(context, &user_id, &change)?;
             }
-            Some((StateEventType::RoomName | StateEventType::RoomCanonicalAlias, _)) => {
-                changed = true;
+            Some((name @ (StateEventType::RoomName | StateEventType::RoomCanonicalAlias), _)) => {
+                let (old, new) = (load(context, change.old)?, load(context, change.new)?);
+                changed |= is_shown(&name, old.as_deref()) != is_shown(&name, new.as_deref());
             }
             _ => {}
         }
@@ -78,15 +78,22 @@ pub fn has_changed(
     Ok(changed)
 }
 
+fn load(context: &Context<'_>, event: Option<ShortEventId>) -> Result<Option<SharedPdu>> {
+    event.map(|event| context.graph.load_event(&context.read, event)).transpose()
+}
+
 /// Whether a name that clients can show is set.
 fn has(context: &Context<'_>, scope: &Scope, event_type: &StateEventType) -> Result<bool> {
     let event = context.graph.state_event(&context.read, scope.room, event_type, "")?;
-    let Some(event) = event else { return Ok(false) };
+    Ok(is_shown(event_type, event.as_deref()))
+}
+
+fn is_shown(event_type: &StateEventType, event: Option<&Pdu>) -> bool {
     let content: serde_json::Map<String, serde_json::Value> =
-        event.content_as().unwrap_or_default();
+        event.and_then(|event| event.content_as().ok()).unwrap_or_default();
     let key = if *event_type == StateEventType::RoomName { "name" } else { "alias" };
     let value = content.get(key).and_then(serde_json::Value::as_str);
-    Ok(value.is_some_and(|value| !value.is_empty()))
+    value.is_some_and(|value| !value.is_empty())
 }
 
 /// The first members beside the user: those who joined or are invited, else those who left.

@@ -1,10 +1,12 @@
 //! The newest events of a room that the client does not have.
 
+use std::collections::HashSet;
+
 use ruma::{api::client::filter::RoomEventFilter, events::TimelineEventType};
 use wick_account::filters;
 use wick_core::{Pdu, Result, ShortEventId, event::pdu::SharedPdu};
 use wick_database::schema::room::Place;
-use wick_room::{Direction, visibility::Viewer};
+use wick_room::{Direction, TimelineItem, visibility::Viewer};
 
 use crate::{context::Context, scope::Scope};
 
@@ -81,6 +83,7 @@ pub fn timeline(
     let limit = if filters::allows_events_of(filter, &room_id) { limit } else { 0 };
     let most = limit.saturating_mul(LOOKED_AT_PER_WANTED).max(LOOKED_AT_AT_LEAST);
     let newest = context.graph.timeline(&context.read, scope.room, scope.upto, Direction::Backward);
+    let mut hidden = Hidden::default();
     for (looked_at, item) in newest.enumerate() {
         let item = item?;
         if scope.from().is_some_and(|from| item.place <= from) {
@@ -90,8 +93,12 @@ pub fn timeline(
             piece.limited = true;
             break;
         }
-        let Some(found) = visible(context, viewer, scope, filter, item.event)? else { continue };
-        if piece.items.len() >= limit {
+        let pdu = context.graph.load_event(&context.read, item.event)?;
+        let Some(found) = visible(context, viewer, scope, (filter, item), &pdu)? else {
+            hidden.note(&pdu);
+            continue;
+        };
+        if piece.items.len() >= limit || hidden.replaces(&pdu) {
             piece.limited = true;
             break;
         }
@@ -103,22 +110,43 @@ pub fn timeline(
     Ok(piece)
 }
 
+/// The pieces of state that events set which the timeline leaves out.
+///
+/// A timeline must not set a piece of state to something older than such an event: a client that applies
+/// it to the state would end with what was replaced. So it begins after the older one.
+#[derive(Default)]
+struct Hidden(HashSet<(TimelineEventType, String)>);
+
+impl Hidden {
+    fn note(&mut self, pdu: &Pdu) {
+        if let Some(state_key) = &pdu.state_key {
+            self.0.insert((pdu.event_type.clone(), state_key.clone()));
+        }
+    }
+
+    fn replaces(&self, pdu: &Pdu) -> bool {
+        let Some(state_key) = pdu.state_key.as_ref().filter(|_| !self.0.is_empty()) else {
+            return false;
+        };
+        self.0.contains(&(pdu.event_type.clone(), state_key.clone()))
+    }
+}
+
 /// The event if the filter allows it and the viewer may see it.
 fn visible(
     context: &Context<'_>,
     viewer: &mut Viewer<'_>,
     scope: &Scope,
-    filter: &RoomEventFilter,
-    event: ShortEventId,
+    (filter, item): (&RoomEventFilter, TimelineItem),
+    pdu: &SharedPdu,
 ) -> Result<Option<Item>> {
-    let pdu = context.graph.load_event(&context.read, event)?;
-    let own = pdu.is_state(&TimelineEventType::RoomMember, context.session.user_id.as_str());
-    if !allows(context, filter, &pdu) || (scope.outside && !own) {
+    let own = || pdu.is_state(&TimelineEventType::RoomMember, context.session.user_id.as_str());
+    if !allows(context, filter, pdu) || !(scope.is_in_stay(item.place) || own()) {
         return Ok(None);
     }
-    let Some(place) = context.graph.place(&context.read, event)? else { return Ok(None) };
-    let visible = viewer.can_see(&pdu, &place)?;
-    Ok(visible.then_some(Item { event, pdu, place }))
+    let Some(place) = context.graph.place(&context.read, item.event)? else { return Ok(None) };
+    let visible = viewer.can_see(pdu, &place)?;
+    Ok(visible.then(|| Item { event: item.event, pdu: SharedPdu::clone(pdu), place }))
 }
 
 fn allows(context: &Context<'_>, filter: &RoomEventFilter, pdu: &Pdu) -> bool {

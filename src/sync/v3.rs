@@ -6,13 +6,13 @@ mod assembly;
 mod response;
 mod room;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use ruma::api::client::filter::FilterDefinition;
 use tokio_util::sync::CancellationToken;
 use wick_account::Session;
-use wick_core::{Result, ShortRoomId, SyncToken};
-use wick_database::{Topic, Watch, schema::room::Membership};
+use wick_core::{Position, Result, SyncToken, clock::Sleep};
+use wick_database::{Snapshot, Topic};
 use wick_encryption::ToDevice;
 use wick_notify::Counts;
 use wick_people::{Presence, presence::Kind};
@@ -21,7 +21,7 @@ use wick_runtime::Resources;
 
 use self::assembly::Assembly;
 pub use self::response::Response;
-use crate::{Context, Lazy};
+use crate::{Context, Lazy, joined::Joined};
 
 /// What a client wants to know.
 #[derive(Clone, Debug)]
@@ -58,6 +58,7 @@ pub struct Sync {
     to_device: Arc<ToDevice>,
     lazy: Lazy,
     counts: Counts,
+    joined: Joined,
 }
 
 impl Sync {
@@ -71,34 +72,43 @@ impl Sync {
         stopping: CancellationToken,
     ) -> Self {
         let counts = Counts::new(Arc::clone(&graph));
-        Self { resources, graph, presence, stopping, to_device, lazy: Lazy::default(), counts }
+        let (joined, lazy) = (Joined::new(resources.database.clone()), Lazy::default());
+        Self { resources, graph, presence, stopping, to_device, lazy, counts, joined }
     }
 
     /// What is new. Waits for news if there is none.
     ///
     /// # Errors
-    /// If the database cannot be read.
+    /// `M_UNKNOWN_TOKEN` if the access token was revoked while it waited; if the database cannot be read.
     pub async fn sync(&self, session: &Session, request: &Request) -> Result<Response> {
         let _connected = self.presence.connect(session, request.presence).await?;
-        self.acknowledge(session, request).await;
-        let response = self.assemble(session, request)?;
         let timeout = request.timeout.min(self.resources.config.sync.max_timeout.0);
-        let at_once = request.since.is_none() || request.full_state || timeout.is_zero();
-        if at_once || !response.is_empty() {
-            return Ok(response);
-        }
         let clock = &self.resources.clock;
         let mut deadline = clock.sleep_until(clock.monotonic() + timeout);
-        let mut watch = self.resources.database.watch().user(session.user);
-        let mut watched = HashSet::new();
+        if let Some(since) = request.since
+            && !self.reach(since.position, timeout, &mut deadline).await
+        {
+            // Nothing is new to a token from the future, which the response repeats.
+            return self.assemble(session, request, self.resources.database.published());
+        }
+        self.acknowledge(session, request).await;
+        let at_once = request.since.is_none() || request.full_state || timeout.is_zero();
+        let mut news = self.joined.listen(session.user);
+        let mut waited = false;
         loop {
-            self.watch_rooms(session, &mut watch, &mut watched)?;
-            let response = self.assemble(session, request)?;
-            if !response.is_empty() {
+            if !at_once {
+                self.joined.register(&news, &self.graph)?;
+            }
+            let read = self.resources.database.published();
+            if waited {
+                session.ensure_live(&read)?;
+            }
+            let response = self.assemble(session, request, read)?;
+            if at_once || !response.is_empty() {
                 return Ok(response);
             }
             tokio::select! {
-                () = watch.changed() => {}
+                () = news.changed() => waited = true,
                 () = &mut deadline => return Ok(response),
                 () = self.stopping.cancelled() => return Ok(response),
             }
@@ -116,26 +126,26 @@ impl Sync {
         }
     }
 
-    fn assemble(&self, session: &Session, request: &Request) -> Result<Response> {
-        let read = self.resources.database.published();
-        let context = Context::new(&self.graph, session, read)?;
-        Assembly::new(self, &context, request).assemble()
-    }
-
-    /// Registers for the rooms that the user is in by now. A room that they join later wakes the user.
-    fn watch_rooms(
-        &self,
-        session: &Session,
-        watch: &mut Watch,
-        watched: &mut HashSet<ShortRoomId>,
-    ) -> Result<()> {
-        let read = self.resources.database.published();
-        for row in self.graph.rooms_of(&read, session.user) {
-            let (room, member) = row?;
-            if member.membership == Membership::Join && watched.insert(room) {
-                watch.add(Topic::Room(room));
+    /// Waits until the stream has reached the position of a token, which can come from another node, or
+    /// from before a restore. `false` if it was not reached in time.
+    async fn reach(&self, since: Position, timeout: Duration, deadline: &mut Sleep) -> bool {
+        let database = &self.resources.database;
+        if since <= database.position() || timeout.is_zero() {
+            return since <= database.position();
+        }
+        let mut stream = database.watch().topic(Topic::Stream);
+        while since > database.position() {
+            tokio::select! {
+                () = stream.changed() => {}
+                () = &mut *deadline => return false,
+                () = self.stopping.cancelled() => return false,
             }
         }
-        Ok(())
+        true
+    }
+
+    fn assemble(&self, session: &Session, request: &Request, read: Snapshot) -> Result<Response> {
+        let context = Context::new(&self.graph, session, read)?;
+        Assembly::new(self, &context, request).assemble()
     }
 }

@@ -1,8 +1,10 @@
 //! One response in the making: the user's rooms by section, from one snapshot.
 
+use std::collections::BTreeSet;
+
 use ruma::OwnedRoomId;
 use wick_account::filters;
-use wick_core::{Position, Result, ShortRoomId, SyncToken};
+use wick_core::{Position, Result, ShortRoomId};
 use wick_database::schema::room::{MemberRow, Membership};
 
 use super::{
@@ -16,13 +18,15 @@ use crate::{
     invited, presence,
 };
 
+/// So many busy rooms are looked up before all rooms of a user who is in fewer are gone through.
+const FEW_ROOMS: usize = 32;
+
 pub(super) struct Assembly<'a> {
     pub(super) sync: &'a Sync,
     pub(super) context: &'a Context<'a>,
     pub(super) request: &'a Request,
     /// Up to where the client knows everything.
     pub(super) since: Option<Position>,
-    token: Option<SyncToken>,
     pub(super) account_data: ChangedAccountData,
     pub(super) roster: RosterChanges,
     rooms: RoomUpdates,
@@ -32,14 +36,11 @@ pub(super) struct Assembly<'a> {
 
 impl<'a> Assembly<'a> {
     pub(super) fn new(sync: &'a Sync, context: &'a Context<'a>, request: &'a Request) -> Self {
-        // A token from the future is from before a restore: there is nothing above it.
-        let token = request.since.map(|since| since.upto(context.upto));
         Self {
             sync,
             context,
             request,
-            since: token.map(|token| token.position),
-            token,
+            since: request.since.map(|token| token.position),
             account_data: ChangedAccountData::default(),
             roster: RosterChanges::default(),
             rooms: RoomUpdates::default(),
@@ -61,7 +62,8 @@ impl<'a> Assembly<'a> {
             &self.roster,
             &filter.presence,
         )?;
-        let encryption = encryption(self.context, self.token, &self.roster.joined, &self.busy)?;
+        let joined = &self.roster.joined;
+        let encryption = encryption(self.context, self.request.since, joined, &self.busy)?;
         let user_id = &self.context.session.user_id;
         let global = self.account_data.get(&None).map(Vec::as_slice).unwrap_or_default();
         let account_data = account_data::events(global, |event_type| {
@@ -80,21 +82,48 @@ impl<'a> Assembly<'a> {
     }
 
     fn add_rooms(&mut self) -> Result<()> {
-        let context = self.context;
-        for row in context.graph.rooms_of(&context.read, context.session.user) {
-            let (room, member) = row?;
-            let changed = self.since.is_none_or(|since| member.position > since);
-            if member.membership == Membership::Join {
-                self.roster.joined.insert(room);
+        let (context, user) = (self.context, self.context.session.user);
+        let (graph, read) = (context.graph, &context.read);
+        self.roster.joined = self.sync.joined.rooms(graph, read, user)?;
+        match self.changed_rooms() {
+            Some(rooms) => {
+                for room in rooms {
+                    if let Some(member) = graph.member(read, room, user)? {
+                        self.add_if_changed(room, &member)?;
+                    }
+                }
             }
-            if !changed && (member.membership != Membership::Join || self.is_quiet(room)) {
-                continue;
+            None => {
+                for row in graph.rooms_of(read, user) {
+                    let (room, member) = row?;
+                    self.add_if_changed(room, &member)?;
+                }
             }
-            self.busy.push((room, member.clone()));
-            let room_id = context.room_id(room)?;
-            if filters::allows_room(&self.request.filter.room, &room_id) {
-                self.add_room(room_id, room, &member, changed)?;
-            }
+        }
+        Ok(())
+    }
+
+    /// The rooms that can have something new, found without a look at the others; `None` if it is cheaper to
+    /// go through all rooms of the user.
+    fn changed_rooms(&self) -> Option<BTreeSet<ShortRoomId>> {
+        let since = self.since.filter(|_| !self.request.full_state)?;
+        let (database, joined) = (&self.sync.resources.database, &self.roster.joined);
+        let busy = database.busy_since(since, joined.len().max(FEW_ROOMS))?;
+        // A room that the user is not in is news if their membership is.
+        let moved = database.is_member_changed_since(self.context.session.user, since);
+        let busy = busy.into_iter().filter(|room| moved || joined.contains(room));
+        Some(busy.chain(self.account_data.keys().copied().flatten()).collect())
+    }
+
+    fn add_if_changed(&mut self, room: ShortRoomId, member: &MemberRow) -> Result<()> {
+        let changed = self.since.is_none_or(|since| member.position > since);
+        if !changed && (member.membership != Membership::Join || self.is_quiet(room)) {
+            return Ok(());
+        }
+        self.busy.push((room, member.clone()));
+        let room_id = self.context.room_id(room)?;
+        if filters::allows_room(&self.request.filter.room, &room_id) {
+            self.add_room(room_id, room, member, changed)?;
         }
         Ok(())
     }
@@ -126,8 +155,10 @@ impl<'a> Assembly<'a> {
                 }
             }
             Membership::Leave | Membership::Ban => {
+                let mut viewer = self.context.viewer(room)?;
                 let include = self.request.filter.room.include_leave;
-                let scope = Scope::of_left(self.context, room, self.since, member, include)?;
+                let left = (room, member);
+                let scope = Scope::of_left(self.context, &mut viewer, left, self.since, include)?;
                 if let Some(scope) = scope
                     && let Some(update) = self.room_update(&scope)?
                 {
