@@ -125,6 +125,7 @@ async fn lazily_loaded_senders_come_as_state_when_the_timeline_leaves_member_eve
         "timeline": { "types": ["m.room.message"] },
     } }));
     let before = sync(&server, &bob, &format!("?{lazily}")).await;
+    say(&server, &room_id, &alice, "before they came").await;
     member(&server, &room_id, &bob, &bob, "join").await;
     let carol = server.register("carol").await;
     member(&server, &room_id, &carol, &carol, "join").await;
@@ -134,9 +135,9 @@ async fn lazily_loaded_senders_come_as_state_when_the_timeline_leaves_member_eve
         sync_since(&server, &bob, &before, &format!("&{lazily}")).await,
     ] {
         let told = joined(&told, &room_id);
-        assert_eq!(bodies(&told["timeline"]), ["from carol"]);
+        assert_eq!(bodies(&told["timeline"]), ["before they came", "from carol"]);
         let members = members(&told["state"]);
-        for needed in ["@bob:localhost", "@carol:localhost"] {
+        for needed in ["@alice:localhost", "@bob:localhost", "@carol:localhost"] {
             assert!(members.contains(&needed), "{needed} in {told}");
         }
     }
