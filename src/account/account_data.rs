@@ -208,8 +208,8 @@ pub fn changed(
     Ok(changed)
 }
 
-/// Writes one type into a batch: for what the server itself keeps there. `None` deletes. A batch
-/// can hold each piece once.
+/// Replaces one type, whatever its content is. `None` deletes. A content that is computed from the
+/// stored one is written with [`update`].
 ///
 /// # Errors
 /// If the database cannot be read.
@@ -220,12 +220,40 @@ pub fn put(
     content: Option<String>,
     batch: &mut Batch,
 ) -> Result<()> {
-    let key = (user, room, event_type);
-    let old = batch.get(&ACCOUNT_DATA_BY_TYPE, &key)?;
-    if content.is_none() && old.as_ref().is_none_or(|old| old.content.is_none()) {
-        return Ok(());
+    let old = batch.read_for_update(&ACCOUNT_DATA_BY_TYPE, &(user, room, event_type))?;
+    if content.is_some() || old.as_ref().is_some_and(|old| old.content.is_some()) {
+        replace((user, room, event_type), old, content, batch);
     }
-    batch.require(&ACCOUNT_DATA_BY_TYPE, &key, old.as_ref());
+    Ok(())
+}
+
+/// Computes the content of one type from the stored one; `None` is a type that is not there. If it stays
+/// the same, nothing is written. The batch requires the content that `change` was given.
+///
+/// # Errors
+/// The error of `change`, or if the database cannot be read.
+pub fn update(
+    user: ShortUserId,
+    room: Option<ShortRoomId>,
+    event_type: &str,
+    batch: &mut Batch,
+    change: impl FnOnce(Option<&str>) -> Result<Option<String>>,
+) -> Result<()> {
+    let old = batch.read_for_update(&ACCOUNT_DATA_BY_TYPE, &(user, room, event_type))?;
+    let before = old.as_ref().and_then(|old| old.content.as_deref());
+    let content = change(before)?;
+    if content.as_deref() != before {
+        replace((user, room, event_type), old, content, batch);
+    }
+    Ok(())
+}
+
+fn replace(
+    (user, room, event_type): (ShortUserId, Option<ShortRoomId>, &str),
+    old: Option<AccountDatum>,
+    content: Option<String>,
+    batch: &mut Batch,
+) {
     if let Some(old) = old {
         batch.delete(&ACCOUNT_DATA_CHANGE_BY_POSITION, &(user, old.position));
     }
@@ -236,7 +264,6 @@ pub fn put(
         (key, AccountDatum { position, content })
     });
     batch.put_at(slot, &ACCOUNT_DATA_CHANGE_BY_POSITION, move |position| ((user, position), name));
-    Ok(())
 }
 
 /// Deletes what is kept for a device that goes.

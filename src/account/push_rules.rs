@@ -127,18 +127,14 @@ impl PushRules {
         mut change: impl FnMut(&mut Ruleset) -> Result<()> + Send,
     ) -> Result<()> {
         self.resources
-            .change(|batch| {
-                let mut rules = ruleset(batch, session.user, &session.user_id)?;
-                change(&mut rules)?;
-                put(session.user, rules, batch)
-            })
+            .change(|batch| update(session.user, &session.user_id, batch, &mut change))
             .await
     }
 }
 
 /// The rules of a new account.
 pub(crate) fn put_default(user: ShortUserId, user_id: &UserId, batch: &mut Batch) -> Result<()> {
-    put(user, defaults::defaults(user_id), batch)
+    account_data::put(user, None, TYPE, Some(serialize(defaults::defaults(user_id))?), batch)
 }
 
 /// Gives a room the rules that a user has for the room it replaces, unless it has its own.
@@ -148,12 +144,14 @@ pub fn follow(
     (old, new): (&RoomId, &RoomId),
     batch: &mut Batch,
 ) -> Result<()> {
-    let mut rules = ruleset(batch, user, user_id)?;
-    let known = |room: &RoomId| rules.room.iter().find(|rule| rule.rule_id == room).cloned();
-    let (Some(mut rule), None) = (known(old), known(new)) else { return Ok(()) };
-    rule.rule_id = new.to_owned();
-    rules.room.insert(rule);
-    put(user, rules, batch)
+    update(user, user_id, batch, |rules| {
+        let known = |room: &RoomId| rules.room.iter().find(|rule| rule.rule_id == room).cloned();
+        if let (Some(mut rule), None) = (known(old), known(new)) {
+            rule.rule_id = new.to_owned();
+            rules.room.insert(rule);
+        }
+        Ok(())
+    })
 }
 
 /// The rules of a user: the server's defaults with what the user made of them.
@@ -161,21 +159,38 @@ pub fn follow(
 /// # Errors
 /// If the database cannot be read.
 pub fn ruleset(read: &impl Read, user: ShortUserId, user_id: &UserId) -> Result<Ruleset> {
+    parse(account_data::content(read, user, None, TYPE)?.as_deref(), user_id)
+}
+
+fn parse(content: Option<&str>, user_id: &UserId) -> Result<Ruleset> {
     let defaults = defaults::defaults(user_id);
-    let Some(content) = account_data::content(read, user, None, TYPE)? else { return Ok(defaults) };
-    let Content { global: mut rules } = serde_json::from_str(&content)
+    let Some(content) = content else { return Ok(defaults) };
+    let Content { global: mut rules } = serde_json::from_str(content)
         .map_err(|error| Error::internal("stored push rules", error))?;
     rules.update_with_server_default(defaults);
     Ok(rules)
 }
 
-fn put(user: ShortUserId, rules: Ruleset, batch: &mut Batch) -> Result<()> {
+fn update(
+    user: ShortUserId,
+    user_id: &UserId,
+    batch: &mut Batch,
+    change: impl FnOnce(&mut Ruleset) -> Result<()>,
+) -> Result<()> {
+    account_data::update(user, None, TYPE, batch, |content| {
+        let mut rules = parse(content, user_id)?;
+        change(&mut rules)?;
+        serialize(rules).map(Some)
+    })
+}
+
+fn serialize(rules: Ruleset) -> Result<String> {
     let content = serde_json::to_string(&Content { global: rules })
         .map_err(|error| Error::internal("push rules", error))?;
     if content.len() > MAX_BYTES {
         return Err(Error::too_large("too many push rules"));
     }
-    account_data::put(user, None, TYPE, Some(content), batch)
+    Ok(content)
 }
 
 fn insert(
@@ -217,8 +232,10 @@ mod tests {
         push::{NewPatternedPushRule, PatternedPushRule},
         user_id,
     };
+    use wick_database::Durability;
 
     use super::*;
+    use crate::{devices::NewDevice, fixture::Fixture};
 
     fn rules_with(ids: &[&str]) -> Ruleset {
         let mut rules = Ruleset::server_default(user_id!("@a:b"));
@@ -234,6 +251,30 @@ mod tests {
 
     fn order(rules: &Ruleset) -> Vec<&str> {
         rules.content.iter().map(|rule: &PatternedPushRule| rule.rule_id.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_rule_that_is_made_between_the_read_and_the_write_of_another_stays() {
+        let fixture = Fixture::new();
+        let tokens = fixture.register("alice", NewDevice::default()).await;
+        let session = fixture.session(&tokens).await;
+        let database = &fixture.resources.database;
+        let mut between = Some(rules_with(&["between"]));
+        fixture
+            .push_rules
+            .change(&session, |rules| {
+                if let Some(rules) = between.take() {
+                    let mut batch = database.batch();
+                    let content = Some(serialize(rules).unwrap());
+                    account_data::put(session.user, None, TYPE, content, &mut batch).unwrap();
+                    drop(database.write(batch, Durability::Synced).unwrap());
+                }
+                insert(rules, rule("last"), None, None)
+            })
+            .await
+            .unwrap();
+        let rules = fixture.push_rules.list(session.user, &session.user_id).unwrap();
+        assert_eq!(order(&rules)[..2], ["last", "between"]);
     }
 
     #[test]

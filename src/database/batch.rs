@@ -265,6 +265,13 @@ impl Batch {
         self.len() == 0
     }
 
+    /// Whether it requires rows to be what they were. One that writes nothing can still be committed: the
+    /// requirement is checked, and the commit waits until what was read is durable.
+    #[must_use]
+    pub fn is_conditional(&self) -> bool {
+        !self.change.required.is_empty()
+    }
+
     /// How many rows it would write or delete.
     #[must_use]
     pub fn len(&self) -> usize {

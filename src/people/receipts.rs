@@ -124,11 +124,10 @@ impl Receipts {
     ) -> Result<()> {
         let (room, user, kind) = (*room, *user, *kind as u8);
         let key = (room, user, kind, (*thread).to_owned());
-        let old = batch.get(&RECEIPT_BY_USER, &key)?;
+        let old = batch.read_for_update(&RECEIPT_BY_USER, &key)?;
         if old.as_ref().is_some_and(|old| old.place >= mark.place) {
             return Ok(());
         }
-        batch.require(&RECEIPT_BY_USER, &key, old.as_ref());
         if let Some(old) = old {
             batch.delete(&RECEIPT_CHANGE_BY_POSITION, &(room, old.position));
         }
@@ -150,16 +149,17 @@ impl Receipts {
         mark: &Mark,
         batch: &mut Batch,
     ) -> Result<()> {
-        let old = account_data::content(batch, user, Some(room), FULLY_READ)?
-            .and_then(|content| serde_json::from_str::<FullyRead>(&content).ok());
-        if let Some(old) = old
-            && self.place(room, &old.event_id)?.is_some_and(|place| place >= mark.place)
-        {
-            return Ok(());
-        }
-        let content = serde_json::to_string(&FullyRead { event_id: mark.event_id.clone() })
-            .map_err(|error| Error::internal("a read marker", error))?;
-        account_data::put(user, Some(room), FULLY_READ, Some(content), batch)
+        account_data::update(user, Some(room), FULLY_READ, batch, |content| {
+            let old = content.and_then(|content| serde_json::from_str::<FullyRead>(content).ok());
+            if let Some(old) = old
+                && self.place(room, &old.event_id)?.is_some_and(|place| place >= mark.place)
+            {
+                return Ok(content.map(str::to_owned));
+            }
+            serde_json::to_string(&FullyRead { event_id: mark.event_id.clone() })
+                .map(Some)
+                .map_err(|error| Error::internal("a read marker", error))
+        })
     }
 }
 

@@ -36,9 +36,9 @@ impl Resources {
         Ok(())
     }
 
-    /// Makes a durable change that depends on rows it reads. `build` reads through the batch and
-    /// requires what it read; if that changed meanwhile, it is asked again. An empty batch is not
-    /// written.
+    /// Makes a durable change that depends on rows it reads. `build` reads them with
+    /// [`Batch::read_for_update`]; if they changed meanwhile, it runs again. A change that finds
+    /// nothing to write waits until the rows it read are durable, since another request may have just written them.
     ///
     /// # Errors
     /// What `build` says, and what the database says.
@@ -59,7 +59,7 @@ impl Resources {
         loop {
             let mut batch = self.database.batch();
             let result = build(&mut batch)?;
-            if batch.is_empty() {
+            if batch.is_empty() && !batch.is_conditional() {
                 return Ok(result);
             }
             match self.database.commit(batch, durability).await {

@@ -27,6 +27,7 @@ mod invariants;
 mod membership;
 mod memberships;
 mod notifications;
+mod parallel_writes;
 mod presence;
 mod process;
 mod profile;

@@ -9,7 +9,7 @@ use ruma::{
 use serde::{Deserialize, Serialize};
 use wick_core::{Error, Result, ShortUserId};
 
-use super::{AccountData, content, put};
+use super::{AccountData, content, update};
 
 const TYPE: &str = "m.tag";
 const MAX_TAG_BYTES: usize = 255;
@@ -30,7 +30,7 @@ impl AccountData {
         let Some(room) = self.resources.database.intern().lookup_room(&read, room_id)? else {
             return Ok(Tags::default());
         };
-        let tags = parse(content(&read, user, Some(room), TYPE)?).tags;
+        let tags = parse(content(&read, user, Some(room), TYPE)?.as_deref()).tags;
         Ok(tags.into_iter().map(|(name, info)| (TagName::from(name), info)).collect())
     }
 
@@ -50,7 +50,6 @@ impl AccountData {
         }
         self.change_tags(user, room_id, |tags| {
             tags.insert(tag.to_owned(), info.clone());
-            true
         })
         .await
     }
@@ -60,31 +59,69 @@ impl AccountData {
     /// # Errors
     /// If the database refuses.
     pub async fn delete_tag(&self, user: ShortUserId, room_id: &RoomId, tag: &str) -> Result<()> {
-        self.change_tags(user, room_id, |tags| tags.remove(tag).is_some()).await
+        self.change_tags(user, room_id, |tags| drop(tags.remove(tag))).await
     }
 
     async fn change_tags(
         &self,
         user: ShortUserId,
         room_id: &RoomId,
-        mut change: impl FnMut(&mut BTreeMap<String, TagInfo>) -> bool + Send,
+        mut change: impl FnMut(&mut BTreeMap<String, TagInfo>) + Send,
     ) -> Result<()> {
         self.resources
             .change(|batch| {
                 let room = Some(self.intern(room_id, batch)?);
-                let mut stored = parse(content(batch, user, room, TYPE)?);
-                if !change(&mut stored.tags) {
-                    return Ok(());
-                }
-                let content = serde_json::to_string(&stored)
-                    .map_err(|error| Error::internal("tags", error))?;
-                put(user, room, TYPE, Some(content), batch)
+                update(user, room, TYPE, batch, |content| {
+                    let mut stored = parse(content);
+                    let before = stored.tags.clone();
+                    change(&mut stored.tags);
+                    if stored.tags == before {
+                        return Ok(content.map(str::to_owned));
+                    }
+                    serde_json::to_string(&stored)
+                        .map(Some)
+                        .map_err(|error| Error::internal("tags", error))
+                })
             })
             .await
     }
 }
 
 /// A client can have put anything under `m.tag`: what is not a set of tags counts as none.
-fn parse(content: Option<String>) -> Content {
-    content.and_then(|content| serde_json::from_str(&content).ok()).unwrap_or_default()
+fn parse(content: Option<&str>) -> Content {
+    content.and_then(|content| serde_json::from_str(content).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::room_id;
+    use wick_database::Durability;
+
+    use super::*;
+    use crate::{account_data::put, devices::NewDevice, fixture::Fixture};
+
+    #[tokio::test]
+    async fn a_tag_that_is_set_between_the_read_and_the_write_of_another_stays() {
+        let fixture = Fixture::new();
+        let tokens = fixture.register("alice", NewDevice::default()).await;
+        let user = fixture.session(&tokens).await.user;
+        let (data, database) = (&fixture.account_data, &fixture.resources.database);
+        let room_id = room_id!("!room:localhost");
+        data.set_tag(user, room_id, "first", TagInfo::new()).await.unwrap();
+        let mut between = Some(r#"{"tags":{"first":{},"between":{}}}"#.to_owned());
+        data.change_tags(user, room_id, |tags| {
+            if let Some(content) = between.take() {
+                let mut batch = database.batch();
+                let room = data.intern(room_id, &mut batch).unwrap();
+                put(user, Some(room), TYPE, Some(content), &mut batch).unwrap();
+                drop(database.write(batch, Durability::Synced).unwrap());
+            }
+            tags.insert("last".to_owned(), TagInfo::new());
+        })
+        .await
+        .unwrap();
+        let tags: Vec<_> =
+            data.tags(user, room_id).unwrap().into_keys().map(|tag| tag.to_string()).collect();
+        assert_eq!(tags, ["between", "first", "last"]);
+    }
 }

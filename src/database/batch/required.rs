@@ -59,6 +59,10 @@ impl Requirements {
         self.ranges.push(RequiredRange { table, range: range.untyped(), expected });
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.ranges.is_empty()
+    }
+
     /// The value that a row must have, if it is required.
     pub(super) fn expected(&self, table: &str, key: &[u8]) -> Option<Option<&[u8]>> {
         self.rows.get(table)?.get(key).map(|required| required.expected.as_deref())

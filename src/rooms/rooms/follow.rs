@@ -46,14 +46,10 @@ impl Rooms {
             .change(|batch| {
                 push_rules::follow(user, user_id, (old, new), batch)?;
                 let new_room = self.graph.intern().room(new, batch)?;
-                let there = account_data::content(batch, user, Some(new_room), TAGS)?;
                 let tags = account_data::content(batch, user, Some(old_room), TAGS)?;
-                match (there, tags) {
-                    (None, Some(tags)) => {
-                        account_data::put(user, Some(new_room), TAGS, Some(tags), batch)
-                    }
-                    _ => Ok(()),
-                }
+                account_data::update(user, Some(new_room), TAGS, batch, |there| {
+                    Ok(there.map(str::to_owned).or(tags))
+                })
             })
             .await
     }
