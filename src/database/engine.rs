@@ -26,7 +26,7 @@ use self::{
     fault::Fault,
     syncer::Syncer,
 };
-use crate::{Batch, Interner, Latest, Result, Snapshot, Watch, migrate, schema::meta};
+use crate::{Batch, Interner, Latest, Result, Snapshot, Topic, Watch, migrate, schema::meta};
 
 /// How to open a database. The defaults suit a small machine.
 #[derive(Clone)]
@@ -104,6 +104,16 @@ impl Database {
     #[must_use]
     pub fn position(&self) -> Position {
         self.published().position()
+    }
+
+    /// Resolves once `position` is published: for a reader with a token of a position that is given out
+    /// already, or that another node has published. A position that is never given out is waited for without
+    /// end, so the caller limits the time.
+    pub async fn reached(&self, position: Position) {
+        let mut watch = self.watch().topic(Topic::Stream);
+        while self.position() < position {
+            watch.changed().await;
+        }
     }
 
     /// Everything written, published or not. For writers that hold a turn, and for timers.

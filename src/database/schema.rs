@@ -77,6 +77,7 @@ subjects! {
     reports,
     room,
     state,
+    stream,
     timer,
     to_device,
     users,

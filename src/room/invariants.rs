@@ -67,6 +67,10 @@ classes! {
     TimelineRowWithoutEvent = "timeline_row_without_event",
     /// An event whose place in the timeline has no row or another's.
     EventWithoutTimelineRow = "event_without_timeline_row",
+    /// An entry of the stream that is not an event at this position, or an event that is not in the stream.
+    StreamDiffers = "stream_differs",
+    /// An event that refers to one that is not stored, in a room whose history is here from its beginning.
+    PrevEventMissing = "prev_event_missing",
     /// A thread that is not listed at its newest event, or listed where it is not.
     ThreadIndexDiffers = "thread_index_differs",
     /// A place of an event that is not stored.

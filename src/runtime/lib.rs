@@ -1,5 +1,7 @@
-//! What every use case works with: resources, supervised tasks, worker threads, limits.
+//! What every use case works with: resources, supervised tasks, worker threads, followers of the
+//! stream, limits.
 
+mod follower;
 mod health;
 mod limits;
 mod resources;
@@ -7,6 +9,7 @@ mod supervisor;
 mod workers;
 
 pub use self::{
+    follower::{Consumer, Follower, Span},
     health::Health,
     limits::{Limit, Limits},
     resources::Resources,

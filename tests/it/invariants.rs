@@ -8,7 +8,9 @@ use ruma::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use wick_core::{Draft, ShortEventId, ShortRoomId, ShortStateKey, ShortUserId, TimerId, Timestamp};
+use wick_core::{
+    Draft, Position, ShortEventId, ShortRoomId, ShortStateKey, ShortUserId, TimerId, Timestamp,
+};
 use wick_database::{
     Batch, Database, Durability, Options, Read,
     schema::{
@@ -23,6 +25,7 @@ use wick_database::{
             STORED_BY_EVENT, THREAD_BY_ACTIVITY, TransactionAnswer,
         },
         state::STATE_NODE_BY_HASH,
+        stream::EVENT_BY_STREAM,
         timer::{
             EXPIRY_BY_EVENT, ExpiryRow, ExpiryStatus, TIMER_BY_EVENT, TIMER_BY_ID, TimerKind,
             TimerRow,
@@ -254,6 +257,11 @@ impl Sound {
                 let answer = ScheduledAnswer { timer: TimerId(999), nonce: 1 };
                 batch.put(&SCHEDULED_BY_TRANSACTION, &key, &answer);
             }
+            Class::StreamDiffers => {
+                let position = Position(self.position(self.last).unsigned_abs());
+                batch.delete(&EVENT_BY_STREAM, &position);
+            }
+            Class::PrevEventMissing => batch.delete(&STORED_BY_EVENT, &self.message),
             Class::NameDiffers => batch.delete(&ROOM_BY_SHORT, &self.room),
         }
         batch.put(&HEAD_BY_ROOM, &self.room, &head);

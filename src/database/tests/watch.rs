@@ -106,6 +106,24 @@ async fn nobody_is_woken_before_the_commit_can_be_read() {
     pending.await.unwrap();
 }
 
+#[tokio::test]
+async fn a_position_is_waited_for_until_it_is_published() {
+    let folder = Folder::new();
+    let disk = Disk::default();
+    let database = folder.open_with(disk.clone());
+    database.reached(database.position()).await;
+    let next = database.position().next();
+    let mut reached = Box::pin(database.reached(next));
+    assert!(!is_ready(&mut reached));
+    disk.hold();
+    let pending = tell_room(&database, ROOM);
+    assert!(!is_ready(&mut reached), "written is not published");
+    disk.release();
+    reached.await;
+    assert_eq!(database.position(), next);
+    pending.await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_wake_up_is_lost_under_load() {
     let folder = Folder::new();

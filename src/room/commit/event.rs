@@ -1,8 +1,11 @@
 //! The event itself and its place in the timeline.
 
 use wick_core::Result;
-use wick_database::schema::room::{
-    EVENT_BY_POSITION, PLACE_BY_EVENT, Place, STORED_BY_EVENT, StoredEvent, TransactionEcho,
+use wick_database::schema::{
+    room::{
+        EVENT_BY_POSITION, PLACE_BY_EVENT, Place, STORED_BY_EVENT, StoredEvent, TransactionEcho,
+    },
+    stream::{EVENT_BY_STREAM, StreamEntry},
 };
 
 use super::Entry;
@@ -38,5 +41,7 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
     room.batch.put_at(entry.slot, &EVENT_BY_POSITION, move |position| {
         ((room_short, timeline_place(position)), short)
     });
+    let entry_of_stream = StreamEntry { room: room_short, event: short };
+    room.batch.put_at(entry.slot, &EVENT_BY_STREAM, move |position| (position, entry_of_stream));
     Ok(())
 }

@@ -2,14 +2,18 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ruma::OwnedEventId;
+use ruma::{OwnedEventId, events::StateEventType};
 use serde::Deserialize;
-use wick_core::{Error, Result, ShortEventId};
+use wick_core::{Error, Position, Result, ShortEventId, ShortRoomId};
 use wick_database::{
     Range, Read,
-    schema::room::{
-        EVENT_BY_POSITION, PLACE_BY_EVENT, Place, STORED_BY_EVENT, THREAD_BY_ACTIVITY,
-        THREAD_BY_ROOT,
+    schema::{
+        intern::{SHORT_BY_EVENT, SHORT_BY_STATE_KEY},
+        room::{
+            EVENT_BY_POSITION, EVENT_BY_STATE, PLACE_BY_EVENT, Place, STORED_BY_EVENT,
+            THREAD_BY_ACTIVITY, THREAD_BY_ROOT,
+        },
+        stream::EVENT_BY_STREAM,
     },
 };
 
@@ -21,11 +25,16 @@ struct Edges {
 }
 
 pub(super) fn check<R: Read>(report: &mut Report<'_, R>, rooms: &[Room]) -> Result<()> {
-    let extremities = heads(report, rooms)?;
+    let known = Known {
+        extremities: heads(report, rooms)?,
+        whole: whole_rooms(report, rooms)?,
+        stream: report.read.first(&EVENT_BY_STREAM, Range::all())?.map(|(first, _)| first),
+    };
     for row in report.read.scan(&PLACE_BY_EVENT, Range::all()) {
         let (event, place) = row?;
-        check_place(report, event, &place, &extremities)?;
+        check_place(report, event, &place, &known)?;
     }
+    stream(report)?;
     for row in report.read.scan(&EVENT_BY_POSITION, Range::all()) {
         let ((room, position), event) = row?;
         let place = report.read.get(&PLACE_BY_EVENT, &event)?;
@@ -34,6 +43,44 @@ pub(super) fn check<R: Read>(report: &mut Report<'_, R>, rooms: &[Room]) -> Resu
         report.expect(there, Class::TimelineRowWithoutEvent, at);
     }
     threads(report)
+}
+
+/// What places are compared with.
+struct Known {
+    extremities: HashMap<OwnedEventId, ShortEventId>,
+    /// Rooms whose history is here from its beginning.
+    whole: HashSet<ShortRoomId>,
+    /// Where the stream begins.
+    stream: Option<Position>,
+}
+
+/// Rooms whose create event has a place: they were created here, and no event comes from before.
+fn whole_rooms<R: Read>(report: &Report<'_, R>, rooms: &[Room]) -> Result<HashSet<ShortRoomId>> {
+    let mut whole = HashSet::new();
+    let create = report.read.get(&SHORT_BY_STATE_KEY, &(StateEventType::RoomCreate, ""))?;
+    for (room, _) in rooms {
+        let Some(create) = create else { continue };
+        let Some(event) = report.read.get(&EVENT_BY_STATE, &(*room, create))? else { continue };
+        let place = report.read.get(&PLACE_BY_EVENT, &event)?;
+        if place.is_some_and(|place| place.position.is_some()) {
+            whole.insert(*room);
+        }
+    }
+    Ok(whole)
+}
+
+/// Each entry of the stream is the event at that position.
+fn stream<R: Read>(report: &mut Report<'_, R>) -> Result<()> {
+    for row in report.read.scan(&EVENT_BY_STREAM, Range::all()) {
+        let (position, entry) = row?;
+        let place = report.read.get(&PLACE_BY_EVENT, &entry.event)?;
+        let is_there = place.is_some_and(|place| {
+            place.room == entry.room && place.position == i64::try_from(position.0).ok()
+        });
+        let at = format_args!("position {position} event {}", entry.event);
+        report.expect(is_there, Class::StreamDiffers, at);
+    }
+    Ok(())
 }
 
 /// Each thread is listed once, where its newest event is.
@@ -84,7 +131,7 @@ fn check_place<R: Read>(
     report: &mut Report<'_, R>,
     event: ShortEventId,
     place: &Place,
-    extremities: &HashMap<OwnedEventId, ShortEventId>,
+    known: &Known,
 ) -> Result<()> {
     let room = place.room;
     let Some(stored) = report.read.get(&STORED_BY_EVENT, &event)? else {
@@ -97,9 +144,27 @@ fn check_place<R: Read>(
     report.expect(row == Some(event), Class::EventWithoutTimelineRow, at);
     let edges: Edges = serde_json::from_str(&stored.json)
         .map_err(|error| Error::internal("a stored event cannot be parsed", error))?;
-    for prev in edges.prev_events.iter().filter_map(|id| extremities.get(id)) {
+    for prev in edges.prev_events.iter().filter_map(|id| known.extremities.get(id)) {
         let at = format_args!("room {room} event {prev} referred to by event {event}");
         report.add(Class::ExtremityReferenced, at);
+    }
+    if known.whole.contains(&room) {
+        for prev in &edges.prev_events {
+            let is_stored = match report.read.get(&SHORT_BY_EVENT, prev)? {
+                Some(prev) => report.read.contains(&STORED_BY_EVENT, &prev)?,
+                None => false,
+            };
+            let at = format_args!("room {room} event {event}");
+            report.expect(is_stored, Class::PrevEventMissing, at);
+        }
+    }
+    if let Ok(position) = u64::try_from(position).map(Position)
+        && known.stream.is_some_and(|first| position >= first)
+    {
+        let entry = report.read.get(&EVENT_BY_STREAM, &position)?;
+        let is_there = entry.is_some_and(|entry| entry.event == event && entry.room == room);
+        let at = format_args!("room {room} position {position} event {event}");
+        report.expect(is_there, Class::StreamDiffers, at);
     }
     Ok(())
 }

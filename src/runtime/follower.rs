@@ -1,0 +1,309 @@
+//! Consumers of the stream that lie outside a commit: push gateways, application services, other servers.
+//!
+//! Invariants (R7): a follower's cursor moves only after its consumer has acknowledged everything up to it, so each
+//! position is consumed at least once, whatever crashes; the commit path knows no follower.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use wick_core::{Position, Result};
+use wick_database::{
+    Durability, Range, Read, Snapshot, Topic,
+    schema::stream::{CURSOR_BY_FOLLOWER, EVENT_BY_STREAM, StreamEntry},
+};
+
+use crate::{Resources, Supervisor};
+
+/// The wait after a consumer failed; doubled each time until it succeeds.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
+const LAST_BACK_OFF: Duration = Duration::from_secs(300);
+
+/// How many events one span has at most.
+const MAX_EVENTS: usize = 100;
+
+/// Consumes the stream, a [`Span`] after another.
+pub trait Consumer: Send + Sync + 'static {
+    /// Delivers what the consumer finds in the span. Success acknowledges all of it. After an error, a restart or a
+    /// crash the same positions come again, perhaps in other spans: what must happen once carries an id that
+    /// follows from the position.
+    ///
+    /// # Errors
+    /// If it must be tried again.
+    fn consume(&self, span: &Span) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// A part of the stream: the positions above one, up to and including another.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// What to read from. It shows everything up to [`Span::upto`], and may show more.
+    pub read: Snapshot,
+    /// The last position before it.
+    pub after: Position,
+    /// Its last position.
+    pub upto: Position,
+}
+
+impl Span {
+    /// What was published after a position, up to [`MAX_EVENTS`] events.
+    fn after(read: Snapshot, after: Position) -> Result<Self> {
+        let range = Range::after(&after).and(Range::through(&read.position()));
+        let full = read.scan(&EVENT_BY_STREAM, range).keys().nth(MAX_EVENTS.saturating_sub(1));
+        let upto = full.transpose()?.unwrap_or_else(|| read.position());
+        Ok(Self { read, after, upto })
+    }
+
+    /// The events in it, with their positions. Tables of other news are scanned for the same positions.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn events(&self) -> Result<Vec<(Position, StreamEntry)>> {
+        let range = Range::after(&self.after).and(Range::through(&self.upto));
+        Ok(self.read.scan(&EVENT_BY_STREAM, range).collect::<Result<_, _>>()?)
+    }
+}
+
+/// Brings the stream to a consumer.
+pub struct Follower<C> {
+    resources: Resources,
+    name: String,
+    consumer: C,
+}
+
+impl<C: Consumer> Follower<C> {
+    /// A follower whose cursor is stored under `name`. One that has none yet begins at the present position.
+    #[must_use]
+    pub fn new(resources: Resources, name: String, consumer: C) -> Self {
+        Self { resources, name, consumer }
+    }
+
+    /// Follows until the server stops. `task` names the kind of follower in logs.
+    pub fn start(self, supervisor: &Supervisor, task: &'static str) {
+        let follower = Arc::new(self);
+        let stopping = supervisor.stopping().clone();
+        supervisor.spawn(task, move || {
+            let (follower, stopping) = (Arc::clone(&follower), stopping.clone());
+            async move {
+                stopping.run_until_cancelled(follower.follow(task)).await.unwrap_or_default();
+            }
+        });
+    }
+
+    async fn follow(&self, task: &'static str) {
+        let clock = &self.resources.clock;
+        let mut back_off = FIRST_BACK_OFF;
+        let mut watch = self.resources.database.watch().topic(Topic::Stream);
+        loop {
+            match self.step().await {
+                Ok(true) => back_off = FIRST_BACK_OFF,
+                Ok(false) => watch.changed().await,
+                Err(error) => {
+                    tracing::warn!(task, %error, ?back_off, "a consumer of the stream failed and is tried again");
+                    clock.sleep_until(clock.monotonic() + back_off).await;
+                    back_off = back_off.saturating_mul(2).min(LAST_BACK_OFF);
+                }
+            }
+        }
+    }
+
+    /// Consumes one span. Returns whether there was one.
+    async fn step(&self) -> Result<bool> {
+        let Some(cursor) = self.resources.database.latest().get(&CURSOR_BY_FOLLOWER, &self.name)?
+        else {
+            self.move_cursor(None, self.resources.database.position()).await?;
+            return Ok(true);
+        };
+        let span = Span::after(self.resources.database.published(), cursor)?;
+        if span.upto <= cursor {
+            return Ok(false);
+        }
+        self.consumer.consume(&span).await?;
+        self.move_cursor(Some(cursor), span.upto).await?;
+        Ok(true)
+    }
+
+    /// A cursor that is lost by a power failure only lets positions come again, so nothing waits for the disk.
+    async fn move_cursor(&self, from: Option<Position>, to: Position) -> Result<()> {
+        let mut batch = self.resources.database.batch();
+        batch.require(&CURSOR_BY_FOLLOWER, &self.name, from.as_ref());
+        batch.put(&CURSOR_BY_FOLLOWER, &self.name, &to);
+        self.resources.database.commit(batch, Durability::Flushed).await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    use tokio::sync::mpsc;
+    use wick_core::{
+        Clock, Config, Error, Monotonic, Random, ShortEventId, ShortRoomId, Timestamp, clock::Sleep,
+    };
+    use wick_database::{Database, Fault, FaultAction, Options};
+
+    use super::*;
+    use crate::Workers;
+
+    /// Every sleep is over at once; how long each was to be is kept.
+    #[derive(Default)]
+    struct Impatient(Mutex<Vec<Duration>>);
+
+    impl Clock for Impatient {
+        fn now(&self) -> Timestamp {
+            Timestamp(0)
+        }
+
+        fn monotonic(&self) -> Monotonic {
+            Monotonic::default()
+        }
+
+        fn sleep_until(&self, deadline: Monotonic) -> Sleep {
+            self.0.lock().unwrap().push(deadline.0);
+            Box::pin(tokio::task::yield_now())
+        }
+    }
+
+    impl Random for Impatient {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(0);
+        }
+    }
+
+    /// Tells what it consumed; fails while `failures` are left.
+    struct Recorder {
+        consumed: mpsc::UnboundedSender<Vec<u64>>,
+        failures: AtomicU64,
+    }
+
+    impl Consumer for Recorder {
+        async fn consume(&self, span: &Span) -> Result<()> {
+            if self.failures.load(Ordering::SeqCst) > 0 {
+                self.failures.fetch_sub(1, Ordering::SeqCst);
+                return Err(Error::corrupt("the far side is away"));
+            }
+            let events = span.events()?.into_iter().map(|(position, _)| position.0).collect();
+            self.consumed.send(events).unwrap();
+            Ok(())
+        }
+    }
+
+    struct Server {
+        resources: Resources,
+        clock: Arc<Impatient>,
+        supervisor: Supervisor,
+    }
+
+    impl Server {
+        fn open(folder: &tempfile::TempDir, fault: Option<Arc<dyn Fault>>) -> Self {
+            let clock = Arc::new(Impatient::default());
+            let supervisor = Supervisor::new(Arc::clone(&clock) as Arc<dyn Clock>);
+            let options = Options { fault, ..Options::default() };
+            let resources = Resources {
+                config: Arc::new(Config::default()),
+                database: Database::open(folder.path(), options).unwrap(),
+                clock: Arc::clone(&clock) as Arc<dyn Clock>,
+                random: Arc::clone(&clock) as Arc<dyn Random>,
+                workers: Arc::new(Workers::new(&supervisor)),
+            };
+            Self { resources, clock, supervisor }
+        }
+
+        fn follower(
+            &self,
+            failures: u64,
+        ) -> (Follower<Recorder>, mpsc::UnboundedReceiver<Vec<u64>>) {
+            let (consumed, received) = mpsc::unbounded_channel();
+            let recorder = Recorder { consumed, failures: AtomicU64::new(failures) };
+            (Follower::new(self.resources.clone(), "test".to_owned(), recorder), received)
+        }
+
+        async fn events(&self, count: u64) {
+            let mut batch = self.resources.database.batch();
+            for number in 0..count {
+                let slot = batch.reserve_position();
+                let entry = StreamEntry { room: ShortRoomId(1), event: ShortEventId(number) };
+                batch.put_at(slot, &EVENT_BY_STREAM, move |position| (position, entry));
+            }
+            self.resources.database.commit(batch, Durability::Synced).await.unwrap();
+        }
+    }
+
+    /// The process dies at this commit.
+    struct DiesAt(u64);
+
+    impl Fault for DiesAt {
+        fn before_commit(&self, number: u64) -> FaultAction {
+            if number == self.0 { FaultAction::StopBefore } else { FaultAction::Proceed }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_crash_between_delivery_and_acknowledgement_delivers_again_and_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        // The first commit sets the cursor, the second has the events, the third moves the cursor.
+        let server = Server::open(&folder, Some(Arc::new(DiesAt(3))));
+        let (follower, mut consumed) = server.follower(0);
+        assert!(follower.step().await.unwrap());
+        server.events(2).await;
+        follower.step().await.unwrap_err();
+        assert_eq!(consumed.recv().await.unwrap(), [1, 2]);
+        drop((follower, server));
+
+        let server = Server::open(&folder, None);
+        let (follower, mut consumed) = server.follower(0);
+        assert!(follower.step().await.unwrap());
+        assert_eq!(consumed.recv().await.unwrap(), [1, 2], "they come again");
+        assert!(!follower.step().await.unwrap(), "what is acknowledged does not");
+        drop((follower, server));
+
+        let server = Server::open(&folder, None);
+        let (follower, mut consumed) = server.follower(0);
+        assert!(!follower.step().await.unwrap());
+        assert!(consumed.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_follower_begins_now_and_is_woken_by_commits() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::open(&folder, None);
+        server.events(3).await;
+        let (follower, mut consumed) = server.follower(0);
+        assert!(follower.step().await.unwrap());
+        follower.start(&server.supervisor, "test");
+        for expected in [[4], [5]] {
+            server.events(1).await;
+            assert_eq!(consumed.recv().await.unwrap(), expected);
+        }
+        assert!(server.supervisor.stop(Duration::from_secs(60)).await);
+    }
+
+    #[tokio::test]
+    async fn a_consumer_that_fails_is_tried_again_later_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::open(&folder, None);
+        let (follower, mut consumed) = server.follower(3);
+        assert!(follower.step().await.unwrap());
+        server.events(1).await;
+        follower.start(&server.supervisor, "test");
+        assert_eq!(consumed.recv().await.unwrap(), [1]);
+        let waits = server.clock.0.lock().unwrap().clone();
+        assert_eq!(waits, [1, 2, 4].map(Duration::from_secs));
+    }
+
+    #[tokio::test]
+    async fn a_long_stream_comes_in_spans() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::open(&folder, None);
+        let (follower, mut consumed) = server.follower(0);
+        assert!(follower.step().await.unwrap());
+        server.events(250).await;
+        while follower.step().await.unwrap() {}
+        let mut sizes = Vec::new();
+        while let Ok(events) = consumed.try_recv() {
+            sizes.push(events.len());
+        }
+        assert_eq!(sizes, [100, 100, 50]);
+    }
+}
