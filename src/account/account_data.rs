@@ -2,9 +2,10 @@
 //!
 //! Invariants: `m.push_rules` and `m.fully_read` are written by the server alone; each piece has
 //! exactly one row in the index of changes, at the position of its last change. Deleted data
-//! (MSC3391) is told once as `{}` and is otherwise not there.
+//! (MSC3391) is `{}` in the next sync and otherwise absent.
 
 mod tags;
+mod total;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -15,7 +16,8 @@ use wick_core::{Error, Position, Result, ShortRoomId, ShortUserId};
 use wick_database::{
     Batch, Range, Read,
     schema::account_data::{
-        ACCOUNT_DATA_BY_TYPE, ACCOUNT_DATA_CHANGE_BY_POSITION, AccountDataName, AccountDatum,
+        ACCOUNT_DATA_BY_TYPE, ACCOUNT_DATA_CHANGE_BY_POSITION, AccountDataName, AccountDataTotal,
+        AccountDatum,
     },
 };
 use wick_runtime::Resources;
@@ -126,9 +128,33 @@ impl AccountData {
         self.resources
             .change(|batch| {
                 let room = room_id.map(|room_id| self.intern(room_id, batch));
-                put(user, room.transpose()?, event_type, content.clone(), batch)
+                let room = room.transpose()?;
+                self.within_total(user, batch, |batch| {
+                    put(user, room, event_type, content.clone(), batch)
+                })
             })
             .await
+    }
+
+    /// Refuses what takes account data beyond the user's total. What was deleted makes room first.
+    fn within_total(
+        &self,
+        user: ShortUserId,
+        batch: &mut Batch,
+        write: impl FnOnce(&mut Batch) -> Result<()>,
+    ) -> Result<()> {
+        let before = total::read(user, batch)?;
+        write(batch)?;
+        let config = &self.resources.config.accounts;
+        let is_beyond = |total: AccountDataTotal| {
+            let bytes = u64::from(config.max_account_data_kilobytes).saturating_mul(1024);
+            (total.rows > before.rows && total.rows > u64::from(config.max_account_data))
+                || (total.bytes > before.bytes && total.bytes > bytes)
+        };
+        if is_beyond(total::read(user, batch)?) && is_beyond(total::drop_deleted(user, batch)?) {
+            return Err(Error::too_large("this user has too much account data"));
+        }
+        Ok(())
     }
 
     fn intern(&self, room_id: &RoomId, batch: &mut Batch) -> Result<ShortRoomId> {
@@ -222,7 +248,7 @@ pub fn put(
 ) -> Result<()> {
     let old = batch.read_for_update(&ACCOUNT_DATA_BY_TYPE, &(user, room, event_type))?;
     if content.is_some() || old.as_ref().is_some_and(|old| old.content.is_some()) {
-        replace((user, room, event_type), old, content, batch);
+        replace((user, room, event_type), old, content, batch)?;
     }
     Ok(())
 }
@@ -243,7 +269,7 @@ pub fn update(
     let before = old.as_ref().and_then(|old| old.content.as_deref());
     let content = change(before)?;
     if content.as_deref() != before {
-        replace((user, room, event_type), old, content, batch);
+        replace((user, room, event_type), old, content, batch)?;
     }
     Ok(())
 }
@@ -253,7 +279,8 @@ fn replace(
     old: Option<AccountDatum>,
     content: Option<String>,
     batch: &mut Batch,
-) {
+) -> Result<()> {
+    total::change(user, event_type, old.as_ref(), content.as_deref(), batch)?;
     if let Some(old) = old {
         batch.delete(&ACCOUNT_DATA_CHANGE_BY_POSITION, &(user, old.position));
     }
@@ -264,6 +291,7 @@ fn replace(
         (key, AccountDatum { position, content })
     });
     batch.put_at(slot, &ACCOUNT_DATA_CHANGE_BY_POSITION, move |position| ((user, position), name));
+    Ok(())
 }
 
 /// Deletes what is kept for a device that goes.

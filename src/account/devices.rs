@@ -106,7 +106,7 @@ impl Devices {
         for row in read.scan(&DEVICE_BY_ID, Range::prefix((user,))) {
             let ((_, device_id), device) = row?;
             let seen = read.get(&SEEN_BY_DEVICE, &(user, &device_id))?;
-            devices.push(told(device_id, device, seen));
+            devices.push(listed(device_id, device, seen));
         }
         Ok(devices)
     }
@@ -119,7 +119,7 @@ impl Devices {
         let read = self.resources.database.published();
         let Some(device) = read.get(&DEVICE_BY_ID, &(user, device_id))? else { return Ok(None) };
         let seen = read.get(&SEEN_BY_DEVICE, &(user, device_id))?;
-        Ok(Some(told(device_id.to_owned(), device, seen)))
+        Ok(Some(listed(device_id.to_owned(), device, seen)))
     }
 
     /// Gives a device another name; `None` leaves it as it is.
@@ -283,12 +283,12 @@ fn ensure_display_name(display_name: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-fn told(device_id: OwnedDeviceId, device: Device, seen: Option<Seen>) -> device::Device {
-    let mut told = device::Device::new(device_id);
-    told.display_name = device.display_name;
+fn listed(device_id: OwnedDeviceId, device: Device, seen: Option<Seen>) -> device::Device {
+    let mut listed = device::Device::new(device_id);
+    listed.display_name = device.display_name;
     if let Some(seen) = seen {
-        told.last_seen_ts = Some(seen.at.matrix());
-        told.last_seen_ip = seen.address;
+        listed.last_seen_ts = Some(seen.at.matrix());
+        listed.last_seen_ip = seen.address;
     }
-    told
+    listed
 }

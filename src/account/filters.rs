@@ -1,14 +1,18 @@
 //! Filters that clients define once and name afterwards.
 //!
-//! Invariant: a filter's id is derived from its content, so that the same filter is stored once.
+//! Invariants: a filter's id is derived from its content, so that the same filter is stored once; a user has
+//! a bounded number of filters, of which the one that was made first goes first.
 
 mod matching;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ruma::{api::client::filter::FilterDefinition, canonical_json::to_canonical_value};
 use sha2::{Digest, Sha256};
-use wick_core::{Error, Result, ShortUserId};
-use wick_database::{Read, schema::account_data::FILTER_BY_ID};
+use wick_core::{Error, Result, ShortUserId, Timestamp};
+use wick_database::{
+    Batch, Range, Read,
+    schema::account_data::{FILTER_BY_CREATION, FILTER_BY_ID},
+};
 use wick_runtime::Resources;
 
 pub use self::matching::{
@@ -29,7 +33,7 @@ impl Filters {
         Self { resources }
     }
 
-    /// Keeps a filter and says under which id.
+    /// Stores a filter and returns its id.
     ///
     /// # Errors
     /// `M_BAD_JSON` if it has no canonical form, `M_TOO_LARGE` if it is beyond 64 KiB.
@@ -43,15 +47,35 @@ impl Filters {
         let digest = Sha256::digest(json.as_bytes());
         let filter_id =
             URL_SAFE_NO_PAD.encode(digest.iter().copied().take(12).collect::<Vec<u8>>());
-        self.resources
-            .change(|batch| {
-                if !batch.contains(&FILTER_BY_ID, &(user, &filter_id))? {
-                    batch.put(&FILTER_BY_ID, &(user, &filter_id), &json);
-                }
-                Ok(())
-            })
-            .await?;
+        let now = self.resources.clock.now();
+        self.resources.change(|batch| self.put((user, &filter_id, now), &json, batch)).await?;
         Ok(filter_id)
+    }
+
+    /// Writes a filter as the newest one, and removes the oldest beyond the limit.
+    fn put(
+        &self,
+        (user, filter_id, now): (ShortUserId, &str, Timestamp),
+        json: &String,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let mut by_age = Vec::new();
+        for key in batch.scan(&FILTER_BY_CREATION, Range::prefix((user,))).keys() {
+            let (_, created, id) = key?;
+            by_age.push((created, id));
+        }
+        for (created, id) in by_age.extract_if(.., |(_, id)| id == filter_id) {
+            batch.delete(&FILTER_BY_CREATION, &(user, created, id));
+        }
+        batch.put(&FILTER_BY_ID, &(user, filter_id), json);
+        batch.put(&FILTER_BY_CREATION, &(user, now, filter_id), &());
+        let most = usize::try_from(self.resources.config.accounts.max_filters);
+        let beyond = (by_age.len() + 1).saturating_sub(most.unwrap_or(usize::MAX).max(1));
+        for (created, id) in by_age.into_iter().take(beyond) {
+            batch.delete(&FILTER_BY_CREATION, &(user, created, &id));
+            batch.delete(&FILTER_BY_ID, &(user, id));
+        }
+        Ok(())
     }
 
     /// The filter that `id` names.
@@ -67,7 +91,7 @@ impl Filters {
         }
     }
 
-    /// The filter that `id` names, for an endpoint that was told to use it.
+    /// The filter that `id` names, for an endpoint that applies it.
     ///
     /// # Errors
     /// `M_INVALID_PARAM` if the user has none with that id.

@@ -10,6 +10,8 @@ pub mod openid;
 mod proof;
 pub mod push_rules;
 pub mod pushers;
+mod removal;
+mod requester;
 pub mod sessions;
 pub mod uia;
 mod upkeep;
@@ -23,6 +25,7 @@ pub use self::{
     proof::Proof,
     push_rules::PushRules,
     pushers::Pushers,
+    requester::Requester,
     sessions::{Session, Sessions},
     uia::Uia,
     upkeep::Upkeep,

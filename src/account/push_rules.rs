@@ -1,15 +1,15 @@
 //! Push rules: which events notify a user. Clients evaluate them; the server keeps them.
 //!
 //! Invariant: a user's rules are the account data `m.push_rules`, and always hold the server's
-//! default rules, so that sync tells of every change by itself.
+//! default rules, so every change is in the next sync.
 
 mod defaults;
 
 use ruma::{
     RoomId, UserId,
     push::{
-        Action, AnyPushRule, InsertPushRuleError, NewPushRule, RemovePushRuleError, RuleKind,
-        Ruleset,
+        Action, AnyPushRule, InsertPushRuleError, NewPushRule, PushCondition, RemovePushRuleError,
+        RuleKind, Ruleset,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,12 @@ use crate::{Session, account_data};
 pub const TYPE: &str = "m.push_rules";
 
 const MAX_BYTES: usize = 262_144;
+
+/// What one rule may have.
+const MAX_RULE_ID_BYTES: usize = 255;
+const MAX_PATTERN_BYTES: usize = 512;
+const MAX_CONDITIONS: usize = 32;
+const MAX_ACTIONS: usize = 32;
 
 #[derive(Serialize, Deserialize)]
 struct Content {
@@ -61,8 +67,8 @@ impl PushRules {
     /// Makes or replaces a rule, before or after another one of the user's own.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` if the place or the id is not possible, `M_NOT_FOUND` if the other rule
-    /// is not there.
+    /// `M_INVALID_PARAM` if the place or the id is not possible, or a part of the rule is too long;
+    /// `M_NOT_FOUND` if the other rule is not there; `M_TOO_LARGE` if the user has too many.
     pub async fn set(
         &self,
         session: &Session,
@@ -70,7 +76,19 @@ impl PushRules {
         before: Option<&str>,
         after: Option<&str>,
     ) -> Result<()> {
-        self.change(session, |rules| insert(rules, rule.clone(), before, after)).await
+        ensure_bounded(&rule)?;
+        let most = usize::try_from(self.resources.config.accounts.max_push_rules);
+        let most = most.unwrap_or(usize::MAX);
+        self.change(session, |rules| {
+            let count = own_rules(rules);
+            insert(rules, rule.clone(), before, after)?;
+            let now = own_rules(rules);
+            if now > count && now > most {
+                return Err(Error::too_large("this user has too many push rules"));
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Removes a rule of the user's own.
@@ -115,6 +133,7 @@ impl PushRules {
         rule_id: &str,
         actions: Vec<Action>,
     ) -> Result<()> {
+        ensure_actions(&actions)?;
         self.change(session, |rules| {
             rules.set_actions(kind.clone(), rule_id, actions.clone()).map_err(|_| no_such_rule())
         })
@@ -218,6 +237,53 @@ fn insert(
     })?;
     if let Some(enabled) = known {
         rules.set_enabled(kind, &rule_id, enabled).map_err(|_| no_such_rule())?;
+    }
+    Ok(())
+}
+
+/// How many rules of the user's own there are.
+fn own_rules(rules: &Ruleset) -> usize {
+    rules.iter().filter(|rule| !rule.is_server_default()).count()
+}
+
+/// Refuses a rule that is costly to evaluate or to keep.
+fn ensure_bounded(rule: &NewPushRule) -> Result<()> {
+    let (actions, conditions) = match rule {
+        NewPushRule::Override(rule) | NewPushRule::Underride(rule) => {
+            (&rule.actions, &*rule.conditions)
+        }
+        NewPushRule::Content(rule) => {
+            ensure_pattern(&rule.pattern)?;
+            (&rule.actions, &[][..])
+        }
+        NewPushRule::Room(rule) => (&rule.actions, &[][..]),
+        NewPushRule::Sender(rule) => (&rule.actions, &[][..]),
+        _ => return Err(Error::invalid_param("unknown kind of push rule")),
+    };
+    if rule.rule_id().len() > MAX_RULE_ID_BYTES {
+        return Err(Error::invalid_param("a rule id has at most 255 bytes"));
+    }
+    if conditions.len() > MAX_CONDITIONS {
+        return Err(Error::invalid_param("a push rule has at most 32 conditions"));
+    }
+    for condition in conditions {
+        if let PushCondition::EventMatch(condition) = condition {
+            ensure_pattern(&condition.pattern)?;
+        }
+    }
+    ensure_actions(actions)
+}
+
+fn ensure_pattern(pattern: &str) -> Result<()> {
+    if pattern.len() > MAX_PATTERN_BYTES {
+        return Err(Error::invalid_param("a pattern has at most 512 bytes"));
+    }
+    Ok(())
+}
+
+fn ensure_actions(actions: &[Action]) -> Result<()> {
+    if actions.len() > MAX_ACTIONS {
+        return Err(Error::invalid_param("a push rule has at most 32 actions"));
     }
     Ok(())
 }

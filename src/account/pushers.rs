@@ -1,4 +1,4 @@
-//! Pushers, as clients set them. They are kept and told, nothing is pushed.
+//! Pushers, as clients set them. They are stored and listed; nothing is pushed.
 //!
 //! Invariant: a pusher ends with the device that set it.
 
@@ -21,6 +21,8 @@ use crate::Session;
 /// The specification's bounds on a pusher's ids.
 const MAX_PUSH_KEY_BYTES: usize = 512;
 const MAX_APP_ID_CHARS: usize = 64;
+
+const MAX_PUSHER_BYTES: usize = 16_384;
 
 /// The pushers of local users.
 pub struct Pushers {
@@ -57,7 +59,8 @@ impl Pushers {
     /// Sets or deletes a pusher. Unless `append` is set, the same pusher of other users ends.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` if its ids are too long.
+    /// `M_INVALID_PARAM` if its ids are too long, `M_TOO_LARGE` if it is too large or the user has too
+    /// many.
     pub async fn set(&self, session: &Session, action: &PusherAction) -> Result<()> {
         let (ids, append, stored) = match action {
             PusherAction::Post(data) => (&data.pusher.ids, data.append, Some(&data.pusher)),
@@ -66,11 +69,9 @@ impl Pushers {
         };
         ensure_ids(ids)?;
         let stored = match stored {
-            Some(pusher) => Some(StoredPusher {
-                device_id: session.device_id.clone(),
-                json: serde_json::to_string(pusher)
-                    .map_err(|error| Error::internal("pusher", error))?,
-            }),
+            Some(pusher) => {
+                Some(StoredPusher { device_id: session.device_id.clone(), json: to_json(pusher)? })
+            }
             None => None,
         };
         self.resources
@@ -79,13 +80,35 @@ impl Pushers {
                     drop_others(session.user, ids, batch)?;
                 }
                 match &stored {
-                    Some(stored) => put_pusher(session.user, ids, stored, batch),
-                    None => drop_pusher(session.user, &ids.app_id, &ids.pushkey, batch),
+                    Some(stored) => {
+                        put_pusher(session.user, ids, stored, batch);
+                        self.ensure_within(session.user, batch)
+                    }
+                    None => {
+                        drop_pusher(session.user, &ids.app_id, &ids.pushkey, batch);
+                        Ok(())
+                    }
                 }
-                Ok(())
             })
             .await
     }
+
+    fn ensure_within(&self, user: ShortUserId, batch: &Batch) -> Result<()> {
+        let most = usize::try_from(self.resources.config.accounts.max_pushers);
+        let pushers = batch.scan(&PUSHER_BY_ID, Range::prefix((user,))).keys();
+        if pushers.count() > most.unwrap_or(usize::MAX) {
+            return Err(Error::too_large("this user has too many pushers"));
+        }
+        Ok(())
+    }
+}
+
+fn to_json(pusher: &Pusher) -> Result<String> {
+    let json = serde_json::to_string(pusher).map_err(|error| Error::internal("pusher", error))?;
+    if json.len() > MAX_PUSHER_BYTES {
+        return Err(Error::too_large("a pusher has at most 16 KiB"));
+    }
+    Ok(json)
 }
 
 /// Deletes the pushers that a device set.

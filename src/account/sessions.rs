@@ -39,7 +39,7 @@ use crate::proof::RequestSecret;
 /// How exact "last seen" is.
 const SEEN_EVERY: Duration = Duration::from_secs(300);
 
-/// Somebody who is logged in, as one access token says.
+/// A user and a device that an access token authenticates.
 pub struct Session {
     /// The user.
     pub user_id: OwnedUserId,
@@ -77,7 +77,7 @@ impl Session {
     }
 }
 
-/// A new pair of tokens, told to the client once and never stored.
+/// A new pair of tokens: answered once and never stored.
 pub struct Tokens {
     /// The access token.
     pub access: String,
@@ -163,18 +163,6 @@ impl Sessions {
     pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens> {
         let hash = hash(refresh_token);
         self.resources.change(|batch| self.build_refresh(hash, batch)).await
-    }
-
-    /// Fails once the access token of `session` has been revoked, as of `read`.
-    ///
-    /// # Errors
-    /// `M_UNKNOWN_TOKEN`.
-    pub fn ensure_current(&self, read: &impl Read, session: &Session) -> Result<()> {
-        if read.contains(&TOKEN_BY_HASH, &session.token_hash)? {
-            Ok(())
-        } else {
-            Err(unknown_token(false))
-        }
     }
 
     /// Revokes the tokens of a device: deletes their rows, and evicts their sessions once `batch` is

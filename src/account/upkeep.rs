@@ -7,7 +7,7 @@ use std::{future, sync::Arc, time::Duration};
 
 use wick_core::{Result, Timestamp};
 use wick_database::{
-    Durability, Key, Range, Read, Table, Value,
+    Key, Range, Read, Table, Value,
     schema::{
         confirmations::{EXPIRY_BY_REGISTRATION_NONCE, UIA_SESSION_BY_HASH},
         users::OPENID_TOKEN_BY_HASH,
@@ -15,13 +15,10 @@ use wick_database::{
 };
 use wick_runtime::{Resources, Supervisor};
 
-use crate::Users;
+use crate::{Users, removal};
 
 const EVERY: Duration = Duration::from_secs(5 * 60);
 const MEMORY_EVERY: Duration = Duration::from_secs(60);
-
-/// How many rows one batch removes.
-const BATCH: usize = 1000;
 
 /// The jobs of accounts.
 pub struct Upkeep {
@@ -72,12 +69,5 @@ async fn remove<K: Key, V: Value>(
             expired.push(key);
         }
     }
-    for keys in expired.chunks(BATCH) {
-        let mut batch = resources.database.batch();
-        for key in keys {
-            batch.delete(table, key);
-        }
-        resources.database.commit(batch, Durability::Flushed).await?;
-    }
-    Ok(())
+    removal::delete(resources, table, expired).await
 }

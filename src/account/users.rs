@@ -19,6 +19,10 @@ use wick_core::{Error, Result, ShortUserId, config::Mode};
 use wick_database::{
     Range, Read,
     schema::{
+        account_data::{
+            ACCOUNT_DATA_BY_TYPE, ACCOUNT_DATA_CHANGE_BY_POSITION, FILTER_BY_CREATION,
+            FILTER_BY_ID, TOTAL_BY_ACCOUNT_DATA_OWNER,
+        },
         confirmations::UiaOutcome,
         users::{
             ACCOUNT_BY_USER, Account, DEPARTING_BY_USER, PROFILE_CHANGE_BY_USER,
@@ -36,7 +40,7 @@ pub use self::{
     register::{NewAccount, Registered},
     shared_secret::SignedAccount,
 };
-use crate::{Devices, Session, proof::Proof};
+use crate::{Devices, Session, proof::Proof, removal};
 
 /// The accounts of this server.
 pub struct Users {
@@ -62,7 +66,7 @@ impl Users {
         user_id.server_name() == self.resources.config.server.name
     }
 
-    /// The user of this server whom a user id or a local part means, whether or not there is such an
+    /// The user of this server that a user id or a local part names, whether or not there is such an
     /// account.
     #[must_use]
     pub fn named(&self, identifier: &str) -> Option<OwnedUserId> {
@@ -83,6 +87,15 @@ impl Users {
     /// If the database cannot be read.
     pub fn is_active(&self, user_id: &UserId) -> Result<bool> {
         Ok(self.get(user_id)?.is_some_and(|(_, account)| account.deactivated.is_none()))
+    }
+
+    /// Whether the account of a session administers the server.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn is_admin(&self, session: &Session) -> Result<bool> {
+        let account = self.resources.database.published().get(&ACCOUNT_BY_USER, &session.user)?;
+        Ok(account.is_some_and(|account| account.admin))
     }
 
     /// Whether new accounts need the registration token.
@@ -173,6 +186,22 @@ impl Users {
     /// Frees the memory that passwords are hashed in and that is not in use.
     pub fn release_memory(&self) {
         self.passwords.release_memory();
+    }
+
+    /// Removes what a deactivated user has stored: account data, push rules and filters.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn remove_stored(&self, user: ShortUserId) -> Result<()> {
+        let resources = &self.resources;
+        let own = || (user,);
+        // The index of changes before what it refers to.
+        let (changes, data) = (&ACCOUNT_DATA_CHANGE_BY_POSITION, &ACCOUNT_DATA_BY_TYPE);
+        removal::delete_range(resources, changes, Range::prefix(own())).await?;
+        removal::delete_range(resources, data, Range::prefix(own())).await?;
+        removal::delete(resources, &TOTAL_BY_ACCOUNT_DATA_OWNER, vec![user]).await?;
+        removal::delete_range(resources, &FILTER_BY_CREATION, Range::prefix(own())).await?;
+        removal::delete_range(resources, &FILTER_BY_ID, Range::prefix(own())).await
     }
 
     /// Deactivated users who still have to leave their rooms and end their timers.

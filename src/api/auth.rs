@@ -1,82 +1,85 @@
-//! Who sends a request. The type of [`Ruma::sender`](crate::route::Ruma) follows from the endpoint's
+//! The sender of a request. The type of [`Ruma::sender`](crate::route::Ruma) follows from the endpoint's
 //! authentication scheme, so that no handler has to ask whether there is a user.
 
 use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
 use http::Request;
-use ruma::api::{
-    auth_scheme::{
-        AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme, NoAccessToken,
-        NoAuthentication,
-    },
-    error::ErrorKind,
+use ruma::api::auth_scheme::{
+    AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme, NoAccessToken,
+    NoAuthentication,
 };
-use wick_account::Session;
-use wick_core::{Error, Result};
+use wick_account::{Requester, Session};
+use wick_core::Result;
 use wick_service::Services;
 
-/// An authentication scheme with what it tells about the sender.
+/// An authentication scheme with what its endpoints know of the sender.
 pub(crate) trait Scheme: AuthScheme {
     /// What is known of the sender.
     type Sender: Send;
 
-    /// Finds out who sent `request`.
-    fn sender(
+    /// The sender of `request`.
+    fn requester(
         services: &Services,
         request: &Request<Bytes>,
-    ) -> impl Future<Output = Result<Self::Sender>> + Send;
+    ) -> impl Future<Output = Result<Requester>> + Send;
 
-    /// The session among it, if there is one.
-    fn session(sender: &Self::Sender) -> Option<&Session>;
+    /// Admits a requester to an endpoint with this scheme.
+    ///
+    /// # Errors
+    /// `M_MISSING_TOKEN` if the endpoint needs an access token.
+    fn admit(requester: Requester) -> Result<Self::Sender>;
 }
 
 impl Scheme for AccessToken {
     type Sender = Arc<Session>;
 
-    async fn sender(services: &Services, request: &Request<Bytes>) -> Result<Self::Sender> {
-        let token = token(request)
-            .ok_or_else(|| Error::refused(ErrorKind::MissingToken, "this needs an access token"))?;
-        services.sessions.authenticate(&token).await
+    async fn requester(services: &Services, request: &Request<Bytes>) -> Result<Requester> {
+        authenticate(services, request).await
     }
 
-    fn session(sender: &Self::Sender) -> Option<&Session> {
-        Some(sender)
+    fn admit(requester: Requester) -> Result<Self::Sender> {
+        requester.into_user()
     }
 }
 
 impl Scheme for AccessTokenOptional {
-    type Sender = Option<Arc<Session>>;
+    type Sender = Requester;
 
-    async fn sender(services: &Services, request: &Request<Bytes>) -> Result<Self::Sender> {
-        match token(request) {
-            Some(token) => services.sessions.authenticate(&token).await.map(Some),
-            None => Ok(None),
-        }
+    async fn requester(services: &Services, request: &Request<Bytes>) -> Result<Requester> {
+        authenticate(services, request).await
     }
 
-    fn session(sender: &Self::Sender) -> Option<&Session> {
-        sender.as_deref()
+    fn admit(requester: Requester) -> Result<Self::Sender> {
+        Ok(requester)
     }
 }
 
+/// Schemes whose endpoints take no notice of an access token.
 macro_rules! anonymous {
     ($($scheme:ty)*) => {$(
         impl Scheme for $scheme {
             type Sender = ();
 
-            async fn sender(_: &Services, _: &Request<Bytes>) -> Result<()> {
-                Ok(())
+            async fn requester(_: &Services, _: &Request<Bytes>) -> Result<Requester> {
+                Ok(Requester::Anonymous)
             }
 
-            fn session((): &()) -> Option<&Session> {
-                None
+            fn admit(_: Requester) -> Result<()> {
+                Ok(())
             }
         }
     )*};
 }
 
 anonymous!(NoAccessToken NoAuthentication AppserviceTokenOptional);
+
+async fn authenticate(services: &Services, request: &Request<Bytes>) -> Result<Requester> {
+    match token(request) {
+        Some(token) => services.sessions.authenticate(&token).await.map(Requester::User),
+        None => Ok(Requester::Anonymous),
+    }
+}
 
 /// The access token: from the header, or from the query as clients before Matrix 1.11 send it.
 /// A header of another scheme counts as none.

@@ -41,10 +41,9 @@ mod typing;
 mod user_directory;
 mod voip;
 mod when;
+mod whois;
 
-use std::sync::Arc;
-
-use ruma::{UInt, UserId, api, api::error::ErrorKind};
+use ruma::{UInt, UserId, api};
 use wick_account::Session;
 use wick_core::{Error, Result};
 use wick_rooms::history::Direction;
@@ -94,6 +93,7 @@ pub(crate) fn routes() -> Vec<Route> {
         typing::routes(),
         user_directory::routes(),
         voip::routes(),
+        whois::routes(),
     ]
     .into_iter()
     .flatten()
@@ -106,11 +106,6 @@ fn own(session: &Session, user_id: &UserId) -> Result<()> {
         return Err(Error::forbidden("this belongs to another user"));
     }
     Ok(())
-}
-
-/// The session of an endpoint that ruma serves strangers too and this server does not.
-fn logged_in(session: Option<Arc<Session>>) -> Result<Arc<Session>> {
-    session.ok_or_else(|| Error::refused(ErrorKind::MissingToken, "this needs an access token"))
 }
 
 /// How many, where anything beyond what can be counted is as many as there are.

@@ -11,10 +11,10 @@ use http::{Method, Request};
 use ruma::api::{IncomingRequest, error::DeserializationError, path_builder::PathBuilder};
 use serde::de::IgnoredAny;
 use wick_account::{
-    Session,
+    Requester,
     uia::{self, Finished},
 };
-use wick_core::{Error, Result};
+use wick_core::{Error, Result, json};
 use wick_runtime::Limit;
 use wick_service::Services;
 
@@ -25,11 +25,11 @@ use crate::{
     reply::Reply,
 };
 
-/// A request with who sent it.
+/// A request with its sender.
 pub(crate) struct Ruma<R: IncomingRequest<Authentication: Scheme>> {
     /// The request.
     pub(crate) body: R,
-    /// Who sent it: an `Arc<Session>`, an `Option` of it, or `()`.
+    /// The sender: an `Arc<Session>`, a [`Requester`], or `()`.
     pub(crate) sender: <R::Authentication as Scheme>::Sender,
     /// From where, if that is known.
     pub(crate) address: Option<IpAddr>,
@@ -58,7 +58,7 @@ pub(crate) struct Call {
 /// A request whose sender is known and whose body is still to be read, for endpoints that may know the
 /// answer without it.
 pub(crate) struct Unread<R: IncomingRequest<Authentication: Scheme>> {
-    /// Who sent it.
+    /// Its sender.
     pub(crate) sender: <R::Authentication as Scheme>::Sender,
     call: Call,
 }
@@ -214,18 +214,19 @@ where
     }
     let handler: Handler = Arc::new(move |services, call| {
         Box::pin(async move {
-            let sender = match R::Authentication::sender(&services, &call.request).await {
-                Ok(sender) => sender,
+            let requester = match R::Authentication::requester(&services, &call.request).await {
+                Ok(requester) => requester,
                 Err(error) => {
                     // A token that is not good counts as none.
-                    count(&services, &call, None)?;
+                    count(&services, &call, &Requester::Anonymous)?;
                     return Err(error);
                 }
             };
-            count(&services, &call, R::Authentication::session(&sender))?;
-            if let Some(session) = R::Authentication::session(&sender) {
+            count(&services, &call, &requester)?;
+            if let Requester::User(session) = &requester {
                 services.sessions.note_seen(session, call.address);
             }
+            let sender = R::Authentication::admit(requester)?;
             handler(services, Unread { sender, call }).await?.into_http()
         })
     });
@@ -245,19 +246,21 @@ where
     Route { method: Method::GET, paths: vec![path.to_owned()], handler, limit: Count::Nothing }
 }
 
-fn count(services: &Services, call: &Call, session: Option<&Session>) -> Result<()> {
+fn count(services: &Services, call: &Call, requester: &Requester) -> Result<()> {
     let limits = &services.limits;
     if let Count::Nothing = call.limit {
         return Ok(());
     }
-    match session {
-        Some(session) => limits.ensure(Limit::Requests, &(&session.user_id, &session.device_id))?,
-        None => limits.ensure(Limit::Anonymous, &limit_key(call.address))?,
+    match requester {
+        Requester::User(session) => {
+            limits.ensure(Limit::Requests, &(&session.user_id, &session.device_id))?;
+        }
+        Requester::Anonymous => limits.ensure(Limit::Anonymous, &limit_key(call.address))?,
     }
-    match (call.limit, session) {
-        (Count::Also(limit), Some(session)) => limits.ensure(limit, &session.user_id),
-        (Count::Also(limit), None) => limits.ensure(limit, &limit_key(call.address)),
-        (Count::Request | Count::Nothing, _) => Ok(()),
+    let Count::Also(limit) = call.limit else { return Ok(()) };
+    match requester {
+        Requester::User(session) => limits.ensure(limit, &session.user_id),
+        Requester::Anonymous => limits.ensure(limit, &limit_key(call.address)),
     }
 }
 
@@ -266,6 +269,9 @@ fn read<R: IncomingRequest>(call: Call) -> Result<R> {
     let has_body = request.method() != Method::GET;
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let (parts, body) = request.into_parts();
+    if has_body {
+        json::ensure_shallow(&body)?;
+    }
     if has_body && str::from_utf8(&body).is_err() {
         // serde passes over what it does not want, whether or not it is text.
         return Err(not_json("the body is not UTF-8"));

@@ -66,9 +66,9 @@ pub struct Config {
     pub connections: Connections,
     /// Where data lives.
     pub database: Database,
-    /// Who may make an account.
+    /// How accounts are made.
     pub registration: Registration,
-    /// Passwords and sessions.
+    /// Passwords, sessions, and how much one user may store.
     pub accounts: Accounts,
     /// What users may do with rooms.
     pub rooms: Rooms,
@@ -95,7 +95,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Who may make an account: [`Mode::Local`] decided, so that it is never the answer.
+    /// How accounts are made, with [`Mode::Local`] decided: it is never the result.
     #[must_use]
     pub fn registration_mode(&self) -> Mode {
         match self.registration.mode {

@@ -7,6 +7,7 @@ pub mod config;
 pub mod error;
 pub mod event;
 pub mod ids;
+pub mod json;
 pub mod random;
 pub mod rules;
 mod sync_token;

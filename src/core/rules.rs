@@ -10,7 +10,7 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 
-use crate::{Error, Pdu, Result, StateKeyTuple, event::pdu::SharedPdu};
+use crate::{Error, Pdu, Result, StateKeyTuple, event::pdu::SharedPdu, json::MAX_DEPTH};
 
 /// The greatest size of an event in canonical JSON, in bytes.
 ///
@@ -104,10 +104,6 @@ pub fn check_fields(event: &CanonicalJsonObject) -> Result<()> {
     }
     Ok(())
 }
-
-/// How deep the content of an event that is made here may be nested. JSON readers give up beyond 127
-/// levels, and the content is shown inside of the event, of bundled relations and of `unsigned`.
-const MAX_DEPTH: usize = 100;
 
 fn is_deeper_than(levels: usize, value: &CanonicalJsonValue) -> bool {
     let within = |value: &CanonicalJsonValue| is_deeper_than(levels.saturating_sub(1), value);

@@ -1,7 +1,9 @@
-//! What users say about themselves: display name, avatar, and fields of their own choice.
+//! Profiles: display name, avatar, and fields of a user's own choice.
 //!
 //! Invariants: a profile is at most 64 KiB of JSON; a change that concerns the user's rooms is noted
 //! with the change itself, until `wick_rooms::Memberships` has spread it.
+
+use std::sync::Arc;
 
 use ruma::{UserId, api::error::ErrorKind, profile::UserProfile};
 use serde_json::Value;
@@ -11,7 +13,7 @@ use wick_database::{
     Range, Read,
     schema::users::{PROFILE_CHANGE_BY_USER, PROFILE_FIELD_BY_USER},
 };
-use wick_runtime::Resources;
+use wick_runtime::{Limit, Limits, Resources};
 
 /// The display name's key.
 pub const DISPLAY_NAME: &str = "displayname";
@@ -35,13 +37,14 @@ pub struct MemberProfile {
 /// The profiles of local users.
 pub struct Profiles {
     resources: Resources,
+    limits: Arc<Limits>,
 }
 
 impl Profiles {
     /// Profiles in the database.
     #[must_use]
-    pub fn new(resources: Resources) -> Self {
-        Self { resources }
+    pub fn new(resources: Resources, limits: Arc<Limits>) -> Self {
+        Self { resources, limits }
     }
 
     /// The whole profile of a local user; `None` if there is no such account or it was
@@ -93,7 +96,7 @@ impl Profiles {
     ///
     /// # Errors
     /// `M_BAD_JSON` or `M_INVALID_PARAM` if the value is none for this key, `M_KEY_TOO_LARGE`,
-    /// `M_PROFILE_TOO_LARGE`; `M_FORBIDDEN` if the profile is not the session's own.
+    /// `M_PROFILE_TOO_LARGE`; `M_FORBIDDEN` if the profile is not the session's own; `M_LIMIT_EXCEEDED`.
     pub async fn set(
         &self,
         session: &Session,
@@ -108,15 +111,18 @@ impl Profiles {
         if let Some(value) = value {
             ensure_value(key, value)?;
         }
+        if matches!(key, DISPLAY_NAME | AVATAR_URL) {
+            // Each change becomes an event in each of the user's rooms.
+            self.limits.ensure(Limit::Profiles, &session.user_id)?;
+        }
         let json = value.map(Value::to_string);
         self.resources
             .change(|batch| {
                 let row = (session.user, key);
-                let old = batch.get(&PROFILE_FIELD_BY_USER, &row)?;
+                let old = batch.read_for_update(&PROFILE_FIELD_BY_USER, &row)?;
                 if old == json {
                     return Ok(());
                 }
-                batch.require(&PROFILE_FIELD_BY_USER, &row, old.as_ref());
                 if key == DISPLAY_NAME {
                     let name = |json: Option<&String>| {
                         json.and_then(|json| serde_json::from_str::<String>(json).ok())
@@ -150,12 +156,12 @@ impl Profiles {
             .await
     }
 
-    /// The change that the user's rooms have not been told of, if there is one.
+    /// The change that is not in the user's member events yet, if there is one.
     pub fn to_spread(&self, user: ShortUserId) -> Result<Option<u64>> {
         Ok(self.resources.database.published().get(&PROFILE_CHANGE_BY_USER, &user)?)
     }
 
-    /// Users with changes that their rooms have not been told of.
+    /// Users with changes that are not in their member events yet.
     pub fn all_to_spread(&self) -> Result<Vec<ShortUserId>> {
         let mut users = Vec::new();
         for row in self.resources.database.published().scan(&PROFILE_CHANGE_BY_USER, Range::all()) {
@@ -164,12 +170,11 @@ impl Profiles {
         Ok(users)
     }
 
-    /// Notes that the user's rooms have been told of `change`. A later one is still to be told.
+    /// Notes that `change` is in the user's member events. A later one is still to be put there.
     pub async fn note_spread(&self, user: ShortUserId, change: u64) -> Result<()> {
         self.resources
             .change(|batch| {
-                if batch.get(&PROFILE_CHANGE_BY_USER, &user)? == Some(change) {
-                    batch.require(&PROFILE_CHANGE_BY_USER, &user, Some(&change));
+                if batch.read_for_update(&PROFILE_CHANGE_BY_USER, &user)? == Some(change) {
                     batch.delete(&PROFILE_CHANGE_BY_USER, &user);
                 }
                 Ok(())

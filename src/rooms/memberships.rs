@@ -89,6 +89,7 @@ impl Memberships {
                 self.in_room(&room_id, |room| leave(room, user_id)).await
             })
             .await?;
+        self.users.remove_stored(user).await?;
         self.users.note_departed(user).await
     }
 

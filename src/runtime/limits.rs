@@ -43,6 +43,8 @@ pub enum Limit {
     Joins,
     /// An invitation.
     Invites,
+    /// A display name or avatar, by user.
+    Profiles,
     /// A new room.
     Rooms,
     /// What is done with a refresh token or a delay id, by timer.
@@ -64,6 +66,7 @@ pub struct Limits {
     messages: Limiter,
     joins: Limiter,
     invites: Limiter,
+    profiles: Limiter,
     rooms: Limiter,
     keep_alive: Limiter,
     invalid_handle: Limiter,
@@ -87,6 +90,7 @@ impl Limits {
             messages: limiter(limits.messages),
             joins: limiter(limits.joins),
             invites: limiter(limits.invites),
+            profiles: limiter(limits.profiles),
             rooms: limiter(limits.rooms),
             keep_alive: limiter(config.timers.keep_alive),
             invalid_handle: limiter(config.timers.invalid),
@@ -108,6 +112,7 @@ impl Limits {
             Limit::Messages => (&self.messages, false),
             Limit::Joins => (&self.joins, false),
             Limit::Invites => (&self.invites, false),
+            Limit::Profiles => (&self.profiles, false),
             Limit::Rooms => (&self.rooms, false),
             Limit::KeepAlive => (&self.keep_alive, true),
             Limit::InvalidHandle => (&self.invalid_handle, true),

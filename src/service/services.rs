@@ -138,7 +138,7 @@ impl Services {
         let devices = Arc::new(devices);
         let users = Users::new(resources.clone(), Arc::clone(&limits), Arc::clone(&devices))?;
         let users = Arc::new(users);
-        let profiles = Arc::new(Profiles::new(resources.clone()));
+        let profiles = Arc::new(Profiles::new(resources.clone(), Arc::clone(&limits)));
         let presence = Arc::new(Presence::new(resources.clone()));
         let (graph, timers) = open_graph(&resources, &limits, &presence, keys)?;
         let expiry =

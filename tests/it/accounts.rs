@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use wick_account::{Proof, devices::NewDevice, users::NewAccount};
 use wick_core::config::Mode;
 use wick_harness::TestServer;
 
@@ -336,4 +337,32 @@ async fn an_openid_token_is_made_for_oneself_alone() {
     assert_eq!(server.services().openid.user(token).unwrap(), None);
     let (status, _) = server.post(&path("@bob:localhost"), &alice.token, json!({})).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn the_sessions_of_a_user_are_shown_to_the_user_and_to_administrators() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let admin = NewAccount {
+        localpart: Some("admin".to_owned()),
+        password: "sUp3rs3kr1t".to_owned(),
+        admin: true,
+        device: Some(NewDevice::default()),
+    };
+    let made = server.services().users.register(admin, &Proof::not_needed()).await.unwrap();
+    let admin = made.device.unwrap().1.access;
+    let path = "/_matrix/client/v3/admin/whois/@alice:localhost";
+    assert_eq!(server.get(WHOAMI, &alice.token).await.0, StatusCode::OK);
+    for token in [&alice.token, &admin] {
+        let (status, body) = server.get(path, token).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        assert_eq!(body["user_id"], "@alice:localhost");
+        let sessions = &body["devices"][alice.device_id.as_str()]["sessions"];
+        assert_eq!(sessions[0]["connections"][0]["ip"], "127.0.0.1");
+        assert!(sessions[0]["connections"][0]["last_seen"].is_u64());
+    }
+    let (status, body) = server.get(path, &bob.token).await;
+    assert_eq!((status.as_u16(), errcode(&body)), (403, "M_FORBIDDEN"));
+    let (status, body) = server.get(&path.replace("alice", "nobody"), &admin).await;
+    assert_eq!((status.as_u16(), errcode(&body)), (404, "M_NOT_FOUND"));
 }

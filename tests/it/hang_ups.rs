@@ -1,14 +1,16 @@
-//! Account changes whose client hangs up after any number of steps: the account is as it was or as
-//! the change leaves it, in memory too, and a restart shows the same.
+//! Account changes that are disturbed. If the client hangs up, after any number of steps, the account is as
+//! it was or as the change leaves it, in memory too, and a restart shows the same. If another change comes
+//! between, the outcome is the same.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::{task::yield_now, time::timeout};
 use wick_account::users::Origin;
 use wick_core::ShortUserId;
-use wick_harness::{TestServer, User, hang_up_after};
+use wick_database::FaultAction;
+use wick_harness::{Options, Strike, TestServer, User, hang_up_after};
 
 const PASSWORD: &str = "correct horse battery staple";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -299,6 +301,41 @@ async fn an_account_change_happens_wholly_or_not_at_all_if_the_client_hangs_up()
             assert!(*state == before || *state == after, "{name} after {polls} polls: {state:#}");
             let restarted = account.observe(&server, &room, &observer.token).await;
             assert_eq!(*state, restarted, "{name} after {polls} polls, and after a restart");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_account_change_has_the_same_outcome_after_a_conflict_at_any_of_its_commits() {
+    for change in changes() {
+        let strike = Strike::new();
+        let options = Options { fault: Some(Arc::clone(&strike) as _), ..Options::lenient() };
+        let server = TestServer::start_from(options).await;
+        let observer = server.register("observer").await;
+        let room = room(&server, &observer).await;
+        let (mut commits, mut outcome) = (0, Value::Null);
+        for conflict in 0.. {
+            let name = format!("user{conflict}");
+            let account = Account::make(&server, name, &room, &change).await;
+            let (before, tasks) = (strike.commits(), server.services().supervisor.tasks());
+            if conflict > 0 {
+                strike.at(conflict, FaultAction::Conflict);
+            }
+            let (status, body) = account.request(&server, &change).await;
+            assert_eq!(status, StatusCode::OK, "{} at {conflict}: {body}", change.name);
+            let committed = strike.commits() - before;
+            settle(&server, tasks).await;
+            let state = account.observe(&server, &room, &observer.token).await;
+            if conflict == 0 {
+                assert!(committed > 0, "{} writes nothing", change.name);
+                (commits, outcome) = (committed, state);
+                continue;
+            }
+            assert!(strike.has_struck(), "{} at {conflict}: commit never came", change.name);
+            assert_eq!(state, outcome, "{} with a conflict at commit {conflict}", change.name);
+            if conflict == commits {
+                break;
+            }
         }
     }
 }

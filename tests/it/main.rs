@@ -42,6 +42,7 @@ mod rooms;
 mod rubbish;
 mod search;
 mod spaces;
+mod stored;
 mod struck;
 mod sync;
 mod sync_history;

@@ -111,3 +111,20 @@ async fn somebody_who_is_not_here_has_no_profile() {
     let (status, body) = server.get("/_matrix/client/v3/profile/nonsense", "").await;
     assert_eq!((status.as_u16(), errcode(&body)), (400, "M_INVALID_PARAM"));
 }
+
+#[tokio::test]
+async fn names_that_rooms_are_shown_are_set_only_so_often() {
+    let server = TestServer::start_with(|config| config.limits.enabled = true).await;
+    let alice = server.register("alice").await;
+    let mut statuses = Vec::new();
+    for number in 0..11 {
+        let name = json!({ "displayname": format!("name {number}") });
+        let path = format!("{PROFILE}/displayname");
+        statuses.push(server.put(&path, &alice.token, name).await.0.as_u16());
+    }
+    assert_eq!(statuses.pop(), Some(429));
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    // What stays in the profile is no event in any room.
+    let zone = json!({ "m.tz": "Europe/Berlin" });
+    assert_eq!(server.put(&format!("{PROFILE}/m.tz"), &alice.token, zone).await.0, StatusCode::OK);
+}

@@ -71,7 +71,7 @@ impl AccountData {
         self.resources
             .change(|batch| {
                 let room = Some(self.intern(room_id, batch)?);
-                update(user, room, TYPE, batch, |content| {
+                let compute = |content: Option<&str>| {
                     let mut stored = parse(content);
                     let before = stored.tags.clone();
                     change(&mut stored.tags);
@@ -81,7 +81,8 @@ impl AccountData {
                     serde_json::to_string(&stored)
                         .map(Some)
                         .map_err(|error| Error::internal("tags", error))
-                })
+                };
+                self.within_total(user, batch, |batch| update(user, room, TYPE, batch, compute))
             })
             .await
     }

@@ -23,7 +23,7 @@ pub fn allows_event(filter: &RoomEventFilter, event: &Pdu) -> bool {
         })
 }
 
-/// Whether an event of this type passes, whoever sent it.
+/// Whether an event of this type passes, by whichever sender.
 #[must_use]
 pub fn allows_room_type(filter: &RoomEventFilter, event_type: &str) -> bool {
     allows_type(filter.types.as_deref(), &filter.not_types, event_type)
@@ -63,7 +63,7 @@ fn allows_type(only: Option<&[String]>, not: &[String], event_type: &str) -> boo
         && only.is_none_or(|only| only.iter().any(|pattern| matches(pattern, event_type)))
 }
 
-/// Whether `text` is as the pattern says, in which `*` stands for anything.
+/// Whether `text` matches the pattern, in which `*` matches anything.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(head) else { return false };

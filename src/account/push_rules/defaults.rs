@@ -2,7 +2,7 @@
 //!
 //! Invariant: they are those of every version of the specification that `/versions` announces. What a
 //! later one removed is still there: the rules by which a name in the text is a mention. They do
-//! nothing where the event itself says whom it mentions.
+//! nothing where the event itself lists its mentions.
 //!
 //! <https://spec.matrix.org/v1.12/client-server-api/#predefined-rules>
 

@@ -1,4 +1,4 @@
-//! The local part of a user id: what a new account may be called, and whom a log-in means.
+//! The local part of a user id: its grammar for new accounts, and its forms at a log-in.
 //!
 //! Invariant: every account of this server has a name by the specification's present grammar
 //! ("User Identifiers": `a-z 0-9 . _ = - / +`, 255 bytes with the server's name).
@@ -28,7 +28,7 @@ pub(crate) fn any_user_id(random: &dyn Random, server: &ServerName) -> Result<Ow
     new_user_id(&random.letters(12), server)
 }
 
-/// The user of this server whom `identifier`, a user id or a local part, means at a log-in;
+/// The user of this server that `identifier` names at a log-in, by user id or local part;
 /// `None` if it can be none of this server's.
 pub(crate) fn login_user_id(identifier: &str, server: &ServerName) -> Option<OwnedUserId> {
     let localpart = match identifier.strip_prefix('@') {

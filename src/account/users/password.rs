@@ -101,7 +101,7 @@ impl Passwords {
         })
     }
 
-    /// The hash of a new password, in PHC form. Among those who wait, it is counted for `key`.
+    /// The hash of a new password, in PHC form. It waits in the queue of `key`.
     ///
     /// # Errors
     /// `M_WEAK_PASSWORD` if it is too short, `M_INVALID_PARAM` if it is absurdly long;
@@ -126,8 +126,8 @@ impl Passwords {
         self.workers.run(key, job).await
     }
 
-    /// Whether `password` is the one that `hash` is of; none is of no hash. Among those who wait, it is
-    /// counted for `key`.
+    /// Whether `password` is the one that `hash` is of; none is of no hash. It waits in the
+    /// queue of `key`.
     ///
     /// # Errors
     /// `M_LIMIT_EXCEEDED` if too many wait.

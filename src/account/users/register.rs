@@ -16,10 +16,10 @@ use super::{
 };
 use crate::{devices::NewDevice, name_index, proof::Proof, push_rules, sessions::Tokens};
 
-/// An account that somebody wants.
+/// A new account.
 #[derive(Default)]
 pub struct NewAccount {
-    /// What to call it; any name will do if it says nothing.
+    /// Its local part; `None` for a random one.
     pub localpart: Option<String>,
     /// Its password.
     pub password: String,

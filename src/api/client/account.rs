@@ -28,7 +28,7 @@ use wick_core::{Error, Result, clock::millis};
 use wick_runtime::Limit;
 use wick_service::Services;
 
-use super::{logged_in, own};
+use super::own;
 use crate::{
     reply::{Answer, Reply, json},
     route::{Route, Ruma, Unread, route, route_unread},
@@ -154,7 +154,7 @@ async fn change_password(
 ) -> Result<Answer<change_password::v3::Response>> {
     let identity = request.identity();
     let Ruma { body, sender, .. } = request.read()?;
-    let (sender, auth) = (logged_in(sender)?, body.auth.as_ref());
+    let (sender, auth) = (sender.into_user()?, body.auth.as_ref());
     match services.uia.confirm(&sender, "change password", &identity, auth).await? {
         Confirmation::Challenge(challenge) => Ok(Answer::Challenge(challenge)),
         Confirmation::Confirmed(proof) => {
@@ -176,7 +176,7 @@ async fn deactivate(
 ) -> Result<Answer<deactivate::v3::Response>> {
     let identity = request.identity();
     let Ruma { body, sender, .. } = request.read()?;
-    let (sender, auth) = (logged_in(sender)?, body.auth.as_ref());
+    let (sender, auth) = (sender.into_user()?, body.auth.as_ref());
     match services.uia.confirm(&sender, "deactivate", &identity, auth).await? {
         Confirmation::Challenge(challenge) => Ok(Answer::Challenge(challenge)),
         Confirmation::Confirmed(proof) => {

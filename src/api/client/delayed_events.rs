@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use http::StatusCode;
-use wick_account::Session;
+use wick_account::{Requester, Session};
 use wick_core::{Error, Result, clock::millis};
 use wick_rooms::delayed::{Action, Delayed, Form, Schedule, TransactionKey};
 use wick_ruma::delayed_events::{
@@ -15,7 +15,6 @@ use wick_ruma::delayed_events::{
 use wick_runtime::Limit;
 use wick_service::Services;
 
-use super::logged_in;
 use crate::{
     address::limit_key,
     error::unrecognized,
@@ -147,16 +146,16 @@ async fn update_delayed_event_by_body(
 
 async fn manage(
     services: &Services,
-    (sender, address): (Option<Arc<Session>>, Option<IpAddr>),
+    (sender, address): (Requester, Option<IpAddr>),
     delay_id: &str,
     what: (Form, Action),
 ) -> Result<update_delayed_event::Response> {
-    // Who asks may have to say so.
-    let sender = match sender {
-        None if services.delayed.settings().require_auth => Some(logged_in(None)?),
-        sender => sender,
+    let sender = if services.delayed.settings().require_auth {
+        Requester::User(sender.into_user()?)
+    } else {
+        sender
     };
-    services.delayed.manage(sender.as_deref(), delay_id, what, &limit_key(address)).await?;
+    services.delayed.manage(sender.session(), delay_id, what, &limit_key(address)).await?;
     Ok(update_delayed_event::Response::new())
 }
 

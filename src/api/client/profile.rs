@@ -1,4 +1,4 @@
-//! `/profile/{userId}`: what users say about themselves.
+//! `/profile/{userId}`: profiles of users.
 
 use std::sync::Arc;
 

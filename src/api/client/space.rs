@@ -51,7 +51,7 @@ async fn get_summary(
     Ruma { body, sender, .. }: Ruma<get_summary::v1::Request>,
 ) -> Result<get_summary::v1::Response> {
     let room_id = services.rooms.room_named(&body.room_id_or_alias)?;
-    let (summary, membership) = services.spaces.summary(sender.as_deref(), &room_id)?;
+    let (summary, membership) = services.spaces.summary(sender.session(), &room_id)?;
     let mut response = get_summary::v1::Response::new(summary);
     response.membership = membership;
     Ok(response)

@@ -1,4 +1,4 @@
-//! `[accounts]`: passwords and sessions.
+//! `[accounts]`: passwords, sessions, and how much one user may store.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,16 @@ pub struct Accounts {
     pub argon2_parallelism: u32,
     /// How long an access token lives that came with a refresh token. One without does not expire.
     pub access_token_lifetime: Period,
+    /// The most account data of one user, in kilobytes.
+    pub max_account_data_kilobytes: u32,
+    /// The most pieces of account data of one user, in all rooms together.
+    pub max_account_data: u32,
+    /// The most filters of one user. Beyond it the oldest goes.
+    pub max_filters: u32,
+    /// The most pushers of one user.
+    pub max_pushers: u32,
+    /// The most push rules of one user, besides the server's.
+    pub max_push_rules: u32,
 }
 
 impl Default for Accounts {
@@ -28,6 +38,11 @@ impl Default for Accounts {
             argon2_iterations: 2,
             argon2_parallelism: 1,
             access_token_lifetime: Period::from_secs(3600),
+            max_account_data_kilobytes: 10_240,
+            max_account_data: 20_000,
+            max_filters: 256,
+            max_pushers: 50,
+            max_push_rules: 1000,
         }
     }
 }

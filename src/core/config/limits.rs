@@ -28,6 +28,8 @@ pub struct Limits {
     pub joins: Rate,
     /// Invitations one user sends.
     pub invites: Rate,
+    /// Display names and avatars one user sets. Each is put into all of the user's rooms.
+    pub profiles: Rate,
     /// Rooms one user creates.
     pub rooms: Rate,
 }
@@ -45,6 +47,7 @@ impl Default for Limits {
             messages: Rate { per_second: 10.0, burst: 100 },
             joins: Rate { per_second: 0.5, burst: 20 },
             invites: Rate { per_second: 0.5, burst: 50 },
+            profiles: Rate { per_second: 0.1, burst: 10 },
             rooms: Rate { per_second: 0.2, burst: 20 },
         }
     }
@@ -52,7 +55,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Every rate with its key.
-    pub(super) fn rates(&self) -> [(&'static str, Rate); 10] {
+    pub(super) fn rates(&self) -> [(&'static str, Rate); 11] {
         [
             ("limits.requests", self.requests),
             ("limits.anonymous", self.anonymous),
@@ -63,6 +66,7 @@ impl Limits {
             ("limits.messages", self.messages),
             ("limits.joins", self.joins),
             ("limits.invites", self.invites),
+            ("limits.profiles", self.profiles),
             ("limits.rooms", self.rooms),
         ]
     }

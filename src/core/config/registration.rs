@@ -1,4 +1,4 @@
-//! `[registration]`: who may make an account.
+//! `[registration]`: how accounts are made.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,26 +8,26 @@ use super::Secret;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Registration {
-    /// Who may make an account.
+    /// How accounts are made.
     pub mode: Mode,
-    /// What has to be known where `mode` is `token`.
+    /// The registration token where `mode` is `token`.
     pub token: Secret,
-    /// With it scripts make accounts, administrators' too, whatever `mode` says; empty: they cannot.
+    /// With it scripts make accounts, administrators' too, in any `mode`; empty: they cannot.
     pub shared_secret: Secret,
 }
 
-/// Who may make an account.
+/// How accounts are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Everybody while the server is called `localhost` and can be reached from this machine
-    /// alone, nobody otherwise.
+    /// Without proof while the server is called `localhost` and can be reached from this machine
+    /// alone, not at all otherwise.
     Local,
-    /// Everybody who can reach the server.
+    /// Without proof.
     Open,
-    /// Whoever knows the token.
+    /// With the registration token.
     Token,
-    /// Nobody.
+    /// Not at all.
     Closed,
 }
 

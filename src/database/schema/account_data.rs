@@ -2,7 +2,7 @@
 
 use ruma::OwnedDeviceId;
 use serde::{Deserialize, Serialize};
-use wick_core::{Position, ShortRoomId, ShortUserId};
+use wick_core::{Position, ShortRoomId, ShortUserId, Timestamp};
 
 use crate::postcard_value;
 
@@ -33,6 +33,16 @@ pub struct StoredPusher {
     pub json: String,
 }
 
+/// How much account data a user has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountDataTotal {
+    /// How many rows, deleted ones too.
+    pub rows: u64,
+    /// How many bytes their types and contents have.
+    pub bytes: u64,
+}
+
+postcard_value!(AccountDataTotal, version = 1);
 postcard_value!(AccountDatum, version = 1);
 postcard_value!(AccountDataName, version = 1);
 postcard_value!(StoredPusher, version = 1);
@@ -46,9 +56,16 @@ tables! {
     /// [`ACCOUNT_DATA_BY_TYPE`], from which it can be rebuilt; read by sync.
     ACCOUNT_DATA_CHANGE_BY_POSITION: (ShortUserId, Position) => AccountDataName, Sequential;
 
+    /// How much of it a user has. Written with [`ACCOUNT_DATA_BY_TYPE`], from which it is rebuilt where it is
+    /// missing; read when account data is written.
+    TOTAL_BY_ACCOUNT_DATA_OWNER: ShortUserId => AccountDataTotal, Random;
+
     /// Filters as canonical JSON text, by user and id. Written by `POST /filter`; read by sync and
-    /// `/messages`; rebuilt from nothing else.
+    /// `/messages`; the oldest is removed when a user has too many; rebuilt from nothing else.
     FILTER_BY_ID: (ShortUserId, String) => String, Random;
+
+    /// The ids of a user's filters, the oldest first. Written with [`FILTER_BY_ID`]; read when one is made.
+    FILTER_BY_CREATION: (ShortUserId, Timestamp, String) => (), Random;
 
     /// Pushers by user, app id and push key. Written by `POST /pushers/set` and by what ends a device;
     /// read by `GET /pushers`; rebuilt from nothing else.

@@ -1,7 +1,7 @@
 //! Devices of local users and the tokens they log in with.
 //!
 //! Invariant: a token has a row here exactly as long as its device's row names its hash. Only hashes
-//! are stored: who reads the database cannot use the tokens.
+//! are stored: the database does not hold what a token is.
 
 use ruma::{OwnedDeviceId, OwnedUserId};
 use serde::{Deserialize, Serialize};

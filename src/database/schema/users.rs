@@ -1,4 +1,4 @@
-//! Accounts of this server and what they say about themselves.
+//! Accounts of this server and their profiles.
 
 use ruma::OwnedUserId;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::postcard_value;
 /// An account of this server. Its row is never removed: a name is not given away twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
-    /// The argon2id hash in PHC form; `None` for an account nobody can log in to with a password.
+    /// The argon2id hash in PHC form; `None` for an account without a password.
     pub password: Option<String>,
     /// When it was made.
     pub created: Timestamp,
@@ -19,12 +19,12 @@ pub struct Account {
     pub deactivated: Option<Timestamp>,
 }
 
-/// An OpenID token: proof for a third party of who somebody is.
+/// An OpenID token: proof of a user id for a third party.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenIdToken {
-    /// Whom it is proof of.
+    /// The user.
     pub user_id: OwnedUserId,
-    /// From when on it proves nothing.
+    /// From when on it is no proof.
     pub expires: Timestamp,
 }
 
@@ -45,7 +45,7 @@ tables! {
     DEPARTING_BY_USER: ShortUserId => (), Small;
 
     /// Users whose member events do not repeat their profile yet, with a number that tells one change
-    /// from the next. Written with the profile; removed when all joined rooms are told; read at start
+    /// from the next. Written with the profile; removed when all member events do; read at start
     /// to go on after a crash.
     PROFILE_CHANGE_BY_USER: ShortUserId => u64, Small;
 
