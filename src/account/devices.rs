@@ -219,6 +219,21 @@ impl Devices {
         Ok((device_id, tokens))
     }
 
+    /// Makes a device without a session: the tokens that a device has are given to nobody.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` if something in it is too long.
+    pub fn put_without_session(
+        &self,
+        owner: (ShortUserId, &UserId),
+        new: &NewDevice,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        new.ensure_sensible()?;
+        let _nobodys = self.put_login(owner, new, None, batch)?;
+        Ok(())
+    }
+
     /// Removes all devices of a user but one.
     pub(crate) fn drop_all(
         &self,
@@ -237,7 +252,10 @@ impl Devices {
     }
 
     /// Removes those devices of a user that exist, with everything that belongs to them.
-    fn drop_devices(
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn drop_devices(
         &self,
         user: ShortUserId,
         device_ids: &[OwnedDeviceId],

@@ -5,6 +5,7 @@ mod alias;
 mod backup;
 mod config;
 mod context;
+mod dehydrated_device;
 mod delayed_events;
 mod device;
 mod directory;
@@ -58,6 +59,7 @@ pub(crate) fn routes() -> Vec<Route> {
         backup::routes(),
         config::routes(),
         context::routes(),
+        dehydrated_device::routes(),
         delayed_events::routes(),
         device::routes(),
         directory::routes(),

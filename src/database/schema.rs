@@ -65,6 +65,7 @@ subjects! {
     backups,
     confirmations,
     cross_signing,
+    dehydrated,
     delayed,
     device_keys,
     device_lists,

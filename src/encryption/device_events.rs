@@ -11,6 +11,7 @@ use wick_database::{Batch, Read, schema::device_keys::KEYS_BY_DEVICE};
 use crate::{
     backup::drop_backups,
     cross_signing::{self, drop_device_signatures},
+    dehydrated,
     device_keys::drop_keys,
     device_lists::{self, note_change},
     to_device::drop_inbox,
@@ -32,6 +33,7 @@ impl DeviceListener for DeviceEvents {
             drop_inbox(batch, user, device_id)?;
         }
         drop_device_signatures(user, device_ids, batch)?;
+        dehydrated::forget(user, device_ids, batch)?;
         if was_seen {
             note_change(user, batch)?;
         }

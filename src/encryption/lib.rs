@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod cross_signing;
+pub mod dehydrated;
 mod device_events;
 pub mod device_keys;
 pub mod device_lists;
@@ -10,6 +11,6 @@ mod signed_json;
 pub mod to_device;
 
 pub use self::{
-    backup::Backups, cross_signing::CrossSigning, device_events::DeviceEvents,
-    device_keys::DeviceKeys, to_device::ToDevice,
+    backup::Backups, cross_signing::CrossSigning, dehydrated::DehydratedDevices,
+    device_events::DeviceEvents, device_keys::DeviceKeys, to_device::ToDevice,
 };

@@ -72,6 +72,7 @@
 
 pub mod account_data;
 pub mod capability;
+pub mod dehydrated_events;
 pub mod delayed_events;
 pub mod expiration;
 mod relation;

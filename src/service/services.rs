@@ -10,7 +10,9 @@ use wick_account::{
 };
 use wick_core::{Clock, Config, Random, Result, ShortUserId, TimerId, config};
 use wick_database::{Batch, Database, Durability, Options, schema::timer::Feature};
-use wick_encryption::{Backups, CrossSigning, DeviceEvents, DeviceKeys, ToDevice};
+use wick_encryption::{
+    Backups, CrossSigning, DehydratedDevices, DeviceEvents, DeviceKeys, ToDevice,
+};
 use wick_notify::Notifications;
 use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
 use wick_room::{Assembly, Graph, Hooks};
@@ -71,6 +73,8 @@ pub struct Services {
     pub backups: Arc<Backups>,
     /// Messages from device to device.
     pub to_device: Arc<ToDevice>,
+    /// Devices that receive messages for users without another.
+    pub dehydrated_devices: DehydratedDevices,
     /// Proof for third parties of who somebody is.
     pub openid: OpenId,
     /// The rooms as a graph of events: what everything that happens in rooms is built on.
@@ -176,6 +180,7 @@ impl Services {
             supervisor,
             health: Health::new(resources.clone()),
             sessions,
+            dehydrated_devices: DehydratedDevices::new(resources.clone(), Arc::clone(&devices)),
             devices,
             uia: Uia::new(resources.clone(), Arc::clone(&limits), Arc::clone(&users)),
             upkeep: Upkeep::new(resources.clone(), Arc::clone(&users)),

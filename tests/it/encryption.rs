@@ -3,6 +3,7 @@
 mod backups;
 mod claims;
 mod cross_signing;
+mod dehydrated;
 mod device_keys;
 mod device_lists;
 mod signer;

@@ -1,0 +1,142 @@
+//! Dehydrated devices (MSC3814).
+
+use http::Method;
+use serde_json::{Value, json};
+use wick_harness::{TestServer, User};
+
+use super::signer::{Signer, claim, keys, query};
+
+const PATH: &str = "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device";
+const V3: &str = "/_matrix/client/v3";
+
+async fn ask(
+    server: &TestServer,
+    user: &User,
+    method: Method,
+    path: &str,
+    body: Value,
+) -> (u16, Value) {
+    let (status, body) = server.request(method, path, &user.token, body).await;
+    (status.as_u16(), body)
+}
+
+/// The dehydrated device with this id of a user, as another user would address it.
+fn named(user: &User, device_id: &str) -> User {
+    User { device_id: device_id.into(), ..user.clone() }
+}
+
+async fn put(server: &TestServer, user: &User, device_id: &str) -> (u16, Value) {
+    let device = named(user, device_id);
+    let body = json!({
+        "device_id": device_id,
+        "initial_device_display_name": "asleep",
+        "device_data": { "algorithm": "org.example", "of": device_id },
+        "device_keys": Signer::of_device(&device).device_keys(&device),
+        "one_time_keys": keys([1, 2]),
+    });
+    ask(server, user, Method::PUT, PATH, body).await
+}
+
+async fn send(server: &TestServer, from: &User, to: &User, number: usize) {
+    let path = format!("{V3}/sendToDevice/test.type/{number}");
+    let messages = json!({ to.user_id.as_str(): { to.device_id.as_str(): { "n": number } } });
+    let (status, body) =
+        ask(server, from, Method::PUT, &path, json!({ "messages": messages })).await;
+    assert_eq!(status, 200, "{body}");
+}
+
+async fn devices(server: &TestServer, user: &User) -> Vec<String> {
+    let (_, body) = ask(server, user, Method::GET, &format!("{V3}/devices"), Value::Null).await;
+    let devices = body["devices"].as_array().unwrap();
+    devices.iter().map(|device| device["device_id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_dehydrated_device_is_kept_with_its_keys_and_replaced_by_the_next() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let (status, body) = ask(&server, &alice, Method::GET, PATH, Value::Null).await;
+    assert_eq!((status, &body["errcode"]), (404, &json!("M_NOT_FOUND")));
+    for device_id in ["FIRST", "SECOND", "SECOND"] {
+        let device = named(&alice, device_id);
+        assert_eq!(put(&server, &alice, device_id).await, (200, json!({ "device_id": device_id })));
+        let (_, body) = ask(&server, &alice, Method::GET, PATH, Value::Null).await;
+        assert_eq!(body["device_id"], device_id);
+        assert_eq!(body["device_data"], json!({ "algorithm": "org.example", "of": device_id }));
+        let shown = query(&server, &bob, &[&alice]).await;
+        let shown = shown["device_keys"]["@alice:localhost"].as_object().unwrap().clone();
+        assert_eq!(shown.keys().collect::<Vec<_>>(), [device_id]);
+        assert!(claim(&server, &bob, &device).await.is_object());
+        let listed = devices(&server, &alice).await;
+        assert_eq!(listed.len(), 2, "{listed:?}");
+        assert!(listed.iter().any(|listed| listed == device_id));
+    }
+}
+
+#[tokio::test]
+async fn its_messages_are_read_again_and_again_in_portions() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    put(&server, &alice, "ASLEEP").await;
+    let asleep = named(&alice, "ASLEEP");
+    for number in 0..150 {
+        send(&server, &bob, &asleep, number).await;
+    }
+    let path = format!("{PATH}/ASLEEP/events");
+    for _ in 0..2 {
+        let (status, first) = ask(&server, &alice, Method::GET, &path, Value::Null).await;
+        assert_eq!(status, 200, "{first}");
+        let next = first["next_batch"].as_str().unwrap();
+        let more = format!("{path}?from={next}");
+        let (_, second) = ask(&server, &alice, Method::GET, &more, Value::Null).await;
+        assert!(second.get("next_batch").is_none(), "{second}");
+        let posted = json!({ "next_batch": next });
+        assert_eq!(ask(&server, &alice, Method::POST, &path, posted).await.1, second);
+        let numbers: Vec<_> = [first, second]
+            .iter()
+            .flat_map(|body| body["events"].as_array().unwrap())
+            .map(|event| event["content"]["n"].as_u64().unwrap())
+            .collect();
+        assert_eq!(numbers, (0..150).collect::<Vec<_>>());
+    }
+    let (status, body) =
+        ask(&server, &alice, Method::GET, &format!("{PATH}/OTHER/events"), Value::Null).await;
+    assert_eq!((status, &body["errcode"]), (403, &json!("M_FORBIDDEN")));
+    let (status, body) =
+        ask(&server, &alice, Method::GET, &format!("{path}?from=x"), Value::Null).await;
+    assert_eq!((status, &body["errcode"]), (400, &json!("M_INVALID_PARAM")));
+}
+
+#[tokio::test]
+async fn it_ends_by_itself_and_with_all_other_devices() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let (status, _) = ask(&server, &alice, Method::DELETE, PATH, Value::Null).await;
+    assert_eq!(status, 404);
+    put(&server, &alice, "ASLEEP").await;
+    let deleted = ask(&server, &alice, Method::DELETE, PATH, json!({})).await;
+    assert_eq!(deleted, (200, json!({ "device_id": "ASLEEP" })));
+    assert_eq!(devices(&server, &alice).await, [alice.device_id.as_str()]);
+    put(&server, &alice, "ASLEEP").await;
+    ask(&server, &alice, Method::POST, &format!("{V3}/logout/all"), json!({})).await;
+    let again = server.log_in(&alice).await;
+    assert_eq!(ask(&server, &again, Method::GET, PATH, Value::Null).await.0, 404);
+    assert_eq!(devices(&server, &again).await, [again.device_id.as_str()]);
+}
+
+#[tokio::test]
+async fn it_takes_no_other_devices_place_and_needs_keys_of_its_own() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let (status, body) = put(&server, &alice, alice.device_id.as_str()).await;
+    assert_eq!((status, &body["errcode"]), (400, &json!("M_INVALID_PARAM")));
+    let device = named(&alice, "ANOTHER");
+    let keys = Signer::of_device(&device).device_keys(&device);
+    let wrong = json!({ "device_id": "ASLEEP", "device_data": {}, "device_keys": keys });
+    let missing = json!({ "device_id": "ASLEEP", "device_data": {} });
+    for body in [wrong, missing] {
+        let (status, body) = ask(&server, &alice, Method::PUT, PATH, body).await;
+        assert_eq!(status, 400, "{body}");
+    }
+    assert_eq!(devices(&server, &alice).await, [alice.device_id.as_str()]);
+}
