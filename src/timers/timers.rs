@@ -81,7 +81,9 @@ impl Timers {
             // What is overdue is due at once, and still in the order of its deadline.
             let overdue = now.since(row.deadline);
             if overdue.is_zero() {
-                self.queue.armed(timer, quota(&row), monotonic + row.deadline.since(now));
+                // The wall clock may have been set back since.
+                let left = row.deadline.since(now).min(Duration::from_millis(row.duration));
+                self.queue.armed(timer, quota(&row), monotonic + left);
             } else {
                 self.queue.armed_overdue(timer, quota(&row), monotonic, overdue);
             }

@@ -4,9 +4,10 @@
 //! which of the two it got. Ruma's own types for this can be sent, but not received: reading them, the
 //! number in the query is taken for a string and refused.
 
-use std::{error::Error as StdError, fmt, time::Duration};
+use std::{borrow::Cow, error::Error as StdError, fmt, time::Duration};
 
 use ruma::{
+    UInt,
     api::{
         IncomingRequest, Metadata, OutgoingRequest,
         client::{message::send_message_event, state::send_state_event},
@@ -16,7 +17,7 @@ use ruma::{
     exports::{http, serde_html_form},
     serde::duration::ms,
 };
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as DeError};
 
 use super::ScheduledResponse;
 
@@ -60,13 +61,28 @@ struct MaybeSticky {
 
 #[derive(Deserialize, Serialize)]
 struct Delay {
-    #[serde(rename = "org.matrix.msc4140.delay", with = "ms")]
+    #[serde(
+        rename = "org.matrix.msc4140.delay",
+        serialize_with = "ms::serialize",
+        deserialize_with = "digits_ms"
+    )]
     delay: Duration,
+}
+
+/// Digits alone: numbers in a query are read by `FromStr`, which also takes a sign.
+fn digits_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = Cow::<str>::deserialize(deserializer)?;
+    let number = Some(&*text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    number
+        .and_then(|number| number.parse().ok())
+        .and_then(|number: u64| UInt::new(number))
+        .map(|number| Duration::from_millis(number.into()))
+        .ok_or_else(|| DeError::custom(InvalidDuration))
 }
 
 /// Not `opt_ms`: to that an empty value is none.
 fn some_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    ms::deserialize(deserializer).map(Some)
+    digits_ms(deserializer).map(Some)
 }
 
 /// A time span in the query is not a whole number of milliseconds.
@@ -214,7 +230,17 @@ mod tests {
 
     #[test]
     fn invalid_delay_is_never_taken_for_none() {
-        for value in ["", "-1", "1.5", "1e3", "soon", "9007199254740992", "99999999999999999999"] {
+        for value in [
+            "",
+            "-1",
+            "%2B10",
+            "+10",
+            "1.5",
+            "1e3",
+            "soon",
+            "9007199254740992",
+            "99999999999999999999",
+        ] {
             let query = format!("org.matrix.msc4140.delay={value}");
             assert!(serde_html_form::from_str::<Delay>(&query).is_err(), "{value}");
         }

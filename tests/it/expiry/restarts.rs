@@ -165,3 +165,16 @@ async fn row_24_after_a_start_the_wall_clock_counts() {
     call.server.clock.advance(seconds(1)).await;
     call.until(&armed.event_id, "expired").await;
 }
+
+#[tokio::test]
+async fn row_24_a_clock_that_was_set_back_before_a_start_makes_no_timer_longer_than_its_duration() {
+    let mut call = Call::new().await;
+    let armed = call.arm("armed", 10).await;
+    call.server.stop().await;
+    call.server.clock.jump(-3 * 3_600_000);
+    call.server.restart().await;
+    call.server.clock.advance(seconds(9)).await;
+    assert_eq!(call.status(&armed.event_id)["status"], "running");
+    call.server.clock.advance(seconds(1)).await;
+    call.until(&armed.event_id, "expired").await;
+}
