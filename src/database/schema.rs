@@ -75,6 +75,7 @@ subjects! {
     intern,
     lookup,
     meta,
+    replacement,
     reports,
     room,
     state,

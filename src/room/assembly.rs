@@ -1,4 +1,5 @@
-//! A change of one room in the making: events appended one on another, all in one batch.
+//! A room that is being changed: what it is by now, and the batch of the change.
+//! Events are appended in [`append`](crate::append).
 //!
 //! Invariant: the batch requires the head that the room was opened on, so that it is written on that head
 //! or not at all. The room's turn is held meanwhile, which makes that conflict rare.
@@ -6,27 +7,23 @@
 use std::sync::Arc;
 
 use ruma::{
-    OwnedRoomId, RoomId, RoomVersionId, UserId,
+    EventId, OwnedRoomId, RoomId, RoomVersionId, UserId,
     events::{StateEventType, room::member::MembershipState},
     room_version_rules::RoomVersionRules,
 };
-use wick_core::event::pdu::SharedPdu;
-use wick_core::{Draft, Error, Position, Result, ShortEventId, ShortRoomId, rules};
+use wick_core::{
+    Error, Position, Result, ShortEventId, ShortRoomId, StateRoot, event::pdu::SharedPdu, rules,
+};
 use wick_database::{
-    Batch, Pending, Read, Slot, Topic,
-    schema::{
-        delayed::FinalOutcome,
-        room::{ANSWER_BY_TRANSACTION, EVENT_BY_STATE, HEAD_BY_ROOM, Head, TransactionAnswer},
+    Batch, Pending, Read,
+    schema::room::{
+        ANSWER_BY_TRANSACTION, EVENT_BY_STATE, HEAD_BY_ROOM, Head, MemberCounts, TransactionAnswer,
     },
 };
 
-use crate::{
-    Effects, Finish, Graph, Outcome, TimerChange, TransactionKey,
-    build::{self, Authorized},
-    commit,
-};
+use crate::{Graph, TimerChange, TransactionKey};
 
-/// A room during its turn.
+/// A room that is being changed.
 pub struct Assembly<'a> {
     pub(crate) rooms: &'a Graph,
     pub(crate) batch: Batch,
@@ -39,21 +36,6 @@ pub struct Assembly<'a> {
     pub(crate) timers: Vec<TimerChange>,
     /// Events that were redacted, as they are since.
     pub(crate) redacted: Vec<(ShortEventId, SharedPdu)>,
-}
-
-/// An event that has been appended.
-#[derive(Clone, Debug)]
-pub struct Appended {
-    /// The event.
-    pub pdu: SharedPdu,
-    /// Its short id.
-    pub short: ShortEventId,
-    /// The room's short id.
-    pub room: ShortRoomId,
-    /// The position it is going to have in its batch.
-    pub slot: Slot,
-    /// A timer said it, not its sender.
-    pub by_timer: bool,
 }
 
 impl<'a> Assembly<'a> {
@@ -78,31 +60,35 @@ impl<'a> Assembly<'a> {
         }))
     }
 
-    /// A room that begins with `create`.
-    pub(crate) fn found(
+    /// A room without events, with `create` as the id of its first.
+    pub(crate) fn new(
         rooms: &'a Graph,
-        create: Authorized,
-        version: RoomVersionId,
+        (room_id, create): (&RoomId, &EventId),
+        version: &RoomVersionId,
         rules: RoomVersionRules,
     ) -> Result<Self> {
         let mut batch = rooms.db.batch();
-        let room_id = create.pdu.room_id.clone();
-        let room = rooms.intern().room(&room_id, &mut batch)?;
+        let room = rooms.intern().room(room_id, &mut batch)?;
         batch.require(&HEAD_BY_ROOM, &room, None);
-        let short = rooms.intern().event(&create.pdu.event_id, &mut batch)?;
         let head = Head {
             version: version.to_string(),
-            create: short,
+            create: rooms.intern().event(create, &mut batch)?,
             extremities: Vec::new(),
             depth: 0,
-            state: wick_core::StateRoot::EMPTY,
-            counts: wick_database::schema::room::MemberCounts::default(),
+            state: StateRoot::EMPTY,
+            counts: MemberCounts::default(),
         };
-        let (opened_on, timers, redacted) = (None, Vec::new(), Vec::new());
-        let mut assembly =
-            Self { rooms, batch, room_id, room, rules, head, opened_on, timers, redacted };
-        commit::append(&mut assembly, create, Effects::default())?;
-        Ok(assembly)
+        Ok(Self {
+            rooms,
+            batch,
+            room_id: room_id.to_owned(),
+            room,
+            rules,
+            opened_on: None,
+            head,
+            timers: Vec::new(),
+            redacted: Vec::new(),
+        })
     }
 
     /// The room's id.
@@ -132,15 +118,6 @@ impl<'a> Assembly<'a> {
     /// The batch, for rows that belong to the same change.
     pub fn batch(&mut self) -> &mut Batch {
         &mut self.batch
-    }
-
-    /// Builds an event on the room as it is now, checks it against the auth rules and appends it.
-    ///
-    /// # Errors
-    /// `M_FORBIDDEN` if the auth rules refuse it, `M_TOO_LARGE`, `M_BAD_JSON`.
-    pub fn append(&mut self, draft: Draft, effects: Effects) -> Result<Appended> {
-        let authorized = build::build(self, draft)?;
-        commit::append(self, authorized, effects)
     }
 
     /// The answer that a request with this transaction was given before.
@@ -189,41 +166,6 @@ impl<'a> Assembly<'a> {
             return Ok(None);
         };
         Ok(Some(crate::membership::content(&event)?.membership))
-    }
-
-    /// Ends a timer without a terminal event, because the auth rules refuse one. The original's
-    /// status is set all the same.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub fn finish_without_event(&mut self, finish: &Finish) -> Result<()> {
-        // No event wakes those who show the status.
-        self.batch.wake(Topic::Room(self.room));
-        commit::timer::finish_silently(self, finish)
-    }
-
-    /// Ends a delayed event of which no event comes: it was refused, or says what is the case already.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub fn finish_delayed(&mut self, finish: &Finish, outcome: FinalOutcome) -> Result<()> {
-        commit::timer::finish_delayed(self, finish, outcome)
-    }
-
-    /// Ends a delayed event and forgets all that is known of it.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub fn erase_delayed(&mut self, finish: &Finish) -> Result<()> {
-        commit::timer::erase_delayed(self, finish)
-    }
-
-    /// Stops the timer of an event, if it has one.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub fn stop_timer(&mut self, event: ShortEventId, outcome: Outcome) -> Result<()> {
-        commit::expiry::stop(self, event, outcome)
     }
 
     /// Whether the room has another head by now than the one it was opened on.

@@ -1,6 +1,6 @@
 //! From a draft to an authorized event: what it is built on, who allows it, its hashes and signature.
 //!
-//! Invariant: [`Authorized`] is made here and in `receive` alone, after the auth rules agreed.
+//! Invariant: an event is authorized after the auth rules agreed, never before.
 
 use std::collections::BTreeMap;
 
@@ -12,20 +12,12 @@ use ruma::{
 };
 use wick_core::{Draft, Error, Pdu, Result, ShortEventId, Timestamp, event::pdu::SharedPdu, rules};
 
-use crate::{Assembly, Graph, assembly::share};
+use crate::{Assembly, Graph, assembly::share, stage::Authorized};
 
 /// How many forward extremities a new event refers to at most.
 ///
 /// <https://spec.matrix.org/v1.18/rooms/v12/#event-format>
 const MAX_PREV_EVENTS: usize = 20;
-
-/// An event that the auth rules allow, ready to be committed.
-#[derive(Debug)]
-pub(crate) struct Authorized {
-    pub(crate) pdu: SharedPdu,
-    /// The forward extremities it was built on.
-    pub(crate) prev: Vec<ShortEventId>,
-}
 
 /// Builds a create event; its room is made from it.
 pub(crate) fn create(

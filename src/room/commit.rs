@@ -16,7 +16,7 @@ mod transaction;
 use wick_core::{Result, ShortEventId, StateRoot, event::pdu::SharedPdu};
 use wick_database::Slot;
 
-use crate::{Appended, Assembly, Effects, build::Authorized, state::StateChange};
+use crate::{Appended, Assembly, Effects, stage::Authorized, state::StateChange};
 
 /// An event on its way into the batch.
 pub(crate) struct Entry {

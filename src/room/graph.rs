@@ -18,9 +18,9 @@ use wick_database::{
 };
 
 use crate::{
-    Appended, Assembly, Effects, TimerChange,
-    build::{self, Authorized},
+    Appended, Assembly, Effects, TimerChange, build,
     events::Events,
+    stage::Authorized,
     state::States,
     turn::{Turn, Turns},
 };
@@ -212,8 +212,7 @@ impl Graph {
         loop {
             let (authorized, turn) = self.unique_create(create.clone(), &version_rules).await?;
             let room_id = authorized.pdu.room_id.clone();
-            let mut room =
-                Assembly::found(self, authorized, version.clone(), version_rules.clone())?;
+            let mut room = Assembly::found(self, authorized, &version, version_rules.clone())?;
             let value = fill(&mut room)?;
             let written = unless_conflict(room.write(), attempt)?;
             drop(turn);
@@ -259,7 +258,7 @@ impl Graph {
     ) -> Result<OwnedRoomId> {
         let room_id = create.pdu.room_id.clone();
         let turn = self.turns.take(&room_id).await;
-        let pending = Assembly::found(self, create, version, version_rules)?.write()?;
+        let pending = Assembly::found(self, create, &version, version_rules)?.write()?;
         drop(turn);
         pending.await?;
         Ok(room_id)

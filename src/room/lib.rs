@@ -3,6 +3,7 @@
 //! Invariants: no network (R6); every event, wherever it comes from, is stored by `commit` alone
 //! (R1); a room's turn is private to this crate and held for microseconds, never over an fsync.
 
+mod append;
 mod assembly;
 mod build;
 mod commit;
@@ -16,6 +17,7 @@ mod receive;
 pub mod relation;
 pub mod render;
 mod resolve;
+mod stage;
 mod timeline;
 mod turn;
 pub mod visibility;
@@ -24,13 +26,15 @@ pub mod invariants;
 pub mod state;
 
 pub use self::{
-    assembly::{Appended, Assembly},
+    assembly::Assembly,
+    commit::expiry::can_expire,
     effects::{Arm, Effects, Finish, Outcome, TimerChange, TransactionKey},
     events::Events,
     graph::{Founding, Graph, Hooks, Projection, TimerListener},
     membership::MemberContent,
     receive::Received,
     relation::RelatesTo,
+    stage::Appended,
     timeline::{Direction, TimelineItem},
 };
 

@@ -29,8 +29,9 @@ use wick_database::{
     },
 };
 use wick_room::{Graph, delayed};
+use wick_ruma::WILL_EXPIRE;
 use wick_runtime::{Limits, Resources};
-use wick_timers::{Timers, expiry};
+use wick_timers::Timers;
 
 use crate::{
     Rooms,
@@ -228,7 +229,7 @@ fn event_row(
     let text = content.get();
     let request = EventRequest::read(event_type, state_key, content)?;
     request.ensure_possible_later()?;
-    if request.content.contains_key(expiry::KEY) {
+    if request.content.contains_key(WILL_EXPIRE) {
         return Err(Error::invalid_param(
             "an event that is sent later cannot expire: nobody would get its refresh token",
         ));

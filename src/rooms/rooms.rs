@@ -1,9 +1,10 @@
-//! What people do in rooms: make them, join them, say something, change their state.
+//! Use cases of rooms: creation, membership, messages, state, aliases, upgrades.
 //!
-//! Invariant: every use case is one change of the room in one batch, what it adds to other tables
-//! included.
+//! Invariant: every use case is one change of one room in one batch, its rows in other tables included. What
+//! goes on elsewhere afterwards is noted in that batch, and resumed after a crash.
 
 mod alias;
+mod append;
 mod content;
 mod create;
 mod directory;
@@ -23,6 +24,7 @@ mod state;
 mod stripped;
 mod summary;
 mod upgrade;
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -37,13 +39,14 @@ use ruma::{
 use wick_core::{Error, Result};
 use wick_people::Profiles;
 use wick_room::{Assembly, Graph};
-use wick_runtime::Resources;
+use wick_runtime::{Resources, Supervisor};
 use wick_timers::Expiry;
 
 pub use self::{
+    append::Sent,
     directory::Page,
     redact::Redact,
-    send::{SendMessage, Sent},
+    send::SendMessage,
     state::{SendState, StateFormat},
     stripped::stripped_state,
     summary::summary,
@@ -56,6 +59,7 @@ pub struct Rooms {
     graph: Arc<Graph>,
     profiles: Arc<Profiles>,
     expiry: Arc<Expiry>,
+    supervisor: Arc<Supervisor>,
 }
 
 impl Rooms {
@@ -66,12 +70,13 @@ impl Rooms {
         graph: Arc<Graph>,
         profiles: Arc<Profiles>,
         expiry: Arc<Expiry>,
+        supervisor: Arc<Supervisor>,
     ) -> Self {
-        Self { resources, graph, profiles, expiry }
+        Self { resources, graph, profiles, expiry, supervisor }
     }
 
-    /// Changes a room for somebody who says to be in it: one that is not here looks no different
-    /// from one they are not in.
+    /// Changes a room for a user who must be joined to it: a room that is not here gives the same error as
+    /// one they are not in.
     async fn change<T>(
         &self,
         room_id: &RoomId,
@@ -96,7 +101,7 @@ impl Rooms {
     }
 }
 
-/// Who may do what in a room during its turn.
+/// The power levels of a room that is being changed.
 fn power_levels(room: &Assembly<'_>) -> Result<RoomPowerLevels> {
     wick_room::membership::power_levels(
         room.rules(),

@@ -153,6 +153,7 @@ impl Services {
             Arc::clone(&graph),
             Arc::clone(&profiles),
             Arc::clone(&expiry),
+            Arc::clone(&supervisor),
         ));
         let delayed = Arc::new(Delayed::new(
             resources.clone(),
@@ -229,6 +230,7 @@ impl Services {
         self.expiry.start(&self.supervisor);
         self.upkeep.start(&self.supervisor);
         self.delayed.start(&self.supervisor);
+        self.rooms.start();
         let memberships = Arc::clone(&self.memberships);
         self.supervisor.spawn_once("memberships", async move {
             if let Err(error) = memberships.resume().await {

@@ -18,8 +18,8 @@ use wick_database::{
     Read,
     schema::timer::{ENDED_BY_TIMER, Feature},
 };
-use wick_room::{Arm, Graph, Outcome};
-use wick_ruma::ExpireRefreshToken;
+use wick_room::{Arm, Graph, Outcome, can_expire};
+use wick_ruma::{ExpireRefreshToken, WILL_EXPIRE};
 use wick_runtime::Resources;
 
 use crate::{
@@ -27,27 +27,11 @@ use crate::{
     timers::{Cause, Firing, Reservation, Shown},
 };
 
-/// The content key.
-pub const KEY: &str = "m.will_expire";
-
 /// How long the same `end` again is answered like the first (rule 11).
 const END_REPEAT: Duration = Duration::from_secs(5 * 60);
 
 /// The answer to a token without a timer, which is always the same (rule 10).
 const UNKNOWN: &str = "no event is waiting for this token";
-
-/// Types that a server must not repeat by itself (rule 3).
-const NEVER: &[TimelineEventType] = &[
-    TimelineEventType::RoomCreate,
-    TimelineEventType::RoomMember,
-    TimelineEventType::RoomPowerLevels,
-    TimelineEventType::RoomJoinRules,
-    TimelineEventType::RoomHistoryVisibility,
-    TimelineEventType::RoomServerAcl,
-    TimelineEventType::RoomEncryption,
-    TimelineEventType::RoomTombstone,
-    TimelineEventType::RoomRedaction,
-];
 
 /// Events that expire.
 pub struct Expiry {
@@ -81,12 +65,12 @@ impl Expiry {
         event_type: &TimelineEventType,
         content: &mut CanonicalJsonObject,
     ) -> Result<Option<Prepared>> {
-        let Some(value) = content.get(KEY) else { return Ok(None) };
+        let Some(value) = content.get(WILL_EXPIRE) else { return Ok(None) };
         let duration = self.duration(value, event_type)?;
-        let purse = (Feature::Expiry, self.short_of(owner)?);
+        let quota = (Feature::Expiry, self.short_of(owner)?);
         let (arm, reservation) =
-            self.timers.prepare(purse, self.settings().max_running, duration)?;
-        content.insert(KEY.to_owned(), CanonicalJsonValue::String("running".to_owned()));
+            self.timers.prepare(quota, self.settings().max_running, duration)?;
+        content.insert(WILL_EXPIRE.to_owned(), CanonicalJsonValue::String("running".to_owned()));
         Ok(Some(Prepared { arm, _reservation: reservation }))
     }
 
@@ -176,7 +160,7 @@ impl Expiry {
         if !settings.enabled || settings.max_running == 0 {
             return Err(Error::forbidden("this server does not let events expire"));
         }
-        if NEVER.contains(event_type) {
+        if !can_expire(event_type) {
             return Err(Error::invalid_param(format!(
                 "an event of type {event_type} cannot expire"
             )));

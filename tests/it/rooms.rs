@@ -137,7 +137,7 @@ async fn what_makes_no_room_is_refused_and_leaves_nothing() {
         (json!({ "creation_content": { "additional_creators": "@a:b" } }), (400, "M_BAD_JSON")),
         (json!({ "creation_content": { "additional_creators": ["a"] } }), (400, "M_BAD_JSON")),
         (
-            json!({ "power_level_content_override": { "users": { "@alice:localhost": 1 } } }),
+            json!({ "room_version": "12", "power_level_content_override": { "users": { "@alice:localhost": 1 } } }),
             (400, "M_BAD_JSON"),
         ),
         (

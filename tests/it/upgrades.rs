@@ -1,7 +1,8 @@
 //! Replacing a room by a new one.
 
 use serde_json::{Value, json};
-use wick_harness::{TestServer, User};
+use wick_database::FaultAction;
+use wick_harness::{FATES, Options, Strike, TestServer, User};
 
 use crate::rooms::{act, create, set_state, state, text};
 
@@ -167,4 +168,79 @@ async fn what_expires_stays_in_the_old_room() {
     assert_eq!(server.get(&path, &alice.token).await.0, 404);
     assert_eq!(state(&server, &alice, &new, "m.room.name").await["name"], "Name");
     assert_eq!(state(&server, &alice, &old, "m.room.topic").await["m.will_expire"], "running");
+}
+
+#[tokio::test]
+async fn a_direct_chat_stays_one_in_the_new_room() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let old = create(&server, &alice, json!({ "preset": "public_chat" })).await;
+    act(&server, &bob, (&old, "join"), json!({})).await;
+    let path = |user: &User| format!("{V3}/user/{}/account_data/m.direct", user.user_id);
+    for (user, other) in [(&alice, &bob), (&bob, &alice)] {
+        let direct =
+            json!({ other.user_id.as_str(): [old], "@else:localhost": ["!else:localhost"] });
+        assert_eq!(server.put(&path(user), &user.token, direct).await.0, 200);
+    }
+    let new = upgrade(&server, &alice, &old, json!({ "new_version": "11" })).await;
+    act(&server, &bob, (&new, "join"), json!({})).await;
+    for (user, other) in [(&alice, &bob), (&bob, &alice)] {
+        let expected =
+            json!({ other.user_id.as_str(): [old, new], "@else:localhost": ["!else:localhost"] });
+        assert_eq!(server.get(&path(user), &user.token).await.1, expected);
+    }
+}
+
+/// The rooms that say to replace another, and what the old room says to be replaced by.
+async fn replacements(server: &TestServer, user: &User, old: &str) -> (Vec<String>, Value) {
+    let (_, joined) = server.get(&format!("{V3}/joined_rooms"), &user.token).await;
+    let mut new = Vec::new();
+    for room in joined["joined_rooms"].as_array().into_iter().flatten() {
+        let room = room.as_str().unwrap();
+        let content = state(server, user, room, "m.room.create").await;
+        if content["predecessor"]["room_id"] == old {
+            new.push(room.to_owned());
+        }
+    }
+    let path = format!("{V3}/rooms/{old}/state/m.room.tombstone");
+    let (_, tombstone) = server.get(&path, &user.token).await;
+    (new, tombstone["replacement_room"].clone())
+}
+
+#[tokio::test]
+async fn an_upgrade_is_finished_after_a_failure_or_a_crash_at_any_commit() {
+    for fate in FATES {
+        for commit in 1..=3 {
+            let strike = Strike::new();
+            let options = Options { fault: Some(strike.clone()), ..Options::lenient() };
+            let mut server = TestServer::start_from(options).await;
+            let alice = server.register("alice").await;
+            let old = create(&server, &alice, json!({ "preset": "public_chat" })).await;
+            let tag = format!("{V3}/user/{}/rooms/{old}/tags/m.favourite", alice.user_id);
+            assert_eq!(server.put(&tag, &alice.token, json!({})).await.0, 200);
+            strike.at(commit, fate);
+            let body = json!({ "new_version": "11" });
+            act(&server, &alice, (&old, "upgrade"), body.clone()).await;
+            assert!(strike.has_struck(), "{fate:?}: commit {commit} never came");
+            if fate == FaultAction::Fail {
+                act(&server, &alice, (&old, "upgrade"), body).await;
+            } else {
+                server.crash().await;
+                server.services().rooms.resume().await.unwrap();
+            }
+            let (new, tombstone) = replacements(&server, &alice, &old).await;
+            if commit > 1 || fate == FaultAction::StopAfter || fate == FaultAction::Fail {
+                let at = format!("{fate:?} at {commit}: {new:?}");
+                assert!(new.iter().any(|new| tombstone == *new), "{at}");
+                assert!(new.len() == 1 || (fate, commit) == (FaultAction::Fail, 3), "{at}");
+                let new = tombstone.as_str().unwrap();
+                let tags = format!("{V3}/user/{}/rooms/{new}/tags", alice.user_id);
+                let tags = server.get(&tags, &alice.token).await.1;
+                assert!(tags["tags"].get("m.favourite").is_some(), "{at}: {tags}");
+            } else {
+                assert_eq!((new.len(), tombstone), (0, Value::Null), "{fate:?} at {commit}");
+            }
+        }
+    }
 }

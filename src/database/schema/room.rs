@@ -4,7 +4,9 @@
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
-use wick_core::{Position, ShortEventId, ShortRoomId, ShortStateKey, ShortUserId, StateRoot};
+use wick_core::{
+    Position, ShortEventId, ShortRoomId, ShortStateKey, ShortUserId, StateRoot, Timestamp,
+};
 
 
 /// What a new event of a room is built on.
@@ -90,6 +92,16 @@ pub struct TransactionAnswer {
     pub timer: Option<(wick_core::TimerId, u64)>,
 }
 crate::postcard_value!(TransactionAnswer, version = 1);
+
+/// A request that was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnsweredTransaction {
+    /// When.
+    pub at: Timestamp,
+    /// Its key in [`ANSWER_BY_TRANSACTION`].
+    pub key: (ShortUserId, String, String),
+}
+crate::postcard_value!(AnsweredTransaction, version = 1);
 
 /// A membership with the event that made it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,6 +192,10 @@ tables! {
     THREAD_BY_ACTIVITY: (ShortRoomId, i64) => ShortEventId, Random;
     /// By redacted event: the redaction. Kept also for events that are not here yet.
     REDACTION_BY_EVENT: ShortEventId => ShortEventId, Random;
-    /// By user, device and request path with its transaction id: the answer given.
+    /// By user, device and request path with its transaction id: the answer given. Read when a request is
+    /// repeated. Deleted two weeks after it was written (`wick_rooms`).
     ANSWER_BY_TRANSACTION: (ShortUserId, String, String) => TransactionAnswer, Random;
+    /// By the position of the event: the request that sent it. Written and deleted with
+    /// [`ANSWER_BY_TRANSACTION`], whose oldest rows are found by it.
+    TRANSACTION_BY_POSITION: Position => AnsweredTransaction, Sequential;
 }

@@ -4,7 +4,7 @@
 //! Invariant: a timer row exists exactly while its event runs; whoever ends it removes the row in the
 //! same batch, so it ends once.
 
-use serde::Deserialize;
+use ruma::events::TimelineEventType;
 use wick_core::{Error, Result, ShortEventId, rules};
 use wick_database::{
     Read,
@@ -13,12 +13,29 @@ use wick_database::{
         TIMER_BY_ID, TimerKind,
     },
 };
+use wick_ruma::{EXPIRE_RELATION, ExpireStatus, TerminalContent};
 
 use super::{Entry, timer};
-use crate::{Assembly, Finish, Outcome, RelatesTo, TimerChange};
+use crate::{Assembly, Finish, Outcome, TimerChange};
 
-/// The relation of a terminal event to the event it ends.
-const RELATION: &str = "m.expire.relationship";
+/// Types of events that a server must not repeat by itself, and that so cannot expire.
+const NEVER: &[TimelineEventType] = &[
+    TimelineEventType::RoomCreate,
+    TimelineEventType::RoomMember,
+    TimelineEventType::RoomPowerLevels,
+    TimelineEventType::RoomJoinRules,
+    TimelineEventType::RoomHistoryVisibility,
+    TimelineEventType::RoomServerAcl,
+    TimelineEventType::RoomEncryption,
+    TimelineEventType::RoomTombstone,
+    TimelineEventType::RoomRedaction,
+];
+
+/// Whether events of a type can expire. What says that another one is over is not believed either.
+#[must_use]
+pub fn can_expire(event_type: &TimelineEventType) -> bool {
+    !NEVER.contains(event_type)
+}
 
 pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
     for change in &entry.changes {
@@ -50,12 +67,11 @@ const COPY_GROWTH_BYTES: usize = 1_300;
 
 /// An event whose copy could not be sent is refused now, not when it is too late to say so.
 fn check_copy_fits(entry: &Entry) -> Result<()> {
-    let relation = r#""m.relates_to":{"event_id":"","rel_type":"m.expire.relationship"},"#.len()
+    let relation = r#""m.relates_to":{"event_id":"","rel_type":""},"#.len()
+        + EXPIRE_RELATION.len()
         + entry.pdu.event_id.as_str().len();
     if entry.pdu.json.get().len() + relation + COPY_GROWTH_BYTES > rules::MAX_EVENT_BYTES {
-        return Err(Error::too_large(
-            "the event that tells its end would be larger than 65535 bytes",
-        ));
+        return Err(Error::too_large("the terminal event would be larger than 65535 bytes"));
     }
     Ok(())
 }
@@ -89,31 +105,27 @@ pub(super) fn finished(
     room.batch.put(&EXPIRY_BY_EVENT, &event, &ExpiryRow { status, terminal });
 }
 
-#[derive(Deserialize)]
-struct Content {
-    #[serde(rename = "m.will_expire")]
-    status: Option<String>,
-}
-
 /// A terminal event that came from elsewhere sets its original's status, if it is by the same sender,
 /// in the same room, of the same type and state key.
 fn record_terminal(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
-    if entry.effects.finish.is_some() || !entry.pdu.content.get().contains(RELATION) {
+    let content = &entry.pdu.content;
+    if entry.effects.finish.is_some()
+        || !can_expire(&entry.pdu.event_type)
+        || !content.get().contains(EXPIRE_RELATION)
+    {
         return Ok(());
     }
-    let content: Option<Content> = serde_json::from_str(entry.pdu.content.get()).ok();
-    let status = match content.and_then(|content| content.status).as_deref() {
-        Some("expired") => ExpiryStatus::Expired,
-        Some("ended") => ExpiryStatus::Ended,
+    let Some(TerminalContent { status, relates_to }) = TerminalContent::from_content(content)
+    else {
+        return Ok(());
+    };
+    let status = match status {
+        ExpireStatus::Expired => ExpiryStatus::Expired,
+        ExpireStatus::Ended => ExpiryStatus::Ended,
         _ => return Ok(()),
     };
-    let Some(relation) = RelatesTo::of(&entry.pdu.content) else { return Ok(()) };
-    if relation.rel_type != RELATION {
-        return Ok(());
-    }
-    let Some(original) = room.rooms.intern().lookup_event(&room.batch, &relation.event_id)? else {
-        return Ok(());
-    };
+    let original = room.rooms.intern().lookup_event(&room.batch, &relates_to.event_id)?;
+    let Some(original) = original else { return Ok(()) };
     let Some(pdu) = room.rooms.events.get(&room.batch, original)? else { return Ok(()) };
     let same = pdu.sender == entry.pdu.sender
         && pdu.room_id == entry.pdu.room_id

@@ -1,6 +1,8 @@
 //! The answer to the request, so that the same request again is the same event.
 
-use wick_database::schema::room::{ANSWER_BY_TRANSACTION, TransactionAnswer};
+use wick_database::schema::room::{
+    ANSWER_BY_TRANSACTION, AnsweredTransaction, TRANSACTION_BY_POSITION, TransactionAnswer,
+};
 
 use super::Entry;
 use crate::Assembly;
@@ -11,5 +13,7 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) {
         event: entry.pdu.event_id.clone(),
         timer: entry.effects.arm.as_ref().map(|arm| (arm.timer, arm.nonce)),
     };
-    room.batch.put(&ANSWER_BY_TRANSACTION, &transaction.row_key(), &answer);
+    let answered = AnsweredTransaction { at: room.rooms.clock.now(), key: transaction.row_key() };
+    room.batch.put(&ANSWER_BY_TRANSACTION, &answered.key, &answer);
+    room.batch.put_at(entry.slot, &TRANSACTION_BY_POSITION, move |position| (position, answered));
 }

@@ -10,7 +10,7 @@ use ruma::{
 use wick_core::{Error, Pdu, Result, StateKeyTuple, StateRoot, event::pdu::SharedPdu, rules};
 
 use super::Verified;
-use crate::{Assembly, build::Authorized};
+use crate::{Assembly, stage::Authorized};
 
 /// The answer of the auth rules: the reason if they refuse.
 pub(super) type Verdict = Result<(), String>;

@@ -11,6 +11,7 @@ use wick_database::{
         timer::{EXPIRY_BY_EVENT, ExpiryStatus},
     },
 };
+use wick_ruma::WILL_EXPIRE;
 
 use super::Show;
 use crate::visibility::Viewer;
@@ -135,7 +136,7 @@ impl Viewer<'_> {
             fields.insert("event_id".to_owned(), json!(event_id));
             fields.insert("origin_server_ts".to_owned(), json!(ts));
         }
-        unsigned.insert("m.will_expire".to_owned(), value);
+        unsigned.insert(WILL_EXPIRE.to_owned(), value);
         Ok(())
     }
 

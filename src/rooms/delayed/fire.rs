@@ -78,9 +78,9 @@ impl Delayed {
         let request = EventRequest::read(event.event_type.into(), event.state_key, &content)?;
         let sender = self.graph.user_id(room.batch(), finish.row.owner)?;
         let effects = Effects { finish: Some(finish.clone()), ..Effects::default() };
-        let said = self.rooms.append_requested(room, &sender, request, effects)?;
-        let event_id = said.event_id().clone();
-        if !said.appended {
+        let sent = self.rooms.append_requested(room, &sender, request, effects)?;
+        let event_id = sent.event_id().clone();
+        if !sent.appended {
             room.finish_delayed(finish, FinalOutcome::Sent(event_id.clone()))?;
         }
         Ok(Fired::Ended { outcome: Outcome::Sent, event_id: Some(event_id) })

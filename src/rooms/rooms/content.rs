@@ -1,6 +1,9 @@
 //! Contents of events as clients send them.
 
-use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
+use ruma::{
+    OwnedEventId,
+    canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use wick_core::{Error, Pdu, Result};
@@ -27,6 +30,16 @@ pub(super) fn of(content: &impl Serialize) -> Result<CanonicalJsonObject> {
 pub(super) fn is_same(event: &Pdu, content: &CanonicalJsonObject) -> bool {
     // What is stored is canonical, so equal contents are equal texts.
     serde_json::to_string(content).is_ok_and(|text| text == event.content.get())
+}
+
+/// The event that the content of a redaction names.
+///
+/// # Errors
+/// `M_BAD_JSON` if it names none.
+pub(super) fn redacts(content: &CanonicalJsonObject) -> Result<OwnedEventId> {
+    text(content, "redacts")
+        .and_then(|event_id| event_id.try_into().ok())
+        .ok_or_else(|| Error::bad_json("a redaction names an event in redacts"))
 }
 
 /// A text among a content's fields.

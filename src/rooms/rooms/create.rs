@@ -4,6 +4,8 @@
 
 mod plan;
 
+use std::sync::Arc;
+
 use ruma::{
     OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomId,
     api::{
@@ -16,13 +18,20 @@ use ruma::{
     canonical_json::CanonicalJsonObject,
     events::{StateEventType, room::member::MembershipState},
 };
+use tokio::runtime::Handle;
 use wick_account::Session;
-use wick_core::{Draft, Error, Result};
-use wick_database::schema::directory::{ALIAS_BY_ROOM, Alias, LISTED_BY_ROOM, ROOM_BY_ALIAS};
+use wick_core::{Draft, Error, Result, ShortRoomId, ShortUserId};
+use wick_database::schema::{
+    directory::{ALIAS_BY_ROOM, Alias, LISTED_BY_ROOM, ROOM_BY_ALIAS},
+    replacement::{REPLACEMENT_BY_ROOM, Replacement},
+};
 use wick_room::{Assembly, Effects, Founding};
 
-pub(super) use self::plan::{Plan, create_content};
+pub(super) use self::plan::{Plan, create_content, creators_of};
 use super::{Rooms, follow};
+
+/// How many events are built on an async thread at most: about a millisecond's work.
+const MAX_QUICK_EVENTS: usize = 16;
 
 impl Rooms {
     /// Makes a room.
@@ -31,7 +40,11 @@ impl Rooms {
     /// `M_UNSUPPORTED_ROOM_VERSION`, `M_ROOM_IN_USE` if the alias is taken, `M_BAD_JSON` or
     /// `M_INVALID_PARAM` if what it is to begin with makes no sense, `M_FORBIDDEN` if the room would not
     /// allow it or users may not make rooms here.
-    pub async fn create(&self, session: &Session, request: Request) -> Result<OwnedRoomId> {
+    pub async fn create(
+        self: &Arc<Self>,
+        session: &Session,
+        request: Request,
+    ) -> Result<OwnedRoomId> {
         let config = &self.resources.config.rooms;
         if !config.allow_creation {
             return Err(Error::forbidden("users may not make rooms on this server"));
@@ -44,16 +57,33 @@ impl Rooms {
             return Err(Error::refused(ErrorKind::ThreepidDenied, message));
         }
         let plan = self.plan(&session.user_id, request)?;
-        let predecessor = follow::predecessor_in(&plan.create);
-        let room_id = self.raise(&session.user_id, &plan).await?;
-        if let Some(old) = predecessor {
-            self.follow(session.user, &session.user_id, &old, &room_id).await;
-        }
-        Ok(room_id)
+        let (rooms, user, user_id) = (Arc::clone(self), session.user, session.user_id.clone());
+        let create = async move {
+            let room_id = rooms.make(&user_id, plan).await?;
+            let latest = rooms.resources.database.latest();
+            if let Some(room) = rooms.graph.short(&latest, &room_id)? {
+                rooms.follow(user, room).await;
+            }
+            Ok(room_id)
+        };
+        self.supervisor.complete("room creation", create).await
     }
 
-    /// Makes the room of a plan.
-    pub(super) async fn raise(&self, creator: &OwnedUserId, plan: &Plan) -> Result<OwnedRoomId> {
+    /// Makes the room of a plan; one with many events on a worker thread.
+    pub(super) async fn make(
+        self: &Arc<Self>,
+        creator: &OwnedUserId,
+        plan: Plan,
+    ) -> Result<OwnedRoomId> {
+        if plan.events() <= MAX_QUICK_EVENTS {
+            return self.raise(creator, &plan).await;
+        }
+        let (rooms, runtime, user_id) = (Arc::clone(self), Handle::current(), creator.clone());
+        let make = move || runtime.block_on(rooms.raise(&user_id, &plan));
+        self.resources.workers.run(creator, make).await
+    }
+
+    async fn raise(&self, creator: &OwnedUserId, plan: &Plan) -> Result<OwnedRoomId> {
         let placeholder = RoomId::parse(format!("!room:{}", self.graph.server_name()))
             .map_err(|error| Error::internal("the server's name makes no room id", error))?;
         let event_type = StateEventType::RoomCreate;
@@ -82,6 +112,13 @@ impl Rooms {
             }
             if let Some(alias) = &plan.alias {
                 self.claim(room, alias, creator)?;
+            }
+            if let Some((old, by)) = plan.replaces {
+                note_replacement(room, old, by)?;
+            }
+            if let Some(old) = follow::predecessor_in(&plan.create) {
+                let by = self.graph.intern().user(creator, room.batch())?;
+                follow::note(room, by, &old)?;
             }
             if plan.listed {
                 let short = room.room();
@@ -112,6 +149,17 @@ impl Rooms {
         batch.put(&ALIAS_BY_ROOM, &(short, alias), &());
         Ok(())
     }
+}
+
+/// Notes with a new room that the one it replaces does not say so yet.
+fn note_replacement(room: &mut Assembly<'_>, old: ShortRoomId, by: ShortUserId) -> Result<()> {
+    let new_room = room.room();
+    let batch = room.batch();
+    if batch.read_for_update(&REPLACEMENT_BY_ROOM, &old)?.is_some() {
+        return Err(Error::refused(ErrorKind::Unknown, "the room is being replaced already"));
+    }
+    batch.put(&REPLACEMENT_BY_ROOM, &old, &Replacement { new_room, by });
+    Ok(())
 }
 
 fn alias_taken() -> Error {

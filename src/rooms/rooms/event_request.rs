@@ -1,18 +1,15 @@
-//! What somebody says in a room: the one way for what clients send, by whichever endpoint it came, now or
-//! when a timer is due.
+//! Events as clients request them, by whichever endpoint, to be sent now or when a timer is due.
 
 use ruma::{
-    OwnedEventId, OwnedUserId, UserId,
+    OwnedUserId, UserId,
     canonical_json::CanonicalJsonObject,
     events::{StateEventType, TimelineEventType},
 };
 use serde_json::value::RawValue;
-use wick_core::{Draft, Error, Result};
-use wick_database::schema::room::TransactionAnswer;
-use wick_room::{Appended, Assembly, Effects};
-use wick_timers::expiry::Prepared;
+use wick_core::{Error, Result};
+use wick_room::{Assembly, Effects};
 
-use super::{Rooms, Sent, content, send::redacts};
+use super::{Rooms, append::SendOutcome, content};
 
 /// An event as its sender wants it.
 #[derive(Clone)]
@@ -21,36 +18,6 @@ pub(crate) struct EventRequest {
     /// Of a state event.
     pub(crate) state_key: Option<String>,
     pub(crate) content: CanonicalJsonObject,
-}
-
-/// What was said, with the place among its sender's timers that it holds until everything is written.
-pub(crate) struct SendOutcome {
-    sent: Sent,
-    /// Whether an event was made: who says what is the case already is told of the event that says so.
-    pub(crate) appended: bool,
-    _prepared: Option<Prepared>,
-}
-
-impl SendOutcome {
-    /// The event.
-    pub(crate) fn event_id(&self) -> &OwnedEventId {
-        &self.sent.event_id
-    }
-
-    pub(super) fn into_sent(self) -> Sent {
-        self.sent
-    }
-
-    /// What was answered before.
-    pub(super) fn again(answer: TransactionAnswer) -> Self {
-        let sent = Sent { event_id: answer.event, timer: answer.timer };
-        Self { sent, appended: false, _prepared: None }
-    }
-
-    /// What is the case already.
-    pub(super) fn already(event_id: OwnedEventId) -> Self {
-        Self { sent: Sent { event_id, timer: None }, appended: false, _prepared: None }
-    }
 }
 
 impl EventRequest {
@@ -66,7 +33,7 @@ impl EventRequest {
         Ok(Self { event_type, state_key, content: content::parse(content)? })
     }
 
-    /// Refuses what nobody can ever send this way.
+    /// Refuses what can never be sent this way.
     ///
     /// # Errors
     /// `M_INVALID_PARAM`, `M_BAD_JSON`.
@@ -75,7 +42,7 @@ impl EventRequest {
             (TimelineEventType::RoomCreate, _) => {
                 Err(Error::invalid_param("a room is created once"))
             }
-            // Whether somebody may redact is asked of messages alone.
+            // The right to redact is checked for messages alone.
             (TimelineEventType::RoomRedaction, Some(_)) => {
                 Err(Error::invalid_param("a redaction is no state"))
             }
@@ -84,14 +51,14 @@ impl EventRequest {
         }
     }
 
-    /// The same, for what is said later, when it is too late to say so.
+    /// The same for an event that is sent later, when it is too late to answer so.
     ///
     /// # Errors
     /// As [`EventRequest::ensure_possible`].
     pub(crate) fn ensure_possible_later(&self) -> Result<()> {
         self.ensure_possible()?;
         if self.event_type == TimelineEventType::RoomRedaction {
-            redacts(&self.content)?;
+            content::redacts(&self.content)?;
         }
         Ok(())
     }
@@ -122,35 +89,6 @@ impl Rooms {
             (event_type, None) => self.append_message(room, sender, (event_type, content), effects),
         }
     }
-
-    /// What becomes of a content before it is sent, and the one place that knows of events that
-    /// expire.
-    ///
-    /// # Errors
-    /// If the content asks for something that is not allowed.
-    pub(super) fn prepare(
-        &self,
-        sender: &UserId,
-        event_type: &TimelineEventType,
-        mut content: CanonicalJsonObject,
-    ) -> Result<(CanonicalJsonObject, Option<Prepared>)> {
-        let prepared = self.expiry.prepare(sender, event_type, &mut content)?;
-        Ok((content, prepared))
-    }
-}
-
-/// Appends an event.
-pub(super) fn append(
-    room: &mut Assembly<'_>,
-    draft: Draft,
-    effects: Effects,
-    prepared: Option<Prepared>,
-) -> Result<SendOutcome> {
-    let arm = prepared.as_ref().map(|prepared| prepared.arm.clone());
-    let timer = arm.as_ref().map(|arm| (arm.timer, arm.nonce));
-    let Appended { pdu, .. } = room.append(draft, Effects { arm, ..effects })?;
-    let sent = Sent { event_id: pdu.event_id.clone(), timer };
-    Ok(SendOutcome { sent, appended: true, _prepared: prepared })
 }
 
 fn member(state_key: &str) -> Result<OwnedUserId> {

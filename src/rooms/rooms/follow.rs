@@ -1,58 +1,84 @@
-//! What a user made of a room goes with them into the room that replaces it.
+//! What a user made of a room goes with them into the room that replaces it: tags, push rules, direct chats.
 
 use ruma::{
-    OwnedRoomId, RoomId, UserId,
+    OwnedRoomId, RoomId,
     canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
     events::StateEventType,
 };
+use serde_json::{Map, Value};
 use wick_account::{account_data, push_rules};
-use wick_core::{Result, ShortUserId};
+use wick_core::{Error, Result, ShortRoomId, ShortUserId};
+use wick_database::{
+    Batch, Read,
+    schema::{replacement::PREDECESSOR_BY_MEMBER, room::MEMBER_BY_USER},
+};
 use wick_room::Assembly;
 
 use super::{Rooms, content};
 
-/// What clients call the tags of a room.
+/// The type of the account data with the tags of a room.
 const TAGS: &str = "m.tag";
 
+/// The type of the account data with a user's direct chats.
+const DIRECT: &str = "m.direct";
+
 impl Rooms {
-    /// Copies a user's push rules and tags for a room they know to the one that replaces it. A
-    /// change of its own after the join, since it touches what the user can change at any time; the
-    /// join stands without it.
-    pub(super) async fn follow(
-        &self,
-        user: ShortUserId,
-        user_id: &UserId,
-        old: &RoomId,
-        new: &RoomId,
-    ) {
-        if let Err(error) = self.copy(user, user_id, old, new).await {
-            tracing::warn!(%error, room_id = %new, "rules and tags do not follow into the new room");
+    /// Copies what a user made of a room they know to the one that replaces it, if they joined that. A change
+    /// of its own after the join, since it touches what the user can change at any time; the join stands
+    /// without it.
+    pub(super) async fn follow(&self, user: ShortUserId, room: ShortRoomId) {
+        if let Err(error) = self.resources.change(|batch| self.copy(batch, user, room)).await {
+            tracing::warn!(%error, %room, "rules and tags do not follow into the new room");
         }
     }
 
-    async fn copy(
-        &self,
-        user: ShortUserId,
-        user_id: &UserId,
-        old: &RoomId,
-        new: &RoomId,
-    ) -> Result<()> {
-        let latest = self.resources.database.latest();
-        let Some(old_room) = self.graph.short(&latest, old)? else { return Ok(()) };
-        if self.graph.member(&latest, old_room, user)?.is_none() {
+    fn copy(&self, batch: &mut Batch, user: ShortUserId, room: ShortRoomId) -> Result<()> {
+        let key = (user, room);
+        let Some(old) = batch.read_for_update(&PREDECESSOR_BY_MEMBER, &key)? else {
             return Ok(());
-        }
-        self.resources
-            .change(|batch| {
-                push_rules::follow(user, user_id, (old, new), batch)?;
-                let new_room = self.graph.intern().room(new, batch)?;
-                let tags = account_data::content(batch, user, Some(old_room), TAGS)?;
-                account_data::update(user, Some(new_room), TAGS, batch, |there| {
-                    Ok(there.map(str::to_owned).or(tags))
-                })
-            })
-            .await
+        };
+        batch.delete(&PREDECESSOR_BY_MEMBER, &key);
+        let id = |room| {
+            let id = self.graph.intern().room_id(&*batch, room)?;
+            id.ok_or_else(|| Error::corrupt("a room has no room id"))
+        };
+        let (old_id, new_id) = (id(old)?, id(room)?);
+        let user_id = self.graph.user_id(&*batch, user)?;
+        push_rules::follow(user, &user_id, (&old_id, &new_id), batch)?;
+        let tags = account_data::content(batch, user, Some(old), TAGS)?;
+        account_data::update(user, Some(room), TAGS, batch, |there| {
+            Ok(there.map(str::to_owned).or(tags))
+        })?;
+        account_data::update(user, None, DIRECT, batch, |direct| {
+            let moved = direct.and_then(|direct| with_replacement(direct, &old_id, &new_id));
+            Ok(moved.or_else(|| direct.map(str::to_owned)))
+        })
     }
+}
+
+/// Notes with a user's join that [`Rooms::follow`] has to copy what they made of the replaced room.
+pub(super) fn note(room: &mut Assembly<'_>, user: ShortUserId, old: &RoomId) -> Result<()> {
+    let new = room.room();
+    let batch = room.batch();
+    let Some(old) = batch.database().intern().lookup_room(batch, old)? else { return Ok(()) };
+    if batch.contains(&MEMBER_BY_USER, &(user, old))? {
+        batch.put(&PREDECESSOR_BY_MEMBER, &(user, new), &old);
+    }
+    Ok(())
+}
+
+/// The direct chats with the new room wherever the old one is; `None` if nothing changes.
+fn with_replacement(direct: &str, old: &RoomId, new: &RoomId) -> Option<String> {
+    let mut direct: Map<String, Value> = serde_json::from_str(direct).ok()?;
+    let mut changed = false;
+    for rooms in direct.values_mut().filter_map(Value::as_array_mut) {
+        let has = |room: &RoomId| rooms.iter().any(|id| id.as_str() == Some(room.as_str()));
+        if has(old) && !has(new) {
+            rooms.push(new.as_str().into());
+            changed = true;
+        }
+    }
+    changed.then(|| Value::Object(direct).to_string())
 }
 
 /// The room that this one replaces.

@@ -1,29 +1,45 @@
 //! Joining.
 
-use ruma::{RoomId, canonical_json::CanonicalJsonObject, events::room::member::MembershipState};
+use std::sync::Arc;
+
+use ruma::{
+    RoomId, UserId, canonical_json::CanonicalJsonObject, events::room::member::MembershipState,
+};
 use wick_account::Session;
-use wick_core::Result;
+use wick_core::{Result, ShortUserId};
 
 use super::{Rooms, content, follow};
 
 impl Rooms {
-    /// Joins a room. `extra` becomes part of the member event. Nothing happens to somebody who is
-    /// joined already, unless they say something new.
+    /// Joins a room. `extra` becomes part of the member event. Does nothing if the user is joined already,
+    /// unless `extra` says something new. Goes on if the client hangs up.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if the room is not here, `M_FORBIDDEN` if its rules do not let the user in.
+    /// `M_NOT_FOUND` if the room is not here, `M_FORBIDDEN` if its rules do not let the user in, `M_BAD_JSON` or
+    /// `M_INVALID_PARAM` if `extra` cannot be part of a member event.
     pub async fn join(
-        &self,
+        self: &Arc<Self>,
         session: &Session,
         room_id: &RoomId,
         extra: CanonicalJsonObject,
     ) -> Result<()> {
-        let user_id = &*session.user_id;
+        let (rooms, room_id) = (Arc::clone(self), room_id.to_owned());
+        let (user, user_id) = (session.user, session.user_id.clone());
+        let join = async move { rooms.join_and_follow((user, &user_id), &room_id, extra).await };
+        self.supervisor.complete("join", join).await
+    }
+
+    async fn join_and_follow(
+        &self,
+        (user, user_id): (ShortUserId, &UserId),
+        room_id: &RoomId,
+        extra: CanonicalJsonObject,
+    ) -> Result<()> {
         let mut content = extra;
         let says_more = !content.is_empty();
         content::set_text(&mut content, "membership", MembershipState::Join.as_str());
         self.fill_in_profile(&mut content, user_id)?;
-        let predecessor = self
+        let replacement = self
             .graph
             .transact(room_id, |room| {
                 let joined = room.membership(user_id)? == Some(MembershipState::Join);
@@ -31,11 +47,17 @@ impl Rooms {
                     return Ok(None);
                 }
                 self.append_member(room, user_id, user_id, content.clone())?;
-                if joined { Ok(None) } else { follow::predecessor(room) }
+                match follow::predecessor(room)? {
+                    Some(old) if !joined => {
+                        follow::note(room, user, &old)?;
+                        Ok(Some(room.room()))
+                    }
+                    _ => Ok(None),
+                }
             })
             .await?;
-        if let Some(old) = predecessor {
-            self.follow(session.user, user_id, &old, room_id).await;
+        if let Some(room) = replacement {
+            self.follow(user, room).await;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use ruma::{
     OwnedEventId, OwnedRoomId, OwnedUserId, UserId,
     canonical_json::CanonicalJsonObject,
     events::{
-        StateEventType,
+        StateEventType, TimelineEventType,
         room::{member::MembershipState, power_levels::UserPowerLevel},
     },
 };
@@ -17,17 +17,17 @@ use wick_people::profile::MemberProfile;
 use wick_room::{Assembly, Effects};
 
 use super::{
-    Rooms, content,
-    event_request::{SendOutcome, append},
-    power_levels,
+    Rooms,
+    append::{SendOutcome, append},
+    content, power_levels,
 };
 
-/// Says which member made it possible to join a room whose join rule is restricted.
+/// The member who could have invited, in a join to a room whose join rule is restricted.
 const AUTHORISED_VIA: &str = "join_authorised_via_users_server";
 
 impl Rooms {
-    /// Appends the member event of `target` with this content, unless the present one says the same
-    /// in the same name.
+    /// Appends the member event of `target` with this content. Returns the existing event if nothing would
+    /// change.
     ///
     /// # Errors
     /// `M_BAD_JSON` if the content has no membership, `M_FORBIDDEN` if `sender` may not.
@@ -38,8 +38,8 @@ impl Rooms {
         target: &UserId,
         content: CanonicalJsonObject,
     ) -> Result<OwnedEventId> {
-        let said = self.append_member_with(room, sender, target, content, Effects::default())?;
-        Ok(said.event_id().clone())
+        let sent = self.append_member_with(room, sender, target, content, Effects::default())?;
+        Ok(sent.event_id().clone())
     }
 
     /// The same, with `effects` in the batch if there is an event to append.
@@ -51,9 +51,11 @@ impl Rooms {
         room: &mut Assembly<'_>,
         sender: &UserId,
         target: &UserId,
-        mut content: CanonicalJsonObject,
+        content: CanonicalJsonObject,
         effects: Effects,
     ) -> Result<SendOutcome> {
+        // Refuses a content that would expire: member events cannot.
+        let (mut content, _) = self.prepare(sender, &TimelineEventType::RoomMember, content)?;
         let membership = content::text(&content, "membership")
             .map(MembershipState::from)
             .ok_or_else(|| Error::bad_json("the content of a member event has a membership"))?;
@@ -72,7 +74,7 @@ impl Rooms {
             && current.sender == sender
             && content::is_same(&current, &content)
         {
-            return Ok(SendOutcome::already(current.event_id.clone()));
+            return Ok(SendOutcome::existing(current.event_id.clone()));
         }
         let room_id = room.room_id().to_owned();
         let draft = Draft::state(
@@ -119,7 +121,7 @@ impl Rooms {
         Ok(())
     }
 
-    /// What a local user says about themselves; nothing of somebody who has no account here.
+    /// The profile of a local user; an empty one for other user ids.
     pub(super) fn member_profile(&self, user_id: &UserId) -> Result<MemberProfile> {
         let latest = self.resources.database.latest();
         let user = self.graph.intern().lookup_user(&latest, user_id)?;
@@ -151,13 +153,13 @@ impl Rooms {
         for allowed in rules.allow {
             let Ok(allowed) = serde_json::from_value::<Allowed>(allowed) else { continue };
             if allowed.kind == "m.room_membership" && self.is_in(room, &allowed.room_id, user_id)? {
-                return self.who_can_invite(room).map(Some);
+                return self.possible_inviter(room).map(Some);
             }
         }
         Err(Error::forbidden("you are in none of the rooms whose members may join"))
     }
 
-    /// Whether somebody is joined to another room than the one whose turn it is.
+    /// Whether a user is joined to another room than the one that is being changed.
     fn is_in(&self, room: &mut Assembly<'_>, other: &ruma::RoomId, user: &UserId) -> Result<bool> {
         let read = &*room.batch();
         let Some(other) = self.graph.short(read, other)? else { return Ok(false) };
@@ -165,7 +167,7 @@ impl Rooms {
     }
 
     /// A joined member of this server who could invite: those with the most power first.
-    fn who_can_invite(&self, room: &mut Assembly<'_>) -> Result<OwnedUserId> {
+    fn possible_inviter(&self, room: &mut Assembly<'_>) -> Result<OwnedUserId> {
         let levels = power_levels(room)?;
         let mut candidates: Vec<OwnedUserId> = levels.users.keys().cloned().collect();
         if let Some(creators) = &levels.rules.privileged_creators {

@@ -23,7 +23,7 @@ pub(super) fn of_new_room(
     everybody_invites: bool,
 ) -> CanonicalJsonObject {
     let users = admins.into_iter().map(|user| (user.to_string(), admin()));
-    // Nobody should be able to close a room whose creators stand above everyone else.
+    // A room whose creators stand above all levels can be closed by them alone.
     let tombstone =
         if rules.authorization.explicitly_privilege_room_creators { int!(150) } else { admin() };
     let events = [
@@ -53,6 +53,13 @@ pub(super) fn of_new_room(
     content.insert("users".to_owned(), map(users));
     content.insert("events".to_owned(), map(events));
     content
+}
+
+/// Takes users out of power levels.
+pub(super) fn remove_users(content: &mut CanonicalJsonObject, users: &[OwnedUserId]) {
+    if let Some(CanonicalJsonValue::Object(levels)) = content.get_mut("users") {
+        levels.retain(|user, _| !users.iter().any(|removed| removed == user.as_str()));
+    }
 }
 
 fn map(levels: impl IntoIterator<Item = (String, Int)>) -> CanonicalJsonValue {

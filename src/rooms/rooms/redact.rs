@@ -2,19 +2,14 @@
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#redactions>
 
-use ruma::{
-    EventId, OwnedEventId, OwnedRoomId, OwnedTransactionId, UserId,
-    canonical_json::CanonicalJsonObject,
-    events::{TimelineEventType, room::power_levels::UserPowerLevel},
-};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedTransactionId, canonical_json::CanonicalJsonObject};
 use wick_account::Session;
-use wick_core::{Draft, Error, Result};
-use wick_room::{Assembly, Effects};
+use wick_core::Result;
+use wick_room::Effects;
 
 use super::{
-    Rooms, Sent, ensure_joined,
-    event_request::{SendOutcome, append},
-    power_levels,
+    Rooms, Sent,
+    append::{SendOutcome, append},
     send::transaction,
 };
 
@@ -51,48 +46,5 @@ impl Rooms {
         })
         .await
         .map(SendOutcome::into_sent)
-    }
-
-    /// A redaction that its sender may send.
-    pub(super) fn redaction(
-        &self,
-        sender: &UserId,
-        room: &mut Assembly<'_>,
-        target: OwnedEventId,
-        content: CanonicalJsonObject,
-    ) -> Result<Draft> {
-        let event_type = TimelineEventType::RoomRedaction;
-        ensure_joined(room, sender)?;
-        // Refuses what would expire.
-        let (content, _) = self.prepare(sender, &event_type, content)?;
-        self.ensure_may_redact(room, sender, &target)?;
-        let (room_id, sender) = (room.room_id().to_owned(), sender.to_owned());
-        let mut draft = Draft::message(room_id, sender, event_type, content);
-        draft.redacts = Some(target);
-        Ok(draft)
-    }
-
-    fn ensure_may_redact(
-        &self,
-        room: &mut Assembly<'_>,
-        sender: &UserId,
-        target: &EventId,
-    ) -> Result<()> {
-        let target = self.graph.event_by_id(room.batch(), target)?.map(|(_, event)| event);
-        let Some(target) = target.filter(|target| target.room_id == room.room_id()) else {
-            return Err(Error::not_found("the room has no such event"));
-        };
-        if target.event_type == TimelineEventType::RoomCreate {
-            return Err(Error::forbidden("a create event cannot be redacted"));
-        }
-        if target.sender == sender {
-            return Ok(());
-        }
-        let levels = power_levels(room)?;
-        if levels.for_user(sender) >= UserPowerLevel::Int(levels.redact) {
-            Ok(())
-        } else {
-            Err(Error::forbidden("you may not redact events of others"))
-        }
     }
 }

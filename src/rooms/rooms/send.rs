@@ -6,21 +6,15 @@
 //! <https://spec.matrix.org/v1.18/client-server-api/#sending-events-to-a-room>
 
 use ruma::{
-    OwnedEventId, OwnedRoomId, OwnedTransactionId, UserId,
-    api::error::ErrorKind,
-    canonical_json::CanonicalJsonObject,
+    OwnedRoomId, OwnedTransactionId,
     events::{MessageLikeEventType, TimelineEventType},
 };
 use serde_json::value::RawValue;
 use wick_account::Session;
-use wick_core::{Draft, Error, Result, TimerId};
-use wick_database::{Range, Read, schema::room::RELATION_BY_SENDER};
-use wick_room::{Assembly, Effects, RelatesTo, TransactionKey};
+use wick_core::Result;
+use wick_room::{Effects, TransactionKey};
 
-use super::{
-    Rooms, content, ensure_joined,
-    event_request::{EventRequest, SendOutcome, append},
-};
+use super::{Rooms, Sent, append::SendOutcome, event_request::EventRequest};
 
 /// A message to send.
 pub struct SendMessage {
@@ -32,15 +26,6 @@ pub struct SendMessage {
     pub content: Box<RawValue>,
     /// The request's transaction id.
     pub transaction_id: OwnedTransactionId,
-}
-
-/// What a request to send something is answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sent {
-    /// The event.
-    pub event_id: OwnedEventId,
-    /// The timer that will end it, with its nonce.
-    pub timer: Option<(TimerId, u64)>,
 }
 
 impl Rooms {
@@ -66,32 +51,6 @@ impl Rooms {
         .await
         .map(SendOutcome::into_sent)
     }
-
-    /// Appends an event that is no state.
-    pub(super) fn append_message(
-        &self,
-        room: &mut Assembly<'_>,
-        sender: &UserId,
-        (event_type, content): (TimelineEventType, CanonicalJsonObject),
-        effects: Effects,
-    ) -> Result<SendOutcome> {
-        ensure_joined(room, sender)?;
-        ensure_relation(self, room, sender, &event_type, &content)?;
-        let (content, prepared) = self.prepare(sender, &event_type, content)?;
-        if event_type == TimelineEventType::RoomRedaction {
-            let draft = self.redaction(sender, room, redacts(&content)?, content)?;
-            return append(room, draft, effects, None);
-        }
-        let (room_id, sender) = (room.room_id().to_owned(), sender.to_owned());
-        append(room, Draft::message(room_id, sender, event_type, content), effects, prepared)
-    }
-}
-
-/// What a redaction that is sent like any event is of.
-pub(super) fn redacts(content: &CanonicalJsonObject) -> Result<OwnedEventId> {
-    content::text(content, "redacts")
-        .and_then(|event_id| event_id.try_into().ok())
-        .ok_or_else(|| Error::bad_json("a redaction names an event in redacts"))
 }
 
 /// Which request it is; `path` is without the transaction id, and the same in all API versions.
@@ -101,50 +60,5 @@ pub(crate) fn transaction(session: &Session, path: String, transaction_id: &str)
         device_id: session.device_id.clone(),
         path,
         transaction_id: transaction_id.to_owned(),
-    }
-}
-
-/// One annotation of a kind per user, and no thread that begins at an event that relates to another.
-///
-/// <https://spec.matrix.org/v1.18/client-server-api/#avoiding-duplicate-annotations>
-fn ensure_relation(
-    rooms: &Rooms,
-    room: &mut Assembly<'_>,
-    sender: &UserId,
-    event_type: &TimelineEventType,
-    content: &CanonicalJsonObject,
-) -> Result<()> {
-    let Some(RelatesTo { rel_type, event_id, key }) = RelatesTo::of_object(content) else {
-        return Ok(());
-    };
-    let graph = &rooms.graph;
-    match rel_type.as_str() {
-        "m.annotation" => {
-            let batch = room.batch();
-            let parent = graph.intern().lookup_event(batch, &event_id)?;
-            let sender = graph.intern().lookup_user(batch, sender)?;
-            let (Some(parent), Some(sender)) = (parent, sender) else { return Ok(()) };
-            let event_type = event_type.to_string();
-            let own = Range::prefix((parent, sender, &*rel_type));
-            for row in batch.scan(&RELATION_BY_SENDER, own) {
-                let (_, row) = row?;
-                if row.key == key && row.event_type == event_type {
-                    let message = "you have already reacted like that";
-                    return Err(Error::refused(ErrorKind::DuplicateAnnotation, message));
-                }
-            }
-            Ok(())
-        }
-        "m.thread" => {
-            let Some((_, root)) = graph.event_by_id(room.batch(), &event_id)? else {
-                return Ok(());
-            };
-            if RelatesTo::of(&root.content).is_some() {
-                let message = "a thread cannot begin at an event that relates to another";
-                return Err(Error::refused(ErrorKind::Unknown, message));
-            }
-            Ok(())
-        }
-        _ => Ok(()),
     }
 }

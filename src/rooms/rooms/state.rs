@@ -1,25 +1,19 @@
 //! The state of a room: setting a piece of it, reading it.
 //!
-//! Invariant: who says what is already the case is told of the event that says so, and nothing new
-//! is written; unless the event would expire, since then it counts anew.
+//! <https://spec.matrix.org/v1.18/client-server-api/#put_matrixclientv3roomsroomidstateeventtypestatekey>
 
 use ruma::{
-    OwnedEventId, OwnedRoomId, RoomId, UserId,
-    canonical_json::CanonicalJsonObject,
-    events::{StateEventType, TimelineEventType, room::member::MembershipState},
+    OwnedRoomId, RoomId,
+    events::{StateEventType, TimelineEventType},
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use wick_account::Session;
-use wick_core::{Draft, Error, Result, StateRoot};
-use wick_database::{Read, Snapshot, schema::room::REDACTION_BY_EVENT};
-use wick_room::{Assembly, Effects, render::Show, visibility::Viewer};
+use wick_core::{Error, Result, StateRoot};
+use wick_database::Snapshot;
+use wick_room::{Effects, render::Show, visibility::Viewer};
 
-use super::{
-    Rooms, Sent, content, ensure_joined,
-    event_request::{EventRequest, SendOutcome, append},
-    not_joined, power,
-};
+use super::{Rooms, Sent, append::SendOutcome, event_request::EventRequest, not_joined};
 
 /// A piece of state to set.
 pub struct SendState {
@@ -58,76 +52,6 @@ impl Rooms {
         })
         .await
         .map(SendOutcome::into_sent)
-    }
-
-    /// Appends a state event that is no membership.
-    pub(super) fn append_state(
-        &self,
-        room: &mut Assembly<'_>,
-        sender: &UserId,
-        (event_type, state_key, content): (StateEventType, String, CanonicalJsonObject),
-        effects: Effects,
-    ) -> Result<SendOutcome> {
-        ensure_joined(room, sender)?;
-        self.ensure_content(room, &event_type, &state_key, &content)?;
-        let timeline_type = TimelineEventType::from(event_type.to_string());
-        let (content, prepared) = self.prepare(sender, &timeline_type, content)?;
-        if prepared.is_none()
-            && let Some(same) = already_said(room, sender, &event_type, &state_key, &content)?
-        {
-            return Ok(SendOutcome::already(same));
-        }
-        let (room_id, sender) = (room.room_id().to_owned(), sender.to_owned());
-        let draft = Draft::state(room_id, sender, event_type, state_key, content);
-        append(room, draft, effects, prepared)
-    }
-
-    /// What the auth rules do not ask of a content.
-    fn ensure_content(
-        &self,
-        room: &mut Assembly<'_>,
-        event_type: &StateEventType,
-        state_key: &str,
-        content: &CanonicalJsonObject,
-    ) -> Result<()> {
-        match event_type {
-            StateEventType::RoomPowerLevels if state_key.is_empty() => {
-                let create = room
-                    .state_event(&StateEventType::RoomCreate, "")?
-                    .ok_or_else(|| Error::corrupt("a room has no create event"))?;
-                power::ensure(content, room.rules(), &power::creators(&create, room.rules()))
-            }
-            StateEventType::RoomCanonicalAlias if state_key.is_empty() => {
-                self.ensure_aliases(room, content)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Appends a member event.
-    pub(super) fn append_requested_member(
-        &self,
-        room: &mut Assembly<'_>,
-        sender: &UserId,
-        target: &UserId,
-        content: CanonicalJsonObject,
-        effects: Effects,
-    ) -> Result<SendOutcome> {
-        // Refuses what would expire.
-        let (mut content, _) = self.prepare(sender, &TimelineEventType::RoomMember, content)?;
-        match content::text(&content, "membership").map(MembershipState::from) {
-            Some(MembershipState::Invite) => {
-                let invitation = self.invitation(target, None, false)?;
-                invitation.into_iter().for_each(|(key, value)| {
-                    content.entry(key).or_insert(value);
-                });
-            }
-            Some(MembershipState::Join | MembershipState::Knock) => {
-                self.fill_in_profile(&mut content, target)?;
-            }
-            _ => {}
-        }
-        self.append_member_with(room, sender, target, content, effects)
     }
 
     /// The whole state of a room as the session's user may see it.
@@ -188,21 +112,4 @@ impl Rooms {
 #[derive(Deserialize)]
 struct Shown {
     content: Box<RawValue>,
-}
-
-/// The present event, if it says the same in the same name.
-fn already_said(
-    room: &mut Assembly<'_>,
-    sender: &UserId,
-    event_type: &StateEventType,
-    state_key: &str,
-    content: &CanonicalJsonObject,
-) -> Result<Option<OwnedEventId>> {
-    let Some(short) = room.state_event_short(event_type, state_key)? else { return Ok(None) };
-    let Some(event) = room.state_event(event_type, state_key)? else { return Ok(None) };
-    let same = event.sender == sender
-        && content::is_same(&event, content)
-        // What was redacted says nothing any more.
-        && !room.batch().contains(&REDACTION_BY_EVENT, &short)?;
-    Ok(same.then(|| event.event_id.clone()))
 }

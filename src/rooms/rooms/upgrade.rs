@@ -5,6 +5,8 @@
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#room-upgrades>
 
+use std::sync::Arc;
+
 use ruma::{
     Int, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, UserId,
     api::error::ErrorKind,
@@ -15,20 +17,23 @@ use ruma::{
 };
 use serde_json::json;
 use wick_account::Session;
-use wick_core::{Draft, Error, Pdu, Result, ShortRoomId, event::pdu::SharedPdu, rules};
+use wick_core::{
+    Draft, Error, Pdu, Result, ShortRoomId, ShortUserId, event::pdu::SharedPdu, rules,
+};
 use wick_database::{
-    Latest, Range, Read,
+    Batch, Latest, Range, Read,
     schema::{
         directory::{ALIAS_BY_ROOM, Alias, LISTED_BY_ROOM, ROOM_BY_ALIAS},
+        replacement::{REPLACEMENT_BY_ROOM, Replacement},
         room::{Head, Membership, REDACTION_BY_EVENT},
     },
 };
 use wick_room::{Assembly, Effects};
-use wick_timers::expiry;
+use wick_ruma::WILL_EXPIRE;
 
 use super::{
     Rooms, content,
-    create::{Plan, create_content},
+    create::{Plan, create_content, creators_of},
     ensure_joined, not_joined, power, power_levels,
 };
 
@@ -55,23 +60,80 @@ struct Old<'a> {
 }
 
 impl Rooms {
-    /// Replaces a room with a new one of another version. Answers with the new room.
+    /// Replaces a room with a new one of another version. Returns the new room. Goes on if the client hangs
+    /// up, and is finished after a crash.
     ///
     /// # Errors
     /// `M_UNSUPPORTED_ROOM_VERSION`, `M_FORBIDDEN` unless the session's user may close the old room.
     pub async fn upgrade(
-        &self,
+        self: &Arc<Self>,
         session: &Session,
         room_id: &RoomId,
         version: RoomVersionId,
         more_creators: &[OwnedUserId],
     ) -> Result<OwnedRoomId> {
         rules::version_rules(&version)?;
-        let plan = self.replacement(&session.user_id, room_id, version, more_creators)?;
-        let new_room = self.raise(&session.user_id, &plan).await?;
-        self.graph.transact(room_id, |room| self.close(room, &session.user_id, &new_room)).await?;
-        self.follow(session.user, &session.user_id, room_id, &new_room).await;
-        Ok(new_room)
+        let (rooms, room_id, more) =
+            (Arc::clone(self), room_id.to_owned(), more_creators.to_owned());
+        let (user, user_id) = (session.user, session.user_id.clone());
+        let upgrade = async move {
+            // What a failed request has begun is finished instead.
+            if let Some(begun) = rooms.begun_replacement(&room_id)? {
+                let new_room = rooms.announce_replacement(begun.0).await?;
+                if begun.1 == user {
+                    return Ok(new_room);
+                }
+            }
+            let (old, mut plan) = rooms.replacement(&user_id, &room_id, version, &more)?;
+            plan.replaces = Some((old, user));
+            rooms.make(&user_id, plan).await?;
+            rooms.announce_replacement(old).await
+        };
+        self.supervisor.complete("room upgrade", upgrade).await
+    }
+
+    /// The room's short id and the user who upgrades it, if its replacement was made and is not announced.
+    fn begun_replacement(&self, room_id: &RoomId) -> Result<Option<(ShortRoomId, ShortUserId)>> {
+        let latest = self.resources.database.latest();
+        let Some(room) = self.graph.short(&latest, room_id)? else { return Ok(None) };
+        Ok(latest.get(&REPLACEMENT_BY_ROOM, &room)?.map(|begun| (room, begun.by)))
+    }
+
+    /// Has a room say by which room it was replaced, and moves what goes over to that. Returns the new room.
+    /// If the auth rules refuse it by now, the old room stays as it is.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the auth rules refuse it; if the database refuses.
+    pub(super) async fn announce_replacement(&self, old: ShortRoomId) -> Result<OwnedRoomId> {
+        let latest = self.resources.database.latest();
+        let id = |room| {
+            let id = self.graph.intern().room_id(&latest, room)?;
+            id.ok_or_else(|| Error::corrupt("a room has no room id"))
+        };
+        let Some(Replacement { new_room, by }) = latest.get(&REPLACEMENT_BY_ROOM, &old)? else {
+            return Err(Error::corrupt("the replacement of a room is announced already"));
+        };
+        let (old_id, new_id, user_id) = (id(old)?, id(new_room)?, self.graph.user_id(&latest, by)?);
+        let announced = self
+            .graph
+            .transact(&old_id, |room| {
+                if room.batch().read_for_update(&REPLACEMENT_BY_ROOM, &old)?.is_none() {
+                    return Ok(());
+                }
+                room.batch().delete(&REPLACEMENT_BY_ROOM, &old);
+                self.close(room, &user_id, &new_id)
+            })
+            .await;
+        if let Err(Error::Refused(_)) = announced {
+            let abandon = |batch: &mut Batch| {
+                batch.delete(&REPLACEMENT_BY_ROOM, &old);
+                Ok(())
+            };
+            self.resources.change(abandon).await?;
+        }
+        announced?;
+        self.follow(by, new_room).await;
+        Ok(new_id)
     }
 
     /// What the new room begins with.
@@ -81,7 +143,7 @@ impl Rooms {
         room_id: &RoomId,
         version: RoomVersionId,
         more_creators: &[OwnedUserId],
-    ) -> Result<Plan> {
+    ) -> Result<(ShortRoomId, Plan)> {
         let read = &self.resources.database.latest();
         let room = self.known(read, room_id)?;
         let head = self.graph.head(read, room)?.ok_or_else(not_joined)?;
@@ -97,7 +159,7 @@ impl Rooms {
         let version_rules = rules::version_rules(&version)?;
         let create = self.new_create(&old, creator, more_creators, &version, &version_rules)?;
         let power_levels = self.new_power_levels(&old, &create, creator, &version_rules)?;
-        Ok(Plan {
+        let plan = Plan {
             version,
             create,
             power_levels,
@@ -108,7 +170,9 @@ impl Rooms {
             listed: read.contains(&LISTED_BY_ROOM, &room)?,
             invites: Vec::new(),
             bans: self.kept_bans(&old)?,
-        })
+            replaces: None,
+        };
+        Ok((room, plan))
     }
 
     fn new_create(
@@ -149,14 +213,7 @@ impl Rooms {
         };
         let were_above = old_rules.authorization.explicitly_privilege_room_creators;
         if new_rules.authorization.explicitly_privilege_room_creators {
-            change_in(&mut content, "users", |users| {
-                users.remove(creator.as_str());
-                if let Some(CanonicalJsonValue::Array(more)) = create.get("additional_creators") {
-                    for user in more.iter().filter_map(CanonicalJsonValue::as_str) {
-                        users.remove(user);
-                    }
-                }
-            });
+            power::remove_users(&mut content, &creators_of(create, creator));
         }
         match (were_above, new_rules.authorization.explicitly_privilege_room_creators) {
             (false, true) => change_in(&mut content, "events", |events| {
@@ -185,7 +242,7 @@ impl Rooms {
             {
                 let content = parse(&*self.graph.load_event(old.read, short)?)?;
                 // What expires does so where its timer is.
-                if !content.contains_key(expiry::KEY) {
+                if !content.contains_key(WILL_EXPIRE) {
                     kept.push((event_type, String::new(), content));
                 }
             }
@@ -201,7 +258,7 @@ impl Rooms {
                 };
                 let content = parse(&event)?;
                 let redacted = old.read.contains(&REDACTION_BY_EVENT, &short)?;
-                if !redacted && content.contains_key("via") && !content.contains_key(expiry::KEY) {
+                if !redacted && content.contains_key("via") && !content.contains_key(WILL_EXPIRE) {
                     kept.push((event_type, child, content));
                 }
             }
@@ -219,7 +276,7 @@ impl Rooms {
         Ok(bans)
     }
 
-    /// The last words of the old room, and what goes over to the new one with them.
+    /// Closes the old room, and moves to the new one what goes over.
     fn close(&self, room: &mut Assembly<'_>, user_id: &UserId, new_room: &RoomId) -> Result<()> {
         ensure_joined(room, user_id)?;
         let tombstone = json!({
@@ -234,7 +291,7 @@ impl Rooms {
         if room.state_event(&event_type, "")?.is_some() {
             append_if_allowed(room, user_id, event_type, CanonicalJsonObject::new())?;
         }
-        quieten(room, user_id)
+        restrict(room, user_id)
     }
 
     fn move_aliases(&self, room: &mut Assembly<'_>, new_room: &RoomId) -> Result<()> {
@@ -255,19 +312,19 @@ impl Rooms {
     }
 }
 
-/// Nobody without power says anything in the old room any more.
-fn quieten(room: &mut Assembly<'_>, user_id: &UserId) -> Result<()> {
+/// Raises what it takes to send or invite in the old room above what members have by default.
+fn restrict(room: &mut Assembly<'_>, user_id: &UserId) -> Result<()> {
     let event_type = StateEventType::RoomPowerLevels;
     let Some(event) = room.state_event(&event_type, "")? else { return Ok(()) };
     let levels = power_levels(room)?;
-    let quiet = levels.users_default.saturating_add(int!(1)).max(int!(50));
+    let floor = levels.users_default.saturating_add(int!(1)).max(int!(50));
     let mut content = parse(&event)?;
     let mut raise = |key: &str, now: Int| {
-        content.insert(key.to_owned(), CanonicalJsonValue::Integer(now.max(quiet)));
+        content.insert(key.to_owned(), CanonicalJsonValue::Integer(now.max(floor)));
     };
     raise("events_default", levels.events_default);
     raise("invite", levels.invite);
-    if levels.for_user(user_id) < UserPowerLevel::Int(quiet) {
+    if levels.for_user(user_id) < UserPowerLevel::Int(floor) {
         return Ok(());
     }
     append_if_allowed(room, user_id, event_type, content)

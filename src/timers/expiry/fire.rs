@@ -1,14 +1,15 @@
 //! The end of an event: its terminal event, and its status.
 
-use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue};
+use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue, to_canonical_value};
 use wick_core::{Draft, Error, Result, ShortEventId, event::pdu::SharedPdu};
 use wick_database::{
     Batch, Read,
     schema::timer::{TIMER_BY_EVENT, TimerKind},
 };
 use wick_room::{Assembly, Effects, Finish, Outcome};
+use wick_ruma::{ExpireRelation, TerminalContent};
 
-use super::{Expiry, KEY};
+use super::Expiry;
 use crate::timers::{Cause, Decided, Fired, Fires};
 
 impl Fires for Expiry {
@@ -18,7 +19,7 @@ impl Fires for Expiry {
             return Ok(Fired::Already);
         }
         let original = self.graph.load_event(room.batch(), short)?;
-        // The commit of whatever replaced it stops the timer; this is the second lock on that door.
+        // The commit of what replaced it has stopped the timer; this only makes sure.
         if let Some((event_type, state_key)) = original.state_tuple()
             && room.state_event_short(&event_type, &state_key)? != Some(short)
         {
@@ -43,7 +44,7 @@ impl Fires for Expiry {
             // The auth rules decide now, not when it was armed (rule 15).
             Err(Error::Refused(refusal)) => {
                 metrics::counter!("wick_timers_refused_total", "kind" => "expiry").increment(1);
-                tracing::info!(event_id = %original.event_id, %refusal, "an end could not be told");
+                tracing::info!(event_id = %original.event_id, %refusal, "a terminal event was refused");
                 room.finish_without_event(&finish)?;
             }
             Err(error) => return Err(error),
@@ -74,13 +75,14 @@ fn terminal_draft(original: &SharedPdu, status: &str) -> Result<Draft> {
     let mut content: CanonicalJsonObject = original
         .content_as()
         .map_err(|error| Error::internal("a stored content is not canonical", error))?;
-    let text = |value: &str| CanonicalJsonValue::String(value.to_owned());
-    let relation = CanonicalJsonObject::from_iter([
-        ("rel_type".to_owned(), text("m.expire.relationship")),
-        ("event_id".to_owned(), text(original.event_id.as_str())),
-    ]);
-    content.insert(KEY.to_owned(), text(status));
-    content.insert("m.relates_to".to_owned(), CanonicalJsonValue::Object(relation));
+    let terminal = TerminalContent {
+        status: status.into(),
+        relates_to: ExpireRelation::new(original.event_id.clone()),
+    };
+    match to_canonical_value(terminal) {
+        Ok(CanonicalJsonValue::Object(terminal)) => content.extend(terminal),
+        _ => return Err(Error::corrupt("a terminal content is not canonical")),
+    }
     Ok(Draft {
         room_id: original.room_id.clone(),
         sender: original.sender.clone(),

@@ -14,7 +14,7 @@ use ruma::{
 };
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
-use wick_core::{Error, Result, rules};
+use wick_core::{Error, Result, ShortRoomId, ShortUserId, rules};
 use wick_ruma::WILL_EXPIRE;
 
 use super::usual_preset;
@@ -34,7 +34,22 @@ pub(in crate::rooms) struct Plan {
     pub(in crate::rooms) listed: bool,
     pub(in crate::rooms) invites: Vec<(OwnedUserId, CanonicalJsonObject)>,
     pub(in crate::rooms) bans: Vec<(OwnedUserId, CanonicalJsonObject)>,
+    /// The room that is upgraded to it, and the user who does that.
+    pub(in crate::rooms) replaces: Option<(ShortRoomId, ShortUserId)>,
 }
+
+impl Plan {
+    /// How many events the room begins with, about.
+    pub(super) fn events(&self) -> usize {
+        self.state.len() + self.invites.len() + self.bans.len()
+    }
+}
+
+/// How many users can be invited to a new room at once.
+const MAX_INVITES: usize = 100;
+
+/// How many pieces of state a new room can be given.
+const MAX_INITIAL_STATE: usize = 100;
 
 #[derive(Deserialize)]
 struct InitialState {
@@ -48,6 +63,9 @@ struct InitialState {
 impl Rooms {
     /// What a request to make a room asks for.
     pub(super) fn plan(&self, creator: &UserId, request: Request) -> Result<Plan> {
+        ensure_at_most("invite", request.invite.len(), MAX_INVITES)?;
+        ensure_at_most("initial_state", request.initial_state.len(), MAX_INITIAL_STATE)?;
+        let names_version = request.room_version.is_some();
         let version =
             request.room_version.unwrap_or(self.resources.config.rooms.default_version.clone());
         let rules = rules::version_rules(&version)?;
@@ -59,7 +77,7 @@ impl Rooms {
             None => usual_preset(&request.visibility),
         };
         let trusted = preset == RoomPreset::TrustedPrivateChat;
-        let create = request.creation_content.map(|content| content::parse(content.json()));
+        let create = request.creation_content.map(|content| lasting(content.json()));
         let more = if trusted { &*request.invite } else { &[] };
         let create = create_content(create.transpose()?, creator, more, &version, &rules)?;
 
@@ -74,7 +92,7 @@ impl Rooms {
         let everybody_invites = preset != RoomPreset::PublicChat;
         let mut power_levels = power::of_new_room(&rules, admins, everybody_invites);
         if let Some(changed) = &request.power_level_content_override {
-            power_levels.extend(content::parse(changed.json())?);
+            power_levels.extend(lasting(changed.json())?);
         }
         let alias = request.room_alias_name.map(|local| self.new_alias(&local)).transpose()?;
         let mut state = State::default();
@@ -87,10 +105,7 @@ impl Rooms {
             let InitialState { event_type, state_key, content } =
                 serde_json::from_str(initial.json().get())
                     .map_err(|error| Error::bad_json(format!("initial_state: {error}")))?;
-            let content = content::parse(&content)?;
-            if content.contains_key(WILL_EXPIRE) {
-                return Err(Error::invalid_param("initial_state cannot expire"));
-            }
+            let content = lasting(&content)?;
             match event_type {
                 StateEventType::RoomCreate | StateEventType::RoomMember => {
                     let message = format!("initial_state cannot have {event_type}");
@@ -99,6 +114,10 @@ impl Rooms {
                 StateEventType::RoomPowerLevels if state_key.is_empty() => power_levels = content,
                 event_type => state.set(event_type, &state_key, content),
             }
+        }
+        // Clients of the time before version 12 name the creator whatever the default version is.
+        if !names_version && rules.authorization.explicitly_privilege_room_creators {
+            power::remove_users(&mut power_levels, &creators);
         }
         power::ensure(&power_levels, &rules, &creators)?;
         ensure_creator_has_power(&power_levels, creator, &rules)?;
@@ -127,6 +146,7 @@ impl Rooms {
             listed: request.visibility == Visibility::Public,
             invites: invites.into_iter().collect(),
             bans: Vec::new(),
+            replaces: None,
         })
     }
 
@@ -137,6 +157,24 @@ impl Rooms {
             _ => Err(Error::invalid_param("this cannot be the local part of a room alias")),
         }
     }
+}
+
+/// `M_INVALID_PARAM` if a list of the request is longer than it may be.
+fn ensure_at_most(field: &str, length: usize, most: usize) -> Result<()> {
+    if length > most {
+        return Err(Error::invalid_param(format!("{field} can have at most {most} entries")));
+    }
+    Ok(())
+}
+
+/// Reads the content of an event that a room begins with. It cannot expire: nobody would get its refresh
+/// token.
+fn lasting(content: &RawValue) -> Result<CanonicalJsonObject> {
+    let content = content::parse(content)?;
+    if content.contains_key(WILL_EXPIRE) {
+        return Err(Error::invalid_param("events that a room begins with cannot expire"));
+    }
+    Ok(content)
 }
 
 fn is_forbidden_in_alias(c: char) -> bool {
@@ -229,7 +267,10 @@ fn additional_creators(content: &CanonicalJsonObject) -> Result<Vec<OwnedUserId>
     }
 }
 
-fn creators_of(create: &CanonicalJsonObject, creator: &UserId) -> Vec<OwnedUserId> {
+pub(in crate::rooms) fn creators_of(
+    create: &CanonicalJsonObject,
+    creator: &UserId,
+) -> Vec<OwnedUserId> {
     let mut creators = vec![creator.to_owned()];
     creators.extend(additional_creators(create).unwrap_or_default());
     creators

@@ -1,0 +1,68 @@
+//! Appending to a room that is being changed: an event is built, authorized and committed to the batch.
+
+use ruma::{RoomVersionId, room_version_rules::RoomVersionRules};
+use wick_core::{Draft, Result, ShortEventId};
+use wick_database::{Topic, schema::delayed::FinalOutcome};
+
+use crate::{
+    Appended, Assembly, Effects, Finish, Graph, Outcome, build, commit, stage::Authorized,
+};
+
+impl<'a> Assembly<'a> {
+    /// A room that begins with `create`.
+    pub(crate) fn found(
+        rooms: &'a Graph,
+        create: Authorized,
+        version: &RoomVersionId,
+        rules: RoomVersionRules,
+    ) -> Result<Self> {
+        let ids = (&*create.pdu.room_id, &*create.pdu.event_id);
+        let mut room = Self::new(rooms, ids, version, rules)?;
+        commit::append(&mut room, create, Effects::default())?;
+        Ok(room)
+    }
+
+    /// Builds an event on the room as it is now, checks it against the auth rules and appends it.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the auth rules refuse it, `M_TOO_LARGE`, `M_BAD_JSON`.
+    pub fn append(&mut self, draft: Draft, effects: Effects) -> Result<Appended> {
+        let authorized = build::build(self, draft)?;
+        commit::append(self, authorized, effects)
+    }
+
+    /// Ends a timer without a terminal event, because the auth rules refuse one. The original's
+    /// status is set all the same.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn finish_without_event(&mut self, finish: &Finish) -> Result<()> {
+        // No event wakes those who show the status.
+        self.batch.wake(Topic::Room(self.room));
+        commit::timer::finish_silently(self, finish)
+    }
+
+    /// Ends a delayed event of which no event comes: it was refused, or says what is the case already.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn finish_delayed(&mut self, finish: &Finish, outcome: FinalOutcome) -> Result<()> {
+        commit::timer::finish_delayed(self, finish, outcome)
+    }
+
+    /// Ends a delayed event and forgets all that is known of it.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn erase_delayed(&mut self, finish: &Finish) -> Result<()> {
+        commit::timer::erase_delayed(self, finish)
+    }
+
+    /// Stops the timer of an event, if it has one.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn stop_timer(&mut self, event: ShortEventId, outcome: Outcome) -> Result<()> {
+        commit::expiry::stop(self, event, outcome)
+    }
+}

@@ -1,0 +1,30 @@
+//! The stages of an event on its way into a room.
+//!
+//! Invariant: an authorized event is made in `build` and in `receive` alone, after the auth rules agreed;
+//! `commit` takes nothing else.
+
+use wick_core::{ShortEventId, ShortRoomId, event::pdu::SharedPdu};
+use wick_database::Slot;
+
+/// An event that the auth rules allow, ready to be committed.
+#[derive(Debug)]
+pub(crate) struct Authorized {
+    pub(crate) pdu: SharedPdu,
+    /// The forward extremities it was built on.
+    pub(crate) prev: Vec<ShortEventId>,
+}
+
+/// An event that has been appended.
+#[derive(Clone, Debug)]
+pub struct Appended {
+    /// The event.
+    pub pdu: SharedPdu,
+    /// Its short id.
+    pub short: ShortEventId,
+    /// The room's short id.
+    pub room: ShortRoomId,
+    /// The position it is going to have in its batch.
+    pub slot: Slot,
+    /// Whether a timer sent it, not its sender.
+    pub by_timer: bool,
+}
