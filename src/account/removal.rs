@@ -8,23 +8,24 @@ use wick_runtime::Resources;
 const BATCH: usize = 1000;
 
 /// Removes the rows with these keys.
-pub(crate) async fn delete<K: Key, V: Value>(
+pub(crate) async fn delete<K: Key + Sync, V: Value>(
     resources: &Resources,
     table: &Table<K, V>,
     keys: Vec<K>,
 ) -> Result<()> {
     for keys in keys.chunks(BATCH) {
-        let mut batch = resources.database.batch();
-        for key in keys {
-            batch.delete(table, key);
-        }
-        resources.database.commit(batch, Durability::Flushed).await?;
+        resources
+            .change_with(Durability::Flushed, |batch| {
+                keys.iter().for_each(|key| batch.delete(table, key));
+                Ok(())
+            })
+            .await?;
     }
     Ok(())
 }
 
 /// Removes the rows of a range.
-pub(crate) async fn delete_range<K: Key, V: Value>(
+pub(crate) async fn delete_range<K: Key + Sync, V: Value>(
     resources: &Resources,
     table: &Table<K, V>,
     range: Range<K>,

@@ -56,7 +56,7 @@ async fn remove_expired(resources: &Resources) -> Result<()> {
     remove(resources, &OPENID_TOKEN_BY_HASH, |row| row.expires).await
 }
 
-async fn remove<K: Key, V: Value>(
+async fn remove<K: Key + Sync, V: Value>(
     resources: &Resources,
     table: &Table<K, V>,
     expires: impl Fn(&V) -> Timestamp,
