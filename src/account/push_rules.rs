@@ -26,7 +26,8 @@ const MAX_BYTES: usize = 262_144;
 
 /// What one rule may have.
 const MAX_RULE_ID_BYTES: usize = 255;
-const MAX_PATTERN_BYTES: usize = 512;
+/// The longest pattern of a rule, in bytes: each wildcard of it takes memory and time to match.
+pub const MAX_PATTERN_BYTES: usize = 512;
 const MAX_CONDITIONS: usize = 32;
 const MAX_ACTIONS: usize = 32;
 

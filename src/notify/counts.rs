@@ -2,34 +2,42 @@
 //!
 //! Invariants: counted when asked for, event by event, each once; what was counted is kept in memory
 //! by place and thread, so that a receipt takes away and never has to count again. The user's own
-//! events never count, nor do redacted ones, nor the copy that says that an event expired or ended.
+//! events never count, nor do redacted ones, those of users they ignore, nor the copy that says that an
+//! event expired or ended. A message of their own reads what came before it, as a receipt would.
+//!
+//! In memory alone, and bounded: what is not there is counted again. Evicted by a change of the user's list
+//! of ignored users; each redaction in the room takes its target away.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#receiving-notifications>
 
-mod evaluate;
-
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use quick_cache::sync::Cache;
-use ruma::{EventId, OwnedEventId, OwnedUserId, push::Ruleset};
+use ruma::{EventId, OwnedEventId, OwnedUserId};
 use serde::Serialize;
-use wick_account::{Session, push_rules};
-use wick_core::{Position, Result, ShortEventId, ShortRoomId, ShortUserId};
-use wick_database::{Read, Snapshot, schema::account_data::ACCOUNT_DATA_BY_TYPE};
-use wick_people::receipts;
-use wick_room::{Direction, Graph};
+use wick_account::Session;
+use wick_core::{Pdu, Result, ShortEventId, ShortRoomId, ShortUserId};
+use wick_database::{Read, Snapshot, schema::room::REDACTION_BY_EVENT};
+use wick_people::receipts::{self, thread_of};
+use wick_room::{Direction, Graph, TimelineItem};
 
-pub(crate) use self::evaluate::{Evaluator, Verdict, is_arrival};
+use crate::{
+    evaluate::{Evaluator, Verdict, is_arrival, is_own_reading},
+    rules::RulesCache,
+};
 
 /// Pairs of user and room that are remembered.
 const REMEMBERED: usize = 50_000;
 
-/// How many events back a count goes at most that nobody asked for before. Each costs some ten
-/// microseconds, and no client shows a number that large.
+/// How many events back a count goes at most. Each costs some ten microseconds, and no client shows a
+/// number that large.
 const LOOKED_AT: usize = 500;
+
+/// How many bytes of text one count holds against patterns at most.
+const MATCHED_BYTES: usize = 4 << 20;
 
 /// How much is unread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -44,7 +52,7 @@ pub struct Unread {
 pub struct Counts {
     graph: Arc<Graph>,
     counted: Cache<(ShortUserId, ShortRoomId), Arc<Mutex<Counted>>>,
-    rules: Cache<ShortUserId, (Position, Arc<Ruleset>)>,
+    rules: RulesCache,
 }
 
 /// What of a room was counted for a user.
@@ -52,12 +60,16 @@ pub struct Counts {
 struct Counted {
     /// From what was read when it was first asked for; `None` if it was not.
     upto: Option<i64>,
+    /// The users whose events were left out.
+    ignored: Arc<HashSet<OwnedUserId>>,
+    /// Oldest first, at most [`LOOKED_AT`].
     notable: Vec<Notable>,
 }
 
 /// An event that notifies.
 struct Notable {
     place: i64,
+    event: ShortEventId,
     /// The root of its thread.
     thread: Option<ShortEventId>,
     highlight: bool,
@@ -66,9 +78,39 @@ struct Notable {
 /// What was not counted before.
 #[derive(Default)]
 struct New {
+    /// Newest first.
     events: Vec<Notable>,
-    /// The user came into the room meanwhile, before all of these.
-    arrived: bool,
+    /// What was counted before is not unread any more, or too far back to count.
+    anew: bool,
+    redacted: HashSet<ShortEventId>,
+    /// Up to which place the user's own messages show that they have read, by thread.
+    read: HashMap<Option<ShortEventId>, i64>,
+}
+
+impl Notable {
+    fn new(TimelineItem { place, event }: TimelineItem, verdict: &Verdict) -> Self {
+        Self { place, event, thread: verdict.thread, highlight: verdict.highlights() }
+    }
+}
+
+impl New {
+    fn leaves(&self, event: &Notable) -> bool {
+        let is_read = self.read.get(&event.thread).is_some_and(|read| event.place < *read);
+        !is_read && !self.redacted.contains(&event.event)
+    }
+}
+
+impl Counted {
+    fn take(&mut self, new: New, upto: i64) {
+        if new.anew {
+            self.notable.clear();
+        }
+        self.notable.retain(|event| new.leaves(event));
+        self.notable.extend(new.events.into_iter().rev());
+        let excess = self.notable.len().saturating_sub(LOOKED_AT);
+        self.notable.drain(..excess);
+        self.upto = Some(upto);
+    }
 }
 
 /// What is unread in a room.
@@ -89,6 +131,15 @@ pub(crate) struct ReadUpTo {
 }
 
 impl ReadUpTo {
+    /// Notes that a message of the user's own shows that they have read up to it.
+    pub(crate) fn read(&mut self, place: i64, root: Option<OwnedEventId>) {
+        let upto = match root {
+            None => &mut self.main,
+            Some(root) => self.threads.entry(root).or_insert(place),
+        };
+        *upto = place.max(*upto);
+    }
+
     /// Whether an event at this place, in the thread with this root, is read.
     pub(crate) fn covers(&self, place: i64, root: Option<&EventId>) -> bool {
         let by_thread = match root {
@@ -113,7 +164,7 @@ impl Counts {
     /// Counts events of these rooms.
     #[must_use]
     pub fn new(graph: Arc<Graph>) -> Self {
-        Self { graph, counted: Cache::new(REMEMBERED), rules: Cache::new(REMEMBERED / 10) }
+        Self { graph, counted: Cache::new(REMEMBERED), rules: RulesCache::default() }
     }
 
     /// What is unread in a room up to `upto`, which is at most where the snapshot ends.
@@ -122,7 +173,7 @@ impl Counts {
         read: &Snapshot,
         session: &Session,
         (room, upto): (ShortRoomId, i64),
-        ignored: &HashSet<OwnedUserId>,
+        ignored: &Arc<HashSet<OwnedUserId>>,
     ) -> Result<UnreadIn> {
         let user = session.user;
         let read_upto = read_upto(read, room, user)?;
@@ -133,45 +184,52 @@ impl Counts {
             counted
         });
         let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.ignored != *ignored {
+            *counted = Counted { ignored: Arc::clone(ignored), ..Counted::default() };
+        }
         let from =
             counted.upto.map_or(read_upto.everywhere, |before| before.max(read_upto.everywhere));
         if counted.upto.is_none_or(|before| before < upto) {
-            let new = self.notable(read, session, (room, from, upto), ignored)?;
-            if new.arrived {
-                counted.notable.clear();
-            }
-            counted.notable.extend(new.events);
-            counted.upto = Some(upto);
+            let new = self.count(read, session, (room, from, upto), ignored)?;
+            counted.take(new, upto);
         }
         counted.notable.retain(|event| event.place > read_upto.everywhere);
         self.sum(read, &counted.notable, &read_upto, upto)
     }
 
-    /// The events after `from` that notify, oldest first.
-    fn notable(
+    /// The events after `from` that notify.
+    fn count(
         &self,
         read: &Snapshot,
         session: &Session,
         (room, from, upto): (ShortRoomId, i64, i64),
         ignored: &HashSet<OwnedUserId>,
     ) -> Result<New> {
-        let mut events = Vec::new();
-        for item in self.graph.timeline(read, room, upto, Direction::Backward).take(LOOKED_AT) {
+        let mut new = New::default();
+        let (mut evaluator, mut cost) = (None, 0_usize);
+        let timeline = self.graph.timeline(read, room, upto, Direction::Backward);
+        for (looked_at, item) in timeline.enumerate() {
             let item = item?;
             if item.place <= from {
                 break;
             }
-            events.push(item);
-        }
-        let mut evaluator = None;
-        let mut new = New::default();
-        for item in events {
+            if looked_at >= LOOKED_AT || cost > MATCHED_BYTES {
+                new.anew = true;
+                break;
+            }
             let pdu = self.graph.load_event(read, item.event)?;
+            if pdu.redacts.is_some() {
+                new.redacted.extend(self.redacted(read, &pdu)?);
+            }
             if pdu.sender == session.user_id {
                 if is_arrival(&self.graph, read, item.event, &pdu)? {
                     // What was said before the user came does not concern them.
-                    new.arrived = true;
+                    new.anew = true;
                     break;
+                }
+                if is_own_reading(&pdu) {
+                    let thread = thread_of(&self.graph, read, &pdu)?;
+                    new.read.entry(thread).or_insert(item.place);
                 }
                 continue;
             }
@@ -185,32 +243,23 @@ impl Counts {
                     read,
                     room,
                     session,
-                    self.rules(read, session)?,
+                    self.rules.get(read, session)?,
                 )?),
             };
-            new.events.extend(evaluator.judge(&item, &pdu)?.map(|verdict| Notable {
-                place: item.place,
-                highlight: verdict.highlights(),
-                thread: verdict.thread,
-            }));
+            let found = evaluator.judge(&item, &pdu, &mut cost)?;
+            let found = found.map(|verdict| Notable::new(item, &verdict));
+            new.events.extend(found.filter(|event| new.leaves(event)));
         }
-        new.events.reverse();
         Ok(new)
     }
 
-    fn rules(&self, read: &Snapshot, session: &Session) -> Result<Arc<Ruleset>> {
-        let user = session.user;
-        let row =
-            read.get(&ACCOUNT_DATA_BY_TYPE, &(user, None::<ShortRoomId>, push_rules::TYPE))?;
-        let position = row.map_or(Position::MIN, |row| row.position);
-        if let Some((at, rules)) = self.rules.get(&user)
-            && at == position
-        {
-            return Ok(rules);
-        }
-        let rules = Arc::new(push_rules::ruleset(read, user, &session.user_id)?);
-        self.rules.insert(user, (position, Arc::clone(&rules)));
-        Ok(rules)
+    /// The event that a redaction took away, if it did.
+    fn redacted(&self, read: &Snapshot, redaction: &Pdu) -> Result<Option<ShortEventId>> {
+        let Some(target) = &redaction.redacts else { return Ok(None) };
+        let Some(target) = self.graph.intern().lookup_event(read, target)? else {
+            return Ok(None);
+        };
+        Ok(read.contains(&REDACTION_BY_EVENT, &target)?.then_some(target))
     }
 
     fn sum(

@@ -1,33 +1,43 @@
 //! What a user was notified of, or would have been.
 //!
 //! Invariant: judged when asked for, by the push rules as they are now; what one request looks at is
-//! bounded, and the token it answers with stands after the last event it looked at.
+//! bounded, and the token of its response stands after the last event it looked at. Runs on the worker threads.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#listing-notifications>
 
 use std::{
-    collections::{BinaryHeap, HashMap},
+    collections::{BinaryHeap, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
 
-use ruma::{OwnedRoomId, push::Action};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, push::Action};
 use serde_json::value::RawValue;
-use wick_account::{Session, account_data, push_rules};
-use wick_core::{Error, Result, ShortRoomId, Timestamp, event::pdu::SharedPdu};
+use wick_account::{Session, account_data};
+use wick_core::{Error, Result, ShortEventId, ShortRoomId, Timestamp, event::pdu::SharedPdu};
 use wick_database::{Snapshot, schema::room::Membership};
+use wick_people::receipts::thread_of;
 use wick_room::{Direction, Graph, TimelineItem, render::Show, visibility::Viewer};
 use wick_rooms::history::token::{from_token, to_token};
 use wick_runtime::Resources;
 
-use crate::counts::{Evaluator, ReadUpTo, Verdict, is_arrival, read_upto};
+use crate::{
+    counts::{ReadUpTo, read_upto},
+    evaluate::{Evaluator, Verdict, accepted_invite, is_arrival, is_own_reading},
+    rules::{Rules, RulesCache},
+};
 
 /// How many events one request looks at, over all rooms. Each costs some ten microseconds.
 const LOOKED_AT: usize = 2_000;
 
+/// How many bytes of text one request holds against patterns.
+const MATCHED_BYTES: usize = 32 << 20;
+
 /// Lists notifications.
+#[derive(Clone)]
 pub struct Notifications {
     resources: Resources,
     graph: Arc<Graph>,
+    rules: Arc<RulesCache>,
 }
 
 /// An event that notified.
@@ -52,10 +62,41 @@ pub struct Page {
     pub next: Option<String>,
 }
 
-/// A room whose timeline is read from its end.
+/// Which part of the list is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// At most so many.
+    pub limit: usize,
+    /// Those alone that are highlighted.
+    pub only_highlights: bool,
+}
+
+/// One list in the making.
+struct Lister<'a> {
+    graph: &'a Graph,
+    read: &'a Snapshot,
+    session: &'a Session,
+    ignored: Arc<HashSet<OwnedUserId>>,
+    rules: Arc<Rules>,
+    rooms: HashMap<ShortRoomId, Room<'a>>,
+    /// The newest event of each room that was not looked at yet.
+    heads: BinaryHeap<Head>,
+    cost: usize,
+}
+
+/// The next event to look at in a room; the greatest is the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Head {
+    place: i64,
+    room: ShortRoomId,
+    event: ShortEventId,
+    /// Nothing before it in the room is listed.
+    is_last: bool,
+}
+
+/// A room that something was looked at in.
 struct Room<'a> {
     id: OwnedRoomId,
-    timeline: Box<dyn Iterator<Item = Result<TimelineItem>> + 'a>,
     judge: Evaluator<'a>,
     viewer: Viewer<'a>,
     read_upto: ReadUpTo,
@@ -65,105 +106,146 @@ impl Notifications {
     /// Of what happens in `graph`.
     #[must_use]
     pub fn new(resources: Resources, graph: Arc<Graph>) -> Self {
-        Self { resources, graph }
+        Self { resources, graph, rules: Arc::default() }
     }
 
-    /// At most `limit` notifications from the token `from` on, or the newest, of all rooms the session's
-    /// user is in.
+    /// The notifications from the token `from` on, or the newest, of all rooms the session's user is in or
+    /// invited to.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` if `from` is no token of this server.
-    pub fn list(
+    /// `M_INVALID_PARAM` if `from` is no token of this server, `M_LIMIT_EXCEEDED` if too many requests of the
+    /// user wait already.
+    pub async fn list(
         &self,
-        session: &Session,
+        session: &Arc<Session>,
         from: Option<&str>,
-        limit: usize,
-        only_highlights: bool,
+        wanted: Wanted,
     ) -> Result<Page> {
-        let read = self.resources.database.published();
         let from = from.map_or(Ok(i64::MAX), from_token)?;
-        let mut rooms = self.rooms(&read, session, from)?;
-        // The newest event of each room; the newest of these is the newest of all.
-        let mut heads = BinaryHeap::new();
-        for (short, room) in &mut rooms {
-            if let Some(item) = room.timeline.next().transpose()? {
-                heads.push((item.place, *short, item.event));
+        let (this, session) = (self.clone(), Arc::clone(session));
+        let user = session.user;
+        let job = move || this.list_now(&session, from, wanted);
+        self.resources.workers.run(&user, job).await
+    }
+
+    fn list_now(&self, session: &Session, from: i64, wanted: Wanted) -> Result<Page> {
+        let read = self.resources.database.published();
+        let mut lister = Lister {
+            graph: &self.graph,
+            read: &read,
+            session,
+            ignored: Arc::new(account_data::ignored_users(&read, session)?),
+            rules: self.rules.get(&read, session)?,
+            rooms: HashMap::new(),
+            heads: BinaryHeap::new(),
+            cost: 0,
+        };
+        lister.begin(from)?;
+        lister.list(wanted)
+    }
+}
+
+impl Lister<'_> {
+    fn begin(&mut self, from: i64) -> Result<()> {
+        for row in self.graph.rooms_of(self.read, self.session.user) {
+            let (room, member) = row?;
+            match member.membership {
+                Membership::Join => self.add_head(room, from)?,
+                Membership::Invite => self.add_event(room, member.event, from)?,
+                _ => {}
             }
         }
+        Ok(())
+    }
+
+    /// The newest event of a room up to a place comes next in it.
+    fn add_head(&mut self, room: ShortRoomId, upto: i64) -> Result<()> {
+        let mut timeline = self.graph.timeline(self.read, room, upto, Direction::Backward);
+        if let Some(TimelineItem { place, event }) = timeline.next().transpose()? {
+            self.heads.push(Head { place, room, event, is_last: false });
+        }
+        Ok(())
+    }
+
+    /// An event comes next, and last, in a room.
+    fn add_event(&mut self, room: ShortRoomId, event: ShortEventId, upto: i64) -> Result<()> {
+        let place = self.graph.place(self.read, event)?.and_then(|place| place.position);
+        if let Some(place) = place.filter(|place| *place <= upto) {
+            self.heads.push(Head { place, room, event, is_last: true });
+        }
+        Ok(())
+    }
+
+    fn list(mut self, wanted: Wanted) -> Result<Page> {
         let mut page = Page { notifications: Vec::new(), next: None };
         let mut looked_at = 0_usize;
-        while let Some((place, short, event)) = heads.pop() {
-            if looked_at >= LOOKED_AT || page.notifications.len() >= limit {
+        while let Some(Head { place, room, event, is_last }) = self.heads.pop() {
+            let is_full = page.notifications.len() >= wanted.limit;
+            if is_full || looked_at >= LOOKED_AT || self.cost > MATCHED_BYTES {
                 page.next = Some(to_token(place));
                 break;
             }
             looked_at = looked_at.saturating_add(1);
-            let Some(room) = rooms.get_mut(&short) else { continue };
-            let pdu = self.graph.load_event(&read, event)?;
-            let own = pdu.sender == session.user_id;
-            // What was said before the user came does not concern them.
-            if own && is_arrival(&self.graph, &read, event, &pdu)? {
+            let pdu = self.graph.load_event(self.read, event)?;
+            let item = TimelineItem { place, event };
+            if pdu.sender == self.session.user_id {
+                self.look_at_own(room, item, &pdu)?;
                 continue;
             }
-            if !own && !room.viewer.ignored().contains(&pdu.sender) {
-                let item = TimelineItem { place, event };
-                let found = self.notification(&read, room, (&item, &pdu), only_highlights)?;
-                page.notifications.extend(found);
+            if !self.ignored.contains(&pdu.sender) {
+                page.notifications.extend(self.notification(room, item, &pdu, wanted)?);
             }
-            if let Some(item) = room.timeline.next().transpose()? {
-                heads.push((item.place, short, item.event));
+            if !is_last {
+                self.add_head(room, place.saturating_sub(1))?;
             }
         }
         Ok(page)
     }
 
-    fn rooms<'a>(
-        &'a self,
-        read: &'a Snapshot,
-        session: &Session,
-        from: i64,
-    ) -> Result<HashMap<ShortRoomId, Room<'a>>> {
-        let ignored = Arc::new(account_data::ignored_users(read, session)?);
-        let rules = Arc::new(push_rules::ruleset(read, session.user, &session.user_id)?);
-        let mut rooms = HashMap::new();
-        for row in self.graph.rooms_of(read, session.user) {
-            let (room, member) = row?;
-            if member.membership != Membership::Join {
-                continue;
-            }
-            let id = self.graph.intern().room_id(read, room)?;
-            let device = Some(&*session.device_id);
-            let found = Room {
-                id: id.ok_or_else(|| Error::corrupt("a joined room has no room id"))?,
-                timeline: Box::new(self.graph.timeline(read, room, from, Direction::Backward)),
-                judge: Evaluator::new(&self.graph, read, room, session, Arc::clone(&rules))?,
-                viewer: Viewer::new(&self.graph, read, room, &session.user_id, device)?
-                    .ignoring(Arc::clone(&ignored)),
-                read_upto: read_upto(read, room, session.user)?,
+    /// Goes on after an event of the user's own: from their coming into the room with the invitation that
+    /// they accepted, as what was said before does not concern them.
+    fn look_at_own(
+        &mut self,
+        room: ShortRoomId,
+        item: TimelineItem,
+        pdu: &SharedPdu,
+    ) -> Result<()> {
+        let TimelineItem { place, event } = item;
+        let before = place.saturating_sub(1);
+        if is_arrival(self.graph, self.read, event, pdu)? {
+            let user_id = self.session.user_id.as_str();
+            return match accepted_invite(self.graph, self.read, event, user_id)? {
+                Some(invite) => self.add_event(room, invite, before),
+                None => Ok(()),
             };
-            rooms.insert(room, found);
         }
-        Ok(rooms)
+        if is_own_reading(pdu) {
+            let thread = thread_of(self.graph, self.read, pdu)?;
+            let root = self.event_id(thread)?;
+            self.room(room)?.read_upto.read(place, root);
+        }
+        self.add_head(room, before)
     }
 
     fn notification(
-        &self,
-        read: &Snapshot,
-        room: &mut Room<'_>,
-        (item, pdu): (&TimelineItem, &SharedPdu),
-        only_highlights: bool,
+        &mut self,
+        room: ShortRoomId,
+        item: TimelineItem,
+        pdu: &SharedPdu,
+        wanted: Wanted,
     ) -> Result<Option<Notification>> {
-        let Some(verdict) = room.judge.judge(item, pdu)? else { return Ok(None) };
-        if only_highlights && !verdict.highlights() {
+        let mut cost = self.cost;
+        let verdict = self.room(room)?.judge.judge(&item, pdu, &mut cost)?;
+        self.cost = cost;
+        let Some(verdict) = verdict else { return Ok(None) };
+        if wanted.only_highlights && !verdict.highlights() {
             return Ok(None);
         }
+        let Verdict { actions, thread } = verdict;
+        let root = self.event_id(thread)?;
+        let room = self.room(room)?;
         let Some(event) = room.viewer.show_if_visible(item.event, Show::SYNC)? else {
             return Ok(None);
-        };
-        let Verdict { actions, thread } = verdict;
-        let root = match thread {
-            Some(thread) => self.graph.intern().event_id(read, thread)?,
-            None => None,
         };
         Ok(Some(Notification {
             actions,
@@ -171,6 +253,32 @@ impl Notifications {
             is_read: room.read_upto.covers(item.place, root.as_deref()),
             room_id: room.id.clone(),
             at: pdu.origin_server_ts,
+        }))
+    }
+
+    fn event_id(&self, event: Option<ShortEventId>) -> Result<Option<OwnedEventId>> {
+        match event {
+            Some(event) => Ok(self.graph.intern().event_id(self.read, event)?),
+            None => Ok(None),
+        }
+    }
+}
+
+impl<'a> Lister<'a> {
+    fn room(&mut self, room: ShortRoomId) -> Result<&mut Room<'a>> {
+        let (graph, read, session) = (self.graph, self.read, self.session);
+        let vacant = match self.rooms.entry(room) {
+            Entry::Occupied(known) => return Ok(known.into_mut()),
+            Entry::Vacant(vacant) => vacant,
+        };
+        let id = graph.intern().room_id(read, room)?;
+        let device = Some(&*session.device_id);
+        Ok(vacant.insert(Room {
+            id: id.ok_or_else(|| Error::corrupt("a joined room has no room id"))?,
+            judge: Evaluator::new(graph, read, room, session, Arc::clone(&self.rules))?,
+            viewer: Viewer::new(graph, read, room, &session.user_id, device)?
+                .ignoring(Arc::clone(&self.ignored)),
+            read_upto: read_upto(read, room, session.user)?,
         }))
     }
 }

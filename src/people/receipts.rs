@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ruma::{EventId, OwnedEventId, RoomId, events::receipt::ReceiptThread};
 use serde::{Deserialize, Serialize};
 use wick_account::{Session, account_data};
-use wick_core::{Error, Position, Result, ShortRoomId, ShortUserId};
+use wick_core::{Error, Pdu, Position, Result, ShortEventId, ShortRoomId, ShortUserId};
 use wick_database::{
     Batch, Durability, Range, Read,
     schema::{
@@ -17,7 +17,7 @@ use wick_database::{
         room::Membership,
     },
 };
-use wick_room::Graph;
+use wick_room::{Graph, RelatesTo};
 use wick_runtime::Resources;
 
 /// The account data type of the marker that only its user sees.
@@ -64,7 +64,7 @@ impl Receipts {
     ///
     /// # Errors
     /// `M_FORBIDDEN` if the user is not in the room, `M_NOT_FOUND` if an event is not, and
-    /// `M_INVALID_PARAM` if the thread is none.
+    /// `M_INVALID_PARAM` if the thread is none, or does not have the event.
     pub async fn read(&self, session: &Session, room_id: &RoomId, read: &Reading) -> Result<()> {
         let thread = thread_key(&read.thread)?;
         if read.fully_read.is_some() && !thread.is_empty() {
@@ -74,6 +74,9 @@ impl Receipts {
         let [fully_read, public, private] = [&read.fully_read, &read.public, &read.private]
             .map(|event_id| event_id.as_deref().map(|id| self.mark(room, id)).transpose());
         let (fully_read, public, private) = (fully_read?, public?, private?);
+        for mark in [&public, &private].into_iter().flatten() {
+            self.ensure_in_thread(mark, &read.thread)?;
+        }
         self.resources
             .change_with(Durability::Flushed, |batch| {
                 if let Some(mark) = &fully_read {
@@ -99,6 +102,25 @@ impl Receipts {
             return Ok(room);
         }
         Err(Error::forbidden("you are not in this room"))
+    }
+
+    /// Refuses a threaded receipt for an event of another thread. The root of a thread is in no thread,
+    /// and its own thread can be read up to it.
+    fn ensure_in_thread(&self, mark: &Mark, thread: &ReceiptThread) -> Result<()> {
+        let read = self.resources.database.published();
+        let Some((_, pdu)) = self.graph.event_by_id(&read, &mark.event_id)? else { return Ok(()) };
+        let of_event = match thread_of(&self.graph, &read, &pdu)? {
+            Some(root) => self.graph.intern().event_id(&read, root)?,
+            None => None,
+        };
+        let fits = match thread {
+            ReceiptThread::Main => of_event.is_none(),
+            ReceiptThread::Thread(root) => {
+                *root == mark.event_id || of_event.as_ref() == Some(root)
+            }
+            _ => true,
+        };
+        if fits { Ok(()) } else { Err(Error::invalid_param("this event is not in the thread")) }
     }
 
     fn mark(&self, room: ShortRoomId, event_id: &EventId) -> Result<Mark> {
@@ -170,6 +192,29 @@ fn thread_key(thread: &ReceiptThread) -> Result<&str> {
         ReceiptThread::Main | ReceiptThread::Thread(_) => Ok(thread.as_str().unwrap_or_default()),
         _ => Err(Error::invalid_param("a thread is \"main\" or the id of its root")),
     }
+}
+
+/// How many relations are followed from an event to the thread it is in.
+///
+/// <https://spec.matrix.org/v1.18/client-server-api/#threading>
+const MAX_HOPS: usize = 3;
+
+/// The root of the thread that an event is in.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn thread_of(graph: &Graph, read: &impl Read, pdu: &Pdu) -> Result<Option<ShortEventId>> {
+    let mut relation = RelatesTo::of(&pdu.content);
+    for _ in 0..MAX_HOPS {
+        let Some(RelatesTo { rel_type, event_id, .. }) = relation else { return Ok(None) };
+        let Some(parent) = graph.intern().lookup_event(read, &event_id)? else { return Ok(None) };
+        if rel_type == "m.thread" {
+            return Ok(Some(parent));
+        }
+        let Some(pdu) = graph.event(read, parent)? else { return Ok(None) };
+        relation = RelatesTo::of(&pdu.content);
+    }
+    Ok(None)
 }
 
 /// A receipt with what it is.

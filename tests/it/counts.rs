@@ -40,7 +40,6 @@ async fn what_others_say_counts_until_it_is_read() {
     let second = sync_since(&server, &bob, &first, "").await;
     assert_eq!(unread(&second), (1, 0));
     let mention = send(&server, &room_id, &alice, with_bob("hello bob")).await;
-    say(&server, &room_id, &bob, "my own do not count").await;
     let third = sync_since(&server, &bob, &second, "").await;
     assert_eq!(unread(&third), (2, 1));
     assert_eq!(unread(&sync(&server, &bob, "").await), (2, 1));
@@ -154,4 +153,98 @@ async fn a_muted_room_counts_nothing() {
     say(&server, &room_id, &alice, "quiet").await;
     let told = sync(&server, &bob, "").await;
     assert_eq!(counts(&joined(&told, &room_id)["unread_notifications"]), (0, 0));
+}
+
+#[tokio::test]
+async fn a_message_of_ones_own_reads_what_came_before_and_a_profile_change_does_not() {
+    let mut server = TestServer::start().await;
+    let (alice, bob, room_id) = two_in_a_room(&server).await;
+    let unread = |told: &Value| counts(&joined(told, &room_id)["unread_notifications"]);
+    let first = sync(&server, &bob, "").await;
+    say(&server, &room_id, &alice, "before").await;
+    let second = sync_since(&server, &bob, &first, "").await;
+    assert_eq!(unread(&second), (1, 0));
+    let named = json!({ "membership": "join", "displayname": "Bobby" });
+    set(&server, &room_id, &bob, ("m.room.member", "@bob:localhost"), named).await;
+    let third = sync_since(&server, &bob, &second, "").await;
+    assert_eq!(unread(&third), (1, 0));
+    say(&server, &room_id, &bob, "an answer").await;
+    say(&server, &room_id, &alice, "after").await;
+    assert_eq!(unread(&sync_since(&server, &bob, &third, "").await), (1, 0));
+    server.restart().await;
+    assert_eq!(unread(&sync(&server, &bob, "").await), (1, 0));
+}
+
+#[tokio::test]
+async fn an_answer_in_a_thread_reads_that_thread_alone() {
+    let server = TestServer::start().await;
+    let (alice, bob, room_id) = two_in_a_room(&server).await;
+    let root = say(&server, &room_id, &alice, "root").await;
+    let in_thread = |body: &str| {
+        json!({
+            "msgtype": "m.text", "body": body,
+            "m.relates_to": { "rel_type": "m.thread", "event_id": root },
+        })
+    };
+    send(&server, &room_id, &alice, in_thread("in the thread")).await;
+    send(&server, &room_id, &bob, in_thread("an answer")).await;
+    let by_thread = json!({ "room": { "timeline": { "unread_thread_notifications": true } } });
+    let told = sync(&server, &bob, &format!("?{}", filter(&by_thread))).await;
+    let told = joined(&told, &room_id);
+    assert_eq!(counts(&told["unread_notifications"]), (1, 0));
+    assert!(told["unread_thread_notifications"].is_null(), "{told}");
+}
+
+#[tokio::test]
+async fn what_is_redacted_does_not_count_any_more() {
+    let server = TestServer::start().await;
+    let (alice, bob, room_id) = two_in_a_room(&server).await;
+    let unread = |told: &Value| counts(&joined(told, &room_id)["unread_notifications"]);
+    let mut sent = Vec::new();
+    for body in ["one", "two", "three"] {
+        sent.push(send(&server, &room_id, &alice, with_bob(body)).await);
+    }
+    let mut last = sync(&server, &bob, "").await;
+    assert_eq!(unread(&last), (3, 3));
+    for (number, event_id) in sent.iter().enumerate() {
+        let path = format!("/_matrix/client/v3/rooms/{room_id}/redact/{event_id}/{number}");
+        assert_eq!(server.put(&path, &alice.token, json!({})).await.0, 200);
+        last = sync_since(&server, &bob, &last, "").await;
+        let left = 2 - u64::try_from(number).unwrap_or(u64::MAX);
+        assert_eq!(unread(&last), (left, left));
+    }
+}
+
+#[tokio::test]
+async fn what_people_say_who_are_ignored_later_does_not_count_any_more() {
+    let server = TestServer::start().await;
+    let (alice, bob, room_id) = two_in_a_room(&server).await;
+    let unread = |told: &Value| counts(&joined(told, &room_id)["unread_notifications"]);
+    say(&server, &room_id, &alice, "hello").await;
+    assert_eq!(unread(&sync(&server, &bob, "").await), (1, 0));
+    let path = "/_matrix/client/v3/user/@bob:localhost/account_data/m.ignored_user_list";
+    for (ignored, expected) in [(json!({ "@alice:localhost": {} }), 0), (json!({}), 1)] {
+        let list = json!({ "ignored_users": ignored });
+        assert_eq!(server.put(path, &bob.token, list).await.0, 200);
+        assert_eq!(unread(&sync(&server, &bob, "").await), (expected, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_display_name_is_no_pattern() {
+    let server = TestServer::start().await;
+    let (alice, bob, room_id) = two_in_a_room(&server).await;
+    let unread = |told: &Value| counts(&joined(told, &room_id)["unread_notifications"]);
+    for (name, body, highlights) in [
+        ("*", "hello", 0),
+        ("Who?", "whom do you mean", 0),
+        ("Who?", "is it Who? or not", 1),
+        ("b*b", "hello b*b", 1),
+    ] {
+        let named = json!({ "membership": "join", "displayname": name });
+        set(&server, &room_id, &bob, ("m.room.member", "@bob:localhost"), named).await;
+        say(&server, &room_id, &bob, "read up to here").await;
+        say(&server, &room_id, &alice, body).await;
+        assert_eq!(unread(&sync(&server, &bob, "").await), (1, highlights), "{name}: {body}");
+    }
 }

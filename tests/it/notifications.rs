@@ -89,3 +89,42 @@ async fn what_is_read_says_so_and_what_is_redacted_or_muted_is_gone() {
     assert_eq!(status, 200, "{body}");
     assert_eq!(list(&server, &bob, "").await.0, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn an_invitation_is_listed_and_unread_before_and_after_it_is_accepted() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = together(&server, &alice, &bob).await;
+    let said = room.say(&alice, "while bob was there").await;
+    let path = room.path(&format!("/receipt/m.read/{said}"));
+    assert_eq!(server.post(&path, &bob.token, json!({})).await.0, 200);
+    room.member(&bob, &bob, "leave").await;
+    room.say(&alice, "while bob was away").await;
+    room.member(&alice, &bob, "invite").await;
+    for membership in ["invite", "join"] {
+        if membership == "join" {
+            room.member(&bob, &bob, "join").await;
+        }
+        let (bodies, body) = list(&server, &bob, "").await;
+        assert_eq!(bodies, Vec::<String>::new(), "{body}");
+        let found = &body["notifications"];
+        assert_eq!(found.as_array().map(Vec::len), Some(1), "{membership}: {body}");
+        assert_eq!(found[0]["event"]["content"]["membership"], "invite");
+        assert_eq!(found[0]["event"]["state_key"], "@bob:localhost");
+        assert_eq!((&found[0]["read"], &found[0]["room_id"]), (&json!(false), &json!(room.id)));
+    }
+}
+
+#[tokio::test]
+async fn ones_own_answer_reads_what_came_before_it() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = together(&server, &alice, &bob).await;
+    room.say(&alice, "question").await;
+    room.say(&bob, "answer").await;
+    room.say(&alice, "thanks").await;
+    let (bodies, body) = list(&server, &bob, "").await;
+    assert_eq!(bodies, ["thanks", "question"]);
+    let read = [0, 1].map(|number| body["notifications"][number]["read"] == true);
+    assert_eq!(read, [false, true]);
+}

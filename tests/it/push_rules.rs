@@ -140,3 +140,32 @@ async fn one_of_the_servers_rules_can_be_switched_off() {
     let (_, rule) = server.get(&format!("{RULES}/global/{path}"), &alice.token).await;
     assert_eq!((&rule["enabled"], &rule["default"]), (&json!(false), &json!(true)));
 }
+
+#[tokio::test]
+async fn a_pattern_that_is_too_long_is_refused_and_one_of_many_wildcards_is_matched() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.room(&alice, "room").await;
+    room.member(&bob, &bob, "join").await;
+    let with = |pattern: &str| json!({ "actions": ["notify"], "pattern": pattern });
+    let long = "?".repeat(100_000);
+    let refused = put(&server, &bob, "content/long", with(&long)).await;
+    assert_eq!(refused, (400, "M_INVALID_PARAM".to_owned()));
+    let condition = json!({ "kind": "event_match", "key": "content.body", "pattern": long });
+    for kind in ["override", "underride"] {
+        let rule = json!({ "actions": ["notify"], "conditions": [condition] });
+        let refused = put(&server, &bob, &format!("{kind}/long"), rule).await;
+        assert_eq!(refused, (400, "M_INVALID_PARAM".to_owned()));
+    }
+    let pattern = format!("cake{}", "*?".repeat(250));
+    let rule = json!({
+        "actions": ["notify", { "set_tweak": "highlight" }], "pattern": pattern,
+    });
+    assert_eq!(put(&server, &bob, "content/wild", rule).await, (200, String::new()));
+    room.say(&alice, &format!("cake {}", "x".repeat(10_000))).await;
+    let path = "/_matrix/client/v3/notifications?only=highlight";
+    let (status, body) = server.get(path, &bob.token).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let found = body["notifications"].as_array().map(Vec::len);
+    assert_eq!(found, Some(1));
+}

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use wick_harness::{TestServer, User};
 
-use crate::talk::{ephemeral, joined, member, room, say, sync, sync_since, types};
+use crate::talk::{ephemeral, joined, member, room, say, send, sync, sync_since, types};
 
 async fn post(server: &TestServer, user: &User, path: &str, body: Value) -> (u16, Value) {
     let (status, body) =
@@ -127,4 +127,37 @@ async fn a_filter_can_leave_receipts_out() {
     assert!(second["rooms"].is_null(), "{second}");
     let second = sync_since(&server, &alice, &first, "").await;
     assert_eq!(types(&joined(&second, &room_id)["ephemeral"]), ["m.receipt"]);
+}
+
+#[tokio::test]
+async fn a_threaded_receipt_is_for_an_event_of_its_thread() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let room_id = room(&server, &alice).await;
+    let (root, other) =
+        (say(&server, &room_id, &alice, "root").await, say(&server, &room_id, &alice, "o").await);
+    let answer = json!({
+        "msgtype": "m.text", "body": "answer",
+        "m.relates_to": { "rel_type": "m.thread", "event_id": root },
+    });
+    let answer = send(&server, &room_id, &alice, answer).await;
+    for (event, thread, expected) in [
+        (&root, "main", 200),
+        (&other, "main", 200),
+        (&answer, "main", 400),
+        (&root, root.as_str(), 200),
+        (&answer, root.as_str(), 200),
+        (&other, root.as_str(), 400),
+        (&answer, other.as_str(), 400),
+        (&answer, "$nothing", 400),
+    ] {
+        for kind in ["m.read", "m.read.private"] {
+            let path = format!("{room_id}/receipt/{kind}/{event}");
+            let (status, body) = post(&server, &alice, &path, json!({ "thread_id": thread })).await;
+            assert_eq!(status, expected, "{event} {thread}: {body}");
+            if status == 400 {
+                assert_eq!(body["errcode"], "M_INVALID_PARAM");
+            }
+        }
+    }
 }

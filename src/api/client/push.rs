@@ -14,6 +14,7 @@ use ruma::{
     serde::Raw,
 };
 use wick_core::Result;
+use wick_notify::notifications::Wanted;
 use wick_service::Services;
 
 use super::count;
@@ -46,8 +47,8 @@ async fn get_notifications(
 ) -> Result<get_notifications::v3::Response> {
     let limit = body.limit.map_or(MOST_NOTIFICATIONS, count).clamp(1, MOST_NOTIFICATIONS);
     let only_highlights = body.only.as_deref() == Some("highlight");
-    let page =
-        services.notifications.list(&sender, body.from.as_deref(), limit, only_highlights)?;
+    let wanted = Wanted { limit, only_highlights };
+    let page = services.notifications.list(&sender, body.from.as_deref(), wanted).await?;
     let shown = page.notifications.into_iter().map(|found| {
         let ts = MilliSecondsSinceUnixEpoch(UInt::new_saturating(found.at.0));
         let event = Raw::from_json(found.event);

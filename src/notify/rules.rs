@@ -1,0 +1,210 @@
+//! A user's push rules, ready to be held against events.
+//!
+//! Invariants: rules are tried in the order of the specification, and the first that applies decides; no
+//! pattern of a user reaches any matcher but [`Pattern`]; the cache is good for the position of the row in
+//! `ACCOUNT_DATA_BY_TYPE` that it was made from.
+//!
+//! <https://spec.matrix.org/v1.18/client-server-api/#push-rules>
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use quick_cache::{Weighter, sync::Cache};
+use ruma::{
+    OwnedRoomId, OwnedUserId,
+    push::{
+        Action, ConditionalPushRule, FlattenedJson, PushCondition, PushConditionRoomCtx, Ruleset,
+    },
+};
+use wick_account::{Session, push_rules};
+use wick_core::{Position, Result, ShortRoomId, ShortUserId};
+use wick_database::{Read, schema::account_data::ACCOUNT_DATA_BY_TYPE};
+
+use crate::pattern::{Pattern, Within};
+
+/// How much memory the cached rules may take, by [`Rules::weight`].
+const CACHED_BYTES: u64 = 32 << 20;
+
+/// What a compiled pattern takes of memory for each of its bytes, at most about.
+const COMPILED_PER_BYTE: u64 = 200;
+
+/// The text that a pattern of a content rule, or of a condition on `content.body`, is held against.
+const BODY: &str = "content.body";
+
+/// The rules that an event with `m.mentions` switches off.
+const OLD_MENTIONS: [&str; 3] =
+    [".m.rule.contains_display_name", ".m.rule.roomnotif", ".m.rule.contains_user_name"];
+
+/// The enabled rules of a user, in order.
+pub(crate) struct Rules(Vec<Rule>);
+
+struct Rule {
+    actions: Vec<Action>,
+    /// Not for events that say whom they mention.
+    is_old_mention: bool,
+    conditions: Vec<Condition>,
+}
+
+enum Condition {
+    Matches(String, Pattern),
+    IsRoom(OwnedRoomId),
+    IsSender(OwnedUserId),
+    ContainsDisplayName,
+    /// One without a pattern.
+    Plain(PushCondition),
+}
+
+/// An event as rules see it.
+pub(crate) struct Candidate<'a> {
+    event: &'a FlattenedJson,
+    context: &'a PushConditionRoomCtx,
+    /// Its `content.body` in lower case.
+    body: Option<String>,
+    /// The user's display name in the room.
+    name: &'a Pattern,
+}
+
+impl<'a> Candidate<'a> {
+    pub(crate) fn new(
+        event: &'a FlattenedJson,
+        context: &'a PushConditionRoomCtx,
+        name: &'a Pattern,
+    ) -> Self {
+        Self { event, context, body: event.get_str(BODY).map(str::to_lowercase), name }
+    }
+}
+
+impl Rules {
+    pub(crate) fn new(rules: &Ruleset) -> Self {
+        let conditional = |rule: &ConditionalPushRule| {
+            let conditions = rule.conditions.iter().map(Condition::new).collect();
+            Rule::new(rule.enabled, &rule.rule_id, &rule.actions, conditions)
+        };
+        let content = rules.content.iter().map(|rule| {
+            let pattern = Pattern::glob(&rule.pattern, Within::Words);
+            let conditions = vec![Condition::Matches(BODY.to_owned(), pattern)];
+            Rule::new(rule.enabled, &rule.rule_id, &rule.actions, conditions)
+        });
+        let room = rules.room.iter().map(|rule| {
+            let conditions = vec![Condition::IsRoom(rule.rule_id.clone())];
+            Rule::new(rule.enabled, rule.rule_id.as_str(), &rule.actions, conditions)
+        });
+        let sender = rules.sender.iter().map(|rule| {
+            let conditions = vec![Condition::IsSender(rule.rule_id.clone())];
+            Rule::new(rule.enabled, rule.rule_id.as_str(), &rule.actions, conditions)
+        });
+        let ordered = rules.override_.iter().map(conditional);
+        let ordered = ordered.chain(content).chain(room).chain(sender);
+        Self(ordered.chain(rules.underride.iter().map(conditional)).flatten().collect())
+    }
+
+    /// What the first rule that applies wants done; nothing if none does. Adds what it took to `cost`.
+    pub(crate) fn actions(&self, candidate: &Candidate<'_>, cost: &mut usize) -> &[Action] {
+        let has_mentions = candidate.event.contains_mentions();
+        let applies = |rule: &&Rule| {
+            !(rule.is_old_mention && has_mentions)
+                && rule.conditions.iter().all(|condition| condition.applies(candidate, cost))
+        };
+        self.0.iter().find(applies).map(|rule| &*rule.actions).unwrap_or_default()
+    }
+
+    /// How much memory it takes, about.
+    fn weight(&self) -> u64 {
+        let conditions = self.0.iter().flat_map(|rule| &rule.conditions);
+        let bytes = conditions.map(|condition| match condition {
+            Condition::Matches(_, pattern) => pattern.len(),
+            _ => 1,
+        });
+        u64::try_from(bytes.sum::<usize>()).unwrap_or(u64::MAX).saturating_mul(COMPILED_PER_BYTE)
+    }
+}
+
+impl Rule {
+    fn new(
+        enabled: bool,
+        id: &str,
+        actions: &[Action],
+        conditions: Vec<Condition>,
+    ) -> Option<Self> {
+        let is_old_mention = OLD_MENTIONS.contains(&id);
+        enabled.then(|| Self { actions: actions.to_vec(), is_old_mention, conditions })
+    }
+}
+
+impl Condition {
+    #[expect(
+        deprecated,
+        reason = "clients still have the rule, and events without mentions need it"
+    )]
+    fn new(condition: &PushCondition) -> Self {
+        match condition {
+            PushCondition::EventMatch(data) => {
+                let within = if data.key == BODY { Within::Words } else { Within::Value };
+                Self::Matches(data.key.clone(), Pattern::glob(&data.pattern, within))
+            }
+            PushCondition::ContainsDisplayName => Self::ContainsDisplayName,
+            plain => Self::Plain(plain.clone()),
+        }
+    }
+
+    fn applies(&self, candidate: &Candidate<'_>, cost: &mut usize) -> bool {
+        let Candidate { event, context, body, name } = candidate;
+        let mut matches = |pattern: &Pattern, value: Option<&str>| {
+            value.is_some_and(|value| {
+                *cost = cost.saturating_add(pattern.cost(value));
+                pattern.matches(value)
+            })
+        };
+        match self {
+            Self::Matches(key, pattern) => match &**key {
+                BODY => matches(pattern, body.as_deref()),
+                "room_id" => matches(pattern, Some(&context.room_id.as_str().to_lowercase())),
+                key => matches(pattern, event.get_str(key).map(str::to_lowercase).as_deref()),
+            },
+            Self::IsRoom(room_id) => context.room_id == *room_id,
+            Self::IsSender(user_id) => event.get_str("sender") == Some(user_id.as_str()),
+            Self::ContainsDisplayName => matches(name, body.as_deref()),
+            // None of these waits for anything.
+            Self::Plain(condition) => {
+                condition.applies(event, context).now_or_never().unwrap_or_default()
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<ShortUserId, (Position, Arc<Rules>)> for Weight {
+    fn weight(&self, _: &ShortUserId, (_, rules): &(Position, Arc<Rules>)) -> u64 {
+        rules.weight()
+    }
+}
+
+/// The rules of users who asked lately.
+pub(crate) struct RulesCache(Cache<ShortUserId, (Position, Arc<Rules>), Weight>);
+
+impl Default for RulesCache {
+    fn default() -> Self {
+        Self(Cache::with_weighter(1_000, CACHED_BYTES, Weight))
+    }
+}
+
+impl RulesCache {
+    /// The rules of the session's user.
+    pub(crate) fn get(&self, read: &impl Read, session: &Session) -> Result<Arc<Rules>> {
+        let user = session.user;
+        let key = (user, None::<ShortRoomId>, push_rules::TYPE);
+        let row = read.get(&ACCOUNT_DATA_BY_TYPE, &key)?;
+        let position = row.map_or(Position::MIN, |row| row.position);
+        if let Some((at, rules)) = self.0.get(&user)
+            && at == position
+        {
+            return Ok(rules);
+        }
+        let rules = push_rules::ruleset(read, user, &session.user_id)?;
+        let rules = Arc::new(Rules::new(&rules));
+        self.0.insert(user, (position, Arc::clone(&rules)));
+        Ok(rules)
+    }
+}
