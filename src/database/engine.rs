@@ -8,6 +8,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod commit;
+pub(crate) mod durable;
 pub(crate) mod fault;
 pub(crate) mod log;
 pub(crate) mod metrics;
@@ -80,11 +81,13 @@ impl Database {
     /// last run.
     ///
     /// # Errors
-    /// If the folder is in use, broken, cannot be written to, or was written by a newer version.
+    /// If the folder is in use, broken, cannot be written to, or was written by a newer version;
+    /// [`Error::Damaged`](crate::Error::Damaged) if durable commits cannot be read.
     pub fn open(path: &Path, options: Options) -> Result<Self> {
-        let db = Arc::new(open::open(path, &options)?);
+        let (db, durable) = open::open(path, &options)?;
+        let db = Arc::new(db);
         let interner = Arc::new(Interner::open(&Latest(Arc::clone(&db)))?);
-        let engine = Arc::new(Engine::new(db, options.durability)?);
+        let engine = Arc::new(Engine::new(db, durable, options.durability)?);
         let syncer = Arc::new(Syncer::spawn(Arc::clone(&engine))?);
         let database = Self { engine, interner, syncer };
         migrate::run(&database)?;
@@ -92,6 +95,16 @@ impl Database {
             database.engine.inject(fault);
         }
         Ok(database)
+    }
+
+    /// Gives up what follows the damage in the logs of a database that [`Database::open`] refuses as
+    /// damaged, so that it opens again in the state before the damage. Returns what was given up; `None` if nothing had to
+    /// be. The damaged files are kept under other names. Blocks.
+    ///
+    /// # Errors
+    /// If the folder is in use, or is broken in another way.
+    pub fn salvage(path: &Path, options: &Options) -> Result<Option<String>> {
+        open::salvage(path, options)
     }
 
     /// The newest state that readers may see: consistent, and durable as far as its commits asked for.

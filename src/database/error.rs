@@ -34,6 +34,11 @@ pub enum Error {
     /// The log could not be made durable, so what is on disk is unknown until the next start.
     #[error("database refuses commits until it is restarted: {0}")]
     Broken(Arc<str>),
+    /// Commits that were durable cannot be read. Nothing was changed.
+    #[error(
+        "database is damaged: {0}; restore a backup, or run `wick check --salvage` to go on with the state before the damage"
+    )]
+    Damaged(Arc<str>),
     /// The folder was written by a newer version of this server.
     #[error("database was written by a newer version of this server: {0}")]
     Newer(Arc<str>),

@@ -4,6 +4,7 @@ mod batch;
 mod change;
 mod commit;
 mod crash;
+mod damage;
 mod intern;
 mod overlay;
 mod watch;

@@ -43,6 +43,10 @@ pub(crate) enum Command {
         /// Check the stored rooms as well; the server must not run
         #[arg(long)]
         rooms: bool,
+        /// Give up what follows the damage in the database's logs, so that the server starts again; the
+        /// server must not run
+        #[arg(long)]
+        salvage: bool,
     },
     /// Copy the database and the keys, while the server runs or not
     Backup {

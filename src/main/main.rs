@@ -66,7 +66,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     }
     let config = settings::load(cli)?;
     match &cli.command {
-        Some(Command::Check { rooms }) => check::run(&config, *rooms),
+        Some(Command::Check { rooms, salvage }) => check::run(&config, *rooms, *salvage),
         Some(Command::Backup { folder }) => backup::run(&config, folder),
         Some(Command::Admin { what }) => admin_socket::run(&config, what),
         None | Some(Command::Serve | Command::Generate { .. }) => lifecycle::run(config),

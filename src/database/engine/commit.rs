@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use wick_core::Position;
 
 use super::{
+    durable::Durable,
     fault::{Fault, FaultAction},
     metrics::{Metrics, Stopwatch},
     open,
@@ -97,6 +98,7 @@ pub(crate) struct Engine {
     pub(super) metrics: Metrics,
     /// Set once the database is open: what opening commits is not asked about.
     pub(super) fault: OnceLock<Arc<dyn Fault>>,
+    pub(super) durable: Durable,
     durability: Option<Durability>,
     write_options: WriteOptions,
     position_key: Vec<u8>,
@@ -148,7 +150,11 @@ pub(super) struct Group {
 }
 
 impl Engine {
-    pub(super) fn new(db: Arc<DB>, durability: Option<Durability>) -> Result<Self> {
+    pub(super) fn new(
+        db: Arc<DB>,
+        durable: Durable,
+        durability: Option<Durability>,
+    ) -> Result<Self> {
         let position = open::number(&db, meta::POSITION)?.unwrap_or_default();
         let mut write_options = WriteOptions::default();
         write_options.set_sync(false);
@@ -158,6 +164,7 @@ impl Engine {
             work: Condvar::new(),
             metrics: Metrics::new(),
             fault: OnceLock::new(),
+            durable,
             durability,
             write_options,
             position_key: KeyLike::<String>::encoded(meta::POSITION),

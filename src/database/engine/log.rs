@@ -1,122 +1,158 @@
-//! Cuts off an end of the log that RocksDB would read for ever.
+//! Judges the logs of a database before RocksDB opens it.
 //!
-//! RocksDB's log reader, up to the bundled version, does not get past a record of a reused log file
-//! within a log that is not one: it reports the record and reads it again, without end. A torn end
-//! can look like that by chance, and the server would never start. We do not reuse log files, so such
-//! a record is garbage, and everything from it on was never told to anybody.
+//! RocksDB takes any damage for the end of a log: it drops what follows and starts. That is right for the torn end
+//! that a power loss leaves, which was never answered, and wrong for anything else. It also reads a record of a
+//! reused log within one that is not for ever.
 //!
-//! Invariant: a log without torn parts is left as it is.
+//! Invariants: nothing is changed but the torn end of the newest log, which is cut off; whatever was durable is
+//! there, or the database is not opened.
+
+mod reader;
 
 use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions},
-    io::{self, Read},
-    path::Path,
+    io,
+    path::{Path, PathBuf},
 };
 
+use self::reader::{Reading, Rest};
 use crate::{Error, Result};
 
-/// The log is made of blocks of this many bytes; no record crosses a block.
-const BLOCK: usize = 32 << 10;
-
-/// A record begins with a checksum (4 bytes), its length (2 bytes, little-endian) and its type.
-const HEADER: usize = 7;
-
-/// The types of records in reused log files.
-const OF_REUSED_LOGS: [u8; 6] = [5, 6, 7, 8, 11, 131];
-
-/// Mends the logs of the database in `folder`.
-pub(super) fn mend(folder: &Path) -> Result<()> {
-    mend_all(folder).map_err(|error| Error::engine(format!("reading the log: {error}")))
+/// A file of the log.
+struct Log {
+    path: PathBuf,
+    reading: Reading,
 }
 
-fn mend_all(folder: &Path) -> io::Result<()> {
+impl Log {
+    fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().display().to_string()
+    }
+}
+
+/// What is known besides the logs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    /// The last sequence number that is in the tables.
+    pub(super) flushed: u64,
+    /// The last sequence number that is durable, if it is known.
+    pub(super) durable: Option<u64>,
+}
+
+/// What is wrong with the logs: where they end, and why what follows cannot be used.
+struct Break {
+    /// The number of logs that are used.
+    used: usize,
+    /// How much of the last one is.
+    whole: Option<u64>,
+    /// Whether nothing that was durable is lost by that.
+    is_torn_end: bool,
+    what: String,
+}
+
+/// Makes the logs ready for RocksDB: durable, and without a torn end.
+///
+/// # Errors
+/// [`Error::Damaged`] if something that was durable cannot be read. Nothing is changed then.
+pub(super) fn mend(folder: &Path, known: Known) -> Result<()> {
+    let logs = read_all(folder).map_err(reading)?;
+    match find_break(&logs, known) {
+        None => {}
+        Some(Break { is_torn_end: true, whole: Some(whole), .. }) => {
+            if let Some(newest) = logs.last() {
+                cut(newest, whole).map_err(reading)?;
+            }
+        }
+        Some(damage) => return Err(Error::Damaged(damage.what.into())),
+    }
+    // What a killed process wrote may be in memory only. What is written from now on builds on it.
+    for log in &logs {
+        File::open(&log.path).and_then(|file| file.sync_all()).map_err(reading)?;
+    }
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(reading)
+}
+
+/// Gives up what cannot be used: the log ends before it. Returns what was given up, if anything was; the
+/// files are kept under other names.
+pub(super) fn salvage(folder: &Path, known: Known) -> Result<Option<String>> {
+    let logs = read_all(folder).map_err(reading)?;
+    let Some(damage) = find_break(&logs, known) else { return Ok(None) };
+    for log in logs.get(damage.used..).unwrap_or_default() {
+        fs::rename(&log.path, log.path.with_extension("log.unused")).map_err(reading)?;
+    }
+    if let Some(whole) = damage.whole
+        && let Some(last) = damage.used.checked_sub(1).and_then(|last| logs.get(last))
+    {
+        fs::copy(&last.path, last.path.with_extension("log.damaged")).map_err(reading)?;
+        cut(last, whole).map_err(reading)?;
+    }
+    Ok(Some(damage.what))
+}
+
+fn reading(error: io::Error) -> Error {
+    Error::engine(format!("reading the log: {error}"))
+}
+
+/// The logs, the oldest first.
+fn read_all(folder: &Path) -> io::Result<Vec<Log>> {
+    let mut paths = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.extension() != Some(OsStr::new("log")) {
+        let number = path.file_stem().and_then(OsStr::to_str).and_then(|stem| stem.parse().ok());
+        if let Some(number) = number.filter(|_| path.extension() == Some(OsStr::new("log"))) {
+            paths.push((number, path));
+        }
+    }
+    paths.sort_unstable_by_key(|(number, _): &(u64, PathBuf)| *number);
+    let read = |path: PathBuf| {
+        File::open(&path).and_then(reader::read).map(|reading| Log { path, reading })
+    };
+    paths.into_iter().map(|(_, path)| read(path)).collect()
+}
+
+/// Where the first write is that cannot be used, if there is one.
+fn find_break(logs: &[Log], known: Known) -> Option<Break> {
+    let mut next = None;
+    for (index, log) in logs.iter().enumerate() {
+        let Reading { first, next: after, whole, rest } = log.reading;
+        if let Some(first) = first
+            && first > next.unwrap_or(0).max(known.flushed.saturating_add(1))
+        {
+            let what = format!("a log before {} is missing", log.name());
+            return Some(Break { used: index, whole: None, is_torn_end: false, what });
+        }
+        next = after.or(next);
+        // A log that was torn and mended by an earlier version is followed by one that goes on at that place.
+        let follower = logs.iter().skip(index.saturating_add(1)).find_map(|log| log.reading.first);
+        if rest == Rest::Nothing || (follower.is_some() && follower == next) {
             continue;
         }
-        if let Some(whole) = unreadable_from(File::open(&path)?)? {
-            let file = OpenOptions::new().write(true).open(&path)?;
-            let bytes = file.metadata()?.len();
-            tracing::warn!(
-                log = %path.display(),
-                dropped_bytes = bytes.saturating_sub(whole),
-                "the end of the log is torn and is cut off"
-            );
-            file.set_len(whole)?;
-            file.sync_all()?;
-        }
+        let last = last_sequence(next, known);
+        let is_torn_end = index.saturating_add(1) == logs.len()
+            && known.durable.map_or(rest == Rest::Torn, |durable| last >= durable);
+        let what = format!("{} cannot be read from byte {whole} on", log.name());
+        let used = index.saturating_add(1);
+        return Some(Break { used, whole: Some(whole), is_torn_end, what });
     }
-    Ok(())
+    let last = last_sequence(next, known);
+    known.durable.filter(|durable| last < *durable).map(|_| Break {
+        used: logs.len(),
+        whole: None,
+        is_torn_end: false,
+        what: "the end of the log is missing".to_owned(),
+    })
 }
 
-/// Where the first such record begins. Checksums are not looked at: after a record that only they
-/// betray, RocksDB goes on at the next block, where this looks as well.
-fn unreadable_from(mut log: impl Read) -> io::Result<Option<u64>> {
-    let mut offset = 0;
-    let mut block = Vec::with_capacity(BLOCK);
-    loop {
-        block.clear();
-        let read = log.by_ref().take(32 << 10).read_to_end(&mut block)?;
-        if read == 0 {
-            return Ok(None);
-        }
-        let within = unreadable_within(&block).map(|within| offset + within);
-        // At the very beginning RocksDB is content with it.
-        if let Some(within) = within.filter(|at| *at > 0) {
-            return Ok(Some(within));
-        }
-        offset += u64::try_from(read).unwrap_or(u64::MAX);
-    }
+fn last_sequence(next: Option<u64>, known: Known) -> u64 {
+    next.map_or(0, |next| next.saturating_sub(1)).max(known.flushed)
 }
 
-fn unreadable_within(block: &[u8]) -> Option<u64> {
-    let mut rest = block;
-    while let Some(([_, _, _, _, low, high, kind], body)) = rest.split_first_chunk::<HEADER>() {
-        if OF_REUSED_LOGS.contains(kind) {
-            return u64::try_from(block.len().saturating_sub(rest.len())).ok();
-        }
-        rest = body.get(usize::from(u16::from_le_bytes([*low, *high]))..).unwrap_or_default();
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(kind: u8, length: u16) -> Vec<u8> {
-        let [low, high] = length.to_le_bytes();
-        let mut record = vec![9, 9, 9, 9, low, high, kind];
-        record.resize(HEADER + usize::from(length), 5);
-        record
-    }
-
-    #[test]
-    fn a_log_is_cut_where_a_record_of_a_reused_one_begins() {
-        let whole = [record(1, 10), record(2, 20)].concat();
-        assert_eq!(unreadable_from(&*whole).unwrap(), None);
-        for kind in OF_REUSED_LOGS {
-            let torn = [whole.clone(), record(kind, 3)].concat();
-            assert_eq!(unreadable_from(&*torn).unwrap(), Some(whole.len() as u64));
-        }
-    }
-
-    #[test]
-    fn every_block_is_looked_at() {
-        let mut log = record(1, u16::MAX);
-        log.truncate(BLOCK);
-        log.extend(record(1, 30));
-        let torn_at = log.len() as u64;
-        log.extend(record(8, 30));
-        assert_eq!(unreadable_from(&*log).unwrap(), Some(torn_at));
-    }
-
-    #[test]
-    fn bytes_within_a_record_are_not_taken_for_one() {
-        let log = [record(1, 5), [5; HEADER * 2].to_vec()].concat();
-        assert_eq!(unreadable_from(&log[..HEADER + 5]).unwrap(), None);
-        assert_eq!(unreadable_from(&[0; 3 * BLOCK][..]).unwrap(), None, "space set aside");
-    }
+fn cut(log: &Log, whole: u64) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(&log.path)?;
+    let bytes = file.metadata()?.len();
+    let dropped_bytes = bytes.saturating_sub(whole);
+    tracing::warn!(log = log.name(), dropped_bytes, "the end of the log is torn and is cut off");
+    file.set_len(whole)?;
+    file.sync_all()
 }

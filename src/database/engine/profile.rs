@@ -26,9 +26,9 @@ pub(super) fn database(options: &Options) -> Result<EngineOptions> {
     settings.set_db_write_buffer_size(options.write_buffer_bytes);
     let log_bytes = u64::try_from(options.write_buffer_bytes).unwrap_or(u64::MAX);
     settings.set_max_total_wal_size(log_bytes.saturating_mul(2));
-    // What was not made durable was not told to anybody, so a torn end of the log is cut off at the
-    // last whole commit. Blocks can reach the disk out of order, hence not only at the very end.
+    // `log` has judged the logs before: what RocksDB does not read was never durable.
     settings.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    settings.set_track_and_verify_wals_in_manifest(true);
     settings.set_manual_wal_flush(false);
     settings.set_bytes_per_sync(1 << 20);
     settings.set_avoid_unnecessary_blocking_io(true);

@@ -46,7 +46,8 @@ impl Syncer {
         if let State::Broken(why) = &engine.turn().state {
             return Err(Error::Broken(Arc::clone(why)));
         }
-        engine.db.flush_wal(true).map_err(Error::engine)
+        engine.db.flush_wal(true).map_err(Error::engine)?;
+        engine.durable.settle(engine.db.latest_sequence_number()).map_err(Error::engine)
     }
 }
 
@@ -73,8 +74,8 @@ fn request_end(engine: &Engine) {
 
 fn run(engine: &Engine) {
     let _ending = Ending(engine);
-    while let Some((group, snapshot)) = next(engine) {
-        let synced = sync(engine, &group);
+    while let Some((group, snapshot, written)) = next(engine) {
+        let synced = sync(engine, &group, written);
         let told = finish(engine, snapshot, synced);
         engine.metrics.group_size.record(group.commits);
         if told.is_ok() {
@@ -109,15 +110,17 @@ fn tell(waiters: Vec<oneshot::Sender<Result<()>>>, what: &Result<()>) {
     }
 }
 
-/// Waits for commits to publish. `None` when none will be.
-fn next(engine: &Engine) -> Option<(Group, Snapshot)> {
+/// Waits for commits to publish, and gives them with the last sequence number of the log. `None` when there will be
+/// none.
+fn next(engine: &Engine) -> Option<(Group, Snapshot, u64)> {
     let mut turn = engine.turn();
     loop {
         match turn.state {
             State::Open | State::Closing if turn.waiting.commits > 0 => {
                 turn.syncing = true;
                 let snapshot = Snapshot::take(&engine.db, Position(turn.position));
-                return Some((std::mem::take(&mut turn.waiting), snapshot));
+                let written = engine.db.latest_sequence_number();
+                return Some((std::mem::take(&mut turn.waiting), snapshot, written));
             }
             State::Open => {
                 turn = engine.work.wait(turn).unwrap_or_else(PoisonError::into_inner);
@@ -131,7 +134,7 @@ fn next(engine: &Engine) -> Option<(Group, Snapshot)> {
     }
 }
 
-fn sync(engine: &Engine, group: &Group) -> Result<()> {
+fn sync(engine: &Engine, group: &Group, written: u64) -> Result<()> {
     if !group.sync {
         return Ok(());
     }
@@ -140,6 +143,7 @@ fn sync(engine: &Engine, group: &Group) -> Result<()> {
         return Err(Error::engine("injected fault"));
     }
     engine.db.flush_wal(true).map_err(Error::engine)?;
+    engine.durable.note(written);
     engine.metrics.sync_seconds.record(stopwatch.elapsed());
     Ok(())
 }

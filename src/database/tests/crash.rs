@@ -1,14 +1,8 @@
-//! Crashes: a process that dies, a disk that fails, a log whose end is torn.
+//! Crashes: a process that dies, a disk that fails.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
-
-use proptest::prelude::*;
 use wick_core::{Position, ShortRoomId};
 
-use super::{At, Disk, Folder, is_ready, open};
+use super::{At, Disk, Folder, is_ready};
 use crate::{
     Batch, Database,
     Durability::{Flushed, Synced},
@@ -18,7 +12,7 @@ use crate::{
 
 const ROOM: ShortRoomId = ShortRoomId(1);
 
-fn event(database: &Database, number: u64) -> Batch {
+pub(super) fn event(database: &Database, number: u64) -> Batch {
     let mut batch = database.batch();
     let slot = batch.reserve_position();
     batch.put(&NUMBER_BY_NAME, "last", &number);
@@ -27,7 +21,7 @@ fn event(database: &Database, number: u64) -> Batch {
 }
 
 /// How many events there are, having checked that they are the first ones, each of them whole.
-fn whole_events(database: &Database) -> u64 {
+pub(super) fn whole_events(database: &Database) -> u64 {
     let snapshot = database.published();
     let count = snapshot.position().0;
     let names: Vec<String> =
@@ -108,129 +102,4 @@ async fn a_failed_sync_is_told_to_all_who_wait_and_nothing_builds_on_it() {
     let database = folder.open();
     assert_eq!(whole_events(&database), 3);
     database.commit(event(&database, 4), Synced).await.unwrap();
-}
-
-/// A folder with this many events in its log, and its newest log file.
-fn folder_with_events(count: u64) -> (Folder, PathBuf) {
-    let folder = Folder::new();
-    let database = folder.open();
-    for number in 1..=count {
-        drop(database.write(event(&database, number), Synced).unwrap());
-    }
-    drop(database);
-    let newest = fs::read_dir(folder.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .max()
-        .unwrap();
-    (folder, newest)
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
-}
-
-/// What a power loss can do to the end of a log.
-#[derive(Clone, Debug)]
-enum Damage {
-    Cut(prop::sample::Index),
-    CutAndGarbage(prop::sample::Index, Vec<u8>),
-    Zeroes(prop::sample::Index),
-    Flipped(prop::sample::Index),
-}
-
-fn damage() -> impl Strategy<Value = Damage> {
-    let place = any::<prop::sample::Index>;
-    prop_oneof![
-        place().prop_map(Damage::Cut),
-        (place(), proptest::collection::vec(any::<u8>(), 1..64))
-            .prop_map(|(place, garbage)| Damage::CutAndGarbage(place, garbage)),
-        place().prop_map(Damage::Zeroes),
-        place().prop_map(Damage::Flipped),
-    ]
-}
-
-impl Damage {
-    /// Damages the log; says how many of its bytes are as they were.
-    fn does_to(&self, log: &mut Vec<u8>) -> usize {
-        match self {
-            Self::Cut(place) => {
-                let at = place.index(log.len());
-                log.truncate(at);
-                at
-            }
-            Self::CutAndGarbage(place, garbage) => {
-                let at = place.index(log.len());
-                log.truncate(at);
-                log.extend(garbage);
-                at
-            }
-            Self::Zeroes(place) => {
-                let at = place.index(log.len());
-                log[at..].fill(0);
-                at
-            }
-            Self::Flipped(place) => {
-                let at = place.index(log.len());
-                log[at] ^= 0x55;
-                at
-            }
-        }
-    }
-}
-
-#[test]
-fn a_torn_log_ends_at_a_commit() {
-    let count = 40;
-    let (folder, log) = folder_with_events(count);
-    let whole = fs::read(&log).unwrap();
-    let copies = tempfile::tempdir().unwrap();
-    let number = std::cell::Cell::new(0);
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(48));
-    runner
-        .run(&damage(), |damage| {
-            number.set(number.get() + 1);
-            let torn = copies.path().join(number.get().to_string());
-            copy(&folder.path(), &torn);
-            let mut bytes = whole.clone();
-            let intact = damage.does_to(&mut bytes);
-            fs::write(torn.join(log.file_name().unwrap()), bytes).unwrap();
-
-            let database = open(&torn);
-            let found = whole_events(&database);
-            // Nothing before the damage is lost, but for the commit that the damage is in. The first
-            // commit is longer: it has the format version beside it.
-            let size = whole.len() as u64 / count;
-            let expected = (intact as u64 / size).saturating_sub(3);
-            prop_assert!(found >= expected, "{found} of at least {expected}");
-            drop(database.write(event(&database, found + 1), Synced).unwrap());
-            drop(database);
-            prop_assert_eq!(whole_events(&open(&torn)), found + 1);
-            fs::remove_dir_all(&torn).unwrap();
-            Ok(())
-        })
-        .unwrap();
-}
-
-#[test]
-fn a_torn_log_that_looks_like_a_reused_one_is_read_to_its_torn_end() {
-    let (folder, log) = folder_with_events(5);
-    let whole = fs::read(&log).unwrap();
-    let copies = tempfile::tempdir().unwrap();
-    for kind in [0, 1, 4, 5, 8, 9, 11, 12, 130, 131, 255] {
-        let torn = copies.path().join(kind.to_string());
-        copy(&folder.path(), &torn);
-        let garbage = [7, 7, 7, 7, 12, 0, kind, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
-        fs::write(torn.join(log.file_name().unwrap()), [&*whole, &garbage].concat()).unwrap();
-        let database = open(&torn);
-        assert_eq!(whole_events(&database), 5);
-        drop(database.write(event(&database, 6), Synced).unwrap());
-        drop(database);
-        assert_eq!(whole_events(&open(&torn)), 6);
-    }
 }
