@@ -4,7 +4,7 @@
 //! Filled by every commit from the topics of its tables: rooms by those that wake a room, memberships by
 //! `MEMBER_BY_USER`. Nothing depends on it but the cost of reads: what is not known here is looked up.
 //!
-//! Invariants: never says that something did not change when it did; what came up to the start, or was
+//! Invariants: something that changed is never reported as unchanged; what came up to the start, or was
 //! dropped to bound the memory, counts as changed.
 
 use std::{
@@ -61,7 +61,7 @@ impl Activity {
         Self { rooms: Mutex::new(Recent::new(start)), members: Mutex::new(Recent::new(start)) }
     }
 
-    /// Takes note of a batch, before anybody can read it in a snapshot.
+    /// Takes note of a batch, before a snapshot shows it.
     pub(crate) fn note(&self, topics: &[Topic], position: Position) {
         for topic in topics {
             match topic {

@@ -62,7 +62,7 @@ impl Batch {
         &self.database
     }
 
-    /// Writes a row, in place of what is there and of what this batch said about it before.
+    /// Writes a row, in place of the stored one and of one that this batch has for the key already.
     pub fn put<K: Key, V: Value>(
         &mut self,
         table: &Table<K, V>,
@@ -254,7 +254,7 @@ impl Batch {
         self.change.effects.add(effect);
     }
 
-    /// Wakes those who watch `topic`, besides what the touched tables wake.
+    /// Wakes the watches of `topic`, besides those of the tables that are written.
     pub fn wake(&mut self, topic: Topic) {
         self.wake_about(Some(topic));
     }

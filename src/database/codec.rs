@@ -19,7 +19,7 @@ pub use self::{
 pub struct CodecError(Cow<'static, str>);
 
 impl CodecError {
-    /// An error that says what was wrong. Never put the bytes themselves in it: they can be secret.
+    /// An error with a description. Never put the bytes themselves in it: they can be secret.
     pub fn new(what: impl Into<Cow<'static, str>>) -> Self {
         Self(what.into())
     }

@@ -149,7 +149,7 @@ impl Database {
         self.write(batch, durability)?.await
     }
 
-    /// Writes a batch to the log, in order, and returns what to wait for before anybody is told.
+    /// Writes a batch to the log, in order, and returns a future of its publication, which the answer waits for.
     /// Takes microseconds. What is written is seen by [`Database::latest`] at once; the next writer
     /// of a room can build on it before the wait is over.
     ///

@@ -1,4 +1,4 @@
-//! What can go wrong in the database. Cloneable, because one failed sync is told to many waiters.
+//! What can go wrong in the database. Cloneable, because one failed sync is the error of many commits.
 
 use std::sync::Arc;
 

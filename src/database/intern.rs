@@ -1,11 +1,11 @@
 //! Short ids for rooms, users, state keys and events.
 //!
-//! A name gets its number from a counter, and the rows that say so are part of the batch that needed
+//! A name gets its number from a counter, and its rows are part of the batch that needed
 //! it. Two batches that need the same new name at once get the same number and both write its rows.
 //!
 //! Invariants: a name has one number for ever; no number has two names; a number is taken to be
 //! stored only after a batch with its rows was written. Numbers of batches that failed are lost, and
-//! are given out again only after a restart, when nobody can remember them.
+//! are given out again only after a restart, when they are in no memory.
 
 use std::{
     collections::HashMap,

@@ -50,7 +50,7 @@ pub(crate) fn run(database: &Database) -> Result<()> {
 
 fn set(database: &Database, mut batch: Batch, version: u64) -> Result<()> {
     batch.put(&META, FORMAT, &version);
-    // Nobody reads before `open` returns, so it is enough that the row precedes all others in the log.
+    // Nothing is read before `open` returns, so it is enough that the row precedes all others in the log.
     drop(database.write(batch, Durability::Flushed)?);
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! To add a table, write one entry into the `tables!` list of its subject:
 //!
 //! ```text
-//! /// The events of a room in the order in which they are told.
+//! /// The events of a room in stream order.
 //! /// Written by `room::commit`, read by sync and `/messages`, rebuilt from nothing.
 //! EVENT_BY_POSITION: (ShortRoomId, Position) => ShortEventId, Sequential, wakes_room;
 //! ```

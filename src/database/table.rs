@@ -43,10 +43,10 @@ pub struct Table<K, V> {
     types: PhantomData<fn() -> (K, V)>,
 }
 
-/// Whom a commit that touches the table wakes.
+/// Which watches a commit that writes the table wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wakes {
-    Nobody,
+    None,
     Room,
     User,
     Member,
@@ -62,10 +62,10 @@ impl<T, B, C, D> StartsWith<T> for (T, B, C, D) {}
 impl<T, B, C, D, E> StartsWith<T> for (T, B, C, D, E) {}
 
 impl<K, V> Table<K, V> {
-    /// A table that wakes nobody.
+    /// A table that wakes no watch.
     #[must_use]
     pub const fn new(name: &'static str, profile: Profile) -> Self {
-        Self { name, profile, wakes: Wakes::Nobody, types: PhantomData }
+        Self { name, profile, wakes: Wakes::None, types: PhantomData }
     }
 
     /// The table's name, unique, also on disk.
@@ -120,7 +120,7 @@ impl Wakes {
     pub(crate) fn topic(self, key: &[u8]) -> Option<Topic> {
         let id = || key.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
         match self {
-            Self::Nobody => None,
+            Self::None => None,
             Self::Room => id().map(|id| Topic::Room(ShortRoomId(id))),
             Self::User => id().map(|id| Topic::User(ShortUserId(id))),
             Self::Member => id().map(|id| Topic::Member(ShortUserId(id))),

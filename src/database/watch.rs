@@ -41,7 +41,7 @@ type Bell = watch::Sender<()>;
 /// The watches of each topic, by their number: a room can have very many.
 type Shard = HashMap<Topic, HashMap<u64, Arc<Bell>>>;
 
-/// Who waits for what.
+/// The watches of each topic.
 #[derive(Default)]
 pub(crate) struct Registry {
     shards: [Mutex<Shard>; SHARDS],
@@ -61,7 +61,7 @@ impl Registry {
     pub(crate) fn wake(&self, topics: &[Topic]) {
         for topic in topics {
             // Woken after the lock is given back: a task of a runtime that is shut down can be dropped
-            // by whoever wakes it, and takes its watch out of the registry.
+            // by the waker, and takes its watch out of the registry.
             let bells: Vec<_> = self
                 .shard(*topic)
                 .get(topic)
@@ -175,7 +175,7 @@ impl Watch {
         }
     }
 
-    /// Another one who waits for the topics of this watch, also for those that are added later.
+    /// Another waiter for the topics of this watch, also for those that are added later.
     #[must_use]
     pub fn listen(&self) -> Listener {
         Listener { heard: self.bell.subscribe() }

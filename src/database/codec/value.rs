@@ -1,4 +1,4 @@
-//! Values as bytes that say which version of their format they are.
+//! Values as bytes that begin with the version of their format.
 //!
 //! Structs get their encoding from [`postcard_value!`](crate::postcard_value) or, where JSON is
 //! what is stored, from [`json_value!`](crate::json_value).

@@ -31,14 +31,14 @@ use crate::{
     watch::Registry,
 };
 
-/// What a commit wants to survive before it is told.
+/// What a commit has to survive before it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
     /// A power loss. The default: events, accounts, tokens, keys.
     Synced,
     /// A killed process: published once written. For refreshes, typing, presence, receipts. One that
     /// has a position waits for synced commits before it, because positions are published in order.
-    /// One that has none does not wait, and can be told before it is published: who must see it at
+    /// One that has none does not wait, and can be answered before it is published: a reader that must see it at
     /// once reads [`Database::latest`](crate::Database::latest).
     Flushed,
 }
@@ -62,7 +62,7 @@ impl Committed {
 
 /// A batch that was written to the log. Resolves once it is durable, as far as it asked, and
 /// published. Dropping it takes nothing back.
-#[must_use = "nobody may be told of the commit before this resolves"]
+#[must_use = "the commit must not be answered before this resolves"]
 #[derive(Debug)]
 pub struct Pending {
     committed: Committed,
@@ -85,7 +85,7 @@ impl Future for Pending {
         let Some(wait) = &mut self.wait else { return Poll::Ready(Ok(committed)) };
         Pin::new(wait)
             .poll(context)
-            .map(|told| told.unwrap_or(Err(Error::Stopped)).map(|()| committed))
+            .map(|outcome| outcome.unwrap_or(Err(Error::Stopped)).map(|()| committed))
     }
 }
 
@@ -193,7 +193,7 @@ impl Engine {
         self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Shows readers a later state. Only for whoever holds the turn.
+    /// Shows readers a later state. The caller holds the commit lock.
     pub(super) fn publish(&self, _turn: &mut Turn, snapshot: Snapshot) {
         let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *published, snapshot);
@@ -284,13 +284,13 @@ impl Engine {
         waiting.commits = waiting.commits.saturating_add(1);
         waiting.topics.extend(topics);
         waiting.sync |= sync;
-        let told = (sync || slots > 0).then(|| {
-            let (tell, told) = oneshot::channel();
-            waiting.waiters.push(tell);
-            told
+        let outcome = (sync || slots > 0).then(|| {
+            let (sender, outcome) = oneshot::channel();
+            waiting.waiters.push(sender);
+            outcome
         });
         self.work.notify_one();
-        told
+        outcome
     }
 
     fn ask_fault(&self, turn: &mut Turn) -> Result<bool> {
@@ -305,7 +305,7 @@ impl Engine {
         }
     }
 
-    /// Refuses commits from now on. Those that wait are told by the syncer.
+    /// Refuses commits from now on. The syncer reports it to those that wait.
     fn stop(&self, turn: &mut Turn) -> Error {
         turn.state = State::Stopped;
         self.work.notify_one();

@@ -1,8 +1,8 @@
-//! The file beside the log that says how far the log is durable. It is also the lock on the folder.
+//! The file beside the log that holds how far the log is durable. It is also the lock on the folder.
 //!
 //! Invariant: the number in it is never above what is durable. It is written after each sync of the log and is not
-//! synced itself, so a power loss can take it back: it is a lower bound, by which a torn end of the log is
-//! told from the loss of commits that were answered.
+//! synced itself, so a power loss can take it back: it is a lower bound, by which a torn end of the log
+//! differs from the loss of commits that were answered.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},

@@ -1,6 +1,6 @@
 //! Commits that fail on purpose, for crash tests.
 
-/// Decides the fate of commits. Called under the commit lock, once for each batch that met its
+/// Decides what happens to commits. Called under the commit lock, once for each batch that met its
 /// preconditions.
 pub trait Fault: Send + Sync + 'static {
     /// What happens to the `number`-th commit since the database was opened, counted from 1. The
@@ -24,6 +24,6 @@ pub enum FaultAction {
     Conflict,
     /// The process dies before it is written: it and all later ones are [`Error::Stopped`](crate::Error::Stopped).
     StopBefore,
-    /// The process dies after it is written, before anybody is told.
+    /// The process dies after it is written, before it is answered.
     StopAfter,
 }

@@ -1,4 +1,4 @@
-//! What the commit path tells about itself. Install the recorder before opening the database.
+//! The metrics of the commit path. Install the recorder before opening the database.
 
 use std::time::{Duration, Instant};
 

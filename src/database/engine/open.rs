@@ -72,16 +72,16 @@ fn known_of_log(path: &Path, options: &Options, durable: &Durable) -> Result<log
     Ok(log::Known { flushed: flushed(path, options)?, durable: durable.sequence()? })
 }
 
-/// The last sequence number that is in the tables: that of the database without its logs.
+/// The last sequence number that is in the tables: that of the database without its logs. It is opened as a
+/// secondary instance, which changes nothing and does not look for the logs that the manifest names.
 fn flushed(path: &Path, options: &Options) -> Result<u64> {
     let mut settings = profile::database(options)?;
-    settings.set_track_and_verify_wals_in_manifest(false);
+    settings.set_max_open_files(-1);
     let no_logs = path.join("no-logs");
     std::fs::create_dir_all(&no_logs).map_err(Error::engine)?;
     settings.set_wal_dir(&no_logs);
-    let db = DB::open_cf_for_read_only(&settings, path, [DEFAULT], false).map_err(Error::engine)?;
-    let sequence = db.latest_sequence_number();
-    drop(db);
+    let db = DB::open_cf_as_secondary(&settings, path, &no_logs, [DEFAULT]);
+    let sequence = db.map_err(Error::engine)?.latest_sequence_number();
     std::fs::remove_dir(&no_logs).map_err(Error::engine)?;
     Ok(sequence)
 }

@@ -1,6 +1,6 @@
-//! The thread that makes the log durable for all who wait, then publishes.
+//! The thread that makes the log durable for all commits that wait, then publishes them.
 //!
-//! It starts at once when somebody waits; whoever comes while it syncs shares the next sync. Commits
+//! It starts as soon as one waits; those that come during a sync share the next one. Commits
 //! that asked for none are published without one.
 
 use std::{
@@ -55,7 +55,7 @@ impl Drop for Syncer {
     fn drop(&mut self) {
         request_end(&self.engine);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // A waiter's last act can be to drop the last handle, on the very thread that told it.
+        // A waiter's last act can be to drop the last handle, on this very thread.
         if let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id())
         {
             drop(thread.join());
@@ -76,16 +76,16 @@ fn run(engine: &Engine) {
     let _ending = Ending(engine);
     while let Some((group, snapshot, written)) = next(engine) {
         let synced = sync(engine, &group, written);
-        let told = finish(engine, snapshot, synced);
+        let outcome = finish(engine, snapshot, synced);
         engine.metrics.group_size.record(group.commits);
-        if told.is_ok() {
+        if outcome.is_ok() {
             wake(engine, group.topics);
         }
-        tell(group.waiters, &told);
+        answer(group.waiters, &outcome);
     }
 }
 
-/// Leaves nobody waiting when the thread ends, also if it panics.
+/// Leaves no commit waiting when the thread ends, also if it panics.
 struct Ending<'a>(&'a Engine);
 
 impl Drop for Ending<'_> {
@@ -97,16 +97,16 @@ impl Drop for Ending<'_> {
             }
             (std::mem::take(&mut turn.waiting), turn.state.refuse())
         };
-        tell(left.waiters, &refusal);
+        answer(left.waiters, &refusal);
     }
 }
 
-/// Never under the commit lock: a task of a runtime that is shut down can be dropped by whoever tells
-/// it, and with it a database handle, which takes the lock.
-fn tell(waiters: Vec<oneshot::Sender<Result<()>>>, what: &Result<()>) {
+/// Never under the commit lock: an answer to a task of a runtime that is shut down can drop the task, and
+/// with it a database handle, which takes the lock.
+fn answer(waiters: Vec<oneshot::Sender<Result<()>>>, outcome: &Result<()>) {
     for waiter in waiters {
-        // Who no longer waits need not be told.
-        drop(waiter.send(what.clone()));
+        // The receiver is gone if its future was dropped.
+        drop(waiter.send(outcome.clone()));
     }
 }
 
@@ -148,7 +148,7 @@ fn sync(engine: &Engine, group: &Group, written: u64) -> Result<()> {
     Ok(())
 }
 
-/// Publishes, or says why not.
+/// Publishes, unless the sync failed.
 fn finish(engine: &Engine, snapshot: Snapshot, synced: Result<()>) -> Result<()> {
     let mut turn = engine.turn();
     turn.syncing = false;

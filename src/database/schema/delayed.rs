@@ -44,7 +44,7 @@ postcard_value!(FinalisedRow, version = 1);
 pub enum FinalOutcome {
     /// It was sent as this event.
     Sent(OwnedEventId),
-    /// Somebody cancelled it.
+    /// It was cancelled by a request.
     Cancelled,
     /// It was refused when it was due.
     Failed {

@@ -1,4 +1,4 @@
-//! Whose keys changed, and when.
+//! When the devices of each user last changed.
 //!
 //! Invariant: of each user, and of each pair of users, the index by position has exactly one row: the
 //! newest change.
@@ -6,8 +6,8 @@
 use wick_core::{Position, ShortUserId};
 
 tables! {
-    /// When a user's devices, their keys or the user's cross-signing keys last changed for everybody
-    /// who shares a room with the user. Written with the change; rebuilt from nothing else.
+    /// When a user's devices, their keys or the user's cross-signing keys last changed for all
+    /// users who share a room with the user. Written with the change; rebuilt from nothing else.
     DEVICE_LIST_CHANGE_BY_USER: ShortUserId => Position, Random;
 
     /// The users of [`DEVICE_LIST_CHANGE_BY_USER`] in stream order. Written with it and can be rebuilt

@@ -11,7 +11,7 @@ use crate::postcard_value;
 pub struct Alias {
     /// The room.
     pub room: ShortRoomId,
-    /// Who made it, and so may take it away.
+    /// The user who created it, and so may delete it.
     pub creator: OwnedUserId,
     /// When.
     pub created: Timestamp,

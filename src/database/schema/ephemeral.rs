@@ -1,4 +1,4 @@
-//! What passes: read receipts, typing, presence.
+//! Read receipts, typing notifications, presence.
 //!
 //! Invariant: of each receipt and each user's presence, the index of changes has exactly one row.
 
@@ -24,7 +24,7 @@ pub struct ReceiptRow {
 /// Which receipt of a room moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptName {
-    /// Whose it is.
+    /// The user of the receipt.
     pub user: ShortUserId,
     /// A [`ReceiptKind`] as a number.
     pub kind: u8,
@@ -32,17 +32,17 @@ pub struct ReceiptName {
     pub thread: String,
 }
 
-/// Who gets to see a receipt.
+/// Whether a receipt is sent to other users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ReceiptKind {
-    /// `m.read`: everybody in the room.
+    /// `m.read`: to all members of the room.
     Public = 0,
-    /// `m.read.private`: the user alone.
+    /// `m.read.private`: to the user's own devices.
     Private = 1,
 }
 
-/// Who is typing in a room.
+/// The users who are typing in a room.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TypingRow {
     /// When that last changed.
@@ -51,27 +51,27 @@ pub struct TypingRow {
     pub users: Vec<OwnedUserId>,
 }
 
-/// What a user says of their presence.
+/// The presence of a user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PresenceRow {
     /// When it last changed.
     pub position: Position,
-    /// Whether they are here.
+    /// The state.
     pub state: PresenceKind,
-    /// In their own words.
+    /// The status message.
     pub status_msg: Option<String>,
-    /// When they last did something, as far as it is known.
+    /// When the user was last active, as far as it is known.
     pub last_active: Timestamp,
 }
 
-/// Whether a user is here.
+/// The presence states of the specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PresenceKind {
-    /// They are.
+    /// `online`
     Online,
-    /// They are connected and do nothing.
+    /// `unavailable`: connected and idle
     Unavailable,
-    /// They are not.
+    /// `offline`
     Offline,
 }
 
@@ -89,11 +89,11 @@ tables! {
     /// from which it can be rebuilt; read by sync; wakes the room's readers.
     RECEIPT_CHANGE_BY_POSITION: (ShortRoomId, Position) => ReceiptName, Sequential, wakes_room;
 
-    /// Who is typing, by room. Written by `PUT /typing` and when its time is over; emptied at start;
+    /// The users who are typing, by room. Written by `PUT /typing` and when its time is over; emptied at start;
     /// read by sync; wakes the room's readers.
     TYPING_BY_ROOM: ShortRoomId => TypingRow, Random, wakes_room;
 
-    /// Presence by user. Written by clients and when they go silent; read by sync and
+    /// Presence by user. Written by requests and when their time is over; read by sync and
     /// `GET /presence`; rebuilt from nothing else.
     PRESENCE_BY_USER: ShortUserId => PresenceRow, Random;
 

@@ -10,7 +10,7 @@ tables! {
     /// `/timestamp_to_event`; rebuilt from the timeline.
     EVENT_BY_TIMESTAMP: (ShortRoomId, Timestamp, i64) => ShortEventId, Sequential;
 
-    /// By room, word and place, the newest first: an event that says the word. Written with the event,
+    /// By room, word and place, the newest first: an event that contains the word. Written with the event,
     /// removed with its redaction; read by `/search`; rebuilt from the timeline.
     EVENT_BY_WORD: (ShortRoomId, String, Descending<i64>) => ShortEventId, Random;
 

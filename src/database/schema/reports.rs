@@ -9,7 +9,7 @@ use crate::postcard_value;
 /// A report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Who reports.
+    /// The reporting user.
     pub reporter: OwnedUserId,
     /// What is reported.
     pub about: Reported,

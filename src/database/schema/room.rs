@@ -74,7 +74,7 @@ pub struct Place {
 }
 crate::postcard_value!(Place, version = 1);
 
-/// Who gets to see a transaction id again: the device that used it.
+/// The device that used a transaction id, and to which alone it is returned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransactionEcho {
     /// The sending device.
@@ -133,7 +133,7 @@ pub enum Membership {
     Ban = 4,
 }
 
-/// An event that says it relates to another.
+/// An event with a relation to another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelationRow {
     /// The event that relates.
@@ -162,7 +162,7 @@ crate::postcard_value!(ThreadRow, version = 1);
 tables! {
     /// By interned room: what the next event is built on. Rebuilt from: the events.
     HEAD_BY_ROOM: ShortRoomId => Head, Random;
-    /// By interned event: the event. Read by everyone; the source of all else.
+    /// By interned event: the event. Read everywhere; the source of all else.
     STORED_BY_EVENT: ShortEventId => StoredEvent, Sequential;
     /// By interned event: its place. Rebuilt from: the events.
     PLACE_BY_EVENT: ShortEventId => Place, Sequential;
@@ -170,7 +170,7 @@ tables! {
     EVENT_BY_POSITION: (ShortRoomId, i64) => ShortEventId, Sequential, wakes_room;
     /// By room and state key: the current state. Rebuilt from: the tree at [`Head::state`].
     EVENT_BY_STATE: (ShortRoomId, ShortStateKey) => ShortEventId, Random;
-    /// By room and state key: the current state without the members. Read by sync for those who load
+    /// By room and state key: the current state without the members. Read by syncs that load
     /// members lazily. Rebuilt from: current state.
     EVENT_BY_SETTING: (ShortRoomId, ShortStateKey) => ShortEventId, Random;
     /// By room and the position of a change: the state after it. Read by sync for the state at a token.

@@ -16,14 +16,14 @@ pub struct TimerRow {
     pub duration: u64,
     /// What happens then.
     pub kind: TimerKind,
-    /// Whose limit it counts against.
+    /// The user whose limit it counts against.
     pub owner: ShortUserId,
     /// Where it happens.
     pub room: ShortRoomId,
     /// Makes the handle of this timer differ from that of any other with the same id.
     pub nonce: u64,
-    /// How often it was kept alive. Two rows of one timer never are the same: who decided on one finds
-    /// out about the other, whatever the clock says.
+    /// How often it was kept alive. Two rows of one timer are never the same: a change decided on
+    /// one conflicts with the other, whatever the clock shows.
     pub renewals: u32,
 }
 crate::postcard_value!(TimerRow, version = 2, older = [1 => FirstTimerRow]);
@@ -103,7 +103,7 @@ pub enum ExpiryStatus {
     Running,
     /// The keep-alives stopped.
     Expired,
-    /// Somebody ended it.
+    /// It was ended by a request.
     Ended,
 }
 
