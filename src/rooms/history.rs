@@ -35,7 +35,7 @@ pub use self::{
     relations::{AskRelations, Chunk, RECURSION_DEPTH},
     threads::AskThreads,
 };
-pub use wick_room::Direction;
+pub use wick_room::{Direction, render::Format};
 
 /// Rows of a timeline that one request looks at; beyond them it answers with what it has.
 pub(crate) const MAX_SCANNED: usize = 2000;
@@ -43,7 +43,8 @@ pub(crate) const MAX_SCANNED: usize = 2000;
 /// Events that one request shows.
 pub(crate) const MAX_LIMIT: usize = 1000;
 
-/// The rooms, as those see them who look back.
+/// Reads rooms on behalf of users.
+#[derive(Clone)]
 pub struct History {
     pub(crate) resources: Resources,
     pub(crate) graph: Arc<Graph>,

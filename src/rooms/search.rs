@@ -13,6 +13,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeSet, HashMap, HashSet},
     str::FromStr,
+    sync::Arc,
 };
 
 use ruma::{
@@ -34,6 +35,9 @@ use crate::{
 
 /// Rows of the index that one request looks at, all rooms together.
 const MAX_FOUND: usize = 10_000;
+
+/// Words of one text that its rank is computed from.
+const MAX_RANKED: usize = 512;
 
 /// Results that one request shows.
 const MAX_RESULTS: usize = 100;
@@ -78,18 +82,24 @@ struct Searching<'a> {
 }
 
 impl History {
-    /// The events that say something, in pages.
+    /// The events that say something, in pages. Runs on the worker threads, since it ranks up to
+    /// `MAX_FOUND` events.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` if the token is none.
-    pub fn search(&self, session: &Session, ask: &AskSearch) -> Result<Found> {
+    /// `M_INVALID_PARAM` if the token is none; `M_LIMIT_EXCEEDED` if the user has too many searches running.
+    pub async fn search(&self, session: Arc<Session>, ask: AskSearch) -> Result<Found> {
+        let (history, user) = (self.clone(), session.user_id.clone());
+        self.resources.workers.run(&user, move || history.search_now(&session, &ask)).await
+    }
+
+    fn search_now(&self, session: &Session, ask: &AskSearch) -> Result<Found> {
         let read = self.resources.database.published();
         let mut searching = Searching {
             history: self,
             session,
             read: &read,
             criteria: &ask.criteria,
-            words: words::distinct(&ask.criteria.search_term),
+            words: words::wanted(&ask.criteria.search_term),
             ignored: ignored_users(&read, session)?,
             readers: HashMap::new(),
         };
@@ -201,11 +211,11 @@ impl Searching<'_> {
             && filters::allows_event(&self.criteria.filter, pdu)
     }
 
-    /// Which part of what is said the words are.
+    /// Which part of the text, or of its beginning, the words are.
     fn rank(&self, pdu: &SharedPdu) -> f64 {
         let text = index::text(pdu).unwrap_or_default();
         let (mut all, mut matching) = (0_u32, 0_u32);
-        for word in words::all(&text) {
+        for word in words::all(&text).take(MAX_RANKED) {
             all = all.saturating_add(1);
             matching = matching.saturating_add(u32::from(self.words.contains(&word)));
         }

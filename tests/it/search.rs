@@ -194,3 +194,23 @@ async fn the_room_that_a_room_was_upgraded_from_is_searched_too() {
     let found = search(&server, &alice, criteria).await;
     assert_eq!(bodies(&found), ["needle after", "needle before"]);
 }
+
+#[tokio::test]
+async fn texts_without_spaces_and_long_words_are_found() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let room = server.room(&alice, "shared").await;
+    let long = "x".repeat(100);
+    let texts = ["全文検索の機能を実装しました", "我们今天去北京大学看朋友", &long];
+    for text in texts {
+        room.say(&alice, text).await;
+    }
+    for (term, expected) in
+        [("検索", texts[0]), ("北京", texts[1]), ("京", texts[1]), (&*long, texts[2])]
+    {
+        let found = search(&server, &alice, json!({ "search_term": term })).await;
+        assert_eq!(bodies(&found), [expected], "{term}");
+    }
+    let found = search(&server, &alice, json!({ "search_term": "京北" })).await;
+    assert_eq!(found["count"], 0);
+}

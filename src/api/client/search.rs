@@ -31,7 +31,7 @@ async fn search_events(
     };
     let context = with_context.then(|| criteria.event_context.clone());
     let ask = AskSearch { criteria, context, next_batch: request.next_batch };
-    services.history.search(&sender, &ask).map(Json)
+    services.history.search(sender, ask).await.map(Json)
 }
 
 /// The request, with what ruma's type does not tell: whether a context is wanted at all.
