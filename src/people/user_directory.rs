@@ -1,7 +1,8 @@
-//! The user directory: users by the words of their names, for those who could have met them.
+//! The user directory: users by the words of their names.
 //!
-//! Invariants: users are found by their profile, never by what they are called in one room; by those
-//! who share a room with them, or if they are in a room that anybody may join.
+//! Invariants: users are found by their profile, never by their name in one room; each user finds
+//! themselves, the users they share a room with, and the members of rooms that are public or
+//! world-readable.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#user-directory>
 
@@ -10,8 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{OwnedUserId, events::StateEventType};
-use serde::Deserialize;
+use ruma::OwnedUserId;
 use wick_account::{Session, users::find};
 use wick_core::{Result, ShortRoomId, ShortUserId};
 use wick_database::{
@@ -30,7 +30,7 @@ const MAX_LOOKED_AT: usize = 1000;
 /// Users that one request shows.
 const MAX_RESULTS: usize = 100;
 
-/// Rooms of one user that are looked at for one that anybody may join.
+/// Rooms of one user that are looked at for one that is public or world-readable.
 const MAX_ROOMS: usize = 500;
 
 /// Finds users.
@@ -52,6 +52,7 @@ pub struct FoundUser {
 struct Looking<'a> {
     graph: &'a Graph,
     read: &'a Snapshot,
+    own: ShortUserId,
     own_rooms: HashSet<ShortRoomId>,
     open_rooms: HashMap<ShortRoomId, bool>,
 }
@@ -78,16 +79,17 @@ impl UserDirectory {
         let mut looking = Looking {
             graph: &self.graph,
             read: &read,
+            own: session.user,
             own_rooms: joined_rooms(&self.graph, &read, session.user)?,
             open_rooms: HashMap::new(),
         };
         let term = self.without_server(term);
-        let words = words::distinct(term);
+        let words = words::wanted(term);
         // The longest word is the rarest as a rule.
         let Some(longest) = words.iter().max_by_key(|word| word.len()) else {
             return Ok((Vec::new(), false));
         };
-        let (mut found, mut known) = (Vec::new(), HashSet::from([session.user]));
+        let (mut found, mut known) = (Vec::new(), HashSet::new());
         let rows = Range::from(&(longest.clone(), ShortUserId::MIN));
         for row in read.scan(&USER_BY_WORD, rows).keys().take(MAX_LOOKED_AT) {
             let (word, user) = row?;
@@ -120,9 +122,7 @@ impl UserDirectory {
         let server = self.graph.server_name().as_str();
         let term = term.trim();
         match term.split_once(':') {
-            Some((localpart, name)) if localpart.starts_with('@') && server.starts_with(name) => {
-                localpart
-            }
+            Some((localpart, name)) if server.starts_with(name) => localpart,
             _ => term,
         }
     }
@@ -151,6 +151,9 @@ impl UserDirectory {
 
 impl Looking<'_> {
     fn could_have_met(&mut self, user: ShortUserId) -> Result<bool> {
+        if user == self.own {
+            return Ok(true);
+        }
         let rooms = joined_rooms(self.graph, self.read, user)?;
         if !rooms.is_disjoint(&self.own_rooms) {
             return Ok(true);
@@ -164,16 +167,11 @@ impl Looking<'_> {
     }
 
     fn is_open(&mut self, room: ShortRoomId) -> Result<bool> {
-        #[derive(Deserialize)]
-        struct Content {
-            join_rule: String,
-        }
         if let Some(known) = self.open_rooms.get(&room) {
             return Ok(*known);
         }
-        let rules = self.graph.state_event(self.read, room, &StateEventType::RoomJoinRules, "")?;
-        let content = rules.and_then(|rules| rules.content_as::<Content>().ok());
-        let open = content.is_some_and(|content| content.join_rule == "public");
+        let open = self.graph.is_public(self.read, room)?
+            || self.graph.is_world_readable(self.read, room)?;
         self.open_rooms.insert(room, open);
         Ok(open)
     }
