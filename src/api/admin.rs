@@ -26,6 +26,7 @@ pub fn admin_router(services: Arc<Services>) -> Router {
         .route("/backup", post(backup))
         .route("/timers", get(timers))
         .route("/timers/{timer}/end", post(end_timer))
+        .route("/reports", get(reports))
         .fallback(not_found)
         .with_state(services)
 }
@@ -95,6 +96,26 @@ async fn end_one(services: &Services, timer: &str) -> Result<Response> {
     let timer = timer.parse().map_err(|_| Error::invalid_param("a timer's id is a number"))?;
     services.end_timer(TimerId(timer)).await?;
     reply::json(StatusCode::OK, &json!({}))
+}
+
+/// How many reports are listed at most, unless fewer are asked for.
+const MOST_REPORTS: usize = 1000;
+
+#[derive(Deserialize)]
+struct WhichReports {
+    limit: Option<usize>,
+}
+
+async fn reports(State(services): State<Arc<Services>>, uri: Uri) -> Response {
+    answer(list_reports(&services, &uri))
+}
+
+fn list_reports(services: &Services, uri: &Uri) -> Result<Response> {
+    let Query(which) = Query::<WhichReports>::try_from_uri(uri)
+        .map_err(|error| Error::invalid_param(error.to_string()))?;
+    let limit = which.limit.unwrap_or(MOST_REPORTS).min(MOST_REPORTS);
+    let reports = services.reports.newest(limit)?;
+    reply::json(StatusCode::OK, &json!({ "reports": reports }))
 }
 
 fn answer(result: Result<Response>) -> Response {

@@ -29,6 +29,10 @@ pub(crate) fn run(config: &Config, what: &Admin) -> Result<(), Failure> {
         Admin::Status => {
             show(ask(config, Method::GET, "/status", None)?, |status| vec![status.to_string()])
         }
+        Admin::Reports { limit } => {
+            let path = format!("/reports?limit={limit}");
+            show(ask(config, Method::GET, &path, None)?, report_lines)
+        }
         Admin::Timers(Timers::List { room, user }) => {
             let path = list_path(room.as_deref(), user.as_deref());
             show(ask(config, Method::GET, &path, None)?, timer_lines)
@@ -52,23 +56,34 @@ fn list_path(room: Option<&str>, user: Option<&str>) -> String {
 
 /// A timer a line, and how many run in all.
 fn timer_lines(answer: &Value) -> Vec<String> {
-    let text = |timer: &Value, field: &str| match timer.get(field) {
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-        None => "-".to_owned(),
-    };
-    let timers = answer.get("timers").and_then(Value::as_array);
-    let mut lines: Vec<_> = timers
-        .into_iter()
-        .flatten()
-        .map(|timer| {
-            ["timer", "kind", "room_id", "event_id", "type", "owner", "deadline", "duration"]
-                .map(|field| text(timer, field))
-                .join("  ")
-        })
-        .collect();
+    let fields = ["timer", "kind", "room_id", "event_id", "type", "owner", "deadline", "duration"];
+    let mut lines = rows(answer, "timers", &fields);
     lines.push(format!("running: {}", text(answer, "running")));
     lines
+}
+
+/// A report a line.
+fn report_lines(answer: &Value) -> Vec<String> {
+    rows(answer, "reports", &["at", "reporter", "room_id", "event_id", "user_id", "reason"])
+}
+
+/// A line for each object of a list, with some of its fields.
+fn rows(answer: &Value, list: &str, fields: &[&str]) -> Vec<String> {
+    let objects = answer.get(list).and_then(Value::as_array);
+    let line = |object| {
+        let fields: Vec<_> = fields.iter().map(|field| text(object, field)).collect();
+        fields.join("  ")
+    };
+    objects.into_iter().flatten().map(line).collect()
+}
+
+/// A field without line breaks, which are escaped so that each object stays in its line.
+fn text(object: &Value, field: &str) -> String {
+    match object.get(field) {
+        Some(Value::String(text)) => text.escape_debug().to_string(),
+        Some(Value::Null) | None => "-".to_owned(),
+        Some(other) => other.to_string(),
+    }
 }
 
 /// One request to the running server.

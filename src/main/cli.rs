@@ -73,6 +73,12 @@ pub(crate) enum Admin {
     /// Timers of events that expire or are sent later
     #[command(subcommand)]
     Timers(Timers),
+    /// Reports of users about events, rooms and users, the newest first
+    Reports {
+        /// How many at most
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
 }
 
 /// What to do with timers.

@@ -1,12 +1,13 @@
-//! Reports: what users want administrators to look at.
+//! Reports of users to administrators, about events, rooms and users.
 //!
 //! Invariant: only what the reporter may know of can be reported; everything else is not there.
 
 use std::sync::Arc;
 
-use ruma::{EventId, RoomId, UserId};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
+use serde::Serialize;
 use wick_account::{Session, users::find};
-use wick_core::{Error, Result};
+use wick_core::{Error, Result, Timestamp};
 use wick_database::{
     Read,
     schema::{
@@ -19,6 +20,37 @@ use wick_runtime::Resources;
 
 /// How long a reason is kept.
 const MAX_REASON_BYTES: usize = 4096;
+
+/// A report as an administrator sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReportEntry {
+    /// When it was made.
+    pub at: Timestamp,
+    /// The user who made it.
+    pub reporter: OwnedUserId,
+    /// The reported room, or that of the reported event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room_id: Option<OwnedRoomId>,
+    /// The reported event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<OwnedEventId>,
+    /// The reported user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<OwnedUserId>,
+    /// The reason as the reporter gave it.
+    pub reason: String,
+}
+
+impl From<Report> for ReportEntry {
+    fn from(Report { reporter, about, reason, at }: Report) -> Self {
+        let (room_id, event_id, user_id) = match about {
+            Reported::Event(room, event) => (Some(room), Some(event), None),
+            Reported::Room(room) => (Some(room), None, None),
+            Reported::User(user) => (None, None, Some(user)),
+        };
+        Self { at, reporter, room_id, event_id, user_id, reason }
+    }
+}
 
 /// Takes reports.
 pub struct Reports {
@@ -82,14 +114,14 @@ impl Reports {
         self.write(session, Reported::User(user_id.to_owned()), reason).await
     }
 
-    /// All reports, the oldest first.
+    /// The newest `limit` reports, the newest first.
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub fn all(&self) -> Result<Vec<Report>> {
+    pub fn newest(&self, limit: usize) -> Result<Vec<ReportEntry>> {
         let read = self.resources.database.published();
-        let rows = read.scan(&REPORT_BY_POSITION, wick_database::Range::all());
-        rows.map(|row| Ok(row?.1)).collect()
+        let rows = read.scan_back(&REPORT_BY_POSITION, wick_database::Range::all());
+        rows.take(limit).map(|row| Ok(row?.1.into())).collect()
     }
 
     async fn write(&self, session: &Session, about: Reported, reason: String) -> Result<()> {

@@ -151,7 +151,15 @@ async fn the_administrator_asks_over_a_socket_that_nobody_else_may_open() {
     assert!(told.ends_with("running: 0\n"), "{told}");
     let ended = run(folder.path(), &["admin", "timers", "end", "1"]);
     assert!(error(&ended).contains("no such timer"), "{}", error(&ended));
-    for path in ["/status", "/backup", "/timers"] {
+    let token = register(&server, "alice").await;
+    let path = "/_matrix/client/v3/users/@alice:localhost/report";
+    let reason = json!({ "reason": "two\nlines" });
+    assert_eq!(server.request(Method::POST, path, &token, reason).await.0, StatusCode::OK);
+    let reports = run(folder.path(), &["admin", "reports"]);
+    let told = String::from_utf8_lossy(&reports.stdout);
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.contains("@alice:localhost  -  -  @alice:localhost  two\\nlines"), "{told}");
+    for path in ["/status", "/backup", "/timers", "/reports"] {
         let (status, _) = server.request(Method::GET, path, "", Value::Null).await;
         assert_eq!(status, StatusCode::NOT_FOUND, "{path} is served to the public");
     }

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use wick_database::schema::reports::Reported;
 use wick_harness::{TestServer, User};
 
 async fn find(server: &TestServer, user: &User, term: &str, limit: usize) -> Value {
@@ -44,7 +43,7 @@ async fn users_are_found_by_the_name_in_their_profile_and_by_their_user_id() {
         assert_eq!(found["results"][0]["display_name"], "Alice Cooper");
         assert_eq!(found["limited"], false);
     }
-    for term in ["freddy", "cooper bob", "ooper", "", "@", "@user-1-alice:elsewhere", "bob"] {
+    for term in ["freddy", "cooper bob", "ooper", "", "@", "@user-1-alice:elsewhere"] {
         assert!(ids(&find(&server, &bob, term, 10).await).is_empty(), "{term}");
     }
     rename(&server, &alice, "Vincent").await;
@@ -126,9 +125,44 @@ async fn what_one_may_know_of_can_be_reported_and_is_kept() {
         assert_eq!((status.as_u16(), &body["errcode"]), (404, &json!("M_NOT_FOUND")), "{path}");
     }
     server.restart().await;
-    let reports = server.services().reports.all().unwrap();
-    let about: Vec<_> = reports.iter().map(|report| report.about.clone()).collect();
-    let user = Reported::User(alice.user_id.clone());
-    assert_eq!(about, [Reported::Event(id.clone(), event), Reported::Room(id), user]);
+    let reports = server.services().reports.newest(10).unwrap();
+    let about: Vec<_> = reports
+        .iter()
+        .map(|report| (report.room_id.clone(), report.event_id.clone(), report.user_id.clone()))
+        .collect();
+    let user = (None, None, Some(alice.user_id.clone()));
+    assert_eq!(about, [user, (Some(id.clone()), None, None), (Some(id), Some(event), None)]);
+    assert_eq!(server.services().reports.newest(1).unwrap().len(), 1);
     assert!(reports.iter().all(|report| report.reporter == bob.user_id));
+}
+
+#[tokio::test]
+async fn the_searcher_and_members_of_world_readable_rooms_are_found() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let found = find(&server, &alice, "alice", 10).await;
+    assert_eq!(ids(&found), BTreeSet::from(["@alice:localhost"]));
+    assert!(ids(&find(&server, &alice, "bob", 10).await).is_empty());
+    let room = server.room(&bob, "shared").await;
+    room.set(&bob, ("m.room.join_rules", ""), json!({ "join_rule": "invite" })).await;
+    assert!(ids(&find(&server, &alice, "bob", 10).await).is_empty());
+    let visibility = json!({ "history_visibility": "world_readable" });
+    let set = room.set(&bob, ("m.room.history_visibility", ""), visibility).await;
+    assert_eq!(ids(&find(&server, &alice, "bob", 10).await), BTreeSet::from(["@bob:localhost"]));
+    room.redact(&bob, &set).await;
+    assert_eq!(ids(&find(&server, &alice, "bob", 10).await), BTreeSet::from(["@bob:localhost"]));
+}
+
+#[tokio::test]
+async fn a_user_id_is_found_with_its_server_and_with_or_without_its_sigil() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    server.room(&bob, "shared").await;
+    for term in ["@bob:localhost", "bob:localhost", "@bob", "bob", "bob:local"] {
+        let found = find(&server, &alice, term, 10).await;
+        assert_eq!(ids(&found), BTreeSet::from(["@bob:localhost"]), "{term}");
+    }
+    assert!(ids(&find(&server, &alice, "bob:elsewhere", 10).await).is_empty());
 }
