@@ -60,6 +60,7 @@ pub struct Rooms {
     profiles: Arc<Profiles>,
     expiry: Arc<Expiry>,
     supervisor: Arc<Supervisor>,
+    directory: directory::Cache,
 }
 
 impl Rooms {
@@ -72,7 +73,8 @@ impl Rooms {
         expiry: Arc<Expiry>,
         supervisor: Arc<Supervisor>,
     ) -> Self {
-        Self { resources, graph, profiles, expiry, supervisor }
+        let directory = directory::Cache::default();
+        Self { resources, graph, profiles, expiry, supervisor, directory }
     }
 
     /// Changes a room for a user who must be joined to it: a room that is not here gives the same error as

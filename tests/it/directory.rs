@@ -152,3 +152,27 @@ async fn an_operator_can_keep_the_directory_and_rooms_to_themselves() {
     let (status, _) = server.post(&format!("{V3}/createRoom"), &alice.token, json!({})).await;
     assert_eq!(status.as_u16(), 403);
 }
+
+#[tokio::test]
+async fn the_directory_follows_its_rooms() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let room = server.room(&alice, "shared").await;
+    let path = format!("/_matrix/client/v3/directory/list/room/{}", room.id);
+    server.put(&path, &alice.token, json!({ "visibility": "public" })).await;
+    let shown = async || {
+        let (_, body) = server.get("/_matrix/client/v3/publicRooms", "").await;
+        let room = body["chunk"][0].clone();
+        (room["name"].clone(), room["num_joined_members"].clone())
+    };
+    assert_eq!(shown().await, (Value::Null, json!(1)));
+    let name = room.set(&alice, ("m.room.name", ""), json!({ "name": "one" })).await;
+    assert_eq!(shown().await, (json!("one"), json!(1)));
+    room.member(&bob, &bob, "join").await;
+    assert_eq!(shown().await, (json!("one"), json!(2)));
+    room.redact(&alice, &name).await;
+    assert_eq!(shown().await, (Value::Null, json!(2)));
+    server.put(&path, &alice.token, json!({ "visibility": "private" })).await;
+    assert_eq!(shown().await, (Value::Null, Value::Null));
+}

@@ -19,6 +19,7 @@ use wick_rooms::rooms::Page;
 use wick_service::Services;
 
 use crate::{
+    address::limit_key,
     reply::Json,
     route::{Route, Ruma, route},
 };
@@ -69,18 +70,19 @@ impl From<Page> for Listed {
 /// `GET /_matrix/client/v3/publicRooms`
 async fn get_public_rooms(
     services: Arc<Services>,
-    Ruma { body, .. }: Ruma<get_public_rooms::v3::Request>,
+    Ruma { body, address, .. }: Ruma<get_public_rooms::v3::Request>,
 ) -> Result<Json<Listed>> {
     ensure_here(&services, body.server.as_ref())?;
     let limit = body.limit.map(u64::from);
-    let page = services.rooms.public_rooms(&Filter::default(), limit, body.since.as_deref())?;
+    let (filter, asker) = (Filter::default(), limit_key(address));
+    let page = services.rooms.public_rooms(&asker, filter, limit, body.since).await?;
     Ok(Json(page.into()))
 }
 
 /// `POST /_matrix/client/v3/publicRooms`
 async fn get_public_rooms_filtered(
     services: Arc<Services>,
-    Ruma { body, .. }: Ruma<get_public_rooms_filtered::v3::Request>,
+    Ruma { body, sender, .. }: Ruma<get_public_rooms_filtered::v3::Request>,
 ) -> Result<Json<Listed>> {
     ensure_here(&services, body.server.as_ref())?;
     if let RoomNetwork::ThirdParty(_) = body.room_network {
@@ -88,7 +90,8 @@ async fn get_public_rooms_filtered(
         return Ok(Json(Listed::default()));
     }
     let limit = body.limit.map(u64::from);
-    let page = services.rooms.public_rooms(&body.filter, limit, body.since.as_deref())?;
+    let asker = &sender.user_id;
+    let page = services.rooms.public_rooms(asker, body.filter, limit, body.since).await?;
     Ok(Json(page.into()))
 }
 

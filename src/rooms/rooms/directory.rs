@@ -1,8 +1,16 @@
 //! The public directory: rooms that want to be found.
 //!
+//! Invariant: an entry of the cache counts only as long as nothing was written in its room above the position
+//! it was read at; so a request summarises the rooms that changed since the last one, and no others.
+//!
 //! <https://spec.matrix.org/v1.18/client-server-api/#published-room-directory>
 
-use std::cmp::Reverse;
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use ruma::{
     RoomId,
@@ -10,8 +18,9 @@ use ruma::{
     events::StateEventType,
 };
 use wick_account::Session;
-use wick_core::{Error, Result, ShortRoomId};
-use wick_database::{Range, Read, schema::directory::LISTED_BY_ROOM};
+use wick_core::{Error, Position, Result, ShortRoomId};
+use wick_database::{Range, Read, Snapshot, schema::directory::LISTED_BY_ROOM};
+use wick_room::Graph;
 
 use super::{Rooms, ensure_joined, power_levels, summary};
 
@@ -34,49 +43,72 @@ pub struct Page {
     pub total: usize,
 }
 
+/// What the directory shows of its rooms, as of the position at which each was read.
+#[derive(Clone, Default)]
+pub(super) struct Cache {
+    entries: Arc<Mutex<HashMap<ShortRoomId, (Position, Arc<Entry>)>>>,
+}
+
+/// A room of the directory.
+struct Entry {
+    chunk: PublicRoomsChunk,
+    /// Its name, topic and alias in lower case.
+    texts: Vec<String>,
+}
+
+impl Cache {
+    /// The listed rooms. One request at a time reads what changed; the others wait for it.
+    fn listed(&self, graph: &Graph, read: &Snapshot) -> Result<Vec<Arc<Entry>>> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = std::mem::take(&mut *entries);
+        let mut listed = Vec::with_capacity(known.len());
+        for row in read.scan(&LISTED_BY_ROOM, Range::all()) {
+            let room = row?.0;
+            let fresh = known.remove(&room).filter(|(at, _)| {
+                *at <= read.position() && !graph.database().is_busy_since(room, *at)
+            });
+            let entry = match fresh {
+                Some(entry) => entry,
+                None => match summary(graph, read, room)? {
+                    Some(room) => (read.position(), Arc::new(Entry::new(room.into()))),
+                    None => continue,
+                },
+            };
+            listed.push(Arc::clone(&entry.1));
+            entries.insert(room, entry);
+        }
+        Ok(listed)
+    }
+}
+
+impl Entry {
+    fn new(chunk: PublicRoomsChunk) -> Self {
+        let alias = chunk.canonical_alias.as_ref().map(|alias| alias.as_str());
+        let texts = [chunk.name.as_deref(), chunk.topic.as_deref(), alias].into_iter().flatten();
+        Self { texts: texts.map(str::to_lowercase).collect(), chunk }
+    }
+}
+
 impl Rooms {
-    /// A page of the directory.
+    /// A page of the directory. Runs on the worker threads, since it looks at every listed room. `asker`:
+    /// the user or address in whose turn it runs.
     ///
     /// # Errors
     /// `M_INVALID_PARAM` if `since` is no place in it.
-    pub fn public_rooms(
+    pub async fn public_rooms(
         &self,
-        filter: &Filter,
+        asker: &impl Hash,
+        filter: Filter,
         limit: Option<u64>,
-        since: Option<&str>,
+        since: Option<String>,
     ) -> Result<Page> {
-        let begin = match since {
-            Some(since) => since
-                .parse::<usize>()
-                .map_err(|_| Error::invalid_param("since is no place in the directory"))?,
-            None => 0,
+        let (graph, cache) = (Arc::clone(&self.graph), self.directory.clone());
+        let database = self.resources.database.clone();
+        let page = move || {
+            let read = database.published();
+            page(cache.listed(&graph, &read)?, &filter, limit, since.as_deref())
         };
-        let limit = limit.map_or(USUAL_LIMIT, |limit| usize::try_from(limit).unwrap_or(MAX_LIMIT));
-        let limit = limit.clamp(1, MAX_LIMIT);
-        let read = self.resources.database.published();
-        let wanted = Wanted::new(filter);
-        let mut rooms = Vec::new();
-        for row in read.scan(&LISTED_BY_ROOM, Range::all()) {
-            if let Some(room) = summary(&self.graph, &read, row?.0)? {
-                let room = PublicRoomsChunk::from(room);
-                if wanted.has(&room) {
-                    rooms.push(room);
-                }
-            }
-        }
-        // By id where the numbers are the same, so that pages fit together.
-        rooms.sort_by(|a, b| {
-            let key = |room: &PublicRoomsChunk| Reverse(room.num_joined_members);
-            key(a).cmp(&key(b)).then_with(|| a.room_id.cmp(&b.room_id))
-        });
-        let total = rooms.len();
-        let end = begin.saturating_add(limit);
-        Ok(Page {
-            rooms: rooms.into_iter().skip(begin).take(limit).collect(),
-            next: (end < total).then(|| end.to_string()),
-            previous: (begin > 0).then(|| begin.saturating_sub(limit).to_string()),
-            total,
-        })
+        self.resources.workers.run(asker, page).await
     }
 
     /// Whether the directory lists a room.
@@ -124,7 +156,40 @@ impl Rooms {
     }
 }
 
-/// What somebody looks for.
+/// A page of the rooms that pass a filter.
+fn page(
+    listed: Vec<Arc<Entry>>,
+    filter: &Filter,
+    limit: Option<u64>,
+    since: Option<&str>,
+) -> Result<Page> {
+    let begin = match since {
+        Some(since) => since
+            .parse::<usize>()
+            .map_err(|_| Error::invalid_param("since is no place in the directory"))?,
+        None => 0,
+    };
+    let limit = limit.map_or(USUAL_LIMIT, |limit| usize::try_from(limit).unwrap_or(MAX_LIMIT));
+    let limit = limit.clamp(1, MAX_LIMIT);
+    let wanted = Wanted::new(filter);
+    let mut rooms: Vec<_> = listed.into_iter().filter(|entry| wanted.has(entry)).collect();
+    // By id where the numbers are the same, so that pages fit together.
+    rooms.sort_by(|a, b| {
+        let key = |entry: &Entry| Reverse(entry.chunk.num_joined_members);
+        key(a).cmp(&key(b)).then_with(|| a.chunk.room_id.cmp(&b.chunk.room_id))
+    });
+    let total = rooms.len();
+    let end = begin.saturating_add(limit);
+    let shown = rooms.iter().skip(begin).take(limit);
+    Ok(Page {
+        rooms: shown.map(|entry| entry.chunk.clone()).collect(),
+        next: (end < total).then(|| end.to_string()),
+        previous: (begin > 0).then(|| begin.saturating_sub(limit).to_string()),
+        total,
+    })
+}
+
+/// What a filter lets through.
 struct Wanted<'a> {
     term: Option<String>,
     types: &'a [RoomTypeFilter],
@@ -136,18 +201,11 @@ impl<'a> Wanted<'a> {
         Self { term: term.filter(|term| !term.is_empty()), types: &filter.room_types }
     }
 
-    fn has(&self, room: &PublicRoomsChunk) -> bool {
-        let kind = room.room_type.as_ref().map(AsRef::as_ref);
+    fn has(&self, room: &Entry) -> bool {
+        let kind = room.chunk.room_type.as_ref().map(AsRef::as_ref);
         let right_type =
             self.types.is_empty() || self.types.iter().any(|wanted| wanted.as_str() == kind);
-        right_type && self.term.as_deref().is_none_or(|term| is_called(room, term))
+        let says = |term: &String| room.texts.iter().any(|text| text.contains(term));
+        right_type && self.term.as_ref().is_none_or(says)
     }
-}
-
-fn is_called(room: &PublicRoomsChunk, term: &str) -> bool {
-    let alias = room.canonical_alias.as_ref().map(|alias| alias.as_str());
-    [room.name.as_deref(), room.topic.as_deref(), alias]
-        .into_iter()
-        .flatten()
-        .any(|text| text.to_lowercase().contains(term))
 }
