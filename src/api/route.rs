@@ -84,6 +84,18 @@ impl<R: IncomingRequest<Authentication: Scheme>> Unread<R> {
         self.call.identity()
     }
 
+    /// The same for a request that must have a body, of which ruma's type would take none for an empty
+    /// one.
+    ///
+    /// # Errors
+    /// `M_NOT_JSON` if the body is empty; what else is wrong with the request.
+    pub(crate) fn read_with_body(self) -> Result<Ruma<R>> {
+        if self.call.request.body().is_empty() {
+            return Err(not_json("the request has no body"));
+        }
+        self.read()
+    }
+
     /// Reads the body, and all else.
     ///
     /// # Errors

@@ -435,3 +435,21 @@ async fn a_content_nested_too_deep_to_be_shown_is_refused_and_harms_nobody() {
     assert_eq!(status, StatusCode::OK, "{shown}");
     assert_eq!(shown["unsigned"]["m.relations"]["m.thread"]["count"], 1);
 }
+
+#[tokio::test]
+async fn a_request_without_its_body_is_refused() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let room = create(&server, &alice, json!({})).await;
+    let v3 = "/_matrix/client/v3";
+    for (method, path) in [
+        (Method::POST, format!("{v3}/createRoom")),
+        (Method::PUT, format!("{v3}/rooms/{room}/send/m.room.message/1")),
+        (Method::PUT, format!("{v3}/rooms/{room}/state/m.room.topic/")),
+        (Method::PUT, format!("{v3}/rooms/{room}/send/a/2?org.matrix.msc4140.delay=10")),
+        (Method::PUT, format!("{v3}/rooms/{room}/state/a/?org.matrix.msc4140.delay=10")),
+    ] {
+        let (status, body) = server.request(method, &path, &alice.token, Value::Null).await;
+        assert_eq!((status.as_u16(), errcode(&body)), (400, "M_NOT_JSON"), "{path}");
+    }
+}

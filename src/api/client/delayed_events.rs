@@ -43,7 +43,7 @@ async fn schedule_event(
         return Ok(ScheduledResponse::new(delay_id));
     }
     let sticky_duration = sticky_duration(request.query())?;
-    let Ruma { body, sender, .. } = request.read()?;
+    let Ruma { body, sender, .. } = request.read_with_body()?;
     let wanted = Schedule {
         room_id: body.room_id,
         event_type: body.event_type,
@@ -65,7 +65,7 @@ pub(super) async fn schedule_message_event(
         return Ok(ScheduledResponse::new(delay_id));
     }
     let sticky_duration = sticky_duration(request.query())?;
-    let Ruma { body, sender, .. } = request.read()?;
+    let Ruma { body, sender, .. } = request.read_with_body()?;
     let wanted = Schedule {
         room_id: body.request.room_id,
         // By its name: as the type of a message, that of a piece of state would be no known one.
@@ -84,7 +84,7 @@ pub(super) async fn schedule_state_event(
     request: Unread<DelayedStateRequest>,
 ) -> Result<ScheduledResponse> {
     let sticky_duration = sticky_duration(request.query())?;
-    let Ruma { body, sender, .. } = request.read()?;
+    let Ruma { body, sender, .. } = request.read_with_body()?;
     let wanted = Schedule {
         room_id: body.request.room_id,
         event_type: body.request.event_type.to_string().into(),

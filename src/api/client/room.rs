@@ -7,11 +7,11 @@ use wick_core::Result;
 use wick_runtime::Limit;
 use wick_service::Services;
 
-use crate::route::{Route, Ruma, route};
+use crate::route::{Route, Ruma, Unread, route, route_unread};
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
-        route(create_room).limited(Limit::Rooms),
+        route_unread(create_room).limited(Limit::Rooms),
         route(aliases),
         route(upgrade_room).limited(Limit::Rooms),
     ]
@@ -20,8 +20,9 @@ pub(crate) fn routes() -> Vec<Route> {
 /// `POST /_matrix/client/v3/createRoom`
 async fn create_room(
     services: Arc<Services>,
-    Ruma { body, sender, .. }: Ruma<create_room::v3::Request>,
+    request: Unread<create_room::v3::Request>,
 ) -> Result<create_room::v3::Response> {
+    let Ruma { body, sender, .. } = request.read_with_body()?;
     let room_id = services.rooms.create(&sender, body).await?;
     Ok(create_room::v3::Response::new(room_id))
 }

@@ -12,13 +12,13 @@ use super::{
     delayed_events::{schedule_message_event, schedule_state_event},
     when::now_or_later,
 };
-use crate::route::{Route, Ruma, route, route_unread};
+use crate::route::{Route, Ruma, Unread, route_unread};
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
-        now_or_later(route(send_message_event), route_unread(schedule_message_event))
+        now_or_later(route_unread(send_message_event), route_unread(schedule_message_event))
             .limited(Limit::Messages),
-        now_or_later(route(send_state_event), route_unread(schedule_state_event))
+        now_or_later(route_unread(send_state_event), route_unread(schedule_state_event))
             .limited(Limit::Messages),
     ]
 }
@@ -26,8 +26,9 @@ pub(crate) fn routes() -> Vec<Route> {
 /// `PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}`
 async fn send_message_event(
     services: Arc<Services>,
-    Ruma { body, sender, .. }: Ruma<MessageRequest>,
+    request: Unread<MessageRequest>,
 ) -> Result<Response> {
+    let Ruma { body, sender, .. } = request.read_with_body()?;
     let request = body.0;
     let message = SendMessage {
         room_id: request.room_id,
@@ -42,8 +43,9 @@ async fn send_message_event(
 /// `PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}`
 async fn send_state_event(
     services: Arc<Services>,
-    Ruma { body, sender, .. }: Ruma<StateRequest>,
+    request: Unread<StateRequest>,
 ) -> Result<Response> {
+    let Ruma { body, sender, .. } = request.read_with_body()?;
     let request = body.0;
     let state = SendState {
         room_id: request.room_id,
