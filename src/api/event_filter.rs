@@ -1,28 +1,35 @@
 //! Requests with a filter of events in their query, of which ruma's type does not know all fields.
 
+use std::sync::Arc;
+
 use http::Method;
 use ruma::{
     api::{
-        IncomingRequest, Metadata, client::filter::RoomEventFilter, error::DeserializationError,
+        IncomingRequest, Metadata,
+        client::filter::{EventFormat, RoomEventFilter},
+        error::DeserializationError,
     },
     exports::serde_html_form,
 };
 use serde::Deserialize;
-use wick_rooms::history::EventFilter;
+use wick_rooms::history::{EventFilter, Format};
 
-/// A request with how the events must relate to others (MSC3874).
+/// A request with how the events must relate to others (MSC3874), and in which form they are wanted.
 pub(crate) struct Filtered<R> {
     /// What ruma knows of it.
     pub(crate) request: R,
-    relations: Relations,
+    more: More,
 }
 
 #[derive(Default, Deserialize)]
-struct Relations {
+struct More {
     #[serde(alias = "org.matrix.msc3874.rel_types")]
     rel_types: Option<Vec<String>>,
     #[serde(default, alias = "org.matrix.msc3874.not_rel_types")]
     not_rel_types: Vec<String>,
+    event_fields: Option<Vec<String>>,
+    #[serde(default)]
+    event_format: EventFormat,
 }
 
 #[derive(Deserialize)]
@@ -33,8 +40,10 @@ struct Query {
 impl<R> Filtered<R> {
     /// The request, and what makes its filter whole.
     pub(crate) fn split(self) -> (R, impl FnOnce(RoomEventFilter) -> EventFilter) {
-        let Relations { rel_types, not_rel_types } = self.relations;
-        (self.request, |events| EventFilter { events, rel_types, not_rel_types })
+        let More { rel_types, not_rel_types, event_fields, event_format } = self.more;
+        let federation = event_format == EventFormat::Federation;
+        let format = Arc::new(Format::new(event_fields.as_deref(), federation));
+        (self.request, |events| EventFilter { events, rel_types, not_rel_types, format })
     }
 }
 
@@ -56,10 +65,10 @@ impl<R: IncomingRequest> IncomingRequest for Filtered<R> {
     ) -> Result<Self, DeserializationError> {
         let query = request.uri().query().unwrap_or_default();
         let Query { filter } = serde_html_form::from_str(query)?;
-        let relations = match filter.as_deref() {
+        let more = match filter.as_deref() {
             Some(filter) if !filter.is_empty() => serde_json::from_str(filter)?,
-            _ => Relations::default(),
+            _ => More::default(),
         };
-        Ok(Self { request: R::try_from_http_request_inner(request, arguments)?, relations })
+        Ok(Self { request: R::try_from_http_request_inner(request, arguments)?, more })
     }
 }

@@ -8,11 +8,14 @@ use std::{
     time::Duration,
 };
 
+use quick_cache::sync::Cache;
 use ruma::{
-    OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, ServerName, events::TimelineEventType,
-    room_version_rules::RoomVersionRules, signatures::Ed25519KeyPair,
+    OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, ServerName,
+    events::{TimelineEventType, room::history_visibility::HistoryVisibility},
+    room_version_rules::RoomVersionRules,
+    signatures::Ed25519KeyPair,
 };
-use wick_core::{Clock, Draft, Error, Random, Result, TimerId, rules};
+use wick_core::{Clock, Draft, Error, Random, Result, StateRoot, TimerId, rules};
 use wick_database::{
     Batch, Database, Durability, Interner, Pending, Read, schema::room::HEAD_BY_ROOM,
 };
@@ -20,6 +23,7 @@ use wick_database::{
 use crate::{
     Appended, Assembly, Effects, TimerChange, build,
     events::Events,
+    render::Rendered,
     stage::Authorized,
     state::States,
     turn::{Turn, Turns},
@@ -60,6 +64,9 @@ pub struct Hooks {
     pub cancel_superseded: bool,
 }
 
+/// States whose history visibility is kept in memory.
+const MAX_VISIBILITIES: usize = 10_000;
+
 /// All rooms.
 pub struct Graph {
     pub(crate) db: Database,
@@ -69,6 +76,8 @@ pub struct Graph {
     pub(crate) key: Ed25519KeyPair,
     pub(crate) states: States,
     pub(crate) events: Arc<Events>,
+    pub(crate) rendered: Rendered,
+    pub(crate) visibilities: Cache<StateRoot, HistoryVisibility>,
     pub(crate) hooks: Hooks,
     turns: Turns,
     /// The id of the newest timer made here: ids order timers that are due in the same millisecond.
@@ -97,6 +106,8 @@ impl Graph {
         Self {
             states: States::new(cache_bytes / 4),
             events: Arc::new(Events::new(cache_bytes)),
+            rendered: Rendered::new(cache_bytes / 2),
+            visibilities: Cache::new(MAX_VISIBILITIES),
             db,
             clock,
             random,

@@ -53,8 +53,11 @@ pub fn content(event: &Pdu) -> Result<MemberContent> {
 
 /// The membership a member event gives, if it is one that the specification names.
 pub fn of(event: &Pdu) -> Option<Membership> {
-    let content: MemberContent = event.content_as().ok()?;
-    from_state(&content.membership)
+    #[derive(Deserialize)]
+    struct Content {
+        membership: MembershipState,
+    }
+    from_state(&event.content_as::<Content>().ok()?.membership)
 }
 
 /// A membership as part of a key.

@@ -1,22 +1,35 @@
 //! How an event is shown to a client: the signed event with an `unsigned` made on the spot (R11).
+//!
+//! Invariant: what the cache of [`shared`] holds is the same for every viewer; whatever depends on the one
+//! who reads is added to it for each of them.
 
 mod aggregate;
+mod format;
+mod shared;
 mod unsigned;
 
+use std::{borrow::Cow, sync::Arc};
+
 use ruma::{
-    OwnedEventId,
     canonical_json::{self, CanonicalJsonObject},
     events::TimelineEventType,
+    room_version_rules::RoomVersionRules,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
-use wick_core::{Error, Pdu, Result, ShortEventId, event::pdu::SharedPdu};
+use wick_core::{Error, Pdu, Result, ShortEventId, ShortRoomId, event::pdu::SharedPdu};
 use wick_database::{
     Read,
-    schema::room::{HEAD_BY_ROOM, Place, REDACTION_BY_EVENT},
+    schema::room::{Place, REDACTION_BY_EVENT},
 };
 
-use crate::visibility::Viewer;
+pub use self::format::Format;
+pub(crate) use self::shared::Rendered;
+use self::shared::Shared;
+use crate::{Graph, visibility::Viewer};
+
+/// Bytes that `unsigned` takes as a rule.
+const ROOM_FOR_UNSIGNED: usize = 160;
 
 /// Which parts to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,24 +60,11 @@ impl Show {
     pub const NESTED: Self = Self { room_id: true, aggregations: Aggregations::None };
     /// As the latest event of a thread, inside of the thread's root.
     const IN_THREAD: Self = Self { room_id: true, aggregations: Aggregations::WithoutThread };
-}
 
-#[derive(Serialize)]
-struct ClientEvent<'a> {
-    #[serde(rename = "type")]
-    event_type: &'a TimelineEventType,
-    content: &'a RawValue,
-    event_id: &'a OwnedEventId,
-    sender: &'a str,
-    origin_server_ts: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    room_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state_key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    redacts: Option<&'a OwnedEventId>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    unsigned: Map<String, Value>,
+    /// Whether it is for an event that stands by itself.
+    fn is_whole(self) -> bool {
+        self.aggregations == Aggregations::All
+    }
 }
 
 impl Viewer<'_> {
@@ -90,15 +90,11 @@ impl Viewer<'_> {
         short: ShortEventId,
         show: Show,
     ) -> Result<Option<Box<RawValue>>> {
-        let Some(pdu) = self.rooms.event(self.read, short)? else { return Ok(None) };
-        let Some(place) = self.rooms.place(self.read, short)? else { return Ok(None) };
-        if !self.can_see(&pdu, &place)? {
-            return Ok(None);
-        }
+        let Some((pdu, place)) = self.visible(short)? else { return Ok(None) };
         self.show_event(short, &pdu, &place, show).map(Some)
     }
 
-    /// The event whose parts are at hand.
+    /// The event whose parts are at hand, in the form that the client wants.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -109,39 +105,131 @@ impl Viewer<'_> {
         place: &Place,
         show: Show,
     ) -> Result<Box<RawValue>> {
-        let redaction = self.read.get(&REDACTION_BY_EVENT, &short)?;
-        // The cache may still hold what the event said before.
-        let redacted_content = match redaction {
-            Some(_) => Some(self.redacted_content(pdu, place)?),
-            None => None,
-        };
-        let mut unsigned = self.unsigned(short, pdu, place, redaction)?;
-        let relations = self.aggregations(short, pdu, redaction.is_some(), show.aggregations)?;
-        if !relations.is_empty() {
-            unsigned.insert("m.relations".to_owned(), Value::Object(relations));
-        }
-        let event = ClientEvent {
-            event_type: &pdu.event_type,
-            content: redacted_content.as_deref().unwrap_or(&pdu.content),
-            event_id: &pdu.event_id,
-            sender: pdu.sender.as_str(),
-            origin_server_ts: pdu.origin_server_ts.0,
-            room_id: show.room_id.then_some(pdu.room_id.as_str()),
-            state_key: pdu.state_key.as_deref(),
-            redacts: pdu.redacts.as_ref(),
-            unsigned,
-        };
-        serde_json::value::to_raw_value(&event)
-            .map_err(|error| Error::internal("could not serialize an event", error))
+        let event = self.render(short, pdu, place, show)?;
+        self.format.reduced(event)
     }
 
-    /// The stripped form shown to those who are not in the room.
+    /// An event inside of another's `unsigned`, if the viewer may see it. One that is nested so deep that
+    /// it cannot be read inside of another stays out, and the other is shown all the same.
+    fn nested(&mut self, short: ShortEventId, show: Show) -> Result<Option<Value>> {
+        let Some((pdu, place)) = self.visible(short)? else { return Ok(None) };
+        let event = self.render(short, &pdu, &place, show)?;
+        Ok(serde_json::from_str(event.get()).ok())
+    }
+
+    fn visible(&mut self, short: ShortEventId) -> Result<Option<(SharedPdu, Place)>> {
+        let Some(pdu) = self.rooms.event(self.read, short)? else { return Ok(None) };
+        let Some(place) = self.rooms.place(self.read, short)? else { return Ok(None) };
+        Ok(self.can_see(&pdu, &place)?.then_some((pdu, place)))
+    }
+
+    /// What is the same for every viewer comes from the cache; `unsigned` is added to it.
+    fn render(
+        &mut self,
+        short: ShortEventId,
+        pdu: &SharedPdu,
+        place: &Place,
+        show: Show,
+    ) -> Result<Box<RawValue>> {
+        let shared = self.shared(short, pdu, place)?;
+        let federation = self.format.federation && show.is_whole();
+        let base = if federation { self.signed(pdu, place, &shared)? } else { shared.base.clone() };
+        let mut json = String::with_capacity(base.len() + ROOM_FOR_UNSIGNED);
+        json.push_str(&base);
+        if show.room_id && !federation {
+            push_member(&mut json, "room_id", pdu.room_id.as_str())?;
+        }
+        json.push_str(",\"unsigned\":{");
+        self.push_unsigned(&mut json, short, pdu, place, &shared)?;
+        if shared.has_children {
+            let redacted = shared.redaction.is_some();
+            let relations = self.aggregations(short, pdu, redacted, show.aggregations)?;
+            if !relations.is_empty() {
+                push_member(&mut json, "m.relations", &relations)?;
+            }
+        }
+        json.push_str("}}");
+        RawValue::from_string(json)
+            .map_err(|error| Error::internal("a rendered event is not JSON", error))
+    }
+
+    /// The signed event, redacted if it is, without the brace that ends it.
+    fn signed(&self, pdu: &Pdu, place: &Place, shared: &Shared) -> Result<Arc<str>> {
+        let mut object = pdu
+            .to_canonical_object()
+            .map_err(|error| Error::internal("a stored event is not canonical", error))?;
+        if shared.redaction.is_some() {
+            let rules = self.rooms.rules_at(self.read, place.room)?;
+            canonical_json::redact_in_place(&mut object, &rules.redaction, None)
+                .map_err(|error| Error::internal("a stored event cannot be redacted", error))?;
+        }
+        object.remove("unsigned");
+        opened(&object)
+    }
+}
+
+impl Viewer<'_> {
+    /// The content as clients get it: redacted if the event is, and that of a redaction with its target,
+    /// which room versions before 11 have beside it.
+    ///
+    /// <https://spec.matrix.org/v1.18/client-server-api/#mroomredaction>
+    fn shown_content<'p>(
+        &self,
+        pdu: &'p Pdu,
+        place: &Place,
+        redacted: bool,
+    ) -> Result<Cow<'p, RawValue>> {
+        if redacted {
+            // The cache may still hold what the event said before.
+            return self.rooms.redacted_content(self.read, pdu, place).map(Cow::Owned);
+        }
+        let (TimelineEventType::RoomRedaction, Some(redacts)) = (&pdu.event_type, &pdu.redacts)
+        else {
+            return Ok(Cow::Borrowed(&pdu.content));
+        };
+        let mut content: Map<String, Value> = pdu
+            .content_as()
+            .map_err(|error| Error::internal("a stored content is no object", error))?;
+        content.insert("redacts".to_owned(), redacts.as_str().into());
+        serde_json::value::to_raw_value(&content)
+            .map(Cow::Owned)
+            .map_err(|error| Error::internal("could not serialize a content", error))
+    }
+}
+
+impl Graph {
+    /// The content of an event as it counts: without what its redaction removed. A redacted rule, for
+    /// instance, goes on as one, since its redaction keeps it.
+    ///
+    /// # Errors
+    /// If the event is not there, or the database cannot be read.
+    pub fn content(&self, read: &impl Read, short: ShortEventId) -> Result<Box<RawValue>> {
+        let pdu = self.load_event(read, short)?;
+        self.content_of(read, short, &pdu)
+    }
+
+    fn content_of(
+        &self,
+        read: &impl Read,
+        short: ShortEventId,
+        pdu: &Pdu,
+    ) -> Result<Box<RawValue>> {
+        // The cache may still hold what the event said before.
+        if !read.contains(&REDACTION_BY_EVENT, &short)? {
+            return Ok(pdu.content.clone());
+        }
+        let place = self.place(read, short)?;
+        let place = place.ok_or_else(|| Error::corrupt(format!("event {short} has no place")))?;
+        self.redacted_content(read, pdu, &place)
+    }
+
+    /// The stripped form of a state event, shown to those who are not in the room.
     ///
     /// <https://spec.matrix.org/v1.18/client-server-api/#stripped-state>
     ///
     /// # Errors
-    /// If it cannot be serialized.
-    pub fn stripped(pdu: &Pdu) -> Result<Box<RawValue>> {
+    /// If the event is not there, or the database cannot be read.
+    pub fn stripped(&self, read: &impl Read, short: ShortEventId) -> Result<Box<RawValue>> {
         #[derive(Serialize)]
         struct Stripped<'a> {
             #[serde(rename = "type")]
@@ -150,9 +238,10 @@ impl Viewer<'_> {
             sender: &'a str,
             state_key: &'a str,
         }
+        let pdu = self.load_event(read, short)?;
         let stripped = Stripped {
             event_type: &pdu.event_type,
-            content: &pdu.content,
+            content: &*self.content_of(read, short, &pdu)?,
             sender: pdu.sender.as_str(),
             state_key: pdu.state_key.as_deref().unwrap_or_default(),
         };
@@ -160,12 +249,20 @@ impl Viewer<'_> {
             .map_err(|error| Error::internal("could not serialize an event", error))
     }
 
-    fn redacted_content(&self, pdu: &Pdu, place: &Place) -> Result<Box<RawValue>> {
+    fn rules_at(&self, read: &impl Read, room: ShortRoomId) -> Result<RoomVersionRules> {
         let head = self
-            .read
-            .get(&HEAD_BY_ROOM, &place.room)?
+            .head(read, room)?
             .ok_or_else(|| Error::corrupt("a room with events has no head"))?;
-        let rules = self.rooms.rules_of(&head)?;
+        self.rules_of(&head)
+    }
+
+    fn redacted_content(
+        &self,
+        read: &impl Read,
+        pdu: &Pdu,
+        place: &Place,
+    ) -> Result<Box<RawValue>> {
+        let rules = self.rules_at(read, place.room)?;
         let mut content: CanonicalJsonObject = pdu
             .content_as()
             .map_err(|error| Error::internal("a stored content is not canonical", error))?;
@@ -177,4 +274,30 @@ impl Viewer<'_> {
         serde_json::value::to_raw_value(&content)
             .map_err(|error| Error::internal("could not serialize a content", error))
     }
+}
+
+/// A JSON object without the brace that ends it.
+fn opened(object: &impl Serialize) -> Result<Arc<str>> {
+    let mut json = serde_json::to_string(object)
+        .map_err(|error| Error::internal("could not serialize an event", error))?;
+    json.pop();
+    Ok(json.into())
+}
+
+/// Adds a member to a JSON object that is being written.
+fn push_member(
+    json: &mut String,
+    name: &'static str,
+    value: &(impl Serialize + ?Sized),
+) -> Result<()> {
+    let value = serde_json::to_string(value)
+        .map_err(|error| Error::internal("could not serialize an event", error))?;
+    if !json.is_empty() && !json.ends_with('{') {
+        json.push(',');
+    }
+    json.push('"');
+    json.push_str(name);
+    json.push_str("\":");
+    json.push_str(&value);
+    Ok(())
 }

@@ -25,7 +25,7 @@ use wick_database::{
 mod tenure;
 
 pub use self::tenure::Reach;
-use crate::{Graph, membership};
+use crate::{Graph, membership, render::Format};
 
 /// A user who reads one room from one snapshot. Caches what decides visibility by state, since
 /// neighbouring events share their states.
@@ -36,6 +36,7 @@ pub struct Viewer<'a> {
     pub(crate) user: Option<ShortUserId>,
     pub(crate) device_id: Option<OwnedDeviceId>,
     pub(crate) ignored: Arc<HashSet<OwnedUserId>>,
+    pub(crate) format: Arc<Format>,
     pub(crate) room: ShortRoomId,
     member: Option<MemberRow>,
     joined_until: Option<Option<i64>>,
@@ -54,6 +55,11 @@ struct VisibilityContent {
     history_visibility: HistoryVisibility,
 }
 
+#[derive(Deserialize)]
+struct JoinRuleContent {
+    join_rule: String,
+}
+
 impl Graph {
     /// Whether everybody may read the room now.
     ///
@@ -64,6 +70,31 @@ impl Graph {
         let content = event.and_then(|event| event.content_as::<VisibilityContent>().ok());
         Ok(content
             .is_some_and(|content| content.history_visibility == HistoryVisibility::WorldReadable))
+    }
+
+    /// The history visibility in a state, which never changes: the redaction of its event keeps it.
+    fn visibility_in(&self, read: &impl Read, root: StateRoot) -> Result<HistoryVisibility> {
+        if let Some(known) = self.visibilities.get(&root) {
+            return Ok(known);
+        }
+        let visibility = self
+            .state_event_at(read, root, &StateEventType::RoomHistoryVisibility, "")?
+            .map(|event| self.load_event(read, event))
+            .transpose()?
+            .and_then(|event| event.content_as::<VisibilityContent>().ok())
+            .map_or(HistoryVisibility::Shared, |content| content.history_visibility);
+        self.visibilities.insert(root, visibility.clone());
+        Ok(visibility)
+    }
+
+    /// Whether everybody may join the room now.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn is_public(&self, read: &impl Read, room: ShortRoomId) -> Result<bool> {
+        let event = self.state_event(read, room, &StateEventType::RoomJoinRules, "")?;
+        let content = event.and_then(|event| event.content_as::<JoinRuleContent>().ok());
+        Ok(content.is_some_and(|content| content.join_rule == "public"))
     }
 }
 
@@ -91,6 +122,7 @@ impl<'a> Viewer<'a> {
             user,
             device_id: device_id.map(ToOwned::to_owned),
             ignored: Arc::default(),
+            format: Arc::default(),
             room,
             member,
             joined_until: None,
@@ -104,6 +136,12 @@ impl<'a> Viewer<'a> {
     #[must_use]
     pub fn ignoring(self, ignored: Arc<HashSet<OwnedUserId>>) -> Self {
         Self { ignored, ..self }
+    }
+
+    /// The same viewer who wants events in another form.
+    #[must_use]
+    pub fn formatted(self, format: Arc<Format>) -> Self {
+        Self { format, ..self }
     }
 
     /// The users that the viewer ignores.
@@ -171,13 +209,7 @@ impl<'a> Viewer<'a> {
         if let Some(known) = self.at_root.get(&root) {
             return Ok(known.clone());
         }
-        let visibility = self
-            .rooms
-            .state_event_at(self.read, root, &StateEventType::RoomHistoryVisibility, "")?
-            .map(|event| self.rooms.load_event(self.read, event))
-            .transpose()?
-            .and_then(|event| event.content_as::<VisibilityContent>().ok())
-            .map_or(HistoryVisibility::Shared, |content| content.history_visibility);
+        let visibility = self.rooms.visibility_in(self.read, root)?;
         let membership = self
             .rooms
             .state_event_at(self.read, root, &StateEventType::RoomMember, self.user_id.as_str())?

@@ -376,3 +376,69 @@ async fn who_may_not_look_is_told_so_whatever_else_is_wrong() {
     // A direction is required.
     assert_eq!(told(&alice, "/messages").await, (400, "M_MISSING_PARAM".to_owned()));
 }
+
+#[tokio::test]
+async fn filters_choose_rooms() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let room = server.room(&alice, "shared").await;
+    room.say(&alice, "before").await;
+    let event = room.say(&alice, "event").await;
+    room.say(&alice, "after").await;
+    for (filter, wanted) in [
+        (json!({ "rooms": [room.id] }), true),
+        (json!({ "rooms": ["!other:localhost"] }), false),
+        (json!({ "not_rooms": [room.id] }), false),
+        (json!({ "rooms": [room.id], "not_rooms": [room.id] }), false),
+        (json!({ "rooms": [] }), false),
+    ] {
+        let query = query(&filter);
+        let path = room.path(&format!("/messages?dir=b&limit=3&filter={query}"));
+        let messages = get(&server, &path, &alice).await;
+        assert_eq!(!bodies(&messages["chunk"]).is_empty(), wanted, "{filter}");
+        assert!(wanted || messages.get("end").is_none());
+        let path = room.path(&format!("/context/{event}?filter={query}"));
+        let context = get(&server, &path, &alice).await;
+        assert_eq!(context["event"]["content"]["body"], "event");
+        for part in ["events_before", "events_after", "state"] {
+            let events = context[part].as_array().map(Vec::as_slice).unwrap_or_default();
+            assert_eq!(!events.is_empty(), wanted, "{part} {filter}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn events_come_with_the_fields_and_in_the_format_that_a_filter_wants() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let room = server.room(&alice, "shared").await;
+    let redacted = room.say(&alice, "secret").await;
+    room.redact(&alice, &redacted).await;
+    room.say(&alice, "hello").await;
+    let all = async |filter: Value| {
+        let query = query(&filter);
+        let path = room.path(&format!("/messages?dir=b&limit=3&filter={query}"));
+        let messages = get(&server, &path, &alice).await["chunk"].clone();
+        let sync = get(&server, &format!("/_matrix/client/v3/sync?filter={query}"), &alice).await;
+        let timeline = &sync["rooms"]["join"][room.id.as_str()]["timeline"]["events"];
+        let mut timeline = timeline.as_array().unwrap().clone();
+        timeline.reverse();
+        [messages.as_array().unwrap().clone(), timeline]
+    };
+    for events in all(json!({ "event_fields": ["type", "content.body"] })).await {
+        let expected = json!({ "type": "m.room.message", "content": { "body": "hello" } });
+        assert_eq!(events[0], expected);
+        assert_eq!(events[2], json!({ "type": "m.room.message", "content": {} }));
+    }
+    for events in all(json!({ "event_format": "federation" })).await {
+        for key in ["hashes", "signatures", "auth_events", "prev_events", "depth", "room_id"] {
+            assert!(!events[0][key].is_null(), "{key} {}", events[0]);
+        }
+        assert_eq!(events[0]["content"]["body"], "hello");
+        assert!(events[0]["unsigned"]["age"].is_number());
+        assert_eq!(events[2]["content"], json!({}));
+    }
+    for events in all(json!({})).await {
+        assert!(events[0]["hashes"].is_null() && events[0]["event_id"].is_string());
+    }
+}

@@ -174,3 +174,42 @@ async fn a_room_is_summed_up_by_id_or_alias_also_for_strangers() {
     let (status, body) = server.get("/_matrix/client/v1/room_summary/!no:localhost", "").await;
     assert_eq!((status.as_u16(), &body["errcode"]), (404, &json!("M_NOT_FOUND")));
 }
+
+#[tokio::test]
+async fn redacted_rules_go_on_as_rules_in_summaries_lists_and_invitations() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let room = server.room(&alice, "world_readable").await;
+    room.set(&alice, ("m.room.name", ""), json!({ "name": "a name" })).await;
+    let path = format!("/_matrix/client/v3/directory/list/room/{}", room.id);
+    server.put(&path, &alice.token, json!({ "visibility": "public" })).await;
+    let state = server.get(&room.path("/state"), &alice.token).await.1;
+    for event in state.as_array().unwrap() {
+        let redacted = ["m.room.join_rules", "m.room.history_visibility", "m.room.name"];
+        if redacted.contains(&event["type"].as_str().unwrap()) {
+            let event = event["event_id"].as_str().unwrap().try_into().unwrap();
+            room.redact(&alice, &event).await;
+        }
+    }
+    let path = format!("/_matrix/client/v1/room_summary/{}", room.id);
+    let (status, summary) = server.get(&path, "").await;
+    assert_eq!(status, StatusCode::OK, "{summary}");
+    let listed = server.get("/_matrix/client/v3/publicRooms", &bob.token).await.1;
+    let walked = walk(&server, &bob, &room, "").await;
+    for shown in [&summary, &listed["chunk"][0], &walked["rooms"][0]] {
+        // A public rule may be left out of a summary.
+        assert!(shown["join_rule"].is_null() || shown["join_rule"] == "public", "{shown}");
+        assert_eq!(shown["world_readable"], true, "{shown}");
+        assert!(shown["name"].is_null(), "{shown}");
+    }
+    room.member(&alice, &bob, "invite").await;
+    let sync = server.get("/_matrix/client/v3/sync", &bob.token).await.1;
+    let stripped = &sync["rooms"]["invite"][room.id.as_str()]["invite_state"]["events"];
+    let of_type = |event_type: &str| {
+        let events = stripped.as_array().unwrap();
+        events.iter().find(|event| event["type"] == event_type).cloned()
+    };
+    assert_eq!(of_type("m.room.join_rules").unwrap()["content"]["join_rule"], "public");
+    assert_eq!(of_type("m.room.name"), None);
+}

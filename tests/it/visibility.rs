@@ -263,6 +263,13 @@ impl<'a> Case<'a> {
         for token in &self.tokens {
             paths.push(self.room.path(&format!("/members?at={token}")));
             paths.push(self.room.path(&format!("/messages?dir=b&from={token}&{lazily}")));
+            for lazily in [false, true] {
+                let filter = filter(&json!({ "room": { "include_leave": true,
+                    "state": { "lazy_load_members": lazily }, "timeline": { "limit": 3 } } }));
+                paths.push(format!("/_matrix/client/v3/sync?since={token}&{filter}"));
+                paths.push(format!("/_matrix/client/v3/sync?full_state=true&since={token}"));
+                paths.push(format!("/_matrix/client/v3/sync?{filter}"));
+            }
         }
         for event in self.messages.iter().chain(&self.others) {
             paths.push(self.room.path(&format!("/context/{event}?limit=2")));

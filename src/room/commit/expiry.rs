@@ -7,7 +7,7 @@
 use ruma::events::TimelineEventType;
 use wick_core::{Error, Result, ShortEventId, rules};
 use wick_database::{
-    Read,
+    Read, Topic,
     schema::timer::{
         ENDED_BY_TIMER, EXPIRY_BY_EVENT, EndedRow, ExpiryRow, ExpiryStatus, TIMER_BY_EVENT,
         TIMER_BY_ID, TimerKind,
@@ -83,7 +83,15 @@ pub(crate) fn stop(room: &mut Assembly<'_>, event: ShortEventId, outcome: Outcom
     timer::stop(room, timer, outcome)?;
     // No terminal event will ever come, so nothing may go on saying that it runs.
     room.batch.delete(&EXPIRY_BY_EVENT, &event);
+    note_change(room);
     Ok(())
+}
+
+/// Gives the change of a status a position in its room: there can be no event that has one, and what is
+/// shown of an event is kept as long as nothing happens in its room.
+fn note_change(room: &mut Assembly<'_>) {
+    room.batch.reserve_position();
+    room.batch.wake(Topic::Room(room.room));
 }
 
 /// What becomes of the status of `event`, whose timer fires.
@@ -103,6 +111,7 @@ pub(super) fn finished(
     };
     let terminal = terminal.map(|entry| (entry.pdu.event_id.clone(), entry.pdu.origin_server_ts));
     room.batch.put(&EXPIRY_BY_EVENT, &event, &ExpiryRow { status, terminal });
+    note_change(room);
 }
 
 /// A terminal event that came from elsewhere sets its original's status, if it is by the same sender,

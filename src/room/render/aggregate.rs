@@ -40,10 +40,6 @@ impl Viewer<'_> {
         if wanted == Aggregations::None || pdu.state_key.is_some() {
             return Ok(relations);
         }
-        // One look suffices for nearly every event: it has no children.
-        if self.read.first(&RELATION_BY_PARENT, Range::prefix((short,)))?.is_none() {
-            return Ok(relations);
-        }
         if !redacted
             && let Some(edit) = self.latest_edit(short, pdu)?
             && let Some(edit) = self.nested(edit, Show::NESTED)?

@@ -14,6 +14,7 @@ use wick_room::{Direction, TimelineItem, render::Show};
 use super::{
     EventFilter, History, MAX_LIMIT, Reader,
     page::{Page, Shown, Span},
+    room_id,
     token::to_token,
     unseen,
 };
@@ -56,7 +57,7 @@ impl History {
     /// there or they may not see it.
     pub fn context(&self, session: &Session, ask: &AskContext) -> Result<Context> {
         let read = self.resources.database.published();
-        let mut reader = self.reader(&read, session, &ask.room_id)?;
+        let mut reader = self.reader(&read, session, &ask.room_id)?.formatted(&ask.filter);
         let event = self.graph.intern().lookup_event(&read, &ask.event_id)?.ok_or_else(unseen)?;
         let limits = (ask.before, ask.after);
         let around = reader.around(event, limits, &ask.filter)?.ok_or_else(unseen)?;
@@ -134,6 +135,9 @@ impl Reader<'_> {
         filter: &EventFilter,
         around: &Around,
     ) -> Result<Vec<Box<RawValue>>> {
+        if !filter.allows_room(&room_id(self.graph, self.read, self.room)?) {
+            return Ok(Vec::new());
+        }
         let Some(root) = self.viewer.state_at(around.newest().place)? else {
             return Ok(Vec::new());
         };

@@ -1,9 +1,11 @@
 //! What a filter lets through of a timeline, relations included.
 
-use ruma::api::client::filter::RoomEventFilter;
+use std::sync::Arc;
+
+use ruma::{RoomId, api::client::filter::RoomEventFilter};
 use wick_account::filters;
 use wick_core::Pdu;
-use wick_room::RelatesTo;
+use wick_room::{RelatesTo, render::Format};
 
 /// A filter of events with what ruma's does not have (MSC3874).
 #[derive(Clone, Debug, Default)]
@@ -14,9 +16,16 @@ pub struct EventFilter {
     pub rel_types: Option<Vec<String>>,
     /// How they must not.
     pub not_rel_types: Vec<String>,
+    /// In which form to show the events.
+    pub format: Arc<Format>,
 }
 
 impl EventFilter {
+    /// Whether events of the room pass at all.
+    pub(crate) fn allows_room(&self, room_id: &RoomId) -> bool {
+        filters::allows_events_of(&self.events, room_id)
+    }
+
     /// Whether an event passes. A redacted one has no relation any more.
     pub(crate) fn allows(&self, event: &Pdu, redacted: bool) -> bool {
         filters::allows_event(&self.events, event) && self.allows_relation(event, redacted)

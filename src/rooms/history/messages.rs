@@ -58,7 +58,7 @@ impl History {
     /// `M_FORBIDDEN` if the session's user may not read the room, `M_INVALID_PARAM` if a token is none.
     pub fn messages(&self, session: &Session, ask: &AskMessages) -> Result<Messages> {
         let read = self.resources.database.published();
-        let mut reader = self.reader(&read, session, &ask.room_id)?;
+        let mut reader = self.reader(&read, session, &ask.room_id)?.formatted(&ask.filter);
         let from = match (&ask.from, ask.direction) {
             (Some(token), _) => from_token(token)?,
             (None, Direction::Backward) => i64::try_from(read.position().0).unwrap_or(i64::MAX),

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a page says where to go on exactly if there is more between its two ends.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use ruma::{OwnedUserId, UserId, events::StateEventType};
 use serde_json::value::RawValue;
@@ -10,7 +10,7 @@ use wick_core::{Result, StateRoot, event::pdu::SharedPdu};
 use wick_database::{Read, schema::room::REDACTION_BY_EVENT};
 use wick_room::{Direction, TimelineItem, render::Show, visibility::Reach};
 
-use super::{EventFilter, MAX_SCANNED, Reader};
+use super::{EventFilter, MAX_SCANNED, Reader, room_id};
 
 /// What of a timeline to read.
 pub(crate) struct Span<'a> {
@@ -43,9 +43,17 @@ pub(crate) struct Shown {
 }
 
 impl Reader<'_> {
+    /// The same reader with events in the form that a filter wants.
+    pub(crate) fn formatted(self, filter: &EventFilter) -> Self {
+        Self { viewer: self.viewer.formatted(Arc::clone(&filter.format)), ..self }
+    }
+
     /// Reads a page.
     pub(crate) fn page(&mut self, span: &Span<'_>) -> Result<Page> {
         let mut page = Page::default();
+        if !span.filter.allows_room(&room_id(self.graph, self.read, self.room)?) {
+            return Ok(page);
+        }
         let from = match (self.reach, span.direction) {
             (Reach::Until(end), Direction::Backward) => span.from.min(end),
             _ => span.from,

@@ -5,8 +5,8 @@
 use ruma::{UserId, events::StateEventType};
 use serde_json::value::RawValue;
 use wick_core::{Result, ShortRoomId};
-use wick_database::{Read, schema::room::REDACTION_BY_EVENT};
-use wick_room::{Graph, visibility::Viewer};
+use wick_database::Read;
+use wick_room::Graph;
 
 const SHOWN: [StateEventType; 7] = [
     StateEventType::RoomCreate,
@@ -31,24 +31,23 @@ pub fn stripped_state(
 ) -> Result<Vec<Box<RawValue>>> {
     let mut shown = Vec::new();
     for event_type in &SHOWN {
-        if let Some(short) = graph.state_event_short(read, room, event_type, "")?
-            // The text of a redacted name is nobody's to see.
-            && (*event_type == StateEventType::RoomCreate
-                || !read.contains(&REDACTION_BY_EVENT, &short)?)
-        {
-            shown.push(Viewer::stripped(&*graph.load_event(read, short)?)?);
+        let Some(short) = graph.state_event_short(read, room, event_type, "")? else { continue };
+        // A redacted name is none.
+        if graph.content(read, short)?.get() != "{}" {
+            shown.push(graph.stripped(read, short)?);
         }
     }
-    let own = graph.state_event(read, room, &StateEventType::RoomMember, user_id.as_str())?;
-    if let Some(own) = own {
-        if own.sender != user_id {
-            let sender = own.sender.as_str();
-            let inviter = graph.state_event(read, room, &StateEventType::RoomMember, sender)?;
-            if let Some(inviter) = inviter {
-                shown.push(Viewer::stripped(&inviter)?);
-            }
+    let member = |user_id: &UserId| {
+        graph.state_event_short(read, room, &StateEventType::RoomMember, user_id.as_str())
+    };
+    if let Some(own) = member(user_id)? {
+        let sender = &graph.load_event(read, own)?.sender;
+        if sender != user_id
+            && let Some(inviter) = member(sender)?
+        {
+            shown.push(graph.stripped(read, inviter)?);
         }
-        shown.push(Viewer::stripped(&own)?);
+        shown.push(graph.stripped(read, own)?);
     }
     Ok(shown)
 }

@@ -1,10 +1,14 @@
 //! One room that the user is or was in.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use ruma::api::client::filter::EventFormat;
 use wick_account::filters;
 use wick_core::Result;
-use wick_room::{render::Show, visibility::Viewer};
+use wick_room::{
+    render::{Format, Show},
+    visibility::Viewer,
+};
 
 use super::{
     assembly::Assembly,
@@ -41,7 +45,7 @@ impl Assembly<'_> {
         if !moved && quiet && !full {
             return Ok(None);
         }
-        let mut viewer = self.context.viewer(scope.room)?;
+        let mut viewer = self.context.viewer(scope.room)?.formatted(self.format());
         let piece = if moved {
             let filter = &self.request.filter.room.timeline;
             let wanted = timeline::Wanted { filter, limit: self.timeline_limit() };
@@ -71,6 +75,12 @@ impl Assembly<'_> {
             self.place_counts(&mut update, scope)?;
         }
         Ok(Some(update))
+    }
+
+    fn format(&self) -> Arc<Format> {
+        let filter = &self.request.filter;
+        let federation = filter.event_format == EventFormat::Federation;
+        Arc::new(Format::new(filter.event_fields.as_deref(), federation))
     }
 
     fn room_account_data(&self, scope: &Scope) -> Result<Vec<Json>> {
