@@ -213,6 +213,23 @@ impl Database {
         self.commit(batch, Durability::Synced).await.map(drop)
     }
 
+    /// Whether this is a copy that [`Database::backup`] made and that was not adopted yet: what was done
+    /// since, from the database that it was copied from, is not in it.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn is_copy(&self) -> Result<bool> {
+        backup::is_copy(&self.engine)
+    }
+
+    /// Makes a copy a database like any other, once everything is done that a copy needs.
+    ///
+    /// # Errors
+    /// If the folder cannot be written, or this is no copy.
+    pub fn adopt(&self) -> Result<()> {
+        backup::adopt(&self.engine)
+    }
+
     /// Makes everything durable and refuses commits from now on. Reads still work.
     ///
     /// # Errors

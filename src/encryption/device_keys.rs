@@ -8,6 +8,7 @@
 mod claim;
 mod new_keys;
 mod query;
+mod restore;
 
 use ruma::{DeviceId, UserId, api::client::keys::upload_keys};
 use wick_account::Session;
@@ -27,6 +28,7 @@ use wick_runtime::Resources;
 pub use self::new_keys::NewKeys;
 
 /// The public keys of the devices of local users.
+#[derive(Clone)]
 pub struct DeviceKeys {
     resources: Resources,
 }

@@ -220,6 +220,10 @@ impl Services {
     /// # Errors
     /// If the database cannot be read.
     pub async fn start(self: &Arc<Self>) -> Result<()> {
+        if self.database.is_copy()? {
+            self.device_keys.drop_one_time_keys().await?;
+            self.database.adopt()?;
+        }
         self.typing.start(&self.supervisor).await?;
         self.presence.start(&self.supervisor).await?;
         self.backups.start(&self.supervisor);

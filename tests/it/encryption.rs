@@ -6,5 +6,7 @@ mod cross_signing;
 mod dehydrated;
 mod device_keys;
 mod device_lists;
+mod removed_devices;
+mod restored;
 mod signer;
 mod to_device;

@@ -49,7 +49,7 @@ async fn get_keys(
     services: Arc<Services>,
     Ruma { body, sender, .. }: Ruma<get_keys::v3::Request>,
 ) -> Result<get_keys::v3::Response> {
-    services.device_keys.query(&sender, &body.device_keys)
+    services.device_keys.query(&sender, body.device_keys).await
 }
 
 /// `POST /_matrix/client/v3/keys/claim`

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Keys that one request may sign.
-const MAX_SIGNED: usize = 200;
+const MAX_SIGNED: usize = 100;
 
 /// Bytes of one signed key.
 const MAX_KEY_BYTES: usize = 65_536;

@@ -21,7 +21,7 @@ use super::{DeviceKeys, new_keys::digest_of_stored, query::unreachable};
 const MAX_CLAIMED: usize = 5_000;
 
 /// Devices whose keys are taken in one batch.
-const PORTION: usize = 200;
+const PORTION: usize = 100;
 
 /// Claimed keys that are remembered for each algorithm of a device: more than a client uploads at once.
 const REMEMBERED: usize = 200;

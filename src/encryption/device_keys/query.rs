@@ -1,8 +1,11 @@
 //! Looking up the keys of users and their devices.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId, api::client::keys::get_keys, serde::Raw};
+use ruma::{
+    DeviceId, OwnedDeviceId, OwnedUserId, UserId, api::client::keys::get_keys::v3::Response,
+    serde::Raw,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use wick_account::Session;
@@ -22,6 +25,12 @@ use crate::signed_json::SignedJson;
 /// Users and devices that one request may name.
 const MAX_USERS: usize = 5_000;
 const MAX_DEVICES: usize = 10_000;
+
+/// Users whose keys are looked up on the thread of the request.
+const FEW_USERS: usize = 20;
+
+/// The users and devices that are named.
+type Wanted = BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>;
 
 /// What the server adds to the keys of a device.
 #[derive(Serialize)]
@@ -43,16 +52,21 @@ impl DeviceKeys {
     ///
     /// # Errors
     /// `M_TOO_LARGE` if too many users or devices are named.
-    pub fn query(
-        &self,
-        session: &Session,
-        wanted: &BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>,
-    ) -> Result<get_keys::v3::Response> {
+    pub async fn query(&self, session: &Arc<Session>, wanted: Wanted) -> Result<Response> {
         if wanted.len() > MAX_USERS || wanted.values().map(Vec::len).sum::<usize>() > MAX_DEVICES {
             return Err(Error::too_large("too many users or devices"));
         }
+        if wanted.len() <= FEW_USERS {
+            return self.look_up(session, &wanted);
+        }
+        let (keys, session) = (self.clone(), Arc::clone(session));
+        let user = session.user;
+        self.resources.workers.run(&user, move || keys.look_up(&session, &wanted)).await
+    }
+
+    fn look_up(&self, session: &Session, wanted: &Wanted) -> Result<Response> {
         let read = self.resources.database.published();
-        let mut response = get_keys::v3::Response::new();
+        let mut response = Response::new();
         for (user_id, device_ids) in wanted {
             if !self.is_local(user_id) {
                 response.failures.insert(user_id.server_name().to_string(), unreachable());
@@ -89,11 +103,7 @@ struct Queried<'a> {
 }
 
 impl Queried<'_> {
-    fn answer(
-        &self,
-        device_ids: &[OwnedDeviceId],
-        response: &mut get_keys::v3::Response,
-    ) -> Result<()> {
+    fn answer(&self, device_ids: &[OwnedDeviceId], response: &mut Response) -> Result<()> {
         let added = self.added_signatures()?;
         let mut devices = BTreeMap::new();
         for (device_id, keys) in self.stored(device_ids)? {

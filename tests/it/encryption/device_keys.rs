@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use wick_harness::{TestServer, User};
 
 use super::signer::{
-    ALGORITHM, QUERY, Signer, UPLOAD, claim, key, keys, query, upload, upload_device_keys,
+    ALGORITHM, CLAIM, QUERY, Signer, UPLOAD, claim, key, keys, query, upload, upload_device_keys,
 };
 
 fn told((status, body): (http::StatusCode, Value)) -> (u16, String) {
@@ -71,9 +71,34 @@ async fn a_user_without_keys_has_none_and_one_of_another_server_is_a_failure() {
     assert!(body["failures"]["example.org"].is_object(), "{body}");
     let wanted = json!({ "@far:example.org": { "DEVICE": ALGORITHM } });
     let claim = json!({ "one_time_keys": wanted });
-    let (_, body) = server.post(super::signer::CLAIM, &alice.token, claim).await;
+    let (_, body) = server.post(CLAIM, &alice.token, claim).await;
     assert_eq!(body["one_time_keys"], json!({}));
     assert!(body["failures"]["example.org"].is_object(), "{body}");
+}
+
+#[tokio::test]
+async fn many_users_are_looked_up_as_few_are_and_too_many_are_refused() {
+    let server = TestServer::start().await;
+    let mut users = Vec::new();
+    for number in 0..25 {
+        let user = server.register(&format!("user{number}")).await;
+        upload_device_keys(&server, &user).await;
+        users.push(user);
+    }
+    let all: Vec<_> = users.iter().collect();
+    let many = query(&server, &users[0], &all).await;
+    for user in all {
+        let one = query(&server, &users[0], &[user]).await;
+        assert!(shown(&one, user).is_object());
+        assert_eq!(shown(&many, user), shown(&one, user));
+    }
+    let wanted: Value = (0..5_001).map(|n| (format!("@{n}:localhost"), json!([]))).collect();
+    let answer = server.post(QUERY, &users[0].token, json!({ "device_keys": wanted })).await;
+    assert_eq!(told(answer), (413, "M_TOO_LARGE".to_owned()));
+    let devices: Value = (0..5_001).map(|n| (n.to_string(), json!(ALGORITHM))).collect();
+    let body = json!({ "one_time_keys": { "@user0:localhost": devices } });
+    let answer = server.post(CLAIM, &users[0].token, body).await;
+    assert_eq!(told(answer), (413, "M_TOO_LARGE".to_owned()));
 }
 
 #[tokio::test]
