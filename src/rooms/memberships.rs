@@ -1,11 +1,14 @@
 //! What becomes of a user's memberships when the account changes: the profile goes into the member
-//! events of joined rooms, and who is deactivated ends their expiring events, takes back their delayed
-//! ones, and leaves.
+//! events of joined rooms; a deactivated user's expiring events end, their delayed ones are cancelled, and
+//! they leave.
 //!
 //! Invariant: what is to be done is written with the account's change and removed when it is done,
 //! so that a crash in between only delays it.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures_util::{TryStreamExt, stream};
 use ruma::{
@@ -13,6 +16,7 @@ use ruma::{
     canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
     events::{StateEventType, room::member::MembershipState},
 };
+use tokio::sync::Mutex as AsyncMutex;
 use wick_account::Users;
 use wick_core::{Draft, Error, Result, ShortUserId};
 use wick_database::schema::room::Membership;
@@ -37,6 +41,8 @@ pub struct Memberships {
     profiles: Arc<Profiles>,
     expiry: Arc<Expiry>,
     delayed: Arc<Delayed>,
+    /// A lock for each user whose profile is being spread. It only saves work.
+    spreading: Mutex<HashMap<ShortUserId, Arc<AsyncMutex<()>>>>,
 }
 
 impl Memberships {
@@ -50,26 +56,42 @@ impl Memberships {
         expiry: Arc<Expiry>,
         delayed: Arc<Delayed>,
     ) -> Self {
-        Self { resources, graph, users, profiles, expiry, delayed }
+        let spreading = Mutex::default();
+        Self { resources, graph, users, profiles, expiry, delayed, spreading }
     }
 
-    /// Puts the profile of a user into their member events where it is not there already.
+    /// Puts the profile of a user into their member events where it is not there already. Of several calls at
+    /// once one does it at a time, and with the latest profile, so that changes do not queue up.
     ///
     /// # Errors
-    /// If the database refuses. Graph that refuse keep the old member event.
+    /// If the database refuses. Rooms that refuse keep the old member event.
     pub async fn spread_profile(&self, user: ShortUserId, user_id: &UserId) -> Result<()> {
-        let Some(change) = self.profiles.to_spread(user)? else { return Ok(()) };
-        let rooms = self.rooms_with(user, |membership| membership == Membership::Join)?;
-        stream::iter(rooms.into_iter().map(Ok))
-            .try_for_each_concurrent(AT_ONCE, |room_id| async move {
-                self.in_room(&room_id, |room| self.renew(room, user, user_id)).await
-            })
-            .await?;
-        self.profiles.note_spread(user, change).await
+        let lock = self.spreading_of(user);
+        let _one_at_a_time = lock.lock().await;
+        while let Some(change) = self.profiles.to_spread(user)? {
+            let rooms = self.rooms_with(user, |membership| membership == Membership::Join)?;
+            stream::iter(rooms.into_iter().map(Ok))
+                .try_for_each_concurrent(AT_ONCE, |room_id| async move {
+                    // A newer change begins anew.
+                    if self.profiles.to_spread(user)? != Some(change) {
+                        return Ok(());
+                    }
+                    self.in_room(&room_id, |room| self.renew(room, user, user_id)).await
+                })
+                .await?;
+            self.profiles.note_spread(user, change).await?;
+        }
+        Ok(())
     }
 
-    /// Takes a deactivated user out of all rooms, after the last word of their expiring events, which
-    /// they could not say later.
+    fn spreading_of(&self, user: ShortUserId) -> Arc<AsyncMutex<()>> {
+        let mut spreading = self.spreading.lock().unwrap_or_else(PoisonError::into_inner);
+        spreading.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(spreading.entry(user).or_default())
+    }
+
+    /// Takes a deactivated user out of all rooms, after the terminal events of their expiring events, which
+    /// could not be sent later.
     ///
     /// # Errors
     /// If the database refuses.
@@ -141,15 +163,15 @@ impl Memberships {
         Ok(rooms)
     }
 
-    /// Under the room's turn, so that of two changes the later one stays.
+    /// Reads the profile for each attempt, so that of two changes the later one stays.
     fn renew(&self, room: &mut Assembly<'_>, user: ShortUserId, user_id: &UserId) -> Result<()> {
         let member = room.state_event(&StateEventType::RoomMember, user_id.as_str())?;
         let Some(member) = member else { return Ok(()) };
         let content = membership::content(&member)?;
         let profile = self.profiles.member_profile(user)?;
-        let is_told = content.displayname() == profile.display_name.as_deref()
+        let is_same = content.displayname() == profile.display_name.as_deref()
             && content.avatar_url() == profile.avatar_url.as_deref();
-        if content.membership != MembershipState::Join || is_told {
+        if content.membership != MembershipState::Join || is_same {
             return Ok(());
         }
         append(room, user_id, MembershipState::Join, &profile)
