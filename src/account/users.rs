@@ -25,7 +25,7 @@ use wick_database::{
         },
         confirmations::UiaOutcome,
         users::{
-            ACCOUNT_BY_USER, Account, DEPARTING_BY_USER, PROFILE_CHANGE_BY_USER,
+            ACCOUNT_BY_USER, Account, DEPARTING_BY_USER, ERASED_BY_USER, PROFILE_CHANGE_BY_USER,
             PROFILE_FIELD_BY_USER,
         },
     },
@@ -159,11 +159,12 @@ impl Users {
     }
 
     /// Ends an account for good: its password, its devices and its profile go, its name stays
-    /// taken. Its rooms are left afterwards, see [`Users::departing`].
+    /// taken. With `erase` the user is noted as erased. Its rooms are left afterwards, see
+    /// [`Users::departing`].
     ///
     /// # Errors
     /// `M_FORBIDDEN` if the proof is spent.
-    pub async fn deactivate(&self, user: ShortUserId, proof: &Proof) -> Result<()> {
+    pub async fn deactivate(&self, user: ShortUserId, proof: &Proof, erase: bool) -> Result<()> {
         let now = self.resources.clock.now();
         self.resources
             .change(|batch| {
@@ -178,6 +179,9 @@ impl Users {
                 self.devices.drop_all(user, None, batch)?;
                 self.devices.note_deactivated(user, batch)?;
                 batch.delete_range(&PROFILE_FIELD_BY_USER, Range::prefix((user,)))?;
+                if erase {
+                    batch.put(&ERASED_BY_USER, &user, &());
+                }
                 Ok(())
             })
             .await

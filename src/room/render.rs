@@ -131,7 +131,11 @@ impl Viewer<'_> {
         place: &Place,
         show: Show,
     ) -> Result<Box<RawValue>> {
-        let shared = self.shared(short, pdu, place)?;
+        let shared = if self.is_erased(pdu, place)? {
+            Arc::new(self.make_shared(short, pdu, place, true)?)
+        } else {
+            self.shared(short, pdu, place)?
+        };
         let federation = self.format.federation && show.is_whole();
         let base = if federation { self.signed(pdu, place, &shared)? } else { shared.base.clone() };
         let mut json = String::with_capacity(base.len() + ROOM_FOR_UNSIGNED);
@@ -142,8 +146,7 @@ impl Viewer<'_> {
         json.push_str(",\"unsigned\":{");
         self.push_unsigned(&mut json, short, pdu, place, &shared)?;
         if shared.has_children {
-            let redacted = shared.redaction.is_some();
-            let relations = self.aggregations(short, pdu, redacted, show.aggregations)?;
+            let relations = self.aggregations(short, pdu, shared.redacted, show.aggregations)?;
             if !relations.is_empty() {
                 push_member(&mut json, "m.relations", &relations)?;
             }
@@ -158,7 +161,7 @@ impl Viewer<'_> {
         let mut object = pdu
             .to_canonical_object()
             .map_err(|error| Error::internal("a stored event is not canonical", error))?;
-        if shared.redaction.is_some() {
+        if shared.redacted {
             let rules = self.rooms.rules_at(self.read, place.room)?;
             canonical_json::redact_in_place(&mut object, &rules.redaction, None)
                 .map_err(|error| Error::internal("a stored event cannot be redacted", error))?;

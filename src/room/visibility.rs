@@ -19,7 +19,10 @@ use serde::Deserialize;
 use wick_core::{Pdu, Result, ShortRoomId, ShortUserId, StateRoot};
 use wick_database::{
     Read, Snapshot,
-    schema::room::{MemberRow, Membership, Place},
+    schema::{
+        room::{MemberRow, Membership, Place},
+        users::ERASED_BY_USER,
+    },
 };
 
 mod tenure;
@@ -185,6 +188,22 @@ impl<'a> Viewer<'a> {
         let own = pdu.is_state(&TimelineEventType::RoomMember, self.user_id.as_str());
         let root = if own { place.after } else { place.before };
         Ok(self.at(root)?.membership.unwrap_or(Membership::Leave))
+    }
+
+    /// Whether a message is shown redacted: its sender was erased, and the viewer was not in the room when it
+    /// was sent.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn is_erased(&mut self, pdu: &Pdu, place: &Place) -> Result<bool> {
+        if pdu.state_key.is_some() {
+            return Ok(false);
+        }
+        let erased = match self.rooms.intern().lookup_user(self.read, &pdu.sender)? {
+            Some(sender) => self.read.contains(&ERASED_BY_USER, &sender)?,
+            None => false,
+        };
+        Ok(erased && self.membership_at(pdu, place)? != Membership::Join)
     }
 
     /// Whether history that stands at `position` in a state like `at` is the viewer's to see.

@@ -246,14 +246,20 @@ impl Services {
 }
 
 impl Services {
-    /// Deactivates an account and ends what it left running. Goes on if nobody waits for it any more.
+    /// Deactivates an account and ends what it left running. With `erase` its messages are shown redacted to
+    /// those who were not in the room by then. Goes on if the client hangs up.
     ///
     /// # Errors
-    /// If the database refuses.
-    pub async fn deactivate(self: &Arc<Self>, user: ShortUserId, proof: Proof) -> Result<()> {
+    /// As [`Users::deactivate`].
+    pub async fn deactivate(
+        self: &Arc<Self>,
+        user: ShortUserId,
+        proof: Proof,
+        erase: bool,
+    ) -> Result<()> {
         let services = Arc::clone(self);
         let change = async move {
-            services.users.deactivate(user, &proof).await?;
+            services.users.deactivate(user, &proof, erase).await?;
             services.memberships.depart(user).await
         };
         self.supervisor.complete("deactivation", change).await

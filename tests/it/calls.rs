@@ -44,7 +44,7 @@ async fn a_service_learns_who_an_openid_token_is_proof_of() {
     assert_eq!((status, body), (StatusCode::OK, json!({ "sub": alice.user_id })));
 
     let (short, _) = server.services().users.get(&alice.user_id).unwrap().unwrap();
-    server.services().users.deactivate(short, &Proof::not_needed()).await.unwrap();
+    server.services().users.deactivate(short, &Proof::not_needed(), false).await.unwrap();
     let (status, body) = server.get(&format!("{USER_INFO}?access_token={token}"), "").await;
     assert_eq!((status, &body["errcode"]), (StatusCode::UNAUTHORIZED, &json!("M_UNKNOWN_TOKEN")));
 

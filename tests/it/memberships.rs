@@ -1,8 +1,12 @@
 //! What account changes do to memberships: profiles reach member events, the deactivated leave.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
 };
 
 use http::StatusCode;
@@ -17,7 +21,7 @@ use wick_account::Proof;
 use wick_core::Draft;
 use wick_database::{Fault, FaultAction};
 use wick_harness::{Options, TestServer};
-use wick_room::{Effects, Founding};
+use wick_room::{Direction, Effects, Founding};
 
 const NAME: &str = "/_matrix/client/v3/profile/@alice:localhost/displayname";
 const PASSWORD: &str = "correct horse battery staple";
@@ -103,6 +107,70 @@ async fn names_that_change_at_once_end_alike_everywhere() {
 }
 
 #[tokio::test]
+async fn names_that_change_many_times_at_once_do_not_queue_up() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let room = room_of_alice(&server).await;
+    let names = |number: usize| {
+        let name = json!({ "displayname": format!("name {number}") });
+        server.put(NAME, &alice.token, name)
+    };
+    let answers = futures(0..20, names).await;
+    assert!(answers.iter().all(|(status, _)| *status == StatusCode::OK), "{answers:?}");
+    let (_, profile) = server.get(NAME, "").await;
+    assert_eq!(alice_in(&server, &room)["displayname"], profile["displayname"]);
+    let services = server.services();
+    let read = services.database.published();
+    let short = services.graph.short(&read, &room).unwrap().unwrap();
+    let timeline = services.graph.timeline(&read, short, i64::MAX, Direction::Backward);
+    // Creation, join and join rules, and a few of the names: those that were there when a pass began.
+    assert!(timeline.count() <= 3 + 10, "every name is announced");
+}
+
+/// Requests at the same time.
+async fn futures<T>(numbers: std::ops::Range<usize>, request: impl Fn(usize) -> T) -> Vec<T::Output>
+where
+    T: Future,
+{
+    let mut requests: Vec<_> = numbers.map(|number| Box::pin(request(number))).collect();
+    let mut answers = Vec::new();
+    std::future::poll_fn(|context| {
+        requests.retain_mut(|request| match request.as_mut().poll(context) {
+            Poll::Ready(answer) => {
+                answers.push(answer);
+                false
+            }
+            Poll::Pending => true,
+        });
+        if requests.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    answers
+}
+
+#[tokio::test]
+async fn messages_of_an_erased_user_are_redacted_for_those_who_join_later() {
+    let server = TestServer::start().await;
+    let [alice, bob, carol] = [
+        server.register("alice").await,
+        server.register("bob").await,
+        server.register("carol").await,
+    ];
+    let room = server.room(&alice, "shared").await;
+    room.member(&bob, &bob, "join").await;
+    let said = room.say(&bob, "said before").await;
+    let services = server.services();
+    let (user, _) = services.users.get(&bob.user_id).unwrap().unwrap();
+    services.deactivate(user, Proof::not_needed(), true).await.unwrap();
+    room.member(&carol, &carol, "join").await;
+    let path = room.path(&format!("/event/{said}"));
+    let (_, event) = server.get(&path, &alice.token).await;
+    assert_eq!(event["content"]["body"], "said before", "to those who were there");
+    let (status, event) = server.get(&path, &carol.token).await;
+    assert_eq!((status, &event["content"]), (StatusCode::OK, &json!({})));
+}
+
+#[tokio::test]
 async fn who_is_deactivated_leaves_all_rooms() {
     let server = TestServer::start().await;
     let alice = server.register("alice").await;
@@ -158,7 +226,8 @@ async fn what_a_crash_leaves_undone_is_done_at_the_next_start() {
             stop.0.store(commit, Ordering::SeqCst);
             let answer = if deactivate {
                 let (user, _) = server.services().users.get(&alice.user_id).unwrap().unwrap();
-                let done = server.services().users.deactivate(user, &Proof::not_needed()).await;
+                let done =
+                    server.services().users.deactivate(user, &Proof::not_needed(), false).await;
                 done.and(server.services().memberships.depart(user).await).is_ok()
             } else {
                 let name = json!({ "displayname": "new" });

@@ -275,6 +275,6 @@ async fn what_a_deactivated_user_has_stored_is_removed() {
             + usize::from(read.contains(&TOTAL_BY_ACCOUNT_DATA_OWNER, &user).unwrap())
     };
     assert_eq!(rows(), 3 + 3 + 1 + 1 + 1);
-    server.services().deactivate(user, Proof::not_needed()).await.unwrap();
+    server.services().deactivate(user, Proof::not_needed(), false).await.unwrap();
     assert_eq!(rows(), 0);
 }

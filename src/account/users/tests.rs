@@ -133,7 +133,7 @@ async fn a_deactivated_account_is_over_and_its_name_stays_taken() {
     let fixture = Fixture::new();
     let tokens = fixture.register("alice", NewDevice::default()).await;
     let session = fixture.session(&tokens).await;
-    fixture.users.deactivate(session.user, &Proof::not_needed()).await.unwrap();
+    fixture.users.deactivate(session.user, &Proof::not_needed(), false).await.unwrap();
     assert!(fixture.sessions.authenticate(&tokens.access).await.is_err());
     let error = fixture.users.log_in(log_in("alice", "password")).await.err().unwrap();
     assert_eq!(kind(&error), &ErrorKind::UserDeactivated);

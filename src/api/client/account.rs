@@ -180,7 +180,7 @@ async fn deactivate(
     match services.uia.confirm(&sender, "deactivate", &identity, auth).await? {
         Confirmation::Challenge(challenge) => Ok(Answer::Challenge(challenge)),
         Confirmation::Confirmed(proof) => {
-            services.deactivate(sender.user, proof).await?;
+            services.deactivate(sender.user, proof, body.erase).await?;
             Ok(Answer::Done(deactivation()))
         }
     }

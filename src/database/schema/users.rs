@@ -44,6 +44,10 @@ tables! {
     /// removed when the last room is left; read at start to go on after a crash.
     DEPARTING_BY_USER: ShortUserId => (), Small;
 
+    /// Deactivated users who wanted to be erased. Written with the deactivation and kept for good; read when
+    /// their messages are shown.
+    ERASED_BY_USER: ShortUserId => (), Small;
+
     /// Users whose member events do not repeat their profile yet, with a number that tells one change
     /// from the next. Written with the profile; removed when all member events do; read at start
     /// to go on after a crash.

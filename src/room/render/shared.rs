@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     at: Position,
     /// The event's redaction.
     pub(super) redaction: Option<ShortEventId>,
+    /// Whether it is shown redacted.
+    pub(super) redacted: bool,
     /// Whether any event relates to it.
     pub(super) has_children: bool,
     /// The event without `room_id`, `unsigned` and the brace that ends it.
@@ -98,30 +100,39 @@ impl Viewer<'_> {
         {
             return Ok(shared);
         }
-        let shared = Arc::new(self.make_shared(short, pdu, place)?);
+        let shared = Arc::new(self.make_shared(short, pdu, place, false)?);
         cache.insert(short, Arc::clone(&shared));
         Ok(shared)
     }
 
-    fn make_shared(&self, short: ShortEventId, pdu: &Pdu, place: &Place) -> Result<Shared> {
+    /// The parts of an event as of the snapshot; `erased`: redacted although no redaction says so.
+    pub(super) fn make_shared(
+        &self,
+        short: ShortEventId,
+        pdu: &Pdu,
+        place: &Place,
+        erased: bool,
+    ) -> Result<Shared> {
         let redaction = self.read.get(&REDACTION_BY_EVENT, &short)?;
+        let redacted = erased || redaction.is_some();
         let base = Base {
             event_type: &pdu.event_type,
-            content: &*self.shown_content(pdu, place, redaction.is_some())?,
+            content: &*self.shown_content(pdu, place, redacted)?,
             event_id: &pdu.event_id,
             sender: pdu.sender.as_str(),
             origin_server_ts: pdu.origin_server_ts.0,
             state_key: pdu.state_key.as_deref(),
-            redacts: pdu.redacts.as_ref().filter(|_| redaction.is_none()),
+            redacts: pdu.redacts.as_ref().filter(|_| !redacted),
         };
         let mut unsigned = String::new();
-        if redaction.is_none() {
+        if !redacted {
             self.push_expiry(&mut unsigned, short)?;
         }
         let children = Range::prefix((short,));
         Ok(Shared {
             at: self.read.position(),
             redaction,
+            redacted,
             has_children: self.read.first(&RELATION_BY_PARENT, children)?.is_some(),
             base: opened(&base)?,
             unsigned,

@@ -166,7 +166,7 @@ async fn row_32_it_is_not_sent_either_if_the_server_dies_before_all_is_done() {
     call.delay("alice's").await;
     let users = &call.server.services().users;
     let (short, _) = users.get(&bob.user_id).unwrap().unwrap();
-    users.deactivate(short, &Proof::not_needed()).await.unwrap();
+    users.deactivate(short, &Proof::not_needed(), false).await.unwrap();
     call.server.crash().await;
     call.server.clock.advance(seconds(60)).await;
     call.until_said("alice's").await;
@@ -189,7 +189,7 @@ async fn row_32_it_happens_also_if_nobody_waits_for_the_answer() {
     tokio::select! {
         biased;
         () = async { while services.users.departing().unwrap().is_empty() { tokio::task::yield_now().await } } => {}
-        result = services.deactivate(short, Proof::not_needed()) => result.unwrap(),
+        result = services.deactivate(short, Proof::not_needed(), false) => result.unwrap(),
     }
     while call.running() > 0 {
         tokio::task::yield_now().await;
