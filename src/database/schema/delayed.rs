@@ -66,15 +66,17 @@ pub struct ScheduledAnswer {
 postcard_value!(ScheduledAnswer, version = 1);
 
 tables! {
-    /// By timer: the event to send. Written when it is scheduled, read when it is due and to list it.
+    /// By timer: the event to send. Written when it is scheduled, read when it is due and to list it; deleted
+    /// with the row of [`FINALISED_BY_TIMER`].
     DELAYED_BY_TIMER: TimerId => DelayedRow, Random;
     /// By user, device and request: the answer, so that the same request again schedules nothing more.
     /// Goes with the row of [`DELAYED_BY_TIMER`].
     SCHEDULED_BY_TRANSACTION: (ShortUserId, String, String) => ScheduledAnswer, Random;
     /// By room and state key: the delayed events that would set it. Read when it is set, by servers that
-    /// cancel them then.
+    /// cancel them then. Deleted when they are finalised.
     DELAYED_BY_STATE: (ShortRoomId, ShortStateKey, TimerId) => (), Random;
-    /// By timer: what became of its event.
+    /// By timer: what became of its event. Deleted after seven days, or when its owner has more than a thousand
+    /// newer ones (`wick_rooms`).
     FINALISED_BY_TIMER: TimerId => FinalisedRow, Random;
     /// By owner and time: their finalised delayed events. Read to forget the oldest.
     FINALISED_BY_OWNER: (ShortUserId, Timestamp, TimerId) => (), Random;

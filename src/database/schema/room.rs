@@ -173,7 +173,8 @@ tables! {
     /// By room and state key: the current state without the members. Read by syncs that load
     /// members lazily. Rebuilt from: current state.
     EVENT_BY_SETTING: (ShortRoomId, ShortStateKey) => ShortEventId, Random;
-    /// By room and the position of a change: the state after it. Read by sync for the state at a token.
+    /// By room and the position of a change: the state after it. Kept with the events. Read by sync for the
+    /// state at a token.
     ROOT_BY_POSITION: (ShortRoomId, i64) => StateRoot, Sequential;
     /// By room, membership and user: the member event. Rebuilt from: current state.
     MEMBER_BY_ROOM: (ShortRoomId, u8, ShortUserId) => ShortEventId, Random;

@@ -118,12 +118,14 @@ pub struct EndedRow {
 crate::postcard_value!(EndedRow, version = 1);
 
 tables! {
-    /// By id: the timer. Scanned once, at start.
+    /// By id: the timer. Written when it is armed and kept alive, deleted when it ends. Scanned once, at start.
     TIMER_BY_ID: TimerId => TimerRow, Random;
-    /// By event: the timer that will end it.
+    /// By event: the timer that will end it. Deleted with the timer.
     TIMER_BY_EVENT: ShortEventId => TimerId, Random;
-    /// By event: its expiry status. Read whenever the event is shown.
+    /// By event: its expiry status. Read whenever the event is shown. Kept with the event; deleted if the event
+    /// is redacted or superseded while it runs.
     EXPIRY_BY_EVENT: ShortEventId => ExpiryRow, Random;
     /// By timer: when an `end` was answered, so that the same request again within five minutes is too.
+    /// Older ones are deleted every ten minutes (`wick_timers`).
     ENDED_BY_TIMER: TimerId => EndedRow, Small;
 }
