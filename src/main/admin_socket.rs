@@ -1,6 +1,6 @@
 //! `wick admin`: asks the running server over its socket and shows the answer.
 
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -110,7 +110,19 @@ pub(crate) fn ask(
 }
 
 async fn converse(socket: &Path, request: Request<Full<Bytes>>) -> Result<Reply, Failure> {
-    let Ok(stream) = UnixStream::connect(socket).await else { return Ok(Reply::NotRunning) };
+    let stream = match UnixStream::connect(socket).await {
+        Ok(stream) => stream,
+        // No socket, or one that a killed server has left.
+        Err(error)
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
+        {
+            return Ok(Reply::NotRunning);
+        }
+        Err(error) => {
+            let what = format_args!("the socket {} cannot be opened", socket.display());
+            return Err(Failure::because(what, error));
+        }
+    };
     let broken = |error: hyper::Error| Failure::because("the server does not answer", error);
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let exchange = async {

@@ -15,7 +15,7 @@ use crate::{
     Failure,
     admin_socket::{Reply, ask},
     cli,
-    data_folder::{ensure_folder, write_new},
+    data_folder::{ensure_folder, is_there, write_new},
     keys::{SIGNING_KEY, TIMER_KEY},
 };
 
@@ -24,7 +24,7 @@ pub(crate) fn run(config: &Config, folder: &Path) -> Result<(), Failure> {
     let refuse =
         |error| Failure::because(format_args!("{} cannot be used", folder.display()), error);
     let folder = path::absolute(folder).map_err(refuse)?;
-    if folder.exists() {
+    if is_there(&folder)? {
         return Err(Failure(format!("{} exists already", folder.display())));
     }
     ensure_folder(&folder)?;

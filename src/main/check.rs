@@ -5,7 +5,7 @@ use wick_database::Database;
 use wick_room::invariants;
 use wick_service::database_options;
 
-use crate::{Failure, cli};
+use crate::{Failure, cli, data_folder::is_there};
 
 /// Reports that the configuration, which was read, is fine. With `salvage`, gives up what damaged logs hold after the
 /// damage; with `rooms`, checks the stored rooms. The server must not run meanwhile.
@@ -15,7 +15,7 @@ pub(crate) fn run(config: &Config, rooms: bool, salvage: bool) -> Result<(), Fai
         return Ok(());
     }
     let store = config.database.store();
-    if !store.exists() {
+    if !is_there(&store)? {
         return cli::say("there is no database yet");
     }
     if salvage {

@@ -12,7 +12,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 use wick_api::Connections;
-use wick_core::{Clock, Config};
+use wick_core::{Clock, Config, Position};
 use wick_database::Database;
 use wick_service::{Services, database_options};
 
@@ -143,7 +143,12 @@ fn open(config: &Arc<Config>) -> Result<Arc<Services>, Failure> {
     let database = Database::open(&config.database.store(), options)
         .map_err(|error| Failure::because("the database cannot be opened", error))?;
     // After the database, whose lock keeps a second process from making other keys.
-    let keys = keys::load(&config.database.path)?;
+    let state = if database.position() == Position::default() {
+        keys::Database::Empty
+    } else {
+        keys::Database::Used
+    };
+    let keys = keys::load(&config.database.path, state)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     Services::build(Arc::clone(config), clock, Arc::new(SystemRandom), database, keys)
         .map_err(|error| Failure::because("the database cannot be read", error))

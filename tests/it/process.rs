@@ -192,3 +192,39 @@ fn the_generated_configuration_is_one() {
     let check = run(folder.path(), &["check"]);
     assert!(check.status.success(), "{}", error(&check));
 }
+
+#[tokio::test]
+async fn a_missing_key_beside_a_database_stops_the_start_and_is_named() {
+    let folder = tempdir().unwrap();
+    let mut server = Process::start(folder.path(), &[]);
+    register(&server, "alice").await;
+    server.terminate();
+    server.ended();
+    fs::remove_file(folder.path().join("wick-data/timer.key")).unwrap();
+    let again = run(folder.path(), &["--listen", "127.0.0.1:0", "--set", "metrics.enabled=false"]);
+    assert!(!again.status.success());
+    assert!(error(&again).contains("timer.key is missing"), "{}", error(&again));
+    assert!(!folder.path().join("wick-data/timer.key").exists());
+}
+
+#[tokio::test]
+async fn a_data_folder_that_others_may_read_is_closed_to_them() {
+    let folder = tempdir().unwrap();
+    let data = folder.path().join("wick-data");
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
+    let _server = Process::start(folder.path(), &[]);
+    assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_not_taken_for_missing() {
+    let folder = tempdir().unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    // Below a file nothing can be looked at, whoever asks: permissions do not hold for everybody.
+    let check = run(folder.path(), &["check", "--rooms", "--data", "file/data"]);
+    assert!(!check.status.success());
+    assert!(error(&check).contains("file/data"), "{}", error(&check));
+    let status = run(folder.path(), &["admin", "status", "--set", "admin.socket=file/socket"]);
+    assert!(error(&status).contains("cannot be opened"), "{}", error(&status));
+}
