@@ -22,6 +22,7 @@ use wick_service::Services;
 use crate::{
     address::{Peer, client_address},
     error::{into_http, not_json, unrecognized},
+    lists::Shape,
     route::{Call, Count, Handler},
 };
 
@@ -39,6 +40,7 @@ pub(crate) struct Endpoint {
     pub(crate) method: Method,
     pub(crate) handler: Handler,
     pub(crate) limit: Count,
+    pub(crate) shape: Shape,
 }
 
 /// Answers any request for one path.
@@ -85,7 +87,8 @@ impl Resource {
         let (parts, body) = request.into_parts();
         let body = self.read(body, u64::from(server.max_body_kilobytes) * 1024).await?;
         let request = Request::from_parts(parts, body);
-        let call = Call { request, arguments, address, limit: endpoint.limit };
+        let Endpoint { limit, shape, .. } = *endpoint;
+        let call = Call { request, arguments, address, limit, shape };
         (endpoint.handler)(Arc::clone(&self.services), call).await
     }
 

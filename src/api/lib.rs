@@ -21,6 +21,7 @@ mod dispatch;
 mod error;
 mod event_filter;
 mod health;
+mod lists;
 mod reply;
 mod route;
 mod router;

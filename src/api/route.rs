@@ -22,6 +22,7 @@ use crate::{
     address::limit_key,
     auth::{self, Scheme},
     error::{not_json, unreadable},
+    lists::Shape,
     reply::Reply,
 };
 
@@ -53,6 +54,8 @@ pub(crate) struct Call {
     pub(crate) address: Option<IpAddr>,
     /// What it counts as.
     pub(crate) limit: Count,
+    /// What it must fulfil before it is read.
+    pub(crate) shape: Shape,
 }
 
 /// A request whose sender is known and whose body is still to be read, for endpoints that may know the
@@ -102,6 +105,7 @@ impl<R: IncomingRequest<Authentication: Scheme>> Unread<R> {
     /// What is wrong with the request.
     pub(crate) fn read(self) -> Result<Ruma<R>> {
         let Self { sender, call } = self;
+        call.shape.check(&call.request)?;
         let address = call.address;
         Ok(Ruma { body: read::<R>(call)?, sender, address })
     }

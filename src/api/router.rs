@@ -18,6 +18,7 @@ use crate::{
     dispatch::{Endpoint, Resource, dispatch, not_found},
     error::internal,
     health,
+    lists::Shape,
     route::Route,
     unserved::unserved,
 };
@@ -64,7 +65,8 @@ fn resources(
         for path in paths {
             let resource = resources.entry(path.clone()).or_insert_with(|| empty(&path));
             let (method, handler) = (method.clone(), Arc::clone(&handler));
-            resource.methods.push(Endpoint { method, handler, limit });
+            let shape = Shape::of(&method, &path);
+            resource.methods.push(Endpoint { method, handler, limit, shape });
         }
     }
     for (method, path) in unserved() {

@@ -219,6 +219,48 @@ async fn a_body_where_nothing_is_needed_may_be_missing() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_needed_may_not_be_missing() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let (_, room) = server.post("/_matrix/client/v3/createRoom", &alice.token, json!({})).await;
+    let room = format!("/_matrix/client/v3/rooms/{}", room["room_id"].as_str().unwrap());
+    for (method, path) in [
+        (Method::POST, "/_matrix/client/v3/createRoom".to_owned()),
+        (Method::PUT, format!("{room}/send/m.room.message/1")),
+        (Method::PUT, format!("{room}/state/m.room.topic")),
+        (Method::PUT, format!("{room}/state/m.room.topic/")),
+        (Method::PUT, format!("{room}/state/m.room.topic/key")),
+    ] {
+        for delay in ["", "?org.matrix.msc4140.delay=1000"] {
+            let path = if method == Method::PUT { format!("{path}{delay}") } else { path.clone() };
+            let (status, body) =
+                server.request(method.clone(), &path, &alice.token, Value::Null).await;
+            let expected = (StatusCode::BAD_REQUEST, "M_NOT_JSON");
+            assert_eq!((status, errcode(&body)), expected, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_long_is_refused_in_a_body_and_in_a_query() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let refused = (StatusCode::BAD_REQUEST, "M_INVALID_PARAM");
+    let users: Vec<_> = (0..101).map(|n| format!("@user{n}:localhost")).collect();
+    let body = json!({ "invite": users });
+    let (status, body) = server.post("/_matrix/client/v3/createRoom", &alice.token, body).await;
+    assert_eq!((status, errcode(&body)), refused, "{body}");
+    let filter = json!({ "room": { "rooms": vec!["!a:b"; 1001] } });
+    let path = format!("/_matrix/client/v3/user/{}/filter", alice.user_id);
+    let (status, body) = server.post(&path, &alice.token, filter.clone()).await;
+    assert_eq!((status, errcode(&body)), refused, "{body}");
+    let query = crate::talk::filter(&filter);
+    let (status, body) =
+        server.get(&format!("/_matrix/client/v3/sync?{query}"), &alice.token).await;
+    assert_eq!((status, errcode(&body)), refused, "{body}");
+}
+
+#[tokio::test]
 async fn a_path_that_is_no_utf8_and_one_that_is_no_id_are_refused() {
     let server = TestServer::start().await;
     for path in ["/_matrix/client/v3/profile/%ff", "/_matrix/client/v3/profile/alice"] {

@@ -12,7 +12,6 @@ use wick_ruma::delayed_events::{
     update_delayed_event::{self, UpdateAction},
     update_delayed_event_by_body,
 };
-use wick_runtime::Limit;
 use wick_service::Services;
 
 use crate::{
@@ -23,7 +22,7 @@ use crate::{
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
-        route_unread(schedule_event).limited(Limit::Messages),
+        route_unread(schedule_event),
         // Counted by delay id or, for ids that nobody has, by address: never valid ones by address,
         // so that one media server can keep thousands alive.
         route_unread(update_delayed_event).uncounted().only_if(is_known),

@@ -11,7 +11,6 @@ use ruma::{
     canonical_json::CanonicalJsonObject,
 };
 use wick_core::Result;
-use wick_runtime::Limit;
 use wick_service::Services;
 
 use crate::{
@@ -20,11 +19,7 @@ use crate::{
 };
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![
-        route(join_room_by_id).limited(Limit::Joins),
-        route(join_room_by_id_or_alias).limited(Limit::Joins),
-        route(knock_room).limited(Limit::Joins),
-    ]
+    vec![route(join_room_by_id), route(join_room_by_id_or_alias), route(knock_room)]
 }
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/join`

@@ -11,14 +11,13 @@ use ruma::api::{
     error::ErrorKind,
 };
 use wick_core::{Error, Result};
-use wick_runtime::Limit;
 use wick_service::Services;
 
 use crate::route::{Route, Ruma, route};
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
-        route(invite_user).limited(Limit::Invites),
+        route(invite_user),
         route(leave_room),
         route(kick_user),
         route(ban_user),

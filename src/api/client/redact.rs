@@ -5,7 +5,6 @@ use std::sync::Arc;
 use ruma::api::client::redact::redact_event;
 use wick_core::Result;
 use wick_rooms::rooms::Redact;
-use wick_runtime::Limit;
 use wick_service::Services;
 
 use super::when::only_now;
@@ -15,7 +14,7 @@ use crate::{
 };
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![only_now(route(redact_event)).limited(Limit::Messages)]
+    vec![only_now(route(redact_event))]
 }
 
 /// `PUT /_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}`

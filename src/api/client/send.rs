@@ -5,7 +5,6 @@ use std::sync::Arc;
 use wick_core::Result;
 use wick_rooms::rooms::{SendMessage, SendState, Sent};
 use wick_ruma::send::{MessageRequest, Response, StateRequest};
-use wick_runtime::Limit;
 use wick_service::Services;
 
 use super::{
@@ -16,10 +15,8 @@ use crate::route::{Route, Ruma, Unread, route_unread};
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
-        now_or_later(route_unread(send_message_event), route_unread(schedule_message_event))
-            .limited(Limit::Messages),
-        now_or_later(route_unread(send_state_event), route_unread(schedule_state_event))
-            .limited(Limit::Messages),
+        now_or_later(route_unread(send_message_event), route_unread(schedule_message_event)),
+        now_or_later(route_unread(send_state_event), route_unread(schedule_state_event)),
     ]
 }
 

@@ -1,0 +1,220 @@
+//! How many entries the lists in requests may have, and which requests must have a body.
+//!
+//! Invariant: a request beyond a limit is refused before its body is read any further, so that no use case
+//! meets a list that it cannot work through in a few milliseconds.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt};
+
+use http::{Method, Request};
+use ruma::exports::serde_html_form;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+use wick_core::{Error, Result};
+
+use crate::error::not_json;
+
+/// Of the requests to paths with an ending: the lists in their bodies, each with the most entries. A list is
+/// named by the fields that lead to it; `*` is any field. The entries of an object are its fields.
+type Limited = (Method, &'static str, &'static [(&'static str, usize)]);
+
+/// All limits. `docs/reference/limits.md` has the same table, which a test checks.
+const LIMITS: &[Limited] = &[
+    (Method::POST, "/createRoom", &[("invite", 100), ("invite_3pid", 100), ("initial_state", 100)]),
+    (Method::POST, "/delete_devices", &[("devices", 1000)]),
+    (Method::POST, "/filter", FILTER),
+    (Method::POST, "/keys/query", &[("device_keys", 5000), ("device_keys.*", 1000)]),
+    (Method::POST, "/keys/claim", &[("one_time_keys", 5000), ("one_time_keys.*", 1000)]),
+    (Method::POST, "/publicRooms", &[("filter.*", 100)]),
+    (
+        Method::POST,
+        "/search",
+        &[
+            ("search_categories.room_events.keys", 10),
+            ("search_categories.room_events.filter.*", 1000),
+            ("search_categories.room_events.groupings.*", 10),
+        ],
+    ),
+    (Method::PUT, "/pushrules/global/{kind}/{rule_id}", &[("conditions", 100), ("actions", 100)]),
+    (
+        Method::PUT,
+        "/sendToDevice/{event_type}/{txn_id}",
+        &[("messages", 5000), ("messages.*", 1000)],
+    ),
+];
+
+/// The lists of a filter, in a body or in a query.
+const FILTER: &[(&str, usize)] = &[("*", 1000), ("*.*", 1000), ("*.*.*", 1000)];
+
+/// Of the endpoints whose fields are all optional, those that must have a body nevertheless.
+const WITH_BODY: &[(Method, &str)] = &[
+    (Method::POST, "/createRoom"),
+    (Method::PUT, "/send/{event_type}/{txn_id}"),
+    (Method::PUT, "/state/{event_type}/{state_key}"),
+    (Method::PUT, "/state/{event_type}"),
+    (Method::PUT, "/state/{event_type}/"),
+];
+
+/// What the requests to one endpoint must fulfil before they are read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shape {
+    lists: &'static [(&'static str, usize)],
+    has_body: bool,
+}
+
+impl Shape {
+    /// The shape of requests to this endpoint.
+    pub(crate) fn of(method: &Method, path: &str) -> Self {
+        let lists = LIMITS
+            .iter()
+            .find(|(of, ending, _)| of == method && path.ends_with(ending))
+            .map_or(&[][..], |(_, _, lists)| *lists);
+        let has_body = WITH_BODY.iter().any(|(of, ending)| of == method && path.ends_with(ending));
+        Self { lists, has_body }
+    }
+
+    /// Refuses a request that does not have the shape.
+    ///
+    /// # Errors
+    /// `M_NOT_JSON` if the body is missing, `M_INVALID_PARAM` if a list is too long.
+    pub(crate) fn check(self, request: &Request<impl AsRef<[u8]>>) -> Result<()> {
+        let body = request.body().as_ref();
+        if self.has_body && body.trim_ascii().is_empty() {
+            return Err(not_json("the body is missing"));
+        }
+        if !self.lists.is_empty()
+            && let Ok(body) = serde_json::from_slice(body)
+        {
+            ensure_lists(body, self.lists)?;
+        }
+        if request.method() == Method::GET
+            && let Some(query) = request.uri().query()
+            && let Ok(Query { filter: Some(filter) }) = serde_html_form::from_str(query)
+            && let Ok(filter) = serde_json::from_str(&filter)
+        {
+            ensure_lists(filter, FILTER)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+struct Query {
+    filter: Option<String>,
+}
+
+fn ensure_lists(json: &RawValue, lists: &[(&str, usize)]) -> Result<()> {
+    for (path, max) in lists {
+        if longest(json, path) > *max {
+            return Err(Error::invalid_param(format!("{path} has more than {max} entries")));
+        }
+    }
+    Ok(())
+}
+
+/// The length of the longest list at `path`; zero if there is none.
+fn longest(json: &RawValue, path: &str) -> usize {
+    let (field, rest) =
+        path.split_once('.').map_or((path, None), |(field, rest)| (field, Some(rest)));
+    let Ok(fields) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(json.get()) else {
+        return 0;
+    };
+    fields
+        .iter()
+        .filter(|(name, _)| field == "*" || *name == field)
+        .map(|(_, value)| match rest {
+            Some(rest) => longest(value, rest),
+            None => serde_json::from_str(value.get()).map_or(0, |Length(length)| length),
+        })
+        .max()
+        .unwrap_or_default()
+}
+
+/// The number of entries of a list or an object.
+struct Length(usize);
+
+impl<'de> Deserialize<'de> for Length {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Length;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list or an object")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Length, A::Error> {
+                let mut length = 0_usize;
+                while list.next_element::<IgnoredAny>()?.is_some() {
+                    length = length.saturating_add(1);
+                }
+                Ok(Length(length))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Length, A::Error> {
+                let mut length = 0_usize;
+                while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    length = length.saturating_add(1);
+                }
+                Ok(Length(length))
+            }
+        }
+
+        deserializer.deserialize_any(Entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::router::endpoints;
+
+    const REFERENCE: &str = include_str!("../../docs/reference/limits.md");
+
+    #[test]
+    fn every_limit_is_in_the_reference_and_is_that_of_an_endpoint() {
+        let endpoints = endpoints();
+        let served = |method: &Method, ending: &str| {
+            endpoints.iter().any(|(of, path)| of == method && path.ends_with(ending))
+        };
+        for (method, ending, lists) in LIMITS {
+            for (list, max) in *lists {
+                let row = format!("| `{method} …{ending}` | `{list}` | {max} |");
+                assert!(REFERENCE.contains(&row), "{row}");
+            }
+            assert!(served(method, ending), "{method} {ending}");
+        }
+        for (method, ending) in WITH_BODY {
+            assert!(served(method, ending), "{method} {ending}");
+        }
+    }
+
+    fn check(method: Method, path: &str, body: &serde_json::Value) -> Result<()> {
+        let request = Request::builder().method(method.clone()).uri("/?filter={}");
+        Shape::of(&method, path).check(&request.body(body.to_string()).unwrap())
+    }
+
+    #[test]
+    fn lists_are_counted_wherever_their_fields_lead() {
+        let users = |count: usize| vec!["@a:b"; count];
+        let create = |count| json!({ "invite": users(count), "name": users(200) });
+        check(Method::POST, "/v3/createRoom", &create(100)).unwrap();
+        check(Method::POST, "/v3/createRoom", &create(101)).unwrap_err();
+        check(Method::POST, "/v3/elsewhere", &create(101)).unwrap();
+        let filter = |count| json!({ "room": { "timeline": { "senders": users(count) } } });
+        check(Method::POST, "/user/{user_id}/filter", &filter(1000)).unwrap();
+        check(Method::POST, "/user/{user_id}/filter", &filter(1001)).unwrap_err();
+        let devices = |count: usize| {
+            let devices: BTreeMap<_, _> = (0..count).map(|n| (n.to_string(), json!({}))).collect();
+            json!({ "messages": { "@a:b": devices } })
+        };
+        let path = "/sendToDevice/{event_type}/{txn_id}";
+        check(Method::PUT, path, &devices(1000)).unwrap();
+        check(Method::PUT, path, &devices(1001)).unwrap_err();
+    }
+}
