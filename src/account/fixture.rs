@@ -56,14 +56,16 @@ impl Fixture {
         configure(&mut config);
         let clock = Arc::new(HandClock(AtomicU64::new(1_000_000)));
         let supervisor = Supervisor::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let config = Arc::new(config);
+        let limits = Arc::new(Limits::new(&config, &(Arc::clone(&clock) as _)));
         let resources = Resources {
-            config: Arc::new(config),
+            config,
             database: Database::open(folder.path(), Options::default()).unwrap(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: Arc::new(Counter::default()),
+            limits: Arc::clone(&limits),
             workers: Arc::new(Workers::new(&supervisor)),
         };
-        let limits = Arc::new(Limits::new(&resources.config, &resources.clock));
         let sessions = Arc::new(Sessions::new(resources.clone()));
         let devices = Arc::new(Devices::new(resources.clone(), Arc::clone(&sessions), Vec::new()));
         let users =

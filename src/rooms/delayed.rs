@@ -30,7 +30,7 @@ use wick_database::{
 };
 use wick_room::{Graph, delayed};
 use wick_ruma::WILL_EXPIRE;
-use wick_runtime::{Limits, Resources};
+use wick_runtime::{Limit, Limits, Resources};
 use wick_timers::Timers;
 
 use crate::{
@@ -150,6 +150,7 @@ impl Delayed {
         transaction: Option<TransactionKey>,
         wanted: Schedule,
     ) -> Result<String> {
+        self.limits.ensure(Limit::Messages, &session.user_id)?;
         self.ensure_delay(form, wanted.delay)?;
         let room = self.room_of(session, &wanted.room_id)?;
         let event = event_row(wanted.event_type, wanted.state_key, &wanted.content)?;

@@ -144,7 +144,7 @@ mod tests {
     use wick_database::{Database, Fault, FaultAction, Options};
 
     use super::*;
-    use crate::Workers;
+    use crate::{Limits, Workers};
 
     /// Every sleep is over at once; how long each was to be is kept.
     #[derive(Default)]
@@ -200,11 +200,14 @@ mod tests {
             let clock = Arc::new(Impatient::default());
             let supervisor = Supervisor::new(Arc::clone(&clock) as Arc<dyn Clock>);
             let options = Options { fault, ..Options::default() };
+            let config = Arc::new(Config::default());
+            let limits = Limits::new(&config, &(Arc::clone(&clock) as Arc<dyn Clock>));
             let resources = Resources {
-                config: Arc::new(Config::default()),
+                config,
                 database: Database::open(folder.path(), options).unwrap(),
                 clock: Arc::clone(&clock) as Arc<dyn Clock>,
                 random: Arc::clone(&clock) as Arc<dyn Random>,
+                limits: Arc::new(limits),
                 workers: Arc::new(Workers::new(&supervisor)),
             };
             Self { resources, clock, supervisor }

@@ -13,9 +13,10 @@ use std::{
 };
 
 use governor::{
-    Quota, RateLimiter, clock::Clock as GovernorClock, middleware::NoOpMiddleware,
-    state::keyed::DashMapStateStore,
+    InsufficientCapacity, Quota, RateLimiter, clock::Clock as GovernorClock,
+    middleware::NoOpMiddleware, state::keyed::DashMapStateStore,
 };
+use ruma::api::error::{ErrorKind, LimitExceededErrorData};
 use wick_core::{Clock, Config, Error, Result, config::Rate};
 
 /// After that many uses of one limit, keys that have rested are forgotten.
@@ -102,6 +103,20 @@ impl Limits {
     /// # Errors
     /// `M_LIMIT_EXCEEDED` with the time to wait; then nothing is counted.
     pub fn ensure(&self, limit: Limit, key: &(impl Hash + ?Sized)) -> Result<()> {
+        self.ensure_many(limit, key, NonZeroU32::MIN)
+    }
+
+    /// Counts `uses` by `key`, all or none.
+    ///
+    /// # Errors
+    /// `M_LIMIT_EXCEEDED` with the time to wait, without one if so many at once are never allowed; then
+    /// nothing is counted.
+    pub fn ensure_many(
+        &self,
+        limit: Limit,
+        key: &(impl Hash + ?Sized),
+        uses: NonZeroU32,
+    ) -> Result<()> {
         let (limiter, always) = match limit {
             Limit::Requests => (&self.requests, false),
             Limit::Anonymous => (&self.anonymous, false),
@@ -117,7 +132,11 @@ impl Limits {
             Limit::KeepAlive => (&self.keep_alive, true),
             Limit::InvalidHandle => (&self.invalid_handle, true),
         };
-        if self.enabled || always { limiter.ensure(self.hasher.hash_one(key)) } else { Ok(()) }
+        if self.enabled || always {
+            limiter.ensure(self.hasher.hash_one(key), uses)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -142,13 +161,18 @@ impl Limiter {
         Self { clock, inner, uses: AtomicU32::new(0) }
     }
 
-    fn ensure(&self, key: u64) -> Result<()> {
+    fn ensure(&self, key: u64, uses: NonZeroU32) -> Result<()> {
         if self.uses.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP_EVERY) {
             self.inner.retain_recent();
         }
-        self.inner
-            .check_key(&key)
-            .map_err(|until| Error::limit_exceeded(until.wait_time_from(self.clock.now())))
+        match self.inner.check_key_n(&key, uses) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(until)) => Err(Error::limit_exceeded(until.wait_time_from(self.clock.now()))),
+            Err(InsufficientCapacity(most)) => {
+                let kind = ErrorKind::LimitExceeded(LimitExceededErrorData::new());
+                Err(Error::refused(kind, format!("at most {most} at once are allowed")))
+            }
+        }
     }
 }
 
@@ -167,7 +191,7 @@ impl GovernorClock for Ticks {
 mod tests {
     use std::sync::Mutex;
 
-    use ruma::api::error::{ErrorKind, RetryAfter};
+    use ruma::api::error::RetryAfter;
     use wick_core::{Monotonic, Timestamp, clock::Sleep};
 
     use super::*;
@@ -210,6 +234,23 @@ mod tests {
         *hands.0.lock().unwrap() = Duration::from_millis(2000);
         limits.ensure(Limit::Messages, &"a").unwrap();
         limits.ensure(Limit::Messages, &"a").unwrap_err();
+    }
+
+    #[test]
+    fn many_uses_count_wholly_or_not_at_all() {
+        let clock: Arc<dyn Clock> = Arc::new(Hands::default());
+        let mut config = Config::default();
+        config.limits.invites = Rate { per_second: 1.0, burst: 5 };
+        let limits = Limits::new(&config, &clock);
+        let ensure = |uses: u32| {
+            let uses = NonZeroU32::new(uses).unwrap();
+            limits.ensure_many(Limit::Invites, &"a", uses).map_err(|error| error.to_string())
+        };
+        assert!(ensure(6).unwrap_err().contains("at most 5"));
+        ensure(3).unwrap();
+        assert!(ensure(3).unwrap_err().contains("too many requests"));
+        ensure(2).unwrap();
+        ensure(1).unwrap_err();
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wick_core::{Clock, Config, Error, Random, Result};
 use wick_database::{Batch, Database, Durability};
 
-use crate::Workers;
+use crate::{Limits, Workers};
 
 /// How often a change is computed anew because another one came between.
 const ATTEMPTS: usize = 16;
@@ -21,6 +21,8 @@ pub struct Resources {
     pub clock: Arc<dyn Clock>,
     /// Makes tokens and ids.
     pub random: Arc<dyn Random>,
+    /// How often what may be done.
+    pub limits: Arc<Limits>,
     /// Threads for work of more than about a millisecond.
     pub workers: Arc<Workers>,
 }

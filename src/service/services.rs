@@ -134,6 +134,7 @@ impl Services {
             database: database.clone(),
             clock: Arc::clone(&clock),
             random: Arc::clone(&random),
+            limits: Arc::clone(&limits),
             workers: Arc::new(Workers::new(&supervisor)),
         };
         let sessions = Arc::new(Sessions::new(resources.clone()));

@@ -1,6 +1,7 @@
 //! Who is in a room: inviting, joining, leaving.
 
 use serde_json::{Value, json};
+use wick_core::config::Rate;
 use wick_harness::{TestServer, User};
 
 use crate::rooms::{act, create, set_state, state, text};
@@ -321,5 +322,75 @@ async fn whoever_has_the_power_lets_others_in_when_the_creator_is_gone() {
         done(&server, &carol, (&room, "leave"), json!({})).await;
         done(&server, &bob, (&room, "leave"), json!({})).await;
         refused(&server, &carol, (&room, "join"), json!({})).await;
+    }
+}
+
+/// A server where a user may invite two at once and join two rooms at once, and send one message.
+async fn strict() -> TestServer {
+    TestServer::start_with(|config| {
+        config.limits.enabled = true;
+        let rate = |burst| Rate { per_second: 0.01, burst };
+        config.limits.invites = rate(2);
+        config.limits.joins = rate(2);
+        config.limits.messages = rate(1);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn invitations_count_as_such_by_whichever_endpoint_they_are_made() {
+    let server = strict().await;
+    let alice = server.register("alice").await;
+    let mut others = Vec::new();
+    for name in ["bob", "carol", "dave"] {
+        others.push(server.register(name).await.user_id);
+    }
+    let create = async |invite: &[ruma::OwnedUserId]| {
+        let body = json!({ "invite": invite });
+        server.post("/_matrix/client/v3/createRoom", &alice.token, body).await
+    };
+    let (status, body) = create(&others).await;
+    assert_eq!((status.as_u16(), &body["errcode"]), (429, &json!("M_LIMIT_EXCEEDED")), "{body}");
+    let (status, body) = create(&others[..1]).await;
+    assert_eq!(status.as_u16(), 200, "{body}");
+    let room = format!("/_matrix/client/v3/rooms/{}", body["room_id"].as_str().unwrap());
+    let path = format!("{room}/state/m.room.member/{}", others[1]);
+    let (status, body) = server.put(&path, &alice.token, json!({ "membership": "invite" })).await;
+    assert_eq!(status.as_u16(), 200, "{body}");
+    let path = format!("{room}/state/m.room.member/{}", others[2]);
+    let (status, _) = server.put(&path, &alice.token, json!({ "membership": "invite" })).await;
+    assert_eq!(status.as_u16(), 429);
+    let body = json!({ "user_id": others[2] });
+    let (status, _) = server.post(&format!("{room}/invite"), &alice.token, body).await;
+    assert_eq!(status.as_u16(), 429);
+    // None of them was a message.
+    let path = format!("{room}/send/m.room.message/1");
+    assert_eq!(server.put(&path, &alice.token, json!({})).await.0.as_u16(), 200);
+}
+
+#[tokio::test]
+async fn joins_count_as_such_by_whichever_endpoint_they_are_made() {
+    let server = strict().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let mut rooms = Vec::new();
+    for _ in 0..3 {
+        let body = json!({ "preset": "public_chat" });
+        let (_, body) = server.post("/_matrix/client/v3/createRoom", &alice.token, body).await;
+        rooms.push(format!("/_matrix/client/v3/rooms/{}", body["room_id"].as_str().unwrap()));
+    }
+    let by_state = async |room: &str| {
+        let path = format!("{room}/state/m.room.member/{}", bob.user_id);
+        server.put(&path, &bob.token, json!({ "membership": "join" })).await.0.as_u16()
+    };
+    assert_eq!(by_state(&rooms[0]).await, 200);
+    let (status, _) = server.post(&format!("{}/join", rooms[1]), &bob.token, json!({})).await;
+    assert_eq!(status.as_u16(), 200);
+    assert_eq!(by_state(&rooms[2]).await, 429);
+    let (status, _) = server.post(&format!("{}/join", rooms[2]), &bob.token, json!({})).await;
+    assert_eq!(status.as_u16(), 429);
+    // Leaving is always possible.
+    for room in &rooms[..2] {
+        let (status, _) = server.post(&format!("{room}/leave"), &bob.token, json!({})).await;
+        assert_eq!(status.as_u16(), 200);
     }
 }

@@ -4,7 +4,7 @@
 
 mod plan;
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 use ruma::{
     OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomId,
@@ -26,6 +26,7 @@ use wick_database::schema::{
     replacement::{REPLACEMENT_BY_ROOM, Replacement},
 };
 use wick_room::{Assembly, Effects, Founding};
+use wick_runtime::Limit;
 
 pub(super) use self::plan::{Plan, create_content, creators_of};
 use super::{Rooms, follow};
@@ -39,7 +40,7 @@ impl Rooms {
     /// # Errors
     /// `M_UNSUPPORTED_ROOM_VERSION`, `M_ROOM_IN_USE` if the alias is taken, `M_BAD_JSON` or
     /// `M_INVALID_PARAM` if what it is to begin with makes no sense, `M_FORBIDDEN` if the room would not
-    /// allow it or users may not make rooms here.
+    /// allow it or users may not make rooms here, `M_LIMIT_EXCEEDED` if it invites too many.
     pub async fn create(
         self: &Arc<Self>,
         session: &Session,
@@ -57,6 +58,11 @@ impl Rooms {
             return Err(Error::refused(ErrorKind::ThreepidDenied, message));
         }
         let plan = self.plan(&session.user_id, request)?;
+        let invites = u32::try_from(plan.invites.len()).unwrap_or(u32::MAX);
+        if let Some(invites) = NonZeroU32::new(invites) {
+            let limits = &self.resources.limits;
+            limits.ensure_many(Limit::Invites, &session.user_id, invites)?;
+        }
         let (rooms, user, user_id) = (Arc::clone(self), session.user, session.user_id.clone());
         let create = async move {
             let room_id = rooms.make(&user_id, plan).await?;

@@ -15,6 +15,7 @@ use wick_core::{Draft, Error, Result};
 use wick_database::schema::room::Membership;
 use wick_people::profile::MemberProfile;
 use wick_room::{Assembly, Effects};
+use wick_runtime::Limit;
 
 use super::{
     Rooms,
@@ -76,6 +77,7 @@ impl Rooms {
         {
             return Ok(SendOutcome::existing(current.event_id.clone()));
         }
+        self.count_membership(sender, before.as_ref(), &membership)?;
         let room_id = room.room_id().to_owned();
         let draft = Draft::state(
             room_id,
@@ -85,6 +87,23 @@ impl Rooms {
             content,
         );
         append(room, draft, effects, None)
+    }
+
+    /// Counts a change of membership: an invitation or a join as such, a change of a member's own event as a
+    /// message. Leaving, removing and banning are always possible.
+    fn count_membership(
+        &self,
+        sender: &UserId,
+        before: Option<&MembershipState>,
+        membership: &MembershipState,
+    ) -> Result<()> {
+        let limit = match membership {
+            MembershipState::Invite => Limit::Invites,
+            MembershipState::Join if before == Some(&MembershipState::Join) => Limit::Messages,
+            MembershipState::Join | MembershipState::Knock => Limit::Joins,
+            _ => return Ok(()),
+        };
+        self.resources.limits.ensure(limit, sender)
     }
 
     /// A new member event with what the user's profile says.

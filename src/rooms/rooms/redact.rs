@@ -6,6 +6,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedTransactionId, canonical_json::Canoni
 use wick_account::Session;
 use wick_core::Result;
 use wick_room::Effects;
+use wick_runtime::Limit;
 
 use super::{
     Rooms, Sent,
@@ -32,6 +33,7 @@ impl Rooms {
     /// `M_NOT_FOUND` if the room has no such event, `M_FORBIDDEN` if it is not the sender's own and
     /// they lack the power.
     pub async fn redact(&self, session: &Session, redact: Redact) -> Result<Sent> {
+        self.resources.limits.ensure(Limit::Messages, &session.user_id)?;
         let Redact { room_id, event_id, transaction_id, content } = redact;
         let path = format!("rooms/{room_id}/redact/{event_id}");
         let transaction = transaction(session, path, transaction_id.as_str());

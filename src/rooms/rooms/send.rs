@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use wick_account::Session;
 use wick_core::Result;
 use wick_room::{Effects, TransactionKey};
+use wick_runtime::Limit;
 
 use super::{Rooms, Sent, append::SendOutcome, event_request::EventRequest};
 
@@ -35,6 +36,7 @@ impl Rooms {
     /// `M_BAD_JSON` if the content is no canonical JSON, `M_TOO_LARGE`, `M_FORBIDDEN` if the sender is
     /// not in the room or may not, `M_DUPLICATE_ANNOTATION`.
     pub async fn send(&self, session: &Session, message: SendMessage) -> Result<Sent> {
+        self.resources.limits.ensure(Limit::Messages, &session.user_id)?;
         let SendMessage { room_id, event_type, content, transaction_id } = message;
         let path = format!("rooms/{room_id}/send/{event_type}");
         let transaction = transaction(session, path, transaction_id.as_str());

@@ -12,6 +12,7 @@ use wick_account::Session;
 use wick_core::{Error, Result, StateRoot};
 use wick_database::Snapshot;
 use wick_room::{Effects, render::Show, visibility::Viewer};
+use wick_runtime::Limit;
 
 use super::{Rooms, Sent, append::SendOutcome, event_request::EventRequest, not_joined};
 
@@ -47,6 +48,10 @@ impl Rooms {
         let event_type = TimelineEventType::from(event_type.to_string());
         let request = EventRequest::read(event_type, Some(state_key), &content)?;
         request.ensure_possible()?;
+        // Changes of membership count as what they are.
+        if request.event_type != TimelineEventType::RoomMember {
+            self.resources.limits.ensure(Limit::Messages, &session.user_id)?;
+        }
         self.change(&room_id, |room| {
             self.append_requested(room, &session.user_id, request.clone(), Effects::default())
         })
