@@ -166,11 +166,16 @@ async fn an_invite_is_told_with_what_the_room_is_and_not_again() {
     assert!(anew["rooms"]["join"].is_null());
 }
 
+fn encryption() -> Value {
+    json!({ "algorithm": "m.megolm.v1.aes-sha2" })
+}
+
 #[tokio::test]
 async fn a_rejected_invite_is_told_as_left_and_tells_nothing_of_the_room() {
     let server = TestServer::start().await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
     let room_id = room(&server, &alice).await;
+    set(&server, &room_id, &alice, ("m.room.encryption", ""), encryption()).await;
     member(&server, &room_id, &alice, &bob, "invite").await;
     say(&server, &room_id, &alice, "not for bob").await;
     let first = sync(&server, &bob, "").await;
@@ -181,6 +186,12 @@ async fn a_rejected_invite_is_told_as_left_and_tells_nothing_of_the_room() {
     assert_eq!(members(&room["timeline"]), ["@bob:localhost"]);
     assert_eq!(events(&room["timeline"]).len(), 1);
     assert_eq!(events(&room["state"]), [] as [Value; 0]);
+    // Nothing else in the answer is about the room or its members.
+    let mut rest = second.clone();
+    rest["rooms"]["leave"].as_object_mut().unwrap().remove(room_id.as_str());
+    for told in [alice.user_id.as_str(), room_id.as_str()] {
+        assert!(!rest.to_string().contains(told), "{rest}");
+    }
 }
 
 #[tokio::test]
@@ -226,6 +237,9 @@ async fn whose_devices_to_ask_for_is_told_of_those_who_come_and_those_who_go() {
     let server = TestServer::start().await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
     let (room_id, other) = (room(&server, &alice).await, room(&server, &alice).await);
+    for id in [&room_id, &other] {
+        set(&server, id, &alice, ("m.room.encryption", ""), encryption()).await;
+    }
     let told = |sync: &Value| sync.get("device_lists").cloned();
     let bob_only = json!(["@bob:localhost"]);
     let first = sync(&server, &alice, "").await;

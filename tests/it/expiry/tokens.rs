@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use axum::body::Body;
 use http::{Method, Request};
-use serde_json::{Value, json};
+use serde_json::json;
 use wick_api::Peer;
 use wick_core::config::Rate;
 use wick_database::{Range, Read, schema::timer::TIMER_BY_ID};
@@ -177,7 +177,7 @@ async fn the_token_alone_is_the_right_and_it_is_nowhere_in_the_event() {
     let armed = call.arm("t", 10).await;
     let event = call.event(&armed.event_id).to_string();
     assert!(!event.contains(&armed.token));
-    assert!(!event.contains("10,") || !event.contains("\"m.will_expire\":10"));
+    assert!(event.contains("\"m.will_expire\":\"running\""), "{event}");
     let stranger = call.server.put(
         END,
         "no such access token",
@@ -186,6 +186,5 @@ async fn the_token_alone_is_the_right_and_it_is_nowhere_in_the_event() {
         }),
     );
     assert_eq!(stranger.await.0, 200, "an access token is neither needed nor looked at");
-    let _: Value = call.status(&armed.event_id);
     assert_eq!(call.status(&armed.event_id)["status"], "ended");
 }
