@@ -72,7 +72,8 @@ fn is_single(piece: &str) -> bool {
 
 fn shortened(word: &str) -> String {
     let mut lower = word.to_lowercase();
-    lower.truncate(lower.floor_char_boundary(MAX_BYTES));
+    let end = (0..=MAX_BYTES.min(lower.len())).rev().find(|end| lower.is_char_boundary(*end));
+    lower.truncate(end.unwrap_or_default());
     lower
 }
 

@@ -113,7 +113,7 @@ impl DehydratedDevices {
             .change(|batch| {
                 let device = batch.read_for_update(&DEHYDRATED_DEVICE_BY_USER, &user)?;
                 let device_id = device.ok_or_else(no_device)?.device_id;
-                self.devices.drop_devices(user, &[device_id.clone()], batch)?;
+                self.devices.drop_devices(user, std::slice::from_ref(&device_id), batch)?;
                 Ok(device_id)
             })
             .await

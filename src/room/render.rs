@@ -244,7 +244,7 @@ impl Graph {
         let pdu = self.load_event(read, short)?;
         let stripped = Stripped {
             event_type: &pdu.event_type,
-            content: &*self.content_of(read, short, &pdu)?,
+            content: &self.content_of(read, short, &pdu)?,
             sender: pdu.sender.as_str(),
             state_key: pdu.state_key.as_deref().unwrap_or_default(),
         };

@@ -166,9 +166,15 @@ mod tests {
         let (note, order) = mpsc::channel();
         let noting = |name: &'static str| {
             let note = note.clone();
-            move || Ok(note.send(name).unwrap())
+            move || {
+                note.send(name).unwrap();
+                Ok(())
+            }
         };
-        let mut first = pin!(workers.run(&"mallory", move || Ok(gate.recv().unwrap())));
+        let mut first = pin!(workers.run(&"mallory", move || {
+            gate.recv().unwrap();
+            Ok(())
+        }));
         begin(&mut first).await;
         let mut second = pin!(workers.run(&"mallory", noting("mallory")));
         begin(&mut second).await;
@@ -188,7 +194,10 @@ mod tests {
     async fn a_full_queue_refuses_its_user_alone_and_empties_again() {
         let (_supervisor, workers) = workers(2);
         let (release, gate) = mpsc::channel::<()>();
-        let mut running = pin!(workers.run(&"mallory", move || Ok(gate.recv().unwrap())));
+        let mut running = pin!(workers.run(&"mallory", move || {
+            gate.recv().unwrap();
+            Ok(())
+        }));
         begin(&mut running).await;
         let mut waiting: Vec<_> =
             (1..QUEUE).map(|_| Box::pin(workers.run(&"mallory", || Ok(())))).collect();
@@ -213,11 +222,15 @@ mod tests {
         let first = note.clone();
         let mut gone = Box::pin(workers.run(&"alice", move || {
             gate.recv().unwrap();
-            Ok(first.send("first").unwrap())
+            first.send("first").unwrap();
+            Ok(())
         }));
         begin(&mut gone).await;
         drop(gone);
-        let mut next = pin!(workers.run(&"bob", move || Ok(note.send("next").unwrap())));
+        let mut next = pin!(workers.run(&"bob", move || {
+            note.send("next").unwrap();
+            Ok(())
+        }));
         begin(&mut next).await;
         release.send(()).unwrap();
         next.await.unwrap();

@@ -137,32 +137,13 @@ impl Services {
             limits: Arc::clone(&limits),
             workers: Arc::new(Workers::new(&supervisor)),
         };
-        let sessions = Arc::new(Sessions::new(resources.clone()));
-        let listeners: Vec<Box<dyn DeviceListener>> = vec![Box::new(DeviceEvents)];
-        let devices = Devices::new(resources.clone(), Arc::clone(&sessions), listeners);
-        let devices = Arc::new(devices);
-        let users = Users::new(resources.clone(), Arc::clone(&limits), Arc::clone(&devices))?;
-        let users = Arc::new(users);
+        let (sessions, devices, users) = open_accounts(&resources)?;
         let profiles = Arc::new(Profiles::new(resources.clone(), Arc::clone(&limits)));
         let presence = Arc::new(Presence::new(resources.clone()));
         let (graph, timers) = open_graph(&resources, &limits, &presence, keys)?;
-        let expiry =
-            Arc::new(Expiry::new(resources.clone(), Arc::clone(&graph), Arc::clone(&timers)));
         let stopping = supervisor.stopping().clone();
-        let rooms = Arc::new(Rooms::new(
-            resources.clone(),
-            Arc::clone(&graph),
-            Arc::clone(&profiles),
-            Arc::clone(&expiry),
-            Arc::clone(&supervisor),
-        ));
-        let delayed = Arc::new(Delayed::new(
-            resources.clone(),
-            Arc::clone(&graph),
-            Arc::clone(&timers),
-            Arc::clone(&limits),
-            Arc::clone(&rooms),
-        ));
+        let (expiry, rooms, delayed) =
+            open_rooms(&resources, (&graph, &timers), &profiles, &supervisor);
         let memberships = Arc::new(Memberships::new(
             resources.clone(),
             Arc::clone(&graph),
@@ -172,8 +153,6 @@ impl Services {
             Arc::clone(&delayed),
         ));
         let to_device = Arc::new(ToDevice::new(resources.clone()));
-        let user_directory =
-            UserDirectory::new(resources.clone(), Arc::clone(&graph), Arc::clone(&profiles));
         Ok(Arc::new(Self {
             config,
             clock,
@@ -188,6 +167,11 @@ impl Services {
             upkeep: Upkeep::new(resources.clone(), Arc::clone(&users)),
             limits,
             users,
+            user_directory: UserDirectory::new(
+                resources.clone(),
+                Arc::clone(&graph),
+                Arc::clone(&profiles),
+            ),
             profiles,
             memberships,
             account_data: AccountData::new(resources.clone()),
@@ -201,7 +185,6 @@ impl Services {
             openid: OpenId::new(resources.clone()),
             notifications: Notifications::new(resources.clone(), Arc::clone(&graph)),
             reports: Reports::new(resources.clone(), Arc::clone(&graph)),
-            user_directory,
             spaces: Spaces::new(resources.clone(), Arc::clone(&graph)),
             history: History::new(resources.clone(), Arc::clone(&graph)),
             presence: Arc::clone(&presence),
@@ -298,6 +281,16 @@ impl Services {
     }
 }
 
+/// The accounts with their devices and sessions.
+fn open_accounts(resources: &Resources) -> Result<(Arc<Sessions>, Arc<Devices>, Arc<Users>)> {
+    let sessions = Arc::new(Sessions::new(resources.clone()));
+    let listeners: Vec<Box<dyn DeviceListener>> = vec![Box::new(DeviceEvents)];
+    let devices = Devices::new(resources.clone(), Arc::clone(&sessions), listeners);
+    let (devices, limits) = (Arc::new(devices), Arc::clone(&resources.limits));
+    let users = Users::new(resources.clone(), limits, Arc::clone(&devices))?;
+    Ok((sessions, devices, Arc::new(users)))
+}
+
 /// The rooms, with what other layers do when something happens in them, and the timers.
 fn open_graph(
     resources: &Resources,
@@ -317,6 +310,32 @@ fn open_graph(
     let (graph, limits) = (Arc::new(graph), Arc::clone(limits));
     let timers = Timers::new(resources.clone(), Arc::clone(&graph), queue, limits, keys.timer);
     Ok((graph, Arc::new(timers)))
+}
+
+/// The use cases that send events: at once, later, and when others expire.
+fn open_rooms(
+    resources: &Resources,
+    (graph, timers): (&Arc<Graph>, &Arc<Timers>),
+    profiles: &Arc<Profiles>,
+    supervisor: &Arc<Supervisor>,
+) -> (Arc<Expiry>, Arc<Rooms>, Arc<Delayed>) {
+    let expiry = Expiry::new(resources.clone(), Arc::clone(graph), Arc::clone(timers));
+    let expiry = Arc::new(expiry);
+    let rooms = Arc::new(Rooms::new(
+        resources.clone(),
+        Arc::clone(graph),
+        Arc::clone(profiles),
+        Arc::clone(&expiry),
+        Arc::clone(supervisor),
+    ));
+    let delayed = Arc::new(Delayed::new(
+        resources.clone(),
+        Arc::clone(graph),
+        Arc::clone(timers),
+        Arc::clone(&resources.limits),
+        Arc::clone(&rooms),
+    ));
+    (expiry, rooms, delayed)
 }
 
 /// What timers of each kind do when they fire.

@@ -1,6 +1,11 @@
 //! What serves once: sessions of user-interactive authentication, registration nonces. They outlive a
 //! restart, and a request that was done is answered again and not done again.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "the helpers of tests, which clippy does not take for tests"
+)]
+
 use std::time::Duration;
 
 use http::{Method, StatusCode};

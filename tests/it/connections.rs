@@ -1,5 +1,11 @@
 //! Connections: each phase has a time limit, and no address takes all of them.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "the helpers of tests, which clippy does not take for tests"
+)]
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -141,7 +147,7 @@ async fn a_client_that_does_not_read_its_answer_is_cut_off() {
         stream.read_to_end(&mut rest).await.unwrap();
         assert!(rest.len() < 900_000);
     });
-    assert_eq!(closed.await, Closed::SlowReader);
+    assert_eq!(Box::pin(closed).await, Closed::SlowReader);
 }
 
 #[tokio::test]

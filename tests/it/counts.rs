@@ -1,5 +1,11 @@
 //! Notification counts in `/sync`: rules, receipts, threads, events that expire.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "the helpers of tests, which clippy does not take for tests"
+)]
+
 use std::time::Duration;
 
 use ruma::{EventId, RoomId};

@@ -1,5 +1,11 @@
 //! Guesses: of passwords, of tokens, of registration tokens. They are counted where they are checked.
 
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the helpers of tests, which clippy does not take for tests"
+)]
+
 use std::net::IpAddr;
 
 use http::{Method, Request, StatusCode, header};

@@ -2,6 +2,12 @@
 //! it was or as the change leaves it, in memory too, and a restart shows the same. If another change comes
 //! between, the outcome is the same.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "the helpers of tests, which clippy does not take for tests"
+)]
+
 use std::{sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
@@ -68,7 +74,22 @@ const USER: &str = "/_matrix/client/v3/user/@NAME:localhost";
 
 /// Every endpoint that changes an account. `NAME`, `FIRST`, `SECOND` and `USER` in a path are replaced.
 fn changes() -> Vec<Change> {
-    let change = |name, method, path, by, body| Change { name, method, path, body, by };
+    let mut changes = changes_of_sessions();
+    changes.extend(changes_of_what_is_stored());
+    changes
+}
+
+fn change(
+    name: &'static str,
+    method: Method,
+    path: &'static str,
+    by: By,
+    body: fn(&Account) -> Value,
+) -> Change {
+    Change { name, method, path, body, by }
+}
+
+fn changes_of_sessions() -> Vec<Change> {
     let (put, post, delete) = (Method::PUT, Method::POST, Method::DELETE);
     vec![
         change("logout", post.clone(), "/logout", By::First, |_| Value::Null),
@@ -93,14 +114,14 @@ fn changes() -> Vec<Change> {
         change("first_use", Method::GET, "/account/whoami", By::Refreshed, |_| Value::Null),
         change(
             "rename",
-            put.clone(),
+            put,
             "/devices/FIRST",
             By::First,
             |_| json!({ "display_name": "another name" }),
         ),
         change(
             "delete_device",
-            delete.clone(),
+            delete,
             "/devices/SECOND",
             By::First,
             |account| json!({ "auth": password(account) }),
@@ -116,12 +137,18 @@ fn changes() -> Vec<Change> {
             By::First,
             |account| json!({ "auth": password(account) }),
         ),
-        change("register", post.clone(), "/register", By::Nobody, |account| {
+        change("register", post, "/register", By::Nobody, |account| {
             json!({
                 "username": format!("{}-new", account.name), "password": PASSWORD,
                 "auth": { "type": "m.login.dummy" },
             })
         }),
+    ]
+}
+
+fn changes_of_what_is_stored() -> Vec<Change> {
+    let (put, post) = (Method::PUT, Method::POST);
+    vec![
         change(
             "display_name",
             put.clone(),

@@ -2,8 +2,6 @@
 //!
 //! Invariant: a change is deterministic, so that two worlds in which it was made differ in ids alone.
 
-#![expect(clippy::indexing_slicing, reason = "a test that panics has failed")]
-
 use std::{cell::RefCell, collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};

@@ -1,5 +1,10 @@
 //! The gate that every content of a client passes on its way into an event, whichever endpoint it comes by.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "the helpers of tests, which clippy does not take for tests"
+)]
+
 use http::{Method, StatusCode};
 use ruma::{canonical_json::CanonicalJsonObject, events::StateEventType};
 use serde_json::{Value, json};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, Request, StatusCode, header};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use wick_account::Proof;
 use wick_database::{
     Range, Read,
@@ -233,15 +234,13 @@ async fn of_writes_at_once_every_answered_one_is_there() {
             writes.push((format!("{RULES}/content/{name}"), rule));
             writes.push((format!("{tags}/u.{name}"), json!({})));
         }
-        let tasks: Vec<_> = writes
-            .into_iter()
-            .map(|(path, body)| {
-                let (server, token) = (Arc::clone(&server), alice.token.clone());
-                tokio::spawn(async move { server.put(&path, &token, body).await.0 })
-            })
-            .collect();
-        for task in tasks {
-            assert_eq!(task.await.unwrap(), StatusCode::OK);
+        let mut tasks = JoinSet::new();
+        for (path, body) in writes {
+            let (server, token) = (Arc::clone(&server), alice.token.clone());
+            tasks.spawn(async move { server.put(&path, &token, body).await.0 });
+        }
+        for status in tasks.join_all().await {
+            assert_eq!(status, StatusCode::OK);
         }
         let (_, rules) = server.get(&format!("{RULES}/"), &alice.token).await;
         let (_, tags) = server.get(&tags, &alice.token).await;

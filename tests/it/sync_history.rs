@@ -1,7 +1,7 @@
 //! What a sync says of rooms that its user left, came back to, or sees through a filter: state and timeline
 //! together are the room's state, and nothing of what happened while the user was outside is in them.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what a test asks for is there")]
+#![expect(clippy::unwrap_used, reason = "what a test asks for is there")]
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Syncs that wait: what ends the wait, and what does not.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what a test asks for is there")]
+#![expect(clippy::unwrap_used, clippy::string_slice, reason = "what a test asks for is there")]
 
 use std::time::Duration;
 

@@ -1,5 +1,11 @@
 //! Replacing a room by a new one.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "the helpers of tests, which clippy does not take for tests"
+)]
+
 use serde_json::{Value, json};
 use wick_database::FaultAction;
 use wick_harness::{FATES, Options, Strike, TestServer, User};

@@ -59,7 +59,10 @@ impl AccountData {
     /// # Errors
     /// If the database refuses.
     pub async fn delete_tag(&self, user: ShortUserId, room_id: &RoomId, tag: &str) -> Result<()> {
-        self.change_tags(user, room_id, |tags| drop(tags.remove(tag))).await
+        self.change_tags(user, room_id, |tags| {
+            tags.remove(tag);
+        })
+        .await
     }
 
     async fn change_tags(

@@ -224,16 +224,14 @@ mod tests {
     #[tokio::test]
     async fn hashing_keeps_one_buffer_for_each_thread_and_frees_them_when_it_is_told_to() {
         let fixture = Arc::new(Fixture::new());
-        let tasks: Vec<_> = (0..32)
-            .map(|key| {
-                let fixture = Arc::clone(&fixture);
-                tokio::spawn(
-                    async move { passwords(&fixture).is_right(&key, "a password", None).await },
-                )
-            })
-            .collect();
-        for task in tasks {
-            assert!(!task.await.unwrap().unwrap());
+        let mut checks = tokio::task::JoinSet::new();
+        for key in 0..32 {
+            let fixture = Arc::clone(&fixture);
+            checks
+                .spawn(async move { passwords(&fixture).is_right(&key, "a password", None).await });
+        }
+        for right in checks.join_all().await {
+            assert!(!right.unwrap());
         }
         let threads = std::thread::available_parallelism().unwrap().get();
         let memory = &passwords(&fixture).memory;

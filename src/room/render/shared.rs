@@ -117,7 +117,7 @@ impl Viewer<'_> {
         let redacted = erased || redaction.is_some();
         let base = Base {
             event_type: &pdu.event_type,
-            content: &*self.shown_content(pdu, place, redacted)?,
+            content: &self.shown_content(pdu, place, redacted)?,
             event_id: &pdu.event_id,
             sender: pdu.sender.as_str(),
             origin_server_ts: pdu.origin_server_ts.0,

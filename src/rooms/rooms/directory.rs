@@ -46,8 +46,11 @@ pub struct Page {
 /// What the directory shows of its rooms, as of the position at which each was read.
 #[derive(Clone, Default)]
 pub(super) struct Cache {
-    entries: Arc<Mutex<HashMap<ShortRoomId, (Position, Arc<Entry>)>>>,
+    entries: Arc<Mutex<Entries>>,
 }
+
+/// The listed rooms, each with the position at which it was read.
+type Entries = HashMap<ShortRoomId, (Position, Arc<Entry>)>;
 
 /// A room of the directory.
 struct Entry {

@@ -1,5 +1,11 @@
 //! Server-side backups of room keys.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "the helpers of tests, which clippy does not take for tests"
+)]
+
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use wick_database::{

@@ -1,5 +1,11 @@
 //! Claiming one-time keys: each once, the oldest first, then the fallback key.
 
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the helpers of tests, which clippy does not take for tests"
+)]
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};

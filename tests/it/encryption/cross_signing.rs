@@ -1,5 +1,10 @@
 //! Cross-signing keys and the signatures that are added to keys.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "the helpers of tests, which clippy does not take for tests"
+)]
+
 use std::sync::Arc;
 
 use http::{Method, StatusCode};

@@ -1,5 +1,11 @@
 //! Dehydrated devices (MSC3814).
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "the helpers of tests, which clippy does not take for tests"
+)]
+
 use http::Method;
 use serde_json::{Value, json};
 use wick_harness::{TestServer, User};

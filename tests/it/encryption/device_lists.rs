@@ -1,5 +1,12 @@
 //! Whose devices a client is told to look up, and whose to forget: by `/sync` and by `/keys/changes`.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the helpers of tests, which clippy does not take for tests"
+)]
+
 use std::time::Duration;
 
 use http::StatusCode;

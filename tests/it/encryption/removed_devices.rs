@@ -1,5 +1,11 @@
 //! What goes with a device: its keys, its inbox, its pushers and its place in the device lists, all at once.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "the helpers of tests, which clippy does not take for tests"
+)]
+
 use std::sync::Arc;
 
 use http::StatusCode;

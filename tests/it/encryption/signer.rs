@@ -1,6 +1,7 @@
 //! Keys as clients make them: of devices, for cross-signing, for one use.
 
 #![expect(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "the helpers of tests, which clippy does not take for tests"
 )]

@@ -82,13 +82,7 @@ impl Rooms {
         let create = create_content(create.transpose()?, creator, more, &version, &rules)?;
 
         let creators = creators_of(&create, creator);
-        let admins: Vec<_> = if rules.authorization.explicitly_privilege_room_creators {
-            Vec::new()
-        } else if trusted {
-            [creator.to_owned()].into_iter().chain(request.invite.iter().cloned()).collect()
-        } else {
-            vec![creator.to_owned()]
-        };
+        let admins = admins_of(creator, more, &rules);
         let everybody_invites = preset != RoomPreset::PublicChat;
         let mut power_levels = power::of_new_room(&rules, admins, everybody_invites);
         if let Some(changed) = &request.power_level_content_override {
@@ -248,6 +242,14 @@ pub(in crate::rooms) fn create_content(
         }
     }
     Ok(content)
+}
+
+/// The users that get the power of an admin: none where creators have more than any level says.
+fn admins_of(creator: &UserId, more: &[OwnedUserId], rules: &RoomVersionRules) -> Vec<OwnedUserId> {
+    if rules.authorization.explicitly_privilege_room_creators {
+        return Vec::new();
+    }
+    [creator.to_owned()].into_iter().chain(more.iter().cloned()).collect()
 }
 
 fn additional_creators(content: &CanonicalJsonObject) -> Result<Vec<OwnedUserId>> {
