@@ -187,7 +187,7 @@ pub fn ignored_users(read: &impl Read, session: &Session) -> Result<HashSet<Owne
         ignored_users: BTreeMap<String, IgnoredAny>,
     }
     let content = content(read, session.user, None, "m.ignored_user_list")?;
-    // A client can have put anything there: what is not a list of users ignores nobody.
+    // Clients can store any content there: one that is not a list of users counts as an empty list.
     let content = content.and_then(|content| serde_json::from_str::<Content>(&content).ok());
     let users = content.map(|content| content.ignored_users).unwrap_or_default();
     let users = users.into_keys().filter_map(|user_id| OwnedUserId::try_from(user_id).ok());

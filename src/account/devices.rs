@@ -219,7 +219,7 @@ impl Devices {
         Ok((device_id, tokens))
     }
 
-    /// Makes a device without a session: the tokens that a device has are given to nobody.
+    /// Makes a device without a session: the tokens that a device has are not handed out.
     ///
     /// # Errors
     /// `M_INVALID_PARAM` if something in it is too long.

@@ -1,4 +1,4 @@
-//! Who a request comes from: access tokens, refresh tokens, log-out.
+//! Sessions: access tokens, refresh tokens, log-out.
 //!
 //! Invariants: a token that was revoked authenticates nothing from the moment its revocation was
 //! written, cached or not; the tokens a refresh replaces live until their successors are used.
@@ -137,8 +137,8 @@ impl Sessions {
         Ok(session)
     }
 
-    /// Notes that a session's device was seen, at most every few minutes. Nobody waits for it, and
-    /// no request fails with it.
+    /// Notes that a session's device was seen, at most every few minutes. The write is not
+    /// awaited, and no request fails with it.
     pub fn note_seen(&self, session: &Session, address: Option<IpAddr>) {
         let now = self.resources.clock.now();
         let last = Timestamp(session.seen.load(Ordering::Relaxed));

@@ -1,6 +1,6 @@
 //! Which address a request counts for.
 //!
-//! Invariant: `X-Forwarded-For` is believed only as far as a trusted proxy vouches for it.
+//! Invariant: `X-Forwarded-For` is used only as far as trusted proxies added to it.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -8,16 +8,16 @@ use http::{HeaderMap, header::HeaderName};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Who opened the connection. The listener puts it into each request's extensions.
+/// The peer of the connection. The listener puts it into each request's extensions.
 #[derive(Clone, Copy, Debug)]
 pub enum Peer {
-    /// Somebody at this address.
+    /// A TCP peer with this address.
     Address(IpAddr),
-    /// Somebody on this machine who may open the UNIX socket: a reverse proxy.
+    /// A local process with access to the UNIX socket: a reverse proxy.
     Local,
 }
 
-/// The address of whoever sent a request, if there is one to tell.
+/// The address that a request came from, if it is known.
 pub(crate) fn client_address(
     peer: Option<Peer>,
     headers: &HeaderMap,

@@ -1,5 +1,5 @@
-//! What an administrator can ask and tell the running server. Served on the admin socket alone,
-//! never where clients connect; whoever may open the socket is an administrator.
+//! The administration API of the running server. Served on the admin socket alone, never where
+//! clients connect; access to the socket is the only authorization.
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde_json::Value;
 use wick_core::{Error, Refusal, clock::millis};
 
-/// The response that tells a client of `error`.
+/// The response for `error`.
 pub(crate) fn into_http(error: Error) -> Response {
     match error {
         Error::Refused(refusal) => refused(*refusal),
@@ -45,7 +45,7 @@ pub(crate) fn internal() -> Response {
     )
 }
 
-/// A request whose path is known to nobody, or not with this method.
+/// `M_UNRECOGNIZED`: no endpoint has this path, or none with this method.
 pub(crate) fn unrecognized(status: StatusCode) -> Error {
     let message = if status == StatusCode::METHOD_NOT_ALLOWED {
         "this endpoint has no such method"
@@ -101,7 +101,7 @@ fn refused(refusal: Refusal) -> Response {
     response
 }
 
-/// Rounded up: who comes back after it is not too early.
+/// Rounded up: a retry after it is not too early.
 fn whole_seconds(wait: Duration) -> u64 {
     millis(wait).div_ceil(1000)
 }

@@ -1,6 +1,6 @@
 //! Endpoints of the specification that this server does not have: federation, keys, media.
 //!
-//! Asked for them it says 404 `M_UNRECOGNIZED`, and 405 to a method that they do not have either.
+//! The response to them is 404 `M_UNRECOGNIZED`, and 405 for a method that they do not have either.
 
 use http::Method;
 

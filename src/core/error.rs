@@ -1,4 +1,4 @@
-//! The server's error, sorted by whose fault it is. `api::error` maps it to a status and a body.
+//! The server's error, sorted by its cause. `api::error` maps it to a status and a body.
 //!
 //! Invariant: making an error never logs; an `Internal` is logged once, at the boundary.
 

@@ -1,4 +1,4 @@
-//! Events: what somebody wants to say ([`Draft`]) and what was signed ([`Pdu`]).
+//! Events: before they are built ([`Draft`]) and signed ([`Pdu`]).
 //!
 //! The later stages (verified, authorized, committed) belong to the room crate, which alone can make them.
 
@@ -22,7 +22,7 @@ pub type StateKeyTuple = (StateEventType, String);
 pub struct Draft {
     /// The room.
     pub room_id: OwnedRoomId,
-    /// Who says it.
+    /// The sender.
     pub sender: OwnedUserId,
     /// The event's type.
     pub event_type: TimelineEventType,
@@ -32,7 +32,7 @@ pub struct Draft {
     pub content: CanonicalJsonObject,
     /// The event a redaction removes.
     pub redacts: Option<OwnedEventId>,
-    /// When it was said, if not now (application services may say).
+    /// Its timestamp, if not the current time (application services may set it).
     pub origin_server_ts: Option<Timestamp>,
 }
 

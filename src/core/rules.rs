@@ -178,7 +178,7 @@ pub fn room_id_of_create(create: &EventId) -> Result<ruma::OwnedRoomId> {
         .map_err(|error| Error::internal("a create event's hash makes no room id", error))
 }
 
-/// Whether the room's id is the hash of its create event, which then is in nobody's `auth_events`.
+/// Whether the room's id is the hash of its create event, which then is in no event's `auth_events`.
 #[must_use]
 pub fn room_id_is_create_hash(rules: &RoomVersionRules) -> bool {
     rules.authorization.room_create_event_id_as_room_id

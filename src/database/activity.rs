@@ -1,5 +1,5 @@
-//! When rooms and memberships were last written, in memory: so that a reader who asks for news of many rooms
-//! need not look into the quiet ones.
+//! When rooms and memberships were last written, in memory: so that a read for changes in many rooms
+//! skips those without any.
 //!
 //! Filled by every commit from the topics of its tables: rooms by those that wake a room, memberships by
 //! `MEMBER_BY_USER`. Nothing depends on it but the cost of reads: what is not known here is looked up.

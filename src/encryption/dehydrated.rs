@@ -2,7 +2,7 @@
 //! other device of theirs does (MSC3814).
 //!
 //! Invariants: a user has one at most; it is a device like any other (listed, addressed, removed) but for its
-//! access token, which nobody was given; reading its messages never deletes them.
+//! access token, which was not handed out; reading its messages never deletes them.
 //!
 //! <https://github.com/matrix-org/matrix-spec-proposals/pull/3814>
 

@@ -1,7 +1,7 @@
-//! Device lists: noting whose keys changed, and looking up who that is since a position.
+//! Device lists: records changes of users' keys, and looks up the users with changes since a position.
 //!
-//! Invariant: a note is in the batch of the change it is about, and wakes everybody who shares a room
-//! with the user.
+//! Invariant: a note is in the batch of the change it is about, and wakes the syncs of all users
+//! that share a room with the user.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#tracking-the-device-list-for-a-user>
 
@@ -40,7 +40,7 @@ pub fn note_change(user: ShortUserId, batch: &mut Batch) -> Result<()> {
     Ok(())
 }
 
-/// Notes that the signatures that `viewer` sees on the keys of `user` changed, for nobody else.
+/// Notes that the signatures that `viewer` sees on the keys of `user` changed, for `viewer` alone.
 pub(crate) fn note_signature(
     viewer: ShortUserId,
     user: ShortUserId,
@@ -55,8 +55,8 @@ pub(crate) fn note_signature(
     Ok(())
 }
 
-/// The users whose devices or keys changed after a position. Who among them a user may be told of is up to
-/// the caller.
+/// The users whose devices or keys changed after a position. Filtering them by
+/// what a user may see is up to the caller.
 ///
 /// # Errors
 /// If the database cannot be read.

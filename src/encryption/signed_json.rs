@@ -67,7 +67,7 @@ impl SignedJson {
         Ok(CanonicalJsonValue::Object(object).to_string())
     }
 
-    /// Whether it is the same object, whoever signed it.
+    /// Whether it is the same object, signatures aside.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         matches!((self.payload(), other.payload()), (Ok(one), Ok(other)) if one == other)
     }

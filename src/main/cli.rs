@@ -123,7 +123,7 @@ pub(crate) fn say(line: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::because("standard output cannot be written", error))
 }
 
-/// A line on standard error. If even that fails there is nobody left to tell.
+/// A line on standard error. A failure to write it is ignored.
 pub(crate) fn complain(failure: &Failure) {
     drop(writeln!(io::stderr().lock(), "wick: {failure}"));
 }

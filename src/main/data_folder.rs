@@ -1,4 +1,4 @@
-//! The data folder: made so that nobody else can read it, and files put there whole or not at all.
+//! The data folder: made readable by its owner alone, and files put there whole or not at all.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},

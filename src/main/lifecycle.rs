@@ -46,7 +46,7 @@ pub(crate) fn run(config: Config) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::because("the runtime cannot be started", error))?;
     let result = runtime.block_on(serve(Arc::new(config)));
-    // What still runs then are blocking calls that nobody waits for.
+    // What still runs then are blocking calls that nothing awaits.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }

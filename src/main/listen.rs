@@ -1,6 +1,6 @@
 //! Listeners: TCP, TLS and UNIX sockets, bound before the database is opened.
 //!
-//! Invariant: a UNIX socket that somebody still listens on is never taken away from them.
+//! Invariant: a UNIX socket that a process still listens on is never replaced.
 
 use std::{
     fs, io,
@@ -54,7 +54,7 @@ pub(crate) async fn bind_tcp(address: SocketAddr) -> Result<TcpListener, Failure
     Ok(listener)
 }
 
-/// Binds a UNIX socket that whoever `mode` lets may open, from its first moment on.
+/// Binds a UNIX socket; its path has the permissions `mode` from its first moment on.
 pub(crate) fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, Failure> {
     let bind = || -> io::Result<UnixListener> {
         if path.exists() && UnixStream::connect(path).is_ok() {

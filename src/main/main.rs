@@ -23,7 +23,7 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command, Generate};
 
-/// Why the process cannot go on. Shown to whoever started it.
+/// Why the process cannot go on. Printed to standard error.
 #[derive(Debug)]
 pub(crate) struct Failure(pub(crate) String);
 

@@ -1,4 +1,4 @@
-//! What the server tells about itself: log lines on standard output, numbers for Prometheus.
+//! Telemetry: log lines on standard output, numbers for Prometheus.
 
 use std::{
     io::{self, IsTerminal},
@@ -24,7 +24,7 @@ const SECONDS: [f64; 16] = [
     5.0, 10.0,
 ];
 
-/// How often histograms are swept, so that they do not grow while nobody asks for them.
+/// How often histograms are swept, so that they do not grow while they are not scraped.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Whether the log filter can be read.

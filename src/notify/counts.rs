@@ -223,7 +223,7 @@ impl Counts {
             }
             if pdu.sender == session.user_id {
                 if is_arrival(&self.graph, read, item.event, &pdu)? {
-                    // What was said before the user came does not concern them.
+                    // Events before the user joined do not count.
                     new.anew = true;
                     break;
                 }

@@ -37,7 +37,7 @@ impl<'a> Assembly<'a> {
     /// # Errors
     /// If the database cannot be read.
     pub fn finish_without_event(&mut self, finish: &Finish) -> Result<()> {
-        // No event wakes those who show the status.
+        // No event wakes the requests that wait for the status.
         self.batch.wake(Topic::Room(self.room));
         commit::timer::finish_silently(self, finish)
     }

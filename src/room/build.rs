@@ -1,4 +1,4 @@
-//! From a draft to an authorized event: what it is built on, who allows it, its hashes and signature.
+//! From a draft to an authorized event: its `prev_events`, its `auth_events`, its hashes and signature.
 //!
 //! Invariant: an event is authorized after the auth rules agreed, never before.
 

@@ -47,7 +47,7 @@ pub struct Arm {
     pub nonce: u64,
     /// How long it runs after each refresh, in milliseconds.
     pub duration: u64,
-    /// When it fires if nobody refreshes it.
+    /// When it fires if it is not refreshed.
     pub deadline: Timestamp,
 }
 
@@ -66,7 +66,7 @@ pub struct Finish {
     /// Its id.
     pub timer: TimerId,
     /// The row that the decision to fire was made on. If it has changed since, nothing is written
-    /// and the commit is a conflict: somebody kept it alive in between.
+    /// and the commit is a conflict: a refresh came in between.
     pub row: TimerRow,
     /// How it ends.
     pub outcome: Outcome,
@@ -81,7 +81,7 @@ pub struct Finish {
 pub enum Outcome {
     /// An event expired: its deadline passed.
     Expired,
-    /// An event was ended by somebody who held the token.
+    /// An event was ended by a request with its refresh token.
     Ended,
     /// A newer state event took the place of the one that would end, or that was to be sent.
     Superseded,

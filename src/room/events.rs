@@ -1,7 +1,7 @@
 //! Parsed events, cached by short id.
 //!
 //! Invariant: the commit of a redaction replaces its target here. A reader of an older snapshot can put it
-//! back as it was, so whoever shows an event asks for its redaction first ([`render`](crate::render)).
+//! back as it was, so its redaction is looked up before an event is rendered ([`render`](crate::render)).
 
 use std::sync::Arc;
 

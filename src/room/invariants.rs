@@ -23,7 +23,7 @@ use wick_database::{
 pub struct Violation {
     /// Which rule is broken.
     pub class: Class,
-    /// Where: short ids, which say nothing about anybody.
+    /// Where: short ids, which contain no personal data.
     pub at: String,
 }
 
@@ -57,7 +57,7 @@ macro_rules! classes {
 }
 
 classes! {
-    /// A room without a forward extremity: nothing can be said in it.
+    /// A room without a forward extremity: no event can be sent to it.
     NoExtremity = "no_extremity",
     /// A forward extremity that is not an accepted event of the room.
     ExtremityMissing = "extremity_missing",
@@ -75,15 +75,15 @@ classes! {
     ThreadIndexDiffers = "thread_index_differs",
     /// A place of an event that is not stored.
     PlaceWithoutEvent = "place_without_event",
-    /// A state that lacks a node, or has one that is not what its address says.
+    /// A state that lacks a node, or has one whose hash is not its address.
     StateNodeMissing = "state_node_missing",
     /// A state that names an event that is not stored.
     StateEventMissing = "state_event_missing",
-    /// The table of the current state is not what the head's tree says.
+    /// The table of the current state differs from the head's state tree.
     CurrentStateDiffers = "current_state_differs",
-    /// The members of a room are not what its state says.
+    /// The member rows of a room differ from its state.
     MemberOfRoomDiffers = "member_of_room_differs",
-    /// The memberships of a user are not what the rooms' states say.
+    /// The memberships of a user differ from the rooms' states.
     MemberOfUserDiffers = "member_of_user_differs",
     /// The number of members is not how many there are.
     MemberCountDiffers = "member_count_differs",
@@ -97,11 +97,11 @@ classes! {
     TimerOfReplacedState = "timer_of_replaced_state",
     /// An expiry status of an event that is not stored.
     StatusWithoutEvent = "status_without_event",
-    /// An event that is said to be running without a timer, or has a timer and is not said to be running.
+    /// An event whose status is running without a timer, or that has a timer and another status.
     StatusDiffers = "status_differs",
     /// A timer of a delayed event whose content is gone, or that is finalised.
     DelayedTimerDiffers = "delayed_timer_differs",
-    /// A delayed event that is neither scheduled nor finalised, or whose outcome is nobody's to see.
+    /// A delayed event that is neither scheduled nor finalised, or whose outcome is not listed for its owner.
     DelayedEventAdrift = "delayed_event_adrift",
     /// A delayed state event that is scheduled and cannot be found by its state key, or the reverse.
     DelayedStateDiffers = "delayed_state_differs",

@@ -1,4 +1,4 @@
-//! What member events and power levels say, read as leniently as the auth rules read them.
+//! The contents of member and power levels events, parsed as leniently as the auth rules parse them.
 
 use ruma::{
     OwnedUserId,
@@ -73,7 +73,7 @@ pub fn from_state(state: &MembershipState) -> Option<Membership> {
     }
 }
 
-/// Who may do what in a room.
+/// The power levels of a room.
 ///
 /// # Errors
 /// If the create event is not there or the power levels cannot be read.

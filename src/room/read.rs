@@ -131,7 +131,7 @@ impl Graph {
             .collect()
     }
 
-    /// Whether a piece of state is somebody's membership.
+    /// Whether a state key is that of an `m.room.member` event.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -244,7 +244,7 @@ impl Graph {
             .ok_or_else(|| Error::corrupt(format!("user {user} has no user id")))
     }
 
-    /// Who may do what in the room now.
+    /// The current power levels.
     ///
     /// # Errors
     /// If the database cannot be read.

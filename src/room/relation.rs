@@ -1,4 +1,4 @@
-//! `m.relates_to` as the server reads it, the same for all who ask.
+//! `m.relates_to` as the server parses it, the same for every caller.
 //!
 //! Invariant: a relation without a `rel_type` or a well-formed `event_id` counts as none.
 

@@ -1,7 +1,7 @@
 //! How an event is shown to a client: the signed event with an `unsigned` made on the spot (R11).
 //!
-//! Invariant: what the cache of [`shared`] holds is the same for every viewer; whatever depends on the one
-//! who reads is added to it for each of them.
+//! Invariant: what the cache of [`shared`] holds is the same for every viewer; whatever depends on the
+//! viewer is added to it for each request.
 
 mod aggregate;
 mod format;
@@ -226,7 +226,7 @@ impl Graph {
         self.redacted_content(read, pdu, &place)
     }
 
-    /// The stripped form of a state event, shown to those who are not in the room.
+    /// The stripped form of a state event, for users that are not in the room.
     ///
     /// <https://spec.matrix.org/v1.18/client-server-api/#stripped-state>
     ///

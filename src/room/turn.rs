@@ -14,7 +14,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 /// How many dead entries may gather before they are swept out.
 const SWEEP_AT: usize = 1024;
 
-/// The turns of all rooms. A room without anybody waiting costs nothing.
+/// The turns of all rooms. A room without waiting requests costs nothing.
 #[derive(Default)]
 pub(crate) struct Turns {
     rooms: Mutex<HashMap<OwnedRoomId, Weak<AsyncMutex<()>>>>,

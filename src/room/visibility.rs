@@ -64,7 +64,7 @@ struct JoinRuleContent {
 }
 
 impl Graph {
-    /// Whether everybody may read the room now.
+    /// Whether the current history visibility is `world_readable`.
     ///
     /// # Errors
     /// If the database cannot be read.

@@ -1,4 +1,4 @@
-//! How a server says that events can expire, and within which limits.
+//! The capability that announces that events can expire, and within which limits.
 //!
 //! Invariants: the flag in `/versions` says that the endpoints are there; the capability says what
 //! this user may ask for.

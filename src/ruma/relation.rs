@@ -1,7 +1,7 @@
 //! How the event that ends another one points at it.
 //!
 //! Invariant: a content that does not say both that something ended, and what, is no terminal
-//! content. Who may end whose event is the server's rule, not the schema's.
+//! content. Authorization to end an event is the server's rule, not the schema's.
 
 use ruma::OwnedEventId;
 use serde::{Deserialize, Serialize};

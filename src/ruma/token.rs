@@ -1,13 +1,13 @@
 //! The token that keeps an event alive or ends it.
 //!
-//! Invariants: whoever knows it has the right, so `Debug` shows nothing of it and there is no
-//! `Display`; and no `PartialEq`, whose time would tell how much of a guess is right.
+//! Invariants: it is a bearer token, so `Debug` shows nothing of it and there is no `Display`; and
+//! no `PartialEq`, whose timing would reveal how much of a guess is right.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The secret a server answers to whoever sends an event that will expire.
+/// The secret in the response to a request that sends an event that will expire.
 ///
 /// Opaque: an arbitrary string, from the network as well.
 #[derive(Clone, Deserialize, Serialize)]

@@ -26,7 +26,7 @@ pub struct Request {
     #[ruma_api(path)]
     pub room_id: OwnedRoomId,
 
-    /// The user, who is the one who asks.
+    /// The user: the sender of the request.
     #[ruma_api(path)]
     pub user_id: OwnedUserId,
 

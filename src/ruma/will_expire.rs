@@ -121,7 +121,7 @@ pub struct WillExpire<C> {
 #[ruma_enum(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ExpireStatus {
-    /// It is valid, and somebody keeps it alive.
+    /// It is valid, and keep-alives renew it.
     Running,
     /// The keep-alives stopped.
     Expired,

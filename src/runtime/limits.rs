@@ -50,7 +50,7 @@ pub enum Limit {
     Rooms,
     /// What is done with a refresh token or a delay id, by timer.
     KeepAlive,
-    /// A refresh token or a delay id nobody has, by address.
+    /// An unknown refresh token or delay id, by address.
     InvalidHandle,
 }
 

@@ -43,25 +43,25 @@ pub struct Services {
     pub limits: Arc<Limits>,
     /// Whether writes work.
     pub health: Health,
-    /// Who a request comes from.
+    /// Sessions and their tokens.
     pub sessions: Arc<Sessions>,
     /// The devices of local users.
     pub devices: Arc<Devices>,
     /// The accounts of this server.
     pub users: Arc<Users>,
-    /// Asking for the password again.
+    /// User-interactive authentication.
     pub uia: Uia,
     /// Removes what has expired.
     pub upkeep: Upkeep,
-    /// What users say about themselves.
+    /// Profiles.
     pub profiles: Arc<Profiles>,
     /// What becomes of memberships when accounts change.
     pub memberships: Arc<Memberships>,
-    /// What clients keep here for themselves.
+    /// Account data.
     pub account_data: AccountData,
-    /// Filters with a name.
+    /// Stored filters.
     pub filters: Filters,
-    /// Which events notify whom.
+    /// Push rules.
     pub push_rules: PushRules,
     /// Where notifications would go.
     pub pushers: Pushers,
@@ -71,11 +71,11 @@ pub struct Services {
     pub cross_signing: CrossSigning,
     /// Backups of room keys.
     pub backups: Arc<Backups>,
-    /// Messages from device to device.
+    /// To-device messages.
     pub to_device: Arc<ToDevice>,
-    /// Devices that receive messages for users without another.
+    /// Dehydrated devices.
     pub dehydrated_devices: DehydratedDevices,
-    /// Proof for third parties of who somebody is.
+    /// OpenID tokens.
     pub openid: OpenId,
     /// The rooms as a graph of events: what everything that happens in rooms is built on.
     pub graph: Arc<Graph>,
@@ -83,25 +83,25 @@ pub struct Services {
     pub notifications: Notifications,
     /// What administrators should look at.
     pub reports: Reports,
-    /// Finding people.
+    /// The user directory.
     pub user_directory: UserDirectory,
-    /// Rooms that hold rooms.
+    /// Space hierarchies.
     pub spaces: Spaces,
-    /// Looking back in rooms.
+    /// Room history.
     pub history: History,
     /// Events that expire.
     pub expiry: Arc<Expiry>,
-    /// Events that are sent later.
+    /// Delayed events.
     pub delayed: Arc<Delayed>,
     /// What both wait for.
     pub timers: Arc<Timers>,
-    /// Who is here.
+    /// Presence.
     pub presence: Arc<Presence>,
-    /// How far users have read.
+    /// Read receipts.
     pub receipts: Receipts,
-    /// Who is typing.
+    /// Typing notifications.
     pub typing: Arc<Typing>,
-    /// What is new, told to clients.
+    /// `/sync`.
     pub sync: Sync,
     /// The rooms as their members use them.
     pub rooms: Arc<Rooms>,
@@ -249,8 +249,8 @@ impl Services {
         self.supervisor.complete("deactivation", change).await
     }
 
-    /// Sets or removes a profile field, and puts it into the user's member events. Goes on if nobody
-    /// waits for it any more.
+    /// Sets or removes a profile field, and puts it into the user's member events. Continues if
+    /// the request is dropped.
     ///
     /// # Errors
     /// As [`Profiles::set`].

@@ -1,7 +1,7 @@
-//! Whose devices a client has to look up anew, and whose it may forget.
+//! The `device_lists` of a sync: the users whose devices changed, and those that no room is shared with.
 //!
-//! Two users see each other's device lists as long as they are both in one room. This is the gate: nobody is
-//! named for whom it did not open or close since the client's last sync, or who changed while it was open.
+//! Two users see each other's device lists as long as they are both in one room. The lists name
+//! only users for whom that began or ended since the client's last sync, or whose keys changed meanwhile.
 //!
 //! Invariants: what a client missed while it shared no room with a user is made good when it does again;
 //! the lists depend on memberships alone, not on what a filter leaves out or how members are loaded.
@@ -33,7 +33,7 @@ pub struct DeviceLists {
     pub left: Vec<OwnedUserId>,
 }
 
-/// The users who may have come into sight, and those who may have gone out of it.
+/// The users that a room may be newly shared with, and those that none may be shared with any more.
 #[derive(Default)]
 struct Moves {
     met: BTreeSet<ShortUserId>,
@@ -120,7 +120,7 @@ impl Moves {
             context.membership_in(before)? == Some(Membership::Join)
         };
         if !was_joined {
-            // Of a room that the user was not in and is not in now, nobody is known.
+            // A room that the user was not in and is not in now adds no users.
             for other in graph.members(read, room, Membership::Join).take_while(|_| is_joined) {
                 self.met.insert(other?.0);
             }

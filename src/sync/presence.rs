@@ -38,8 +38,8 @@ struct Content {
     currently_active: bool,
 }
 
-/// The `m.presence` events of users whose presence changed after `since`, and of those who came into the
-/// client's sight; without `since`, of everybody who is not offline.
+/// The `m.presence` events of users whose presence changed after `since`, and of those that newly share
+/// a room with the user; without `since`, of all users that are not offline.
 ///
 /// # Errors
 /// If the database cannot be read.

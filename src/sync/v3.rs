@@ -23,7 +23,7 @@ use self::assembly::Assembly;
 pub use self::response::Response;
 use crate::{Context, Lazy, joined::Joined};
 
-/// What a client wants to know.
+/// The parameters of a sync request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Up to where it knows everything; `None` for nothing.

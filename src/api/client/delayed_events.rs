@@ -23,7 +23,7 @@ use crate::{
 pub(crate) fn routes() -> Vec<Route> {
     vec![
         route_unread(schedule_event),
-        // Counted by delay id or, for ids that nobody has, by address: never valid ones by address,
+        // Counted by delay id or, for unknown ids, by address: never valid ones by address,
         // so that one media server can keep thousands alive.
         route_unread(update_delayed_event).uncounted().only_if(is_known),
         route(update_delayed_event_by_body).uncounted(),
@@ -175,7 +175,7 @@ async fn get_all_delayed_events(
     Ok(get_all_delayed_events::Response::new(services.delayed.list(&sender)?))
 }
 
-/// Refuses what is no action, whoever asks for it and whatever the body says.
+/// Refuses an unknown action, whatever the sender and the body are.
 fn is_known(call: &Call) -> Result<()> {
     let named = call.arguments.last().map(|name| UpdateAction::from(name.as_str()));
     match named.as_ref().and_then(action) {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(crate) fn routes() -> Vec<Route> {
-    // Counted by token or, for tokens that nobody has, by address: never valid ones by address, so
+    // Counted by token or, for unknown tokens, by address: never valid ones by address, so
     // that one media server can keep thousands alive.
     vec![route(refresh_or_end).uncounted().only_if(is_known)]
 }

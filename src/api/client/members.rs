@@ -1,4 +1,4 @@
-//! Who is in which rooms: `/members`, `/joined_members`, `/joined_rooms`, `/mutual_rooms`.
+//! Room memberships: `/members`, `/joined_members`, `/joined_rooms`, `/mutual_rooms`.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -49,7 +49,7 @@ struct JoinedMembers {
     joined: BTreeMap<OwnedUserId, Known>,
 }
 
-/// What a room knows of a member.
+/// The profile of a member in a room.
 #[derive(Serialize)]
 struct Known {
     display_name: Option<String>,

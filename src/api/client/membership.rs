@@ -85,7 +85,7 @@ async fn forget_room(
     services: Arc<Services>,
     Ruma { body, sender, .. }: Ruma<forget_room::v3::Request>,
 ) -> Result<forget_room::v3::Response> {
-    // First, for nobody would do it later; a room that is not left is not forgotten either.
+    // First, as nothing would do it later; a room that is not left is not forgotten either.
     services.delayed.cancel_in_left(&sender, &body.room_id).await?;
     services.rooms.forget(&sender, &body.room_id).await?;
     Ok(forget_room::v3::Response::new())

@@ -26,7 +26,7 @@ async fn get_message_events(
     services: Arc<Services>,
     request: Unread<Filtered<get_message_events::v3::Request>>,
 ) -> Result<get_message_events::v3::Response> {
-    // Who may not look is told so, whatever else is wrong with the request.
+    // Access to the room is checked first: its refusal precedes errors in the rest of the request.
     if let [room_id] = request.arguments()
         && let Ok(room_id) = <&RoomId>::try_from(room_id.as_str())
     {

@@ -1,5 +1,5 @@
-//! What calls need besides delayed events (MSC4143): where the media server is, and proof for it of who
-//! somebody is.
+//! What calls need besides delayed events (MSC4143): the discovery of RTC transports, and OpenID
+//! tokens.
 
 use std::sync::Arc;
 

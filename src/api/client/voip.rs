@@ -1,4 +1,4 @@
-//! `/voip`: this server knows no TURN server, which it says with an empty object.
+//! `/voip`: TURN servers are not supported, so the response is an empty object.
 
 use std::sync::Arc;
 

@@ -21,13 +21,13 @@ pub struct Pdu {
     pub event_id: OwnedEventId,
     /// The room it belongs to. Known also for a version 12 create event, whose JSON does not have it.
     pub room_id: OwnedRoomId,
-    /// Who sent it.
+    /// The sender.
     pub sender: OwnedUserId,
     /// Its type.
     pub event_type: TimelineEventType,
     /// Present for state events.
     pub state_key: Option<String>,
-    /// When its server says it was sent.
+    /// The time of sending by the clock of its server.
     pub origin_server_ts: Timestamp,
     /// One more than the largest depth of its `prev_events`.
     pub depth: u64,

@@ -1,4 +1,4 @@
-//! Forgets the transactions of requests that nobody repeats any more.
+//! Removes the transaction ids of requests that are too old to be repeated.
 
 use std::{sync::Arc, time::Duration};
 

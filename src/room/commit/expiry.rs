@@ -1,8 +1,8 @@
 //! Expiring events: arms this event's timer, stops the timer of the state event it replaces, sets the
-//! status of an event whose timer fires, and records what a terminal event says of its original.
+//! status of an event whose timer fires, and records the outcome that a terminal event gives its original.
 //!
-//! Invariant: a timer row exists exactly while its event runs; whoever ends it removes the row in the
-//! same batch, so it ends once.
+//! Invariant: a timer row exists exactly while its event runs; the commit that ends the event removes
+//! the row in the same batch, so it ends once.
 
 use ruma::events::TimelineEventType;
 use wick_core::{Error, Result, ShortEventId, rules};

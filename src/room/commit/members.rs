@@ -1,4 +1,4 @@
-//! Who is in the room: the member rows and counts, from what changed in the current state.
+//! The member rows and counts of a room, updated from the changes of its current state.
 
 use ruma::{UserId, events::StateEventType};
 use wick_core::{Error, Result, ShortEventId};
@@ -13,7 +13,7 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
     for change in &entry.changes {
         let tuple = room.rooms.intern().state_key_tuple(&room.batch, change.key)?;
         let Some((StateEventType::RoomMember, user)) = tuple else { continue };
-        // A state key that is no user id names nobody, whatever the event says.
+        // A state key that is not a user id makes no member row, whatever the content is.
         let Ok(user) = <&UserId>::try_from(user.as_str()) else { continue };
         write_member(room, entry, user, change)?;
     }

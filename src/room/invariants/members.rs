@@ -1,4 +1,4 @@
-//! The member tables and counts are what the rooms' current states say.
+//! The member tables and counts agree with the rooms' current states.
 
 use std::collections::{BTreeMap, BTreeSet};
 

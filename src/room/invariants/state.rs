@@ -1,4 +1,4 @@
-//! Every state that is referred to is whole, and the current one is what the table says.
+//! Every state that is referred to is whole, and the current one agrees with the table.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -53,7 +53,7 @@ fn check_nodes<R: Read>(
         let stored = States::is_stored(report.read, node)?;
         if !stored {
             missing.push(node);
-            // So that whoever else refers to it is told of as well.
+            // So that other states that refer to it are reported as well.
             seen.remove(&node);
         }
         Ok(stored)
@@ -69,7 +69,7 @@ fn check_current<R: Read>(
     (room, head): (&wick_core::ShortRoomId, &wick_database::schema::room::Head),
 ) -> Result<()> {
     let Ok(tree) = States::collect_stored(report.read, head.state) else {
-        // A node that another state lacks as well has been told of.
+        // A node that another state lacks as well has been reported.
         report.add(Class::StateNodeMissing, format_args!("head of room {room}"));
         return Ok(());
     };

@@ -11,7 +11,7 @@ use wick_core::Result;
 
 use super::dropped;
 
-/// The event as a canonical object, without what is not part of it: `unsigned` is nobody's word (R11).
+/// The event as a canonical object, without what is not part of it: `unsigned` is not signed (R11).
 ///
 /// `room_id` is the room it was sent to; `None` for the create event of a new room.
 pub(super) fn check(

@@ -7,8 +7,8 @@ use wick_core::{Pdu, Result};
 use super::auth::{self, Verdict};
 use crate::Assembly;
 
-/// The auth rules by the room's current state. Who was banned on one branch cannot go on on another that
-/// pretends not to know.
+/// The auth rules against the room's current state: a ban on one branch also applies to events that are
+/// sent on another branch to evade it.
 pub(super) fn check(room: &Assembly<'_>, pdu: &Pdu) -> Result<Verdict> {
     auth::by_state(room, pdu, room.head.state)
 }

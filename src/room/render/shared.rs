@@ -40,9 +40,9 @@ pub(crate) struct Shared {
     pub(super) has_children: bool,
     /// The event without `room_id`, `unsigned` and the brace that ends it.
     pub(super) base: Arc<str>,
-    /// Members of `unsigned` for all.
+    /// Members of `unsigned` for every viewer.
     pub(super) unsigned: String,
-    /// Members of `unsigned` about the state that the event replaced, for those who may see the event.
+    /// Members of `unsigned` about the replaced state event, for viewers that may see this event.
     pub(super) previous: String,
 }
 

@@ -1,4 +1,4 @@
-//! `unsigned`, computed for the one who reads.
+//! `unsigned`, computed for each viewer.
 
 use ruma::events::TimelineEventType;
 use serde_json::json;
@@ -70,7 +70,7 @@ impl Viewer<'_> {
         let pdu = self.rooms.load_event(self.read, redaction)?;
         debug_assert_eq!(pdu.event_type, TimelineEventType::RoomRedaction);
         let Some(place) = self.rooms.place(self.read, redaction)? else { return Ok(()) };
-        // The reason is for those who may see the redaction itself.
+        // The reason is included only if the redaction itself is visible to the viewer.
         let hidden = !self.can_see(&pdu, &place)?;
         let redacted = self.read.contains(&REDACTION_BY_EVENT, &redaction)?;
         let content = self.shown_content(&pdu, &place, hidden || redacted)?;

@@ -1,4 +1,4 @@
-//! How a server says how late it sends events, and how many.
+//! The capability that announces the longest delay and the number of delayed events.
 //!
 //! Invariant: written under the stable and the unstable name, read under either.
 

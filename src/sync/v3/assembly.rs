@@ -18,7 +18,7 @@ use crate::{
     invited, presence,
 };
 
-/// So many busy rooms are looked up before all rooms of a user who is in fewer are gone through.
+/// So many busy rooms are looked up before all rooms of a user with fewer are gone through.
 const FEW_ROOMS: usize = 32;
 
 pub(super) struct Assembly<'a> {
