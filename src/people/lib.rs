@@ -1,4 +1,4 @@
-//! What users show of themselves: profiles, the user directory, presence, typing, receipts.
+//! Data about users that others see: profiles, the user directory, presence, typing, receipts.
 
 pub mod presence;
 pub mod profile;

@@ -1,10 +1,10 @@
-//! Who is here: what users say, and what can be seen of them.
+//! Presence: the state that users set, and what is visible of it to others.
 //!
 //! A device is here while it waits in a sync and for a while after it did anything; a user is as
 //! present as the most present of their devices.
 //!
 //! Invariants: rows are written under the lock of the memory, so they follow one another as it did;
-//! a client that only polls writes nothing; nobody is here when the server starts.
+//! a client that only polls writes nothing; all users are offline when the server starts.
 
 mod here;
 mod rows;
@@ -34,11 +34,11 @@ pub use wick_database::schema::ephemeral::PresenceKind as Kind;
 /// The longest status message, in bytes.
 const MAX_STATUS_BYTES: usize = 4_096;
 
-/// Who is here.
+/// The presence of local users.
 pub struct Presence {
     resources: Resources,
     here: Mutex<Here>,
-    /// Told when a device may have to be forgotten sooner than was thought.
+    /// Notified when a device may have to be forgotten sooner than the one that is waited for.
     sooner: Notify,
 }
 
@@ -50,13 +50,13 @@ pub struct Connected {
 }
 
 impl Presence {
-    /// Nobody is here yet.
+    /// Starts with all users offline.
     #[must_use]
     pub fn new(resources: Resources) -> Self {
         Self { resources, here: Mutex::default(), sooner: Notify::new() }
     }
 
-    /// Takes back what an earlier run left, and starts watching the time.
+    /// Clears what an earlier run left, and starts watching the time.
     pub async fn start(self: &Arc<Self>, supervisor: &Supervisor) -> Result<()> {
         if !self.enabled() {
             return Ok(());
@@ -77,7 +77,7 @@ impl Presence {
         self.resources.config.presence.enabled
     }
 
-    /// Says what a user says of themselves.
+    /// Sets a user's presence as requested.
     ///
     /// # Errors
     /// `M_TOO_LARGE` if the message is longer than 4 KiB.
@@ -128,10 +128,10 @@ impl Presence {
         Ok(Some(connected))
     }
 
-    /// What can be seen of a user; `None` if there is no such user.
+    /// The visible presence of a user; `None` if there is no such user.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` if the one who asks shares no room with them.
+    /// `M_FORBIDDEN` if the requesting user shares no room with them.
     pub fn status(&self, session: &Session, user_id: &UserId) -> Result<Option<Status>> {
         let read = self.resources.database.published();
         let Some(user) = self.resources.database.intern().lookup_user(&read, user_id)? else {
@@ -144,7 +144,7 @@ impl Presence {
         Ok(Some(self.status_of(user, row)))
     }
 
-    /// What a row says, with what is known since.
+    /// The presence in a row, with what is known since.
     pub fn status_of(&self, user: ShortUserId, row: Option<PresenceRow>) -> Status {
         let now = self.resources.clock.now();
         let active = self.here().last_active(user);
@@ -157,12 +157,12 @@ impl Presence {
         Status { kind: row.state, status_msg: row.status_msg, active_ago }
     }
 
-    /// The users who are here.
+    /// The users that are here.
     pub fn users(&self) -> Vec<ShortUserId> {
         self.here().users()
     }
 
-    /// A user did something.
+    /// Records activity of a user.
     fn act(&self, user: ShortUserId) -> Result<Option<Pending>> {
         let clock = &self.resources.clock;
         let mut here = self.here();
@@ -170,8 +170,8 @@ impl Presence {
         self.write(&mut here, user, None)
     }
 
-    /// Writes what a user's row should say, if it says something else. `status` replaces the
-    /// message.
+    /// Writes a user's row if it has to change. `status` replaces the
+    /// status message.
     fn write(
         &self,
         here: &mut Here,
@@ -209,7 +209,7 @@ impl Presence {
     fn forget_gone(&self) {
         let mut here = self.here();
         for user in here.forget_gone(self.resources.clock.monotonic()) {
-            // Nobody waits for it: who sees it is woken by the commit.
+            // Not awaited: the commit wakes the syncs that show it.
             if let Err(error) = self.write(&mut here, user, None) {
                 tracing::warn!(%error, "cannot note who has gone");
             }
@@ -221,12 +221,12 @@ impl Presence {
     }
 }
 
-/// Who sends an event is here.
+/// An event counts as activity of its sender.
 impl Projection for Presence {
     fn project(&self, event: &Appended, batch: &mut Batch) -> Result<()> {
         let pdu = &event.pdu;
         let is_local = pdu.sender.server_name() == self.resources.config.server.name;
-        // What a timer says is said because its sender did not come back.
+        // An event that a timer sends is no activity of its sender.
         if !self.enabled() || !is_local || event.by_timer {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! Read receipts and read markers: how far users have read.
 //!
-//! Invariants: a receipt never moves backwards; a private one is told to nobody but its user.
+//! Invariants: a receipt never moves backwards; a private one is visible to its own user only.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! Who is typing, until they stop or their time is over.
+//! Typing notifications: set until they are stopped or time out.
 //!
-//! Invariants: a room's row says who is typing according to the memory, and is written before the
-//! memory's lock is given back, so rows follow one another as the memory did; nobody is typing when
+//! Invariants: a room's row holds the typing users as in memory, and is written before the memory's
+//! lock is released, so rows are written in the order of the changes in memory; no user is typing when
 //! the server starts.
 
 use std::{
@@ -25,32 +25,32 @@ use wick_database::{
 use wick_room::Graph;
 use wick_runtime::{Resources, Supervisor};
 
-/// For how long somebody types at most before they have to say so again.
+/// The longest timeout of a typing notification; after it, a new request is needed.
 const MOST: Duration = Duration::from_secs(120);
 
-/// For how long if they don't say.
+/// The timeout of a request that gives none.
 const USUAL: Duration = Duration::from_secs(30);
 
-/// By room: who is typing until when.
+/// By room: the typing users, with the end of their timeouts.
 type Rooms = HashMap<ShortRoomId, BTreeMap<OwnedUserId, Monotonic>>;
 
-/// Who is typing where.
+/// The typing users of all rooms.
 pub struct Typing {
     resources: Resources,
     graph: Arc<Graph>,
     rooms: Mutex<Rooms>,
-    /// Told when somebody's time may be over sooner than was thought.
+    /// Notified when a timeout may end sooner than the one that is waited for.
     sooner: Notify,
 }
 
 impl Typing {
-    /// Nobody is typing yet.
+    /// Starts with no typing users.
     #[must_use]
     pub fn new(resources: Resources, graph: Arc<Graph>) -> Self {
         Self { resources, graph, rooms: Mutex::default(), sooner: Notify::new() }
     }
 
-    /// Takes back what an earlier run left, and starts watching the time.
+    /// Clears what an earlier run left, and starts watching the timeouts.
     pub async fn start(self: &Arc<Self>, supervisor: &Supervisor) -> Result<()> {
         let latest = self.resources.database.latest();
         let mut batch = self.resources.database.batch();
@@ -74,7 +74,7 @@ impl Typing {
         Ok(())
     }
 
-    /// Notes that a user types (for how long, at most) or does not any more.
+    /// Sets a user as typing (for how long, at most) or as not typing any more.
     ///
     /// # Errors
     /// `M_FORBIDDEN` if they are not in the room.
@@ -155,7 +155,7 @@ impl Typing {
             users.retain(|_, until| *until > now);
             if users.len() < before {
                 match self.write(*room, users) {
-                    // Nobody waits for it: who sees it is woken by the commit.
+                    // Not awaited: the commit wakes the syncs that show it.
                     Ok(pending) => drop(pending),
                     Err(error) => tracing::warn!(%error, "cannot note who stopped typing"),
                 }

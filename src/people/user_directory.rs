@@ -40,11 +40,11 @@ pub struct UserDirectory {
     profiles: Arc<Profiles>,
 }
 
-/// Somebody who was found.
+/// A user that matched.
 pub struct FoundUser {
-    /// Who.
+    /// The user ID.
     pub user_id: OwnedUserId,
-    /// What they call themselves.
+    /// The display name.
     pub profile: MemberProfile,
 }
 
@@ -101,7 +101,7 @@ impl UserDirectory {
             }
             let Some(user) = self.judge(&mut looking, user, &words)? else { continue };
             if user.user_id.localpart() == term.trim_start_matches('@') {
-                // Nobody who gives a whole user id means anybody else.
+                // A term that begins with `@` is a user ID: only the exact match is returned.
                 if term.starts_with('@') {
                     return Ok((vec![user], false));
                 }

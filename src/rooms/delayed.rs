@@ -43,7 +43,7 @@ pub use wick_room::TransactionKey;
 pub use self::manage::Action;
 
 /// What an event can have besides its content: hashes, a signature, ids, auth and prev events. A content
-/// that leaves less than this is refused when it is handed in, not when it is too late to say so.
+/// that leaves less than this is refused when it is handed in, not when it is due.
 const ENVELOPE_BYTES: usize = 3_000;
 
 /// Events that are sent later.
@@ -63,7 +63,7 @@ pub struct Schedule {
     pub event_type: TimelineEventType,
     /// Its state key, if it is to be a state event.
     pub state_key: Option<String>,
-    /// What it says.
+    /// Its content.
     pub content: Box<RawValue>,
     /// How long to wait.
     pub delay: Duration,
@@ -71,7 +71,7 @@ pub struct Schedule {
     pub sticky_duration: Option<u64>,
 }
 
-/// Which revision of MSC4140 a client speaks. They differ in how some refusals are told.
+/// Which revision of MSC4140 a client uses. They differ in how some refusals are reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// What is deployed: the delay in the query of `/send` and `/state`, the unstable management
@@ -94,7 +94,7 @@ impl Delayed {
         Self { resources, graph, timers, limits, rooms }
     }
 
-    /// What `/capabilities` says.
+    /// The value in `/capabilities`.
     #[must_use]
     pub fn settings(&self) -> &config::DelayedEvents {
         &self.resources.config.delayed_events
@@ -142,7 +142,7 @@ impl Delayed {
     /// # Errors
     /// `M_FORBIDDEN` if this is switched off or its sender never was in the room, `M_LIMIT_EXCEEDED` if
     /// they have too many, `M_INVALID_PARAM`, `M_BAD_JSON` or `M_TOO_LARGE` if it can never be sent, and
-    /// what the form says of a delay that is too long.
+    /// the error of the form for a delay that is too long.
     pub async fn schedule(
         &self,
         session: &Session,
@@ -209,8 +209,8 @@ impl Delayed {
         })
     }
 
-    /// The room, if the session's user is or was something in it. Whether they may send the event is
-    /// asked when it is due.
+    /// The room, if the session's user has or had a membership in it. Whether they may send the event is
+    /// checked when it is due.
     fn room_of(&self, session: &Session, room_id: &RoomId) -> Result<ShortRoomId> {
         let latest = self.timers.latest();
         let member = match self.graph.short(&latest, room_id)? {

@@ -1,4 +1,4 @@
-//! Reading rooms: single events, pages of the timeline, what stood around an event, who was there.
+//! Reading rooms: single events, pages of the timeline, the context of an event, members.
 //!
 //! Invariants: what is shown went through [`Viewer`], which knows what its user may see; no request
 //! looks at more than `MAX_SCANNED` rows of a timeline.
@@ -50,7 +50,7 @@ pub struct History {
     pub(crate) graph: Arc<Graph>,
 }
 
-/// Somebody who may read a room, with what they read it from.
+/// One user's read access to a room, with the snapshot that it reads from.
 pub(crate) struct Reader<'a> {
     pub(crate) graph: &'a Graph,
     pub(crate) read: &'a Snapshot,
@@ -111,10 +111,10 @@ impl History {
         Ok(viewer.ignoring(Arc::new(ignored_users(read, session)?)))
     }
 
-    /// The room for somebody who may read it.
+    /// A reader of the room for the session's user.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` if they may not, or the room is not here, which looks the same.
+    /// `M_FORBIDDEN` if the user may not read the room, or it is not here, which looks the same.
     fn reader<'a>(
         &'a self,
         read: &'a Snapshot,

@@ -26,7 +26,7 @@ const MAX_REASON_BYTES: usize = 4096;
 pub struct ReportEntry {
     /// When it was made.
     pub at: Timestamp,
-    /// The user who made it.
+    /// The reporting user.
     pub reporter: OwnedUserId,
     /// The reported room, or that of the reported event.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,7 +65,7 @@ impl Reports {
         Self { resources, graph }
     }
 
-    /// Reports an event of a room one is in.
+    /// Reports an event of a room that the session's user is in.
     ///
     /// # Errors
     /// `M_NOT_FOUND` if there is no such event for the session's user, `M_TOO_LARGE`.

@@ -1,6 +1,6 @@
-//! `/search`: events by the words they say, in the rooms one is in and those that these came from.
+//! `/search`: events by their words, in the rooms of the user and those that these were upgraded from.
 //!
-//! Invariants: an event is found if it says all words; what was redacted says none; a request looks at
+//! Invariants: an event matches if it has all words; a redacted one has none; a request looks at
 //! no more than `MAX_FOUND` rows of the index.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#server-behaviour-18>
@@ -42,7 +42,7 @@ const MAX_RANKED: usize = 512;
 /// Results that one request shows.
 const MAX_RESULTS: usize = 100;
 
-/// Results that a client gets that does not say how many it wants.
+/// Results that a request gets that gives no limit.
 const DEFAULT_RESULTS: usize = 10;
 
 /// What to look for.
@@ -61,7 +61,7 @@ pub fn index() -> Box<dyn Projection> {
     Box::new(index::Index)
 }
 
-/// An event that says the words.
+/// An event that has the words.
 struct Match {
     place: i64,
     room: ShortRoomId,
@@ -82,7 +82,7 @@ struct Searching<'a> {
 }
 
 impl History {
-    /// The events that say something, in pages. Runs on the worker threads, since it ranks up to
+    /// The events that match, in pages. Runs on the worker threads, since it ranks up to
     /// `MAX_FOUND` events.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl History {
     }
 }
 
-/// What a token says: the place of the last result, or how many results there were before.
+/// The content of a token: the place of the last result, or how many results there were before.
 fn number<N: FromStr>(token: &str, kind: char) -> Result<N> {
     token
         .strip_prefix(kind)
@@ -140,7 +140,7 @@ fn number<N: FromStr>(token: &str, kind: char) -> Result<N> {
 }
 
 impl Searching<'_> {
-    /// The events that say all words and may be seen, the newest first.
+    /// The events that have all words and are visible, the newest first.
     fn matches(&mut self) -> Result<Vec<Match>> {
         let mut candidates = Vec::new();
         let rooms = self.rooms()?;
@@ -158,7 +158,7 @@ impl Searching<'_> {
         Ok(matches)
     }
 
-    /// The newest events of a room that say the longest word, which is the rarest as a rule, and all
+    /// The newest events of a room that have the longest word, which is the rarest as a rule, and all
     /// the others.
     fn candidates(&self, room: ShortRoomId) -> Result<Vec<(i64, ShortRoomId, ShortEventId)>> {
         let Some(longest) = self.words.iter().max_by_key(|word| word.len()) else {

@@ -1,6 +1,6 @@
-//! Spaces: rooms that hold rooms, and what is shown of a room to those who are not in it.
+//! Spaces: their hierarchy, and the summary of a room for users that are not in it.
 //!
-//! Invariants: a room is shown to those who are in it, are invited, may join it or may read it; a walk
+//! Invariants: a room is shown to users that are in it, are invited, may join it or may read it; a walk
 //! shows each room once and looks at no more than [`MAX_ROOMS`].
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#spaces>
@@ -58,7 +58,7 @@ pub struct Hierarchy {
     pub next_batch: Option<String>,
 }
 
-/// Where a walk stands: a token says how many rooms were shown, and of which walk it is.
+/// Where a walk stands: a token holds how many rooms were shown, and of which walk it is.
 struct Progress {
     shown: usize,
     max_depth: Option<u64>,
@@ -71,7 +71,7 @@ impl Progress {
         format!("h{}_{depth}_{}", self.shown, u8::from(self.suggested_only))
     }
 
-    /// How many rooms were shown; the rest of the token must be as `self` says.
+    /// How many rooms were shown; the rest of the token must match `self`.
     fn resume(&mut self, token: &str) -> Result<()> {
         let shown = token.strip_prefix('h').and_then(|token| token.split('_').next());
         self.shown = shown.and_then(|shown| shown.parse().ok()).unwrap_or_default();
@@ -136,10 +136,10 @@ impl Spaces {
         Ok(hierarchy)
     }
 
-    /// What is shown of a room, with the membership of whoever asks; strangers are shown what is open.
+    /// The summary of a room, with the session's membership; without a session, only of an open room.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if the room is not here or whoever asks may not know of it.
+    /// `M_NOT_FOUND` if the room is not here or the requester may not know of it.
     pub fn summary(
         &self,
         session: Option<&Session>,
@@ -161,7 +161,7 @@ impl Spaces {
         Ok((summary, Some(membership)))
     }
 
-    /// What is shown of a room, if whoever asks may know of it.
+    /// The summary of a room, if the requester may know of it.
     fn visible(
         &self,
         read: &Snapshot,

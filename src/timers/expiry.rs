@@ -74,7 +74,7 @@ impl Expiry {
         Ok(Some(Prepared { arm, _reservation: reservation }))
     }
 
-    /// The refresh token of a timer, for the answer to the one who armed it.
+    /// The refresh token of a timer, for the response to the request that armed it.
     #[must_use]
     pub fn token(&self, timer: TimerId, nonce: u64) -> ExpireRefreshToken {
         ExpireRefreshToken::new(self.timers.handle(Feature::Expiry, timer, nonce))
@@ -84,7 +84,7 @@ impl Expiry {
     ///
     /// # Errors
     /// `M_NOT_FOUND` for any token without a running timer, `M_LIMIT_EXCEEDED`. `from` is where the
-    /// request came from: only tokens that nobody has count against it.
+    /// request came from: only tokens without a running timer count against it.
     pub async fn refresh(&self, token: &ExpireRefreshToken, from: &impl Hash) -> Result<()> {
         match self.shown(token) {
             Some(shown) if self.timers.keep_alive(&shown).await? => Ok(()),
@@ -104,7 +104,7 @@ impl Expiry {
             self.timers.count_use(shown.timer)?;
             self.finish(shown.timer, Outcome::Ended).await?;
         }
-        // Whoever ended it, somebody did, or its deadline passed in between.
+        // Ended by this request, by another one, or by its deadline in between.
         if !self.was_ended(&self.timers.latest(), &shown)? {
             return Err(unknown());
         }
@@ -122,7 +122,7 @@ impl Expiry {
         self.finish(timer, Outcome::Ended).await
     }
 
-    /// Ends all timers of an account that goes away, as expired (rule 16).
+    /// Ends all timers of a deactivated account, as expired (rule 16).
     ///
     /// # Errors
     /// If the database fails.
@@ -136,7 +136,7 @@ impl Expiry {
         Ok(())
     }
 
-    /// What `/capabilities` says.
+    /// The value in `/capabilities`.
     #[must_use]
     pub fn settings(&self) -> &config::Expiry {
         &self.resources.config.expiry

@@ -151,12 +151,12 @@ impl Timers {
         Ok(row.filter(|row| self.handles.check(shown, row.nonce)))
     }
 
-    /// Counts one use of a handle that is somebody's.
+    /// Counts one use of a valid handle.
     pub fn count_use(&self, timer: TimerId) -> Result<()> {
         self.limits.ensure(Limit::KeepAlive, &timer)
     }
 
-    /// What to answer to a handle that is nobody's: always the same, or that there were too many of them
+    /// The error for an unknown handle: always the same, or that there were too many of them
     /// from there.
     pub fn unknown(&self, from: &impl Hash, message: &'static str) -> Error {
         match self.limits.ensure(Limit::InvalidHandle, from) {
@@ -225,7 +225,7 @@ impl Timers {
     }
 }
 
-/// Keeps `queue` as the graph's commits say.
+/// Updates `queue` with the graph's commits.
 #[must_use]
 pub fn listener(resources: &Resources, queue: Arc<Queue>) -> wick_room::TimerListener {
     let resources = resources.clone();

@@ -8,17 +8,17 @@ use wick_database::schema::ephemeral::PresenceKind;
 
 use super::GONE_AFTER;
 
-/// Stands for the unknown device of somebody who did something. No device is called that.
+/// Stands for the unknown device of an active user. No device has this ID.
 const ANY_DEVICE: &str = "";
 
-/// What can be seen of a user.
+/// A user's presence as others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Whether they are here.
+    /// The presence state.
     pub kind: PresenceKind,
-    /// In their own words.
+    /// The status message.
     pub status_msg: Option<String>,
-    /// How long ago they did something, if that is known.
+    /// The time since the user's last activity, if that is known.
     pub active_ago: Option<Duration>,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Here {
 struct User {
     devices: HashMap<OwnedDeviceId, Device>,
     last_active: Timestamp,
-    /// What the user's row says.
+    /// The state in the user's row.
     told: Option<PresenceKind>,
 }
 
@@ -52,7 +52,7 @@ impl Here {
         now: Monotonic,
     ) -> &mut Device {
         let devices = &mut self.users.entry(user).or_default().devices;
-        // What a device says counts more than what was concluded.
+        // The presence that a device sets overrides what was inferred.
         devices.remove::<DeviceId>(ANY_DEVICE.into());
         let device =
             devices.entry(device_id.to_owned()).or_insert(Device { kind, last: now, waiting: 0 });
@@ -60,7 +60,7 @@ impl Here {
         device
     }
 
-    /// A user did something, from whichever device.
+    /// Records activity of a user, from an unknown device.
     pub(super) fn act(&mut self, user: ShortUserId, now: Monotonic, at: Timestamp) {
         self.seen(user, ANY_DEVICE.into(), PresenceKind::Online, now);
         self.users.entry(user).or_default().last_active = at;
@@ -98,13 +98,13 @@ impl Here {
         }
     }
 
-    /// What the user's row says.
+    /// The state in the user's row.
     pub(super) fn told(&self, user: ShortUserId) -> PresenceKind {
         let user = self.users.get(&user);
         user.and_then(|user| user.told).unwrap_or(PresenceKind::Offline)
     }
 
-    /// Notes what the user's row says now.
+    /// Records the state that is in the user's row now.
     pub(super) fn tell(&mut self, user: ShortUserId, kind: PresenceKind) {
         if kind == PresenceKind::Offline
             && self.users.get(&user).is_some_and(|user| user.devices.is_empty())
@@ -115,12 +115,12 @@ impl Here {
         }
     }
 
-    /// When a user who is here did something.
+    /// The last activity of a user that is here.
     pub(super) fn last_active(&self, user: ShortUserId) -> Option<Timestamp> {
         self.users.get(&user).map(|user| user.last_active)
     }
 
-    /// The users who are here.
+    /// The users that are here.
     pub(super) fn users(&self) -> Vec<ShortUserId> {
         self.users.keys().copied().collect()
     }
@@ -131,7 +131,7 @@ impl Here {
         devices.filter(|device| device.waiting == 0).map(|device| device.last + GONE_AFTER).min()
     }
 
-    /// Forgets the devices that were silent for too long, and says whose they are.
+    /// Forgets the devices that were silent for too long, and returns their users.
     pub(super) fn forget_gone(&mut self, now: Monotonic) -> Vec<ShortUserId> {
         let mut users = Vec::new();
         for (short, user) in &mut self.users {

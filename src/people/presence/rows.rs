@@ -1,4 +1,4 @@
-//! The rows of presence, and who may see whose.
+//! The rows of presence, and which users' presence is visible to which others.
 
 use std::collections::HashSet;
 
@@ -12,9 +12,9 @@ use wick_database::{
 };
 use wick_runtime::Resources;
 
-/// Writes a user's presence and wakes those who may see it. `status` is what the user says of
-/// themselves: it replaces the message and is told even if they said the same before. Without it
-/// nothing is written if the row says so already.
+/// Writes a user's presence and wakes those that may see it. `status` is the status message as set by the
+/// user: it replaces the stored one and is written even if nothing changed. Without it nothing is written
+/// if the row has this state already.
 pub(super) fn put(
     resources: &Resources,
     user: ShortUserId,
@@ -40,7 +40,7 @@ pub(super) fn put(
     Ok(Some(resources.database.write(batch, Durability::Flushed)?))
 }
 
-/// Nobody is here.
+/// Sets all users offline.
 pub(super) fn put_all_offline(resources: &Resources) -> Result<Option<Pending>> {
     let mut batch = resources.database.batch();
     for row in resources.database.latest().scan(&PRESENCE_BY_USER, Range::all()) {

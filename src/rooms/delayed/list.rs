@@ -1,6 +1,6 @@
 //! Delayed events as their owners see them.
 //!
-//! Invariant: what is told survives a power loss, as what is told of the rooms does.
+//! Invariant: what is returned survives a power loss, as what is returned of rooms does.
 
 use std::{hash::Hash, time::Duration};
 

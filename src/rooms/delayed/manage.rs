@@ -18,7 +18,7 @@ use wick_timers::timers::{Cause, Firing, Shown};
 
 use super::{Delayed, Form};
 
-/// The answer to a delay id of nobody's, or of somebody else's.
+/// The answer to a delay ID that is unknown or another user's.
 pub(super) const UNKNOWN: &str = "there is no such delayed event";
 
 /// What can be done with a delayed event.
@@ -33,8 +33,8 @@ pub enum Action {
 }
 
 impl Delayed {
-    /// Does something with a delayed event. `by` is who asks, if that is known: then it must be theirs.
-    /// `from` is where the request came from: only delay ids that nobody has count against it.
+    /// Performs an action on a delayed event. `by` is the session, if known: then the event must be theirs.
+    /// `from` is where the request came from: only unknown delay IDs count against it.
     ///
     /// # Errors
     /// `M_NOT_FOUND` if it is not known, or is to be restarted and was sent; 409 if what has become of it
@@ -71,7 +71,7 @@ impl Delayed {
                 }
             }
         }
-        // Whoever did it, somebody did, or it was sent in between.
+        // Finalised by this request, by another one, or sent in between.
         let Some(finalised) = self.finalised(&shown)?.filter(|row| theirs(&row.timer)) else {
             return Err(unknown());
         };
@@ -123,7 +123,7 @@ fn agrees(form: Form, action: Action, outcome: &FinalOutcome) -> Result<()> {
     match (action, outcome) {
         (Action::Send, FinalOutcome::Sent(_))
         | (Action::Cancel, FinalOutcome::Cancelled | FinalOutcome::Failed { .. }) => Ok(()),
-        // To clients whose keep-alive comes too late this says that they must schedule anew.
+        // To clients whose keep-alive comes too late this means that they must schedule anew.
         (Action::Restart, FinalOutcome::Sent(_)) => Err(Error::not_found(UNKNOWN)),
         (Action::Cancel, FinalOutcome::Sent(_)) => conflict("the event was sent already"),
         (_, FinalOutcome::Cancelled) => conflict("the event was cancelled"),

@@ -1,4 +1,4 @@
-//! Forgetting: finalised events after a while, and everything of those who leave.
+//! Forgetting: finalised events after a while, and everything of deactivated accounts.
 
 use std::{sync::Arc, time::Duration};
 

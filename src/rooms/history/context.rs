@@ -149,7 +149,7 @@ impl Reader<'_> {
         };
         for (key, event) in self.graph.states().collect(self.read, root)? {
             if lazy {
-                // Without its name, a key says nothing about whose it is.
+                // Without its name, a key does not show whose it is.
                 let tuple = self.graph.intern().state_key_tuple(self.read, key)?;
                 if matches!(tuple, Some((StateEventType::RoomMember, _))) {
                     continue;

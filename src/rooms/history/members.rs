@@ -1,4 +1,4 @@
-//! Who is or was in a room.
+//! The present and past members of a room.
 
 use ruma::{
     OwnedRoomId, OwnedUserId, RoomId, UserId,
@@ -24,7 +24,7 @@ const MEMBERSHIPS: [Membership; 5] =
 pub struct AskMembers {
     /// Of which room.
     pub room_id: OwnedRoomId,
-    /// When; by default as late as one may know.
+    /// At which point; by default the latest that the session's user may see.
     pub at: Option<String>,
     /// Those with this membership.
     pub membership: Option<MembershipState>,
@@ -32,13 +32,13 @@ pub struct AskMembers {
     pub not_membership: Option<MembershipState>,
 }
 
-/// What a room knows of somebody in it.
+/// A joined member, with the profile from the member event.
 pub struct JoinedMember {
-    /// Who.
+    /// The user ID.
     pub user_id: OwnedUserId,
-    /// What they are called there.
+    /// The display name in the room.
     pub display_name: Option<String>,
-    /// Their avatar there.
+    /// The avatar in the room.
     pub avatar_url: Option<String>,
 }
 
@@ -96,10 +96,10 @@ impl History {
         own.intersection(&theirs).map(|room| room_id(&self.graph, &read, *room)).collect()
     }
 
-    /// Who is in a room, for those who are in it, too.
+    /// The joined members of a room that the session's user is joined to.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` if the session's user is not.
+    /// `M_FORBIDDEN` if the session's user is not joined.
     pub fn joined_members(&self, session: &Session, room_id: &RoomId) -> Result<Vec<JoinedMember>> {
         let read = self.resources.database.published();
         let room = self.graph.short(&read, room_id)?.ok_or_else(not_in_room)?;

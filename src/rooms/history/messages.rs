@@ -18,7 +18,7 @@ use super::{
 pub struct AskMessages {
     /// The room's.
     pub room_id: OwnedRoomId,
-    /// Where to begin; by default at the end one comes from.
+    /// Where to begin; by default at the end that the direction starts from.
     pub from: Option<String>,
     /// Where to end.
     pub to: Option<String>,

@@ -1,6 +1,6 @@
-//! A page of a timeline: what of it somebody may see and wants to see.
+//! A page of a timeline: the events that are visible to the user and pass the filter.
 //!
-//! Invariant: a page says where to go on exactly if there is more between its two ends.
+//! Invariant: a page has a token to go on from exactly if there is more between its two ends.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -115,8 +115,8 @@ impl Reader<'_> {
         Ok(Some(Shown { place: item.place, sender, json }))
     }
 
-    /// The member events of those who said something, for clients that load members when they need
-    /// them.
+    /// The member events of the senders, for clients that lazy-load
+    /// members.
     pub(crate) fn members_of<'s>(
         &mut self,
         senders: impl Iterator<Item = &'s UserId>,

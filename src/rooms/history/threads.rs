@@ -17,7 +17,7 @@ use super::{
 pub struct AskThreads {
     /// Of which room.
     pub room_id: OwnedRoomId,
-    /// Only those the asking user said something in.
+    /// Only those that the requesting user has participated in.
     pub participated: bool,
     /// Where to begin.
     pub from: Option<String>,

@@ -1,7 +1,7 @@
-//! Names of rooms.
+//! Room aliases.
 //!
-//! Invariant: an alias goes with what the room's canonical alias says of it, in one batch, where
-//! whoever takes it away may say that.
+//! Invariant: deleting an alias removes it from the room's canonical alias event, too, in one batch, if
+//! the session's user may send that event.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#room-aliases>
 
@@ -38,7 +38,7 @@ impl Rooms {
             .ok_or_else(|| Error::corrupt("an alias stands for a room without an id"))
     }
 
-    /// The room that an id or an alias names. Whether a room with that id is here is not asked.
+    /// The room that an ID or an alias refers to. Does not check that a room with that ID is here.
     ///
     /// # Errors
     /// `M_NOT_FOUND` if it is an alias that no room of this server has.
@@ -92,7 +92,7 @@ impl Rooms {
         }
     }
 
-    /// Takes an alias away.
+    /// Deletes an alias.
     ///
     /// # Errors
     /// `M_NOT_FOUND` if there is no such alias, `M_FORBIDDEN` unless the session's user made it or
@@ -116,8 +116,8 @@ impl Rooms {
             .await
     }
 
-    /// Whether a room may say that these are its names: those it did not say before must be aliases
-    /// of it.
+    /// Checks the aliases of a canonical alias event: those not in the present one must be aliases
+    /// of the room.
     ///
     /// # Errors
     /// `M_INVALID_PARAM` if one cannot be an alias, `M_BAD_ALIAS` if it is not one of this room's.
@@ -184,7 +184,7 @@ fn aliases_in(content: &CanonicalJsonObject) -> Result<Vec<String>> {
     Ok(aliases)
 }
 
-/// Takes an alias out of what the room says its names are.
+/// Removes an alias from the room's canonical alias event.
 fn tell_of_deletion(room: &mut Assembly<'_>, sender: &UserId, alias: &RoomAliasId) -> Result<()> {
     let Some(event) = room.state_event(&StateEventType::RoomCanonicalAlias, "")? else {
         return Ok(());

@@ -157,7 +157,7 @@ impl Rooms {
     }
 }
 
-/// Notes with a new room that the one it replaces does not say so yet.
+/// Records with a new room that the one it replaces has no tombstone yet.
 fn note_replacement(room: &mut Assembly<'_>, old: ShortRoomId, by: ShortUserId) -> Result<()> {
     let new_room = room.room();
     let batch = room.batch();

@@ -1,4 +1,4 @@
-//! The public directory: rooms that want to be found.
+//! The public room directory.
 //!
 //! Invariant: an entry of the cache counts only as long as nothing was written in its room above the position
 //! it was read at; so a request summarises the rooms that changed since the last one, and no others.
@@ -24,10 +24,10 @@ use wick_room::Graph;
 
 use super::{Rooms, ensure_joined, power_levels, summary};
 
-/// How many rooms are shown at once if the client does not say.
+/// How many rooms are returned if the request gives no limit.
 const USUAL_LIMIT: usize = 100;
 
-/// How many rooms are shown at once at most.
+/// How many rooms are returned at most.
 const MAX_LIMIT: usize = 500;
 
 /// Part of the directory.

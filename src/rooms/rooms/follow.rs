@@ -1,4 +1,4 @@
-//! What a user made of a room goes with them into the room that replaces it: tags, push rules, direct chats.
+//! Copies a user's data about a room to the room that replaces it: tags, push rules, direct chats.
 
 use ruma::{
     OwnedRoomId, RoomId,
@@ -23,9 +23,9 @@ const TAGS: &str = "m.tag";
 const DIRECT: &str = "m.direct";
 
 impl Rooms {
-    /// Copies what a user made of a room they know to the one that replaces it, if they joined that. A change
-    /// of its own after the join, since it touches what the user can change at any time; the join stands
-    /// without it.
+    /// Copies a user's data about a room they know to the one that replaces it, if they joined that. A
+    /// change of its own after the join, since it touches what the user can change at any time; the join
+    /// stands without it.
     pub(super) async fn follow(&self, user: ShortUserId, room: ShortRoomId) {
         if let Err(error) = self.try_follow(user, room).await {
             tracing::warn!(%error, %room, "rules and tags do not follow into the new room");
@@ -65,7 +65,7 @@ impl Rooms {
     }
 }
 
-/// Notes with a user's join that [`Rooms::follow`] has to copy what they made of the replaced room.
+/// Records with a user's join that [`Rooms::follow`] has to copy their data about the replaced room.
 pub(super) fn note(room: &mut Assembly<'_>, user: ShortUserId, old: &RoomId) -> Result<()> {
     let new = room.room();
     let batch = room.batch();
@@ -97,7 +97,7 @@ pub(super) fn predecessor(room: &Assembly<'_>) -> Result<Option<OwnedRoomId>> {
     Ok(content.as_ref().and_then(predecessor_in))
 }
 
-/// The room that the content of a create event says to replace.
+/// The room that the content of a create event names as its predecessor.
 pub(super) fn predecessor_in(create: &CanonicalJsonObject) -> Option<OwnedRoomId> {
     match create.get("predecessor")? {
         CanonicalJsonValue::Object(predecessor) => {

@@ -11,10 +11,10 @@ use wick_core::{Error, Result};
 use super::Rooms;
 
 impl Rooms {
-    /// Invites somebody.
+    /// Invites a user.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` if the session's user may not, or if the other is in the room or banned from it.
+    /// `M_FORBIDDEN` if the session's user may not, or if the invitee is in the room or banned from it.
     pub async fn invite(
         &self,
         session: &Session,

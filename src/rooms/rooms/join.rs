@@ -12,7 +12,7 @@ use super::{Rooms, content, follow};
 
 impl Rooms {
     /// Joins a room. `extra` becomes part of the member event. Does nothing if the user is joined already,
-    /// unless `extra` says something new. Goes on if the client hangs up.
+    /// unless `extra` changes the member event. Goes on if the client hangs up.
     ///
     /// # Errors
     /// `M_NOT_FOUND` if the room is not here, `M_FORBIDDEN` if its rules do not let the user in, `M_BAD_JSON` or

@@ -1,4 +1,4 @@
-//! Taking others out of a room, for now or for good.
+//! Kicking, banning and unbanning.
 
 use ruma::{RoomId, UserId, events::room::member::MembershipState};
 use wick_account::Session;
@@ -7,10 +7,10 @@ use wick_core::{Error, Result};
 use super::{Rooms, ensure_joined};
 
 impl Rooms {
-    /// Takes somebody out of a room, or takes back their invitation or knock.
+    /// Kicks a user from a room, or retracts their invite or rejects their knock.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` if the session's user may not, or the other is not there.
+    /// `M_FORBIDDEN` if the session's user may not, or the target is not joined, invited or knocking.
     pub async fn kick(
         &self,
         session: &Session,
@@ -24,7 +24,7 @@ impl Rooms {
             .await
     }
 
-    /// Bans somebody, whether or not they are in the room.
+    /// Bans a user, whether or not they are in the room.
     ///
     /// # Errors
     /// `M_FORBIDDEN` if the session's user may not.
@@ -41,7 +41,7 @@ impl Rooms {
     /// Ends a ban.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` if the session's user may not, or the other is not banned.
+    /// `M_FORBIDDEN` if the session's user may not, or the target is not banned.
     pub async fn unban(
         &self,
         session: &Session,
@@ -54,7 +54,7 @@ impl Rooms {
             .await
     }
 
-    /// Sets the membership of another, if it is one of some that make it possible.
+    /// Sets the membership of a target whose present membership is one of those that allow it.
     async fn set_membership(
         &self,
         session: &Session,

@@ -1,4 +1,4 @@
-//! Knocking: asking to be invited.
+//! Knocking: requesting an invite.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#knocking-on-rooms>
 

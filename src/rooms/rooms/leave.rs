@@ -6,8 +6,8 @@ use wick_core::Result;
 use super::{Rooms, not_joined};
 
 impl Rooms {
-    /// Leaves a room, declines an invitation, takes back a knock. Who has left already may say so
-    /// again.
+    /// Leaves a room, rejects an invite, retracts a knock. Does nothing if the user has left
+    /// already.
     ///
     /// # Errors
     /// `M_NOT_FOUND` if the room is not here, `M_FORBIDDEN` if the user never was in it or is banned.

@@ -106,7 +106,7 @@ impl Rooms {
         self.resources.limits.ensure(limit, sender)
     }
 
-    /// A new member event with what the user's profile says.
+    /// The content of a new member event, with the user's profile unless it is a leave or a ban.
     pub(super) fn member_content(
         &self,
         membership: MembershipState,
@@ -125,7 +125,7 @@ impl Rooms {
         Ok(content)
     }
 
-    /// Adds what the user's profile says, as far as the content says nothing itself.
+    /// Adds the fields of the user's profile that the content does not have.
     pub(super) fn fill_in_profile(
         &self,
         content: &mut CanonicalJsonObject,

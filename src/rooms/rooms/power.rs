@@ -70,7 +70,7 @@ fn map(levels: impl IntoIterator<Item = (String, Int)>) -> CanonicalJsonValue {
 /// Whether a content is one of power levels. The auth rules look at some of it only.
 ///
 /// # Errors
-/// `M_BAD_JSON` if a level is no level, or a creator is given one who stands above all levels.
+/// `M_BAD_JSON` if a level is no level, or a level is given to a creator that is above all levels.
 pub(super) fn ensure(
     content: &CanonicalJsonObject,
     rules: &RoomVersionRules,
@@ -112,7 +112,7 @@ fn ensure_integers(content: &CanonicalJsonObject) -> Result<()> {
     Ok(())
 }
 
-/// Who made a room.
+/// The creators of a room.
 pub(super) fn creators(create: &Pdu, rules: &RoomVersionRules) -> Vec<OwnedUserId> {
     let mut creators = vec![create.sender.clone()];
     if rules.authorization.additional_room_creators {

@@ -22,7 +22,7 @@ pub struct Redact {
     pub event_id: OwnedEventId,
     /// The request's transaction id.
     pub transaction_id: OwnedTransactionId,
-    /// What the redaction says, such as its `reason`.
+    /// The content of the redaction, such as its `reason`.
     pub content: CanonicalJsonObject,
 }
 

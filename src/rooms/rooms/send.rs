@@ -23,7 +23,7 @@ pub struct SendMessage {
     pub room_id: OwnedRoomId,
     /// Its type.
     pub event_type: MessageLikeEventType,
-    /// What it says.
+    /// Its content.
     pub content: Box<RawValue>,
     /// The request's transaction id.
     pub transaction_id: OwnedTransactionId,

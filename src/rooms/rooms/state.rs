@@ -24,7 +24,7 @@ pub struct SendState {
     pub event_type: StateEventType,
     /// Which of that type.
     pub state_key: String,
-    /// What it is to say.
+    /// Its content.
     pub content: Box<RawValue>,
 }
 

@@ -1,4 +1,4 @@
-//! What those who are invited or knock are shown of a room.
+//! Stripped state: what invited and knocking users can see of a room.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#stripped-state>
 
@@ -18,8 +18,8 @@ const SHOWN: [StateEventType; 7] = [
     StateEventType::RoomEncryption,
 ];
 
-/// The current state of a room in the stripped form, with the member event of the one it is shown to
-/// and of whoever invited them.
+/// The current state of a room in the stripped form, with the member events of the recipient and, if they
+/// were invited, of the inviter.
 ///
 /// # Errors
 /// If the database cannot be read.

@@ -1,4 +1,4 @@
-//! A room as it is shown to people who look for one.
+//! The summary of a room for previews, the public directory and spaces.
 
 use ruma::{
     OwnedMxcUri, OwnedRoomAliasId, RoomVersionId, UInt,
@@ -10,7 +10,7 @@ use wick_core::{Error, Result, ShortRoomId};
 use wick_database::Read;
 use wick_room::Graph;
 
-/// What is shown of a room; `None` if it is not here. Whether somebody may see it is not asked.
+/// The summary of a room; `None` if it is not here. Does not check visibility.
 ///
 /// # Errors
 /// If the database cannot be read.
@@ -53,7 +53,7 @@ impl<R: Read> State<'_, R> {
     fn content<T: DeserializeOwned>(&self, event_type: &StateEventType) -> Result<Option<T>> {
         let short = self.graph.state_event_short(self.read, self.room, event_type, "")?;
         let Some(short) = short else { return Ok(None) };
-        // A content of another form than the specification's says nothing.
+        // Content that does not have the specification's form is ignored.
         Ok(serde_json::from_str(self.graph.content(self.read, short)?.get()).ok())
     }
 
@@ -64,7 +64,7 @@ impl<R: Read> State<'_, R> {
         Ok(text.filter(|text| !text.is_empty()).map(ToOwned::to_owned))
     }
 
-    /// A rule that nobody knows lets nobody in.
+    /// An unknown join rule counts as `invite`.
     fn join_rule(&self) -> Result<JoinRuleSummary> {
         let content: Option<RoomJoinRulesEventContent> =
             self.content(&StateEventType::RoomJoinRules)?;

@@ -1,7 +1,7 @@
 //! Upgrading a room: a new one takes its place.
 //!
-//! Invariants: the new room is made whole before the old one says so, each in one batch; whoever may
-//! not close the old room does not make a new one.
+//! Invariants: the new room is complete before the old one gets its tombstone, each in one batch; no new
+//! room is made for a user that may not close the old one.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#room-upgrades>
 
@@ -92,14 +92,14 @@ impl Rooms {
         self.supervisor.complete("room upgrade", upgrade).await
     }
 
-    /// The room's short id and the user who upgrades it, if its replacement was made and is not announced.
+    /// The room's short id and the upgrading user, if its replacement was made and is not announced.
     fn begun_replacement(&self, room_id: &RoomId) -> Result<Option<(ShortRoomId, ShortUserId)>> {
         let latest = self.resources.database.latest();
         let Some(room) = self.graph.short(&latest, room_id)? else { return Ok(None) };
         Ok(latest.get(&REPLACEMENT_BY_ROOM, &room)?.map(|begun| (room, begun.by)))
     }
 
-    /// Has a room say by which room it was replaced, and moves what goes over to that. Returns the new room.
+    /// Sends a room's tombstone and moves what goes over to the replacement room. Returns the new room.
     /// If the auth rules refuse it by now, the old room stays as it is.
     ///
     /// # Errors

@@ -141,7 +141,7 @@ impl Searching<'_> {
         Ok(Some(ResultRow { rank: found.rank, result, context: Some(context) }))
     }
 
-    /// What those who said something were called when they did.
+    /// The profiles of the senders, from the state at the newest of the events.
     fn profiles(
         &mut self,
         room: ShortRoomId,

@@ -25,7 +25,7 @@ struct Content {
     topic: Option<serde_json::Value>,
 }
 
-/// What an event says to those who search.
+/// The searchable text of an event.
 pub(crate) fn text(event: &Pdu) -> Option<String> {
     let content = || event.content_as::<Content>().ok();
     let value = match (&event.event_type, &event.state_key) {
@@ -69,7 +69,7 @@ fn place(position: wick_core::Position) -> i64 {
     i64::try_from(position.0).unwrap_or(i64::MAX)
 }
 
-/// Nobody finds what was redacted.
+/// Removes a redacted event from the indexes.
 fn forget_target(redaction: &Appended, batch: &mut Batch) -> Result<()> {
     let database = batch.database().clone();
     let Some(target_id) = &redaction.pdu.redacts else { return Ok(()) };

@@ -31,7 +31,7 @@ pub struct RunningTimer {
     /// Its state key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_key: Option<String>,
-    /// Whose it is.
+    /// The owner.
     pub owner: OwnedUserId,
     /// When it fires unless it is kept alive, in milliseconds since the epoch.
     pub deadline: Timestamp,

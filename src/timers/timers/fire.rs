@@ -1,7 +1,7 @@
-//! Firing: what a timer says, in one batch with the timer's removal.
+//! Firing: what a timer sends, in one batch with the timer's removal.
 //!
 //! Invariant: what is done was decided on a row that the commit requires to be unchanged, so a timer
-//! ends once whatever races it: another firing, somebody who ends it, a keep-alive, a newer state event,
+//! ends once whatever races it: another firing, an end by request, a keep-alive, a newer state event,
 //! a redaction.
 
 use std::sync::Arc;
@@ -59,13 +59,13 @@ pub enum Fired {
 
 /// What timers do when they fire.
 pub trait Fires: Send + Sync {
-    /// Says in a room what the timer is to say, and removes it.
+    /// Sends to a room what the timer is to send, and removes it.
     ///
     /// # Errors
     /// If it must be tried again. What was asked for by hand may also be refused; then it stays.
     fn fire(&self, room: &mut Assembly<'_>, decided: &Decided) -> Result<Fired>;
 
-    /// Whether what the timer will say depends on what was said just before, or the other way round, so
+    /// Whether what the timer will send depends on what was sent just before, or the other way round, so
     /// that it needs a batch of its own: rows that have a position are not seen in theirs.
     ///
     /// # Errors

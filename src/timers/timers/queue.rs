@@ -1,8 +1,8 @@
 //! Running timers in memory: when each is due by the clock that never jumps, and whose it is.
 //!
-//! Invariants: what is on disk decides; this only says when to look there. A refresh touches the
+//! Invariants: what is on disk decides; this only holds when to look there. A refresh touches the
 //! timer's entry and not the queue: an entry of the queue that comes up too early goes back in.
-//! Nothing brings forward when a timer is due: whoever refreshed it was promised that.
+//! A deadline is never brought forward: the answer to a refresh guarantees it.
 
 use std::{
     cmp::Reverse,
@@ -30,7 +30,7 @@ const SWEEP_AT: usize = 1024;
 #[derive(Default)]
 pub struct Queue {
     state: Mutex<State>,
-    /// Told when something may be due sooner than the queue said.
+    /// Notified when something may be due sooner than the queue had it.
     sooner: Notify,
 }
 
@@ -55,7 +55,7 @@ struct Entry {
     failures: u32,
 }
 
-/// What [`Queue::reserve`] says when there is no room for one more.
+/// The error of [`Queue::reserve`] when there is no room for one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full {
     /// When the next of the owner's timers is due, if they have any.

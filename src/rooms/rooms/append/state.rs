@@ -38,7 +38,7 @@ impl Rooms {
         append(room, draft, effects, prepared)
     }
 
-    /// What the auth rules do not ask of a content.
+    /// Checks of a content that the auth rules do not include.
     fn ensure_content(
         &self,
         room: &mut Assembly<'_>,
@@ -85,7 +85,7 @@ impl Rooms {
     }
 }
 
-/// The present event, if it says the same in the same name.
+/// The present event, if it has the same content and sender.
 fn existing_state(
     room: &mut Assembly<'_>,
     sender: &UserId,

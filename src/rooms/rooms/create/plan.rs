@@ -34,7 +34,7 @@ pub(in crate::rooms) struct Plan {
     pub(in crate::rooms) listed: bool,
     pub(in crate::rooms) invites: Vec<(OwnedUserId, CanonicalJsonObject)>,
     pub(in crate::rooms) bans: Vec<(OwnedUserId, CanonicalJsonObject)>,
-    /// The room that is upgraded to it, and the user who does that.
+    /// The room that is upgraded to it, and the upgrading user.
     pub(in crate::rooms) replaces: Option<(ShortRoomId, ShortUserId)>,
 }
 
@@ -48,7 +48,7 @@ impl Plan {
 /// How many users can be invited to a new room at once.
 const MAX_INVITES: usize = 100;
 
-/// How many pieces of state a new room can be given.
+/// How many state events can be given for a new room.
 const MAX_INITIAL_STATE: usize = 100;
 
 #[derive(Deserialize)]
@@ -61,7 +61,7 @@ struct InitialState {
 }
 
 impl Rooms {
-    /// What a request to make a room asks for.
+    /// The parameters of a request to create a room.
     pub(super) fn plan(&self, creator: &UserId, request: Request) -> Result<Plan> {
         ensure_at_most("invite", request.invite.len(), MAX_INVITES)?;
         ensure_at_most("initial_state", request.initial_state.len(), MAX_INITIAL_STATE)?;
@@ -161,8 +161,8 @@ fn ensure_at_most(field: &str, length: usize, most: usize) -> Result<()> {
     Ok(())
 }
 
-/// Reads the content of an event that a room begins with. It cannot expire: nobody would get its refresh
-/// token.
+/// Reads the content of an event that a room begins with. It cannot expire: the response has no field for
+/// its refresh token.
 fn lasting(content: &RawValue) -> Result<CanonicalJsonObject> {
     let content = content::parse(content)?;
     if content.contains_key(WILL_EXPIRE) {
@@ -244,7 +244,7 @@ pub(in crate::rooms) fn create_content(
     Ok(content)
 }
 
-/// The users that get the power of an admin: none where creators have more than any level says.
+/// The users that get the power of an admin: none where creators have more power than any level.
 fn admins_of(creator: &UserId, more: &[OwnedUserId], rules: &RoomVersionRules) -> Vec<OwnedUserId> {
     if rules.authorization.explicitly_privilege_room_creators {
         return Vec::new();
@@ -278,7 +278,7 @@ pub(in crate::rooms) fn creators_of(
     creators
 }
 
-/// Whoever makes a room must be able to set its state.
+/// Requires that the creator has the power to set the room's state.
 fn ensure_creator_has_power(
     power_levels: &CanonicalJsonObject,
     creator: &UserId,
