@@ -57,8 +57,7 @@ impl Rooms {
             let (user, room) = member?;
             self.follow(user, room).await;
         }
-        // A request may have finished some of it, and not be durable yet.
-        self.resources.settle().await
+        Ok(())
     }
 
     /// Deletes the answers that are too old for their requests to come again.
