@@ -4,18 +4,21 @@ use super::tree::{File, Findings, Tree};
 use toml::Table;
 
 /// The crates from the bottom up: each may depend on those before it, and on no other of ours.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 18] = [
     "wick-ruma",
     "wick-core",
     "wick-database",
     "wick-room",
     "wick-runtime",
+    "wick-outbound",
+    "wick-media",
     "wick-account",
     "wick-people",
     "wick-encryption",
     "wick-timers",
     "wick-rooms",
     "wick-notify",
+    "wick-push",
     "wick-sync",
     "wick-service",
     "wick-api",
@@ -28,17 +31,20 @@ const STORAGE_ENGINE: [&str; 2] = ["rocksdb", "librocksdb-sys"];
 const HTTP_SERVER: &[&str] = &["axum", "axum-server", "tower-http"];
 
 /// What a layer must not know: `core` is pure, `room` does no network, use cases have no HTTP server.
-const FORBIDDEN: [(&str, &[&str]); 12] = [
+const FORBIDDEN: [(&str, &[&str]); 15] = [
     ("wick-core", &["tokio", "axum", "hyper", "http", "reqwest", "tower"]),
     ("wick-database", &["axum", "hyper", "http", "reqwest", "tower"]),
     ("wick-room", &["axum", "hyper", "hyper-util", "http", "reqwest", "tower", "tower-http"]),
     ("wick-runtime", HTTP_SERVER),
+    ("wick-outbound", HTTP_SERVER),
+    ("wick-media", HTTP_SERVER),
     ("wick-account", HTTP_SERVER),
     ("wick-people", HTTP_SERVER),
     ("wick-encryption", HTTP_SERVER),
     ("wick-timers", HTTP_SERVER),
     ("wick-rooms", HTTP_SERVER),
     ("wick-notify", HTTP_SERVER),
+    ("wick-push", HTTP_SERVER),
     ("wick-sync", HTTP_SERVER),
     ("wick-service", HTTP_SERVER),
 ];

@@ -1,0 +1,1 @@
+//! Files that users upload, their thumbnails, and previews of pages. Knows no rooms.

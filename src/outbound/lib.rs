@@ -1,0 +1,1 @@
+//! HTTP requests to addresses that users or other servers name: guarded, bounded, pooled.

@@ -1,0 +1,1 @@
+//! Notifications sent to push gateways: a follower of the stream per pusher.
