@@ -13,6 +13,7 @@ pub mod pushers;
 mod removal;
 mod requester;
 pub mod sessions;
+pub mod turn;
 pub mod uia;
 mod upkeep;
 pub mod users;

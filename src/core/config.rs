@@ -22,6 +22,7 @@ mod rooms;
 mod server;
 mod sync;
 mod timers;
+mod turn;
 mod values;
 mod variables;
 
@@ -48,6 +49,7 @@ pub use self::{
     server::Server,
     sync::Sync,
     timers::Timers,
+    turn::Turn,
     values::{Period, Rate, Secret},
 };
 
@@ -80,6 +82,8 @@ pub struct Config {
     pub timers: Timers,
     /// What calls need besides.
     pub calls: Calls,
+    /// Where calls pass through if no direct way exists.
+    pub turn: Turn,
     /// How often what may be done.
     pub limits: Limits,
     /// What one `/sync` may ask for.

@@ -1,4 +1,4 @@
-//! What calls need besides timers: where the media server is, and proof for it of who somebody is.
+//! What calls need besides timers: media and TURN servers, and proof of a user's id for them.
 
 use http::StatusCode;
 use serde_json::json;
@@ -69,4 +69,33 @@ async fn who_guesses_openid_tokens_has_to_wait() {
         assert_eq!(server.get(&path, "").await.0, StatusCode::UNAUTHORIZED);
     }
     assert_eq!(server.get(&path, "").await.0, StatusCode::TOO_MANY_REQUESTS);
+}
+
+const TURN_SERVER: &str = "/_matrix/client/v3/voip/turnServer";
+
+/// Computed with `openssl dgst -sha1 -hmac` from the secret and the username of the test.
+#[tokio::test]
+async fn the_credentials_for_turn_servers_are_what_a_turn_server_computes() {
+    let uris = ["turn:turn.example.org?transport=udp", "turns:turn.example.org:5349"];
+    let server = TestServer::start_with(|config| {
+        config.turn.uris = uris.map(str::to_owned).to_vec();
+        config.turn.secret = "shared with coturn".to_owned().into();
+        config.turn.lifetime = wick_core::config::Period::from_secs(3600);
+    })
+    .await;
+    let alice = server.register("alice").await;
+    let ends = server.services().clock.now().0 / 1000 + 3600;
+    let (status, body) = server.get(TURN_SERVER, &alice.token).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(body["username"], format!("{ends}:{}", alice.user_id));
+    assert_eq!((&body["uris"], &body["ttl"]), (&json!(uris), &json!(3600)));
+    assert_eq!(body["password"], json!("6NgoV4Gb0ZxsuzRswmITnGKXN3M="));
+    assert_eq!(server.get(TURN_SERVER, "").await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn without_a_turn_server_the_answer_is_empty() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    assert_eq!(server.get(TURN_SERVER, &alice.token).await, (StatusCode::OK, json!({})));
 }

@@ -1,16 +1,17 @@
-//! `/voip`: TURN servers are not supported, so the response is an empty object.
+//! `/voip`: the TURN servers of `[turn]`. Without any, the response is an empty object.
 
 use std::sync::Arc;
 
 use axum::response::Response;
 use http::StatusCode;
 use ruma::api::client::voip::get_turn_server_info;
-use serde_json::{Map, Value};
+use serde_json::json;
+use wick_account::turn::{self, TurnCredentials};
 use wick_core::Result;
 use wick_service::Services;
 
 use crate::{
-    reply::{Reply, json},
+    reply::{self, Reply},
     route::{Route, Ruma, route},
 };
 
@@ -20,16 +21,29 @@ pub(crate) fn routes() -> Vec<Route> {
 
 /// `GET /_matrix/client/v3/voip/turnServer`
 async fn get_turn_server_info(
-    _: Arc<Services>,
-    _: Ruma<get_turn_server_info::v3::Request>,
-) -> Result<NoTurnServer> {
-    Ok(NoTurnServer)
+    services: Arc<Services>,
+    Ruma { sender, .. }: Ruma<get_turn_server_info::v3::Request>,
+) -> Result<TurnServers> {
+    let now = services.clock.now();
+    turn::credentials(&services.config.turn, &sender.user_id, now).map(TurnServers)
 }
 
-struct NoTurnServer;
+/// ruma's response has no form for a server without TURN servers.
+struct TurnServers(Option<TurnCredentials>);
 
-impl Reply for NoTurnServer {
+impl Reply for TurnServers {
     fn into_http(self) -> Result<Response> {
-        json(StatusCode::OK, &Map::<String, Value>::new())
+        let body = self.0.map_or_else(
+            || json!({}),
+            |found| {
+                json!({
+                    "username": found.username,
+                    "password": found.password,
+                    "uris": found.uris,
+                    "ttl": found.lifetime.as_secs(),
+                })
+            },
+        );
+        reply::json(StatusCode::OK, &body)
     }
 }

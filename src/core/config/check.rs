@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::{Config, Listen, Problem, Rate, registration::Mode};
+use super::{Config, Listen, Period, Problem, Rate, registration::Mode};
 
 impl Config {
     /// Everything that makes no sense, by key. Empty: the server can start.
@@ -16,6 +16,7 @@ impl Config {
         self.check_accounts(&mut problems);
         self.check_expiry(&mut problems);
         self.check_timers(&mut problems);
+        self.check_turn(&mut problems);
         for (key, url) in [
             ("server.well_known_client", &self.server.well_known_client),
             ("calls.livekit_service_url", &self.calls.livekit_service_url),
@@ -70,6 +71,25 @@ impl Config {
             problems.require_rate(key, rate);
         }
         problems.0
+    }
+
+    fn check_turn(&self, problems: &mut Problems) {
+        let turn = &self.turn;
+        problems.require(
+            turn.uris.iter().all(|uri| uri.starts_with("turn:") || uri.starts_with("turns:")),
+            "turn.uris",
+            "must start with turn: or turns:",
+        );
+        problems.require(
+            turn.uris.is_empty() == turn.secret.reveal().is_none(),
+            "turn.secret",
+            "and turn.uris need each other",
+        );
+        problems.require(
+            turn.lifetime >= Period::from_secs(60),
+            "turn.lifetime",
+            "must be at least a minute",
+        );
     }
 
     fn check_listen(&self, problems: &mut Problems) {

@@ -101,7 +101,8 @@ fn a_file_that_is_no_toml_is_a_problem_with_its_line() {
 #[test]
 fn values_that_contradict_each_other_are_problems() {
     let file = "[listen]\ntcp = []\n[registration]\nmode = \"token\"\n[expiry]\nmin_duration = 10\n\
-                max_duration = 5\n[limits]\njoins = { per_second = 0, burst = 0 }\n[rooms]\ndefault_version = \"99\"";
+                max_duration = 5\n[limits]\njoins = { per_second = 0, burst = 0 }\n[rooms]\ndefault_version = \"99\"\n\
+                [turn]\nuris = [\"stun:example.org\"]\nlifetime = \"1s\"";
     let problems = load(file, &[], &[]).unwrap_err().join("\n");
     for key in [
         "listen names no address",
@@ -110,6 +111,9 @@ fn values_that_contradict_each_other_are_problems() {
         "limits.joins.per_second",
         "limits.joins.burst",
         "rooms.default_version",
+        "turn.uris must start",
+        "turn.secret and turn.uris",
+        "turn.lifetime",
     ] {
         assert!(problems.contains(key), "no {key:?} in\n{problems}");
     }
