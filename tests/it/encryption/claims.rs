@@ -54,6 +54,18 @@ async fn what_cannot_be_claimed_is_left_out() {
 }
 
 #[tokio::test]
+async fn a_claim_and_a_query_name_their_failures_although_there_are_none() {
+    let server = TestServer::start().await;
+    let bob = server.register("bob").await;
+    let (_, body) = server.post(CLAIM, &bob.token, json!({ "one_time_keys": {} })).await;
+    assert_eq!(body, json!({ "one_time_keys": {}, "failures": {} }));
+    let query = "/_matrix/client/v3/keys/query";
+    let (_, body) = server.post(query, &bob.token, json!({ "device_keys": {} })).await;
+    assert_eq!(body["device_keys"], json!({}));
+    assert_eq!(body["failures"], json!({}));
+}
+
+#[tokio::test]
 async fn the_fallback_key_is_handed_out_again_and_again_once_there_is_no_other() {
     let server = TestServer::start().await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
