@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { arrives, eventually, room, start, timeline, url, V3 } from "./support.mjs";
+import { arrives, ENCRYPTION, eventually, room, start, timeline, url, V3 } from "./support.mjs";
 
 import * as sdk from "matrix-js-sdk";
 
@@ -116,16 +116,8 @@ describe("matrix-js-sdk with end-to-end encryption", () => {
         bob?.stopClient();
     });
 
-    test("an encrypted message is decrypted by the other", async (context) => {
-        // The key endpoints come in a later version of the server; the test runs from the day they are there.
-        const query = alice.http.authedRequest(sdk.Method.Post, "/keys/query", undefined, { device_keys: {} }, V3);
-        const served = await query.then(
-            () => true,
-            (error) => error.errcode !== "M_UNRECOGNIZED",
-        );
-        if (!served) return context.skip("the server has no end-to-end keys yet");
-        const encryption = { type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } };
-        const id = await room(alice, bob, { initial_state: [encryption] });
+    test("an encrypted message is decrypted by the other", async () => {
+        const id = await room(alice, bob, { initial_state: [ENCRYPTION] });
         const sent = await alice.sendTextMessage(id, "between us");
         const read = await arrives(
             bob,

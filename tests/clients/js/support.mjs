@@ -13,6 +13,9 @@ import * as sdk from "matrix-js-sdk";
 export const url = process.env.WICK_URL;
 export const V3 = { prefix: "/_matrix/client/v3" };
 
+/** The initial state that makes a room encrypted. */
+export const ENCRYPTION = { type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } };
+
 const PATIENCE = 60_000;
 
 /** Kills the homeserver and starts it again; missing where the tests have not started it. */
@@ -82,3 +85,51 @@ export async function scheduled(client, id) {
     const { delayed_events: all } = await client._unstable_getDelayedEvents();
     return all.filter((event) => event.room_id === id);
 }
+
+/** Sends a message whose ciphertext is repeated after `seconds`: the duration stands beside the ciphertext. */
+export async function sendExpiring(client, id, seconds, body) {
+    const { http } = client;
+    const request = http.authedRequest;
+    http.authedRequest = (method, path, query, content, ...rest) => {
+        const encrypted = path.includes("/send/m.room.encrypted/");
+        return request.call(http, method, path, query, encrypted ? { ...content, "m.will_expire": seconds } : content, ...rest);
+    };
+    try {
+        return await client.sendTextMessage(id, body);
+    } finally {
+        http.authedRequest = request;
+    }
+}
+
+/** Waits for the event that repeats `original` once it has expired. */
+export const expired = (client, id, original) =>
+    arrives(client, id, "the copy", (event) => {
+        const { "m.will_expire": status, "m.relates_to": relation } = event.getWireContent();
+        return status === "expired" && relation?.event_id === original;
+    });
+
+/** Cross-signing keys, a recovery key and a backup for the account, made on this device. */
+export async function bootstrap(client, vault) {
+    const crypto = client.getCrypto();
+    await crypto.bootstrapCrossSigning({ authUploadDeviceSigningKeys: (request) => request(null) });
+    await crypto.bootstrapSecretStorage({
+        createSecretStorageKey: async () => (vault.key = await crypto.createRecoveryKeyFromPassphrase()),
+        setupNewKeyBackup: true,
+    });
+}
+
+/** Waits until the client shows an event as the plaintext `body`. */
+export const decrypts = (client, id, event, body) =>
+    arrives(
+        client,
+        id,
+        `"${body}" on ${client.getUserId()} ${client.getDeviceId()}`,
+        (found) => found.getId() === event && found.isEncrypted() && found.getContent().body === body,
+    );
+
+/** Waits until the account's backup holds at least `sessions` sessions. */
+export const backedUp = (client, sessions) =>
+    eventually(`${sessions} sessions in the backup`, async () => {
+        const { count } = await client.http.authedRequest("GET", "/room_keys/version", undefined, undefined, V3);
+        return count >= sessions;
+    });

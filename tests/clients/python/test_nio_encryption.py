@@ -4,12 +4,14 @@ WICK_RESTART, if set, is a command that kills the homeserver and starts it again
 """
 
 import asyncio
+import json
 import logging
 import os
 import subprocess
 import tempfile
 import time
 import unittest
+from urllib.parse import quote
 
 from nio import (
     AsyncClient,
@@ -39,6 +41,7 @@ class Device:
         self.client = client
         self.plaintexts = set()
         self.undecryptable = set()
+        self.sources = {}
 
     async def sync(self, **options):
         client = self.client
@@ -46,6 +49,7 @@ class Device:
         if isinstance(answer, SyncResponse):
             for joined in answer.rooms.join.values():
                 for event in joined.timeline.events:
+                    self.sources[event.event_id] = event.source
                     if isinstance(event, MegolmEvent):
                         self.undecryptable.add(event.event_id)
                     elif isinstance(event, RoomMessageText):
@@ -112,6 +116,21 @@ class Encryption(unittest.IsolatedAsyncioTestCase):
         sent = await send
         self.assertIsInstance(sent, RoomSendResponse, sent)
 
+    async def put_event(self, client, event_type, content):
+        """Sends a content as it is: nio would encrypt it once more."""
+        path = f"/_matrix/client/v3/rooms/{quote(self.room)}/send/{event_type}/{time.time_ns()}"
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {client.access_token}"}
+        answer = await client.send("PUT", path, json.dumps(content), headers)
+        sent = await answer.json()
+        self.assertEqual(answer.status, 200, sent)
+        return sent["event_id"]
+
+    async def fetched(self, client, event_id):
+        """An event as the homeserver gives it: what nio decrypts loses its `unsigned`."""
+        path = f"/_matrix/client/v3/rooms/{quote(self.room)}/event/{quote(event_id)}"
+        answer = await client.send("GET", path, headers={"Authorization": f"Bearer {client.access_token}"})
+        return await answer.json()
+
     async def read_by_all(self, sender, body):
         others = [device for device in self.devices if device is not sender]
         await self.eventually(body, lambda device: device not in others or body in device.plaintexts)
@@ -122,6 +141,29 @@ class Encryption(unittest.IsolatedAsyncioTestCase):
             await self.say(device, body)
             await self.read_by_all(device, body)
         self.assertEqual([device.undecryptable for device in self.devices], [set()] * 4)
+
+    async def test_an_encrypted_event_expires_its_copy_is_refused_as_a_replay_and_the_original_says_so(self):
+        grace, _, heidi, _ = self.devices
+        # The first message shares the session with all devices, which sending a ciphertext by hand does not.
+        await self.say(grace, "before")
+        await self.read_by_all(grace, "before")
+        content = {"msgtype": "m.text", "body": "here for a second"}
+        event_type, content = grace.client.encrypt(self.room, "m.room.message", content)
+        event_id = await self.put_event(grace.client, event_type, {**content, "m.will_expire": 1})
+        await self.read_by_all(grace, "here for a second")
+
+        def copies(device):
+            for source in device.sources.values():
+                relation = source["content"].get("m.relates_to", {})
+                if source["content"].get("m.will_expire") == "expired" and relation.get("event_id") == event_id:
+                    yield source
+
+        await self.eventually("the copy", lambda device: device is not heidi or any(copies(device)))
+        [copy] = copies(heidi)
+        self.assertEqual(copy["content"]["ciphertext"], content["ciphertext"])
+        self.assertEqual(heidi.undecryptable, {copy["event_id"]})
+        status = (await self.fetched(heidi.client, event_id))["unsigned"]["m.will_expire"]
+        self.assertEqual((status["status"], status["event_id"]), ("expired", copy["event_id"]))
 
     @unittest.skipUnless(os.environ.get("WICK_RESTART"), "the homeserver cannot be restarted from here")
     async def test_nothing_is_undecryptable_when_the_homeserver_is_killed_between_all_steps(self):

@@ -1,0 +1,112 @@
+// Hydrogen in headless Chromium, used by its page's forms and read by what it shows. WICK_URL says where the
+// homeserver is, WICK_CHROMIUM which browser to start, WICK_SCREENSHOTS where pictures go.
+
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { extname, join, normalize } from "node:path";
+
+import { chromium } from "playwright-core";
+
+const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".wasm": "application/wasm" };
+const PATIENCE = 60_000;
+
+/** Serves the built page on a free port of this machine. */
+async function serve(folder) {
+    const server = createServer(async (request, response) => {
+        const path = normalize(new URL(request.url, "http://localhost").pathname);
+        try {
+            const body = await readFile(join(folder, path === "/" ? "index.html" : path));
+            response.setHeader("content-type", TYPES[extname(path)] ?? (path === "/" ? "text/html" : "application/octet-stream"));
+            response.end(body);
+        } catch {
+            response.writeHead(404).end();
+        }
+    });
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    return server;
+}
+
+/** A browser, and the page it opens. */
+export class Browser {
+    static async launch() {
+        const self = new Browser();
+        self.server = await serve(join(import.meta.dirname, "dist"));
+        self.chromium = await chromium.launch({ executablePath: process.env.WICK_CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu"] });
+        return self;
+    }
+
+    /** A new device of the account: a profile of its own, logged in by the page's form. */
+    async logIn({ username, password }) {
+        const context = await this.chromium.newContext({ viewport: { width: 1000, height: 700 } });
+        context.setDefaultTimeout(PATIENCE);
+        const page = await context.newPage();
+        await page.goto(`http://127.0.0.1:${this.server.address().port}/`);
+        await page.fill("#homeserver", process.env.WICK_URL);
+        await page.locator("#homeserver").blur();
+        await page.fill("#username", username);
+        await page.fill("#password", password);
+        await page.getByRole("button", { name: "Log In" }).click();
+        await page.waitForURL(/#\/session\/\d+/);
+        return new Hydrogen(page);
+    }
+
+    async close() {
+        await this.chromium.close();
+        this.server.close();
+    }
+}
+
+/** A logged-in Hydrogen. */
+export class Hydrogen {
+    constructor(page) {
+        this.page = page;
+        [this.session] = page.url().match(/#\/session\/\d+/);
+    }
+
+    goTo = (path) => this.page.evaluate((hash) => (location.hash = hash), `${this.session}/${path}`);
+
+    /** Accepts an invite and opens the room. */
+    async join(room) {
+        await this.page.locator(".RoomList a").first().waitFor();
+        await this.goTo(`room/${room}`);
+        await this.page.getByRole("button", { name: "Accept" }).click();
+        await this.isEncrypted();
+    }
+
+    async open(room) {
+        await this.goTo(`room/${room}`);
+        await this.isEncrypted();
+    }
+
+    /** Waits until the room's composer offers to encrypt. */
+    isEncrypted = () => this.page.getByPlaceholder("Send an encrypted message").waitFor();
+
+    async send(body) {
+        await this.page.getByPlaceholder("Send an encrypted message").fill(body);
+        await this.page.getByRole("button", { name: "Send", exact: true }).click();
+    }
+
+    /** Waits until the open room shows the event with this text, which is the message or says why it cannot be read. */
+    shows = (event, text) =>
+        this.page.locator(`[data-event-id="${event}"] .Timeline_messageBody`, { hasText: text }).waitFor();
+
+    /** The text that the open room shows for the event. */
+    text = (event) => this.page.locator(`[data-event-id="${event}"] .Timeline_messageBody`).innerText();
+
+    /** Gives the session the account's recovery key: it can then read what is in the key backup. */
+    async recover(key) {
+        await this.goTo("settings");
+        const useKey = this.page.getByRole("button", { name: "use your security key" });
+        const field = this.page.getByPlaceholder("Security key");
+        await useKey.or(field).first().waitFor();
+        if (await useKey.isVisible()) await useKey.click();
+        await field.fill(key);
+        await this.page.getByRole("button", { name: "Set up" }).click();
+        await this.page.getByText("Key backup is enabled").waitFor();
+    }
+
+    picture = (name) => {
+        const folder = process.env.WICK_SCREENSHOTS;
+        return folder && this.page.screenshot({ path: join(folder, `${name}.png`) });
+    };
+}
