@@ -77,9 +77,9 @@ impl Measure {
             seconds,
             per_second: ratio(count, seconds),
             latency_ms: Latency {
-                p50: ms(histogram.quantile_us(5000)),
-                p95: ms(histogram.quantile_us(9500)),
-                p99: ms(histogram.quantile_us(9900)),
+                p50: ms(histogram.quantile_us(0.5)),
+                p95: ms(histogram.quantile_us(0.95)),
+                p99: ms(histogram.quantile_us(0.99)),
                 max: ms(histogram.max_us()),
             },
             server: None,

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use hmac::{Hmac, KeyInit, Mac};
 use ruma::api::error::ErrorKind;
 use sha1::Sha1;
@@ -96,17 +97,8 @@ fn is_signed(signed: &SignedAccount, secret: &str) -> Result<bool> {
         }
         mac.update(part.as_bytes());
     }
-    Ok(from_hex(&signed.mac).is_some_and(|shown| mac.verify_slice(&shown).is_ok()))
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let mut bytes = Vec::with_capacity(text.len() / 2);
-    for pair in text.as_bytes().chunks(2) {
-        let [high, low] = pair else { return None };
-        bytes.push(digit(*high)? << 4 | digit(*low)?);
-    }
-    Some(bytes)
+    let shown = HEXLOWER_PERMISSIVE.decode(signed.mac.as_bytes());
+    Ok(shown.is_ok_and(|shown| mac.verify_slice(&shown).is_ok()))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! varints), so that equal nodes have equal addresses.
 
 use sha2::{Digest, Sha256};
+use unsigned_varint::{decode, encode};
 use wick_core::{ShortEventId, ShortStateKey, StateRoot};
 
 /// A piece of state: its key and the event that sets it.
@@ -113,16 +114,8 @@ pub(crate) fn address(bytes: &[u8]) -> StateRoot {
     at
 }
 
-fn put_varint(out: &mut Vec<u8>, mut number: u64) {
-    loop {
-        let [low, ..] = number.to_le_bytes();
-        number >>= 7;
-        if number == 0 {
-            out.push(low & 0x7f);
-            return;
-        }
-        out.push(low | 0x80);
-    }
+fn put_varint(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(encode::u64(number, &mut encode::u64_buffer()));
 }
 
 fn take(bytes: &mut &[u8]) -> Option<u8> {
@@ -132,15 +125,9 @@ fn take(bytes: &mut &[u8]) -> Option<u8> {
 }
 
 fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut number = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let byte = take(bytes)?;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
+    let (number, rest) = decode::u64(bytes).ok()?;
+    *bytes = rest;
+    Some(number)
 }
 
 #[cfg(test)]
@@ -156,6 +143,29 @@ mod tests {
                 assert_eq!(take_varint(&mut bytes.as_slice()), Some(number));
             }
         }
+    }
+
+    #[test]
+    fn nodes_are_stored_as_they_were_by_every_earlier_version() {
+        let leaf = Node::Leaf(vec![
+            (ShortStateKey(0), ShortEventId(127)),
+            (ShortStateKey(128), ShortEventId(300)),
+            (ShortStateKey(u64::MAX), ShortEventId(u64::MAX)),
+        ]);
+        let bytes = [
+            &[LEAF, 0, 0x7f, 0x80, 1, 0xac, 2][..],
+            &[0xff, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+        ];
+        assert_eq!(leaf.encode(), bytes.concat());
+        let children = vec![(0, StateRoot([1; 16])), (9, StateRoot([2; 16]))];
+        let branch = Node::Branch { count: 1_000, children };
+        let bytes = [&[BRANCH, 0xe8, 7, 2, 1][..], &[1; 16], &[2; 16]];
+        assert_eq!(branch.encode(), bytes.concat());
+        assert_eq!(
+            address(&leaf.encode()).0,
+            0x5df0563d569343006830206cce00d689_u128.to_be_bytes()
+        );
     }
 
     #[test]
