@@ -17,7 +17,8 @@ use wick_core::{Error, Result};
 use crate::error::not_json;
 
 /// Of the requests to paths with an ending: the lists in their bodies, each with the most entries. A list is
-/// named by the fields that lead to it; `*` is any field. The entries of an object are its fields.
+/// named by the fields that lead to it; `*` is any field, and `+` all fields: their lists together may have so
+/// many. The entries of an object are its fields.
 type Limited = (Method, &'static str, &'static [(&'static str, usize)]);
 
 /// All limits. `docs/reference/limits.md` has the same table, which a test checks.
@@ -25,8 +26,16 @@ const LIMITS: &[Limited] = &[
     (Method::POST, "/createRoom", &[("invite", 100), ("invite_3pid", 100), ("initial_state", 100)]),
     (Method::POST, "/delete_devices", &[("devices", 1000)]),
     (Method::POST, "/filter", FILTER),
-    (Method::POST, "/keys/query", &[("device_keys", 5000), ("device_keys.*", 1000)]),
-    (Method::POST, "/keys/claim", &[("one_time_keys", 5000), ("one_time_keys.*", 1000)]),
+    (
+        Method::POST,
+        "/keys/query",
+        &[("device_keys", 5000), ("device_keys.*", 1000), ("device_keys.+", 10_000)],
+    ),
+    (
+        Method::POST,
+        "/keys/claim",
+        &[("one_time_keys", 5000), ("one_time_keys.*", 1000), ("one_time_keys.+", 5000)],
+    ),
     (Method::POST, "/publicRooms", &[("filter.*", 100)]),
     (
         Method::POST,
@@ -41,7 +50,7 @@ const LIMITS: &[Limited] = &[
     (
         Method::PUT,
         "/sendToDevice/{event_type}/{txn_id}",
-        &[("messages", 5000), ("messages.*", 1000)],
+        &[("messages", 5000), ("messages.*", 1000), ("messages.+", 5000)],
     ),
 ];
 
@@ -107,29 +116,31 @@ struct Query {
 
 fn ensure_lists(json: &RawValue, lists: &[(&str, usize)]) -> Result<()> {
     for (path, max) in lists {
-        if longest(json, path) > *max {
+        if entries(json, path) > *max {
             return Err(Error::invalid_param(format!("{path} has more than {max} entries")));
         }
     }
     Ok(())
 }
 
-/// The length of the longest list at `path`; zero if there is none.
-fn longest(json: &RawValue, path: &str) -> usize {
+/// The length of the longest list at `path`, or of all lists together where it has a `+`; zero if there is none.
+fn entries(json: &RawValue, path: &str) -> usize {
     let (field, rest) =
         path.split_once('.').map_or((path, None), |(field, rest)| (field, Some(rest)));
     let Ok(fields) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(json.get()) else {
         return 0;
     };
-    fields
+    let lengths = fields
         .iter()
-        .filter(|(name, _)| field == "*" || *name == field)
+        .filter(|(name, _)| matches!(field, "*" | "+") || *name == field)
         .map(|(_, value)| match rest {
-            Some(rest) => longest(value, rest),
+            Some(rest) => entries(value, rest),
             None => serde_json::from_str(value.get()).map_or(0, |Length(length)| length),
-        })
-        .max()
-        .unwrap_or_default()
+        });
+    match field {
+        "+" => lengths.fold(0, usize::saturating_add),
+        _ => lengths.max().unwrap_or_default(),
+    }
 }
 
 /// The number of entries of a list or an object.
@@ -216,5 +227,12 @@ mod tests {
         let path = "/sendToDevice/{event_type}/{txn_id}";
         check(Method::PUT, path, &devices(1000)).unwrap();
         check(Method::PUT, path, &devices(1001)).unwrap_err();
+        let claims = |count: usize| {
+            let devices: BTreeMap<_, _> = (0..count).map(|n| (n.to_string(), json!("a"))).collect();
+            let users: BTreeMap<_, _> = (0..50).map(|n| (n.to_string(), &devices)).collect();
+            json!({ "one_time_keys": users })
+        };
+        check(Method::POST, "/keys/claim", &claims(100)).unwrap();
+        check(Method::POST, "/keys/claim", &claims(101)).unwrap_err();
     }
 }

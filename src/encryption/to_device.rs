@@ -34,9 +34,6 @@ pub use self::inbox::{Delivery, deliver, drop_inbox};
 /// Bytes of one message's content.
 const MAX_CONTENT_BYTES: usize = 65_536;
 
-/// Recipients that one request may name; `*` is one.
-const MAX_NAMED: usize = 5_000;
-
 /// Devices that one request may reach.
 const MAX_REACHED: usize = 10_000;
 
@@ -86,10 +83,10 @@ impl ToDevice {
         let now = self.resources.clock.now();
         self.resources
             .change(|batch| {
-                if batch.contains(&TO_DEVICE_SENT_BY_TRANSACTION, &transaction)? {
+                let sent = batch.read_for_update(&TO_DEVICE_SENT_BY_TRANSACTION, &transaction)?;
+                if sent.is_some() {
                     return Ok(());
                 }
-                batch.require(&TO_DEVICE_SENT_BY_TRANSACTION, &transaction, None);
                 put_transaction(batch, transaction, now);
                 let addressed = self.addressed(batch, messages)?;
                 count(batch, session.user, &addressed)?;
@@ -155,10 +152,6 @@ fn is_device(read: &impl Read, user: ShortUserId, device_id: &DeviceId) -> Resul
 }
 
 fn ensure_size(messages: &Messages) -> Result<()> {
-    let named: usize = messages.values().map(BTreeMap::len).sum();
-    if named > MAX_NAMED {
-        return Err(Error::too_large("too many devices are addressed"));
-    }
     let contents = messages.values().flat_map(BTreeMap::values);
     if contents.into_iter().any(|content| content.json().get().len() > MAX_CONTENT_BYTES) {
         return Err(Error::too_large("the content of a message is too large"));
@@ -171,8 +164,7 @@ fn count(batch: &mut Batch, sender: ShortUserId, addressed: &[Addressed]) -> Res
     if addressed.is_empty() {
         return Ok(());
     }
-    let before = batch.get(&OUTSTANDING_BY_SENDER, &sender)?;
-    batch.require(&OUTSTANDING_BY_SENDER, &sender, before.as_ref());
+    let before = batch.read_for_update(&OUTSTANDING_BY_SENDER, &sender)?;
     let Outstanding { messages, bytes } = before.unwrap_or_default();
     let added = addressed.iter().map(|message| message.content.len()).sum::<usize>();
     let after = Outstanding {

@@ -22,10 +22,6 @@ use wick_database::{
 use super::DeviceKeys;
 use crate::signed_json::SignedJson;
 
-/// Users and devices that one request may name.
-const MAX_USERS: usize = 5_000;
-const MAX_DEVICES: usize = 10_000;
-
 /// Users whose keys are looked up on the thread of the request.
 const FEW_USERS: usize = 20;
 
@@ -51,11 +47,8 @@ impl DeviceKeys {
     /// Users of other servers are in `failures`; users and devices that do not exist are left out.
     ///
     /// # Errors
-    /// `M_TOO_LARGE` if too many users or devices are named.
+    /// If the database cannot be read.
     pub async fn query(&self, session: &Arc<Session>, wanted: Wanted) -> Result<Response> {
-        if wanted.len() > MAX_USERS || wanted.values().map(Vec::len).sum::<usize>() > MAX_DEVICES {
-            return Err(Error::too_large("too many users or devices"));
-        }
         if wanted.len() <= FEW_USERS {
             return self.look_up(session, &wanted);
         }

@@ -45,12 +45,6 @@ impl Plan {
     }
 }
 
-/// How many users can be invited to a new room at once.
-const MAX_INVITES: usize = 100;
-
-/// How many state events can be given for a new room.
-const MAX_INITIAL_STATE: usize = 100;
-
 #[derive(Deserialize)]
 struct InitialState {
     #[serde(rename = "type")]
@@ -63,8 +57,6 @@ struct InitialState {
 impl Rooms {
     /// The parameters of a request to create a room.
     pub(super) fn plan(&self, creator: &UserId, request: Request) -> Result<Plan> {
-        ensure_at_most("invite", request.invite.len(), MAX_INVITES)?;
-        ensure_at_most("initial_state", request.initial_state.len(), MAX_INITIAL_STATE)?;
         let names_version = request.room_version.is_some();
         let version =
             request.room_version.unwrap_or(self.resources.config.rooms.default_version.clone());
@@ -151,14 +143,6 @@ impl Rooms {
             _ => Err(Error::invalid_param("this cannot be the local part of a room alias")),
         }
     }
-}
-
-/// `M_INVALID_PARAM` if a list of the request is longer than it may be.
-fn ensure_at_most(field: &str, length: usize, most: usize) -> Result<()> {
-    if length > most {
-        return Err(Error::invalid_param(format!("{field} can have at most {most} entries")));
-    }
-    Ok(())
 }
 
 /// Reads the content of an event that a room begins with. It cannot expire: the response has no field for
