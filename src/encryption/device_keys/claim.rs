@@ -17,10 +17,8 @@ use wick_database::{
 
 use super::{DeviceKeys, new_keys::digest_of_stored, query::unreachable};
 
-/// Devices that one request may claim keys of.
-const MAX_CLAIMED: usize = 5_000;
-
-/// Devices whose keys are taken in one batch.
+/// Devices whose keys are taken in one batch: what it requires is read again under the commit lock, and with
+/// what is remembered of claimed keys it stays far below 1 MiB.
 const PORTION: usize = 100;
 
 /// Claimed keys that are remembered for each algorithm of a device: more than a client uploads at once.
@@ -40,20 +38,27 @@ struct Target<'a> {
 impl DeviceKeys {
     /// Takes one key of each device: the one-time key that was uploaded first, or else the fallback key.
     /// Devices that do not exist or have neither are left out; users of other servers are in `failures`.
+    /// Keys of many devices are taken in portions. If a later portion fails, the response has the keys that
+    /// were taken until then, which no other response will have, and this server is in `failures`.
     ///
     /// # Errors
-    /// `M_TOO_LARGE` if too many devices are named; if the database refuses: keys that were taken until then
-    /// are lost.
+    /// If the database refuses, and no key was taken before.
     pub async fn claim(&self, wanted: &Wanted) -> Result<claim_keys::v3::Response> {
-        if wanted.values().map(BTreeMap::len).sum::<usize>() > MAX_CLAIMED {
-            return Err(Error::too_large("too many devices"));
-        }
         let mut response = claim_keys::v3::Response::new(BTreeMap::new());
         for portion in self.targets(wanted, &mut response.failures)?.chunks(PORTION) {
             let take_all = |batch: &mut Batch| {
                 portion.iter().map(|target| target.take(batch)).collect::<Result<Vec<_>>>()
             };
-            let taken = self.resources.change(take_all).await?;
+            let taken = match self.resources.change(take_all).await {
+                Ok(taken) => taken,
+                Err(error) if response.one_time_keys.is_empty() => return Err(error),
+                Err(error) => {
+                    tracing::error!(%error, "cannot claim all keys of a request");
+                    let server = self.resources.config.server.name.to_string();
+                    response.failures.insert(server, incomplete());
+                    break;
+                }
+            };
             for (target, key) in portion.iter().zip(taken) {
                 if let Some((id, key)) = key {
                     let devices =
@@ -92,6 +97,11 @@ impl DeviceKeys {
         }
         Ok(targets)
     }
+}
+
+/// The failure of this server when it answers with some of the keys.
+fn incomplete() -> serde_json::Value {
+    serde_json::json!({ "errcode": "M_UNKNOWN", "error": "the keys of some devices cannot be claimed now" })
 }
 
 impl Target<'_> {

@@ -154,6 +154,48 @@ async fn a_key_is_claimed_once_whatever_becomes_of_the_commit() {
     }
 }
 
+/// One request takes the keys of 100 devices in one commit.
+#[tokio::test]
+async fn a_claim_that_fails_halfway_answers_with_the_keys_it_took_and_gives_none_twice() {
+    for fate in FATES {
+        for commit in [1, 2] {
+            let (mut server, strike, alice, bob) = struck().await;
+            for user in [&alice, &bob] {
+                upload(&server, user, json!({ "one_time_keys": keys([1, 2]) })).await;
+            }
+            let mut devices: Value =
+                (1..100).map(|n| (format!("~{n}"), json!(ALGORITHM))).collect();
+            devices[alice.device_id.as_str()] = json!(ALGORITHM);
+            let wanted = json!({
+                alice.user_id.as_str(): devices,
+                bob.user_id.as_str(): { bob.device_id.as_str(): ALGORITHM },
+            });
+            strike.at(commit, fate);
+            let body = json!({ "one_time_keys": wanted });
+            let (status, body) = server.post(CLAIM, &bob.token, body).await;
+            assert!(strike.has_struck(), "{fate:?} at {commit}");
+            if fate != wick_database::FaultAction::Fail {
+                server.crash().await;
+            }
+            let answered = &body["one_time_keys"][alice.user_id.as_str()];
+            let answered = &answered[alice.device_id.as_str()];
+            let is_lost = fate == wick_database::FaultAction::StopAfter;
+            let next = |is_taken: bool| if is_taken { keys([2]) } else { keys([1]) };
+            if commit == 1 {
+                assert_eq!(status.as_u16(), 500, "{fate:?}: {body}");
+                assert_eq!(claim(&server, &bob, &alice).await, next(is_lost), "{fate:?}");
+                assert_eq!(claim(&server, &bob, &bob).await, next(false), "{fate:?}");
+            } else {
+                assert_eq!((status.as_u16(), answered), (200, &keys([1])), "{fate:?}: {body}");
+                assert!(body["one_time_keys"][bob.user_id.as_str()].is_null(), "{body}");
+                assert_eq!(body["failures"]["localhost"]["errcode"], "M_UNKNOWN", "{body}");
+                assert_eq!(claim(&server, &bob, &alice).await, next(true), "{fate:?}");
+                assert_eq!(claim(&server, &bob, &bob).await, next(is_lost), "{fate:?}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_upload_is_stored_wholly_or_not_at_all_and_can_be_repeated() {
     for fate in FATES {
