@@ -72,6 +72,18 @@ impl Batch {
         self.set(table, key.encoded(), Row::Put(value.encode()));
     }
 
+    /// Writes a row on condition that none is stored for the key. Otherwise nothing is written and the commit
+    /// is [`Error::Conflict`].
+    pub fn put_new<K: Key, V: Value>(
+        &mut self,
+        table: &Table<K, V>,
+        key: &(impl KeyLike<K> + ?Sized),
+        value: &V,
+    ) {
+        self.require(table, key, None);
+        self.put(table, key, value);
+    }
+
     /// Deletes a row. It need not be there.
     pub fn delete<K: Key, V: Value>(
         &mut self,
@@ -227,10 +239,10 @@ impl Batch {
             .map_err(|source| Error::Codec { table: name, source })
     }
 
-    /// Demands that a row is `expected` when the batch is written: for a row that is a condition of the
-    /// change and was read before the batch was made. Otherwise nothing is written and the commit is
-    /// [`Error::Conflict`]. A value that the change is computed from is read by
-    /// [`Batch::read_for_update`].
+    /// Demands that a row is `expected` when the batch is written: only for a row that was read before the
+    /// batch was made, as a timer that was decided to fire, or the cursor of what was consumed since.
+    /// Otherwise nothing is written and the commit is [`Error::Conflict`]. What is read while the batch is
+    /// filled is read by [`Batch::read_for_update`].
     pub fn require<K: Key, V: Value>(
         &mut self,
         table: &Table<K, V>,

@@ -159,12 +159,14 @@ impl Backups {
         }
         self.resources
             .change(|batch| {
-                let Version { version, row } = existing(batch, user, version)?;
+                let key = (user, number(version)?);
+                let row = batch.read_for_update(&BACKUP_BY_VERSION, &key)?;
+                let row = row.ok_or_else(no_version)?;
                 if row.algorithm != algorithm.name {
                     return Err(Error::invalid_param("the algorithm of a backup does not change"));
                 }
                 let auth_data = algorithm.auth_data.get().to_owned();
-                replace(batch, user, version, &row, &BackupVersion { auth_data, ..row.clone() });
+                batch.put(&BACKUP_BY_VERSION, &key, &BackupVersion { auth_data, ..row });
                 Ok(())
             })
             .await
@@ -179,12 +181,11 @@ impl Backups {
             .change(|batch| {
                 let version = number(version)?;
                 let key = (user, version);
-                let Some(row) = batch.get(&BACKUP_BY_VERSION, &key)? else {
+                let Some(row) = batch.read_for_update(&BACKUP_BY_VERSION, &key)? else {
                     let last = batch.get(&LAST_BACKUP_BY_USER, &user)?.unwrap_or_default();
                     let existed = (1..=last.version).contains(&version);
                     return if existed { Ok(()) } else { Err(no_version()) };
                 };
-                batch.require(&BACKUP_BY_VERSION, &key, Some(&row));
                 batch.delete(&BACKUP_BY_VERSION, &key);
                 delete_store(batch, user, row.store);
                 Ok(())
@@ -224,7 +225,7 @@ impl Backups {
                 if count > MAX_SESSIONS {
                     return Err(Error::too_large("the backup is full"));
                 }
-                Ok(put_contents(batch, user, version, &row, count))
+                Ok(put_contents(batch, (user, version), row, count))
             })
             .await
     }
@@ -287,11 +288,8 @@ impl Backups {
                         delete_store(batch, user, row.store);
                         let last = next_store(user, batch)?;
                         batch.put(&LAST_BACKUP_BY_USER, &user, &last);
-                        let etag = row.etag.saturating_add(1);
-                        let empty =
-                            BackupVersion { store: last.store, etag, count: 0, ..row.clone() };
-                        replace(batch, user, version, &row, &empty);
-                        return Ok(contents(&empty));
+                        let empty = BackupVersion { store: last.store, ..row };
+                        return Ok(put_contents(batch, (user, version), empty, 0));
                     }
                     Part::Room(room_id) => Range::prefix((user, row.store, room_id)),
                     Part::Session(room_id, session_id) => {
@@ -308,7 +306,7 @@ impl Backups {
                     return Ok(contents(&row));
                 }
                 let count = row.count.saturating_sub(deleted);
-                Ok(put_contents(batch, user, version, &row, count))
+                Ok(put_contents(batch, (user, version), row, count))
             })
             .await
     }
@@ -336,8 +334,8 @@ pub(crate) fn drop_backups(batch: &mut Batch, user: ShortUserId) -> Result<()> {
         batch.delete(&BACKUP_BY_VERSION, &key);
         delete_store(batch, user, row.store);
     }
-    batch.delete(&LAST_BACKUP_BY_USER, &user);
-    Ok(())
+    // No version can be created meanwhile: that changes this row.
+    Ok(batch.update(&LAST_BACKUP_BY_USER, &user, |_| None)?)
 }
 
 /// The current version: the newest that was not deleted.
@@ -352,12 +350,15 @@ fn existing(read: &impl Read, user: ShortUserId, version: &str) -> Result<Versio
     Ok(Version { version, row })
 }
 
-/// The current version, if `version` is its number.
-fn writable(batch: &Batch, user: ShortUserId, version: &str) -> Result<Version> {
-    let current = current(batch, user)?.ok_or_else(no_version)?;
-    let number = current.version.to_string();
+/// The current version, if `version` is its number; it is still the current one when the batch is written.
+fn writable(batch: &mut Batch, user: ShortUserId, version: &str) -> Result<Version> {
+    // Every version that is created changes this row.
+    batch.read_for_update(&LAST_BACKUP_BY_USER, &user)?;
+    let current = current(batch, user)?.ok_or_else(no_version)?.version;
+    let row = batch.read_for_update(&BACKUP_BY_VERSION, &(user, current))?;
+    let number = current.to_string();
     if number == version {
-        return Ok(current);
+        return Ok(Version { version: current, row: row.ok_or_else(no_version)? });
     }
     let data = WrongRoomKeysVersionErrorData::new(number);
     Err(Error::refused(ErrorKind::WrongRoomKeysVersion(data), "this is not the current version"))
@@ -369,9 +370,7 @@ fn number(version: &str) -> Result<u64> {
 
 /// Numbers for a new store, to be written with whatever the store is for.
 fn next_store(user: ShortUserId, batch: &mut Batch) -> Result<LastBackup> {
-    let last = batch.get(&LAST_BACKUP_BY_USER, &user)?;
-    batch.require(&LAST_BACKUP_BY_USER, &user, last.as_ref());
-    let last = last.unwrap_or_default();
+    let last = batch.read_for_update(&LAST_BACKUP_BY_USER, &user)?.unwrap_or_default();
     Ok(LastBackup { store: last.store.saturating_add(1), ..last })
 }
 
@@ -380,26 +379,15 @@ fn delete_store(batch: &mut Batch, user: ShortUserId, store: u64) {
     batch.wake(Topic::Named(DELETIONS));
 }
 
-fn replace(
-    batch: &mut Batch,
-    user: ShortUserId,
-    version: u64,
-    before: &BackupVersion,
-    after: &BackupVersion,
-) {
-    batch.require(&BACKUP_BY_VERSION, &(user, version), Some(before));
-    batch.put(&BACKUP_BY_VERSION, &(user, version), after);
-}
-
+/// Writes the row of a version whose sessions change.
 fn put_contents(
     batch: &mut Batch,
-    user: ShortUserId,
-    version: u64,
-    before: &BackupVersion,
+    key: (ShortUserId, u64),
+    before: BackupVersion,
     count: u64,
 ) -> Contents {
-    let after = BackupVersion { etag: before.etag.saturating_add(1), count, ..before.clone() };
-    replace(batch, user, version, before, &after);
+    let after = BackupVersion { etag: before.etag.saturating_add(1), count, ..before };
+    batch.put(&BACKUP_BY_VERSION, &key, &after);
     contents(&after)
 }
 

@@ -26,10 +26,8 @@ pub fn schedule(
     (timer, row): (TimerId, &TimerRow),
     event: &DelayedRow,
 ) -> Result<()> {
-    batch.require(&TIMER_BY_ID, &timer, None);
-    batch.put(&TIMER_BY_ID, &timer, row);
-    batch.require(&DELAYED_BY_TIMER, &timer, None);
-    batch.put(&DELAYED_BY_TIMER, &timer, event);
+    batch.put_new(&TIMER_BY_ID, &timer, row);
+    batch.put_new(&DELAYED_BY_TIMER, &timer, event);
     if let Some(state_key) = &event.state_key {
         let event_type = StateEventType::from(event.event_type.as_str());
         let key = intern.state_key(&event_type, state_key, batch)?;
@@ -38,8 +36,7 @@ pub fn schedule(
     if let Some((device, request)) = &event.transaction {
         let key = (row.owner, device.clone(), request.clone());
         let answer = ScheduledAnswer { timer, nonce: row.nonce };
-        batch.require(&SCHEDULED_BY_TRANSACTION, &key, None);
-        batch.put(&SCHEDULED_BY_TRANSACTION, &key, &answer);
+        batch.put_new(&SCHEDULED_BY_TRANSACTION, &key, &answer);
     }
     Ok(())
 }

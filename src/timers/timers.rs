@@ -176,7 +176,10 @@ impl Timers {
         let began = self.resources.clock.monotonic();
         let mut counted = false;
         for _ in 0..KEEP_ALIVE_ATTEMPTS {
-            let Some(row) = self.running(shown)? else { return Ok(false) };
+            let mut batch = self.resources.database.batch();
+            let row = batch.read_for_update(&TIMER_BY_ID, &shown.timer)?;
+            let row = row.filter(|row| self.handles.check(shown, row.nonce));
+            let Some(row) = row else { return Ok(false) };
             if !counted {
                 self.count_use(shown.timer)?;
                 counted = true;
@@ -186,13 +189,11 @@ impl Timers {
             // this or finds that the row has changed.
             self.queue.put_off(shown.timer, began + duration);
             let renewals = row.renewals.wrapping_add(1);
-            let kept = TimerRow { deadline: now.after(duration), renewals, ..row.clone() };
-            let mut batch = self.resources.database.batch();
-            batch.require(&TIMER_BY_ID, &shown.timer, Some(&row));
+            let kind = row.kind.feature().name();
+            let kept = TimerRow { deadline: now.after(duration), renewals, ..row };
             batch.put(&TIMER_BY_ID, &shown.timer, &kept);
             match self.resources.database.commit(batch, Durability::Flushed).await {
                 Ok(_) => {
-                    let kind = row.kind.feature().name();
                     metrics::counter!("wick_timers_kept_alive_total", "kind" => kind).increment(1);
                     let took = self.resources.clock.monotonic().since(began);
                     metrics::histogram!("wick_timer_keep_alive_seconds", "kind" => kind)

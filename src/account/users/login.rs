@@ -6,7 +6,7 @@ use ruma::{OwnedDeviceId, OwnedUserId, api::error::ErrorKind};
 use wick_core::{Error, Result};
 use wick_database::schema::users::{ACCOUNT_BY_USER, Account};
 
-use super::{Origin, Users, find, localpart::login_user_id};
+use super::{Origin, Users, localpart::login_user_id};
 use crate::{devices::NewDevice, sessions::Tokens};
 
 /// What a client shows to log in.
@@ -52,14 +52,14 @@ impl Users {
             .resources
             .change(|batch| {
                 // The password must still be the one that was checked when the device is written.
-                let (_, account) = find(batch, &self.resources, &user_id)?.ok_or_else(wrong)?;
+                let account = batch.read_for_update(&ACCOUNT_BY_USER, &user)?;
+                let account = account.ok_or_else(wrong)?;
                 if account.deactivated.is_some() {
                     return Err(deactivated());
                 }
                 if account.password.as_deref() != Some(&*hash) {
                     return Err(wrong());
                 }
-                batch.require(&ACCOUNT_BY_USER, &user, Some(&account));
                 self.devices.put_login((user, &user_id), &shown.device, None, batch)
             })
             .await?;

@@ -2,12 +2,9 @@
 
 use ruma::{OwnedDeviceId, OwnedUserId, api::error::ErrorKind};
 use wick_core::{Error, Result, config::Mode};
-use wick_database::{
-    Read,
-    schema::{
-        confirmations::UiaOutcome,
-        users::{ACCOUNT_BY_USER, Account, PROFILE_FIELD_BY_USER},
-    },
+use wick_database::schema::{
+    confirmations::UiaOutcome,
+    users::{ACCOUNT_BY_USER, Account, PROFILE_FIELD_BY_USER},
 };
 
 use super::{
@@ -82,10 +79,9 @@ impl Users {
             .resources
             .change(|batch| {
                 let user = self.resources.database.intern().user(&user_id, batch)?;
-                if batch.contains(&ACCOUNT_BY_USER, &user)? {
+                if batch.read_for_update(&ACCOUNT_BY_USER, &user)?.is_some() {
                     return Err(in_use());
                 }
-                batch.require(&ACCOUNT_BY_USER, &user, None);
                 batch.put(&ACCOUNT_BY_USER, &user, &account);
                 batch.put(&PROFILE_FIELD_BY_USER, &(user, "displayname"), &display_name);
                 name_index::index(batch, (user, &user_id), None, Some(user_id.localpart()));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ruma::{DeviceId, OwnedUserId};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use wick_core::{Error, Position, Result, ShortUserId};
@@ -80,15 +80,14 @@ impl ToDevice {
                 .resources
                 .change_with(Durability::Flushed, |batch| {
                     let mut deleted = Vec::new();
-                    let inbox = Range::prefix((user, device_id));
-                    for row in
-                        batch.scan(&TO_DEVICE_MESSAGE_BY_POSITION, inbox).take(DELETED_AT_ONCE)
-                    {
-                        let (key, message) = row?;
+                    let inbox = batch
+                        .scan(&TO_DEVICE_MESSAGE_BY_POSITION, Range::prefix((user, device_id)));
+                    for key in inbox.keys().take(DELETED_AT_ONCE) {
+                        let key = key?;
                         if key.2 > upto {
                             break;
                         }
-                        deleted.push((key, message));
+                        deleted.push(key);
                     }
                     delete(batch, &deleted)?;
                     Ok(deleted.len())
@@ -107,7 +106,7 @@ impl ToDevice {
 /// If the database cannot be read.
 pub fn drop_inbox(batch: &mut Batch, user: ShortUserId, device_id: &DeviceId) -> Result<()> {
     let inbox = batch.scan(&TO_DEVICE_MESSAGE_BY_POSITION, Range::prefix((user, device_id)));
-    let inbox = inbox.collect::<Result<Vec<_>, _>>()?;
+    let inbox = inbox.keys().collect::<Result<Vec<_>, _>>()?;
     delete(batch, &inbox)?;
     let sent = batch.scan(&TO_DEVICE_SENT_BY_TRANSACTION, Range::prefix((user, device_id)));
     for (key, at) in sent.collect::<Result<Vec<_>, _>>()? {
@@ -118,13 +117,15 @@ pub fn drop_inbox(batch: &mut Batch, user: ShortUserId, device_id: &DeviceId) ->
     Ok(())
 }
 
-type Row = ((ShortUserId, ruma::OwnedDeviceId, Position), ToDeviceMessage);
+/// The device that a message is for, and the place of the message in its inbox.
+type Place = (ShortUserId, OwnedDeviceId, Position);
 
 /// Deletes messages, each once, and takes them off what waits of their senders.
-fn delete(batch: &mut Batch, rows: &[Row]) -> Result<()> {
+fn delete(batch: &mut Batch, messages: &[Place]) -> Result<()> {
     let mut by_sender = BTreeMap::<ShortUserId, Outstanding>::new();
-    for (key, message) in rows {
-        batch.require(&TO_DEVICE_MESSAGE_BY_POSITION, key, Some(message));
+    for key in messages {
+        let message = batch.read_for_update(&TO_DEVICE_MESSAGE_BY_POSITION, key)?;
+        let Some(message) = message else { continue };
         batch.delete(&TO_DEVICE_MESSAGE_BY_POSITION, key);
         let deleted = by_sender.entry(message.sender).or_default();
         deleted.messages = deleted.messages.saturating_add(1);
@@ -132,27 +133,19 @@ fn delete(batch: &mut Batch, rows: &[Row]) -> Result<()> {
         deleted.bytes = deleted.bytes.saturating_add(bytes);
     }
     for (sender, deleted) in by_sender {
-        let before = batch.get(&OUTSTANDING_BY_SENDER, &sender)?;
-        batch.require(&OUTSTANDING_BY_SENDER, &sender, before.as_ref());
-        let before = before.unwrap_or_default();
-        let after = Outstanding {
-            messages: before.messages.saturating_sub(deleted.messages),
-            bytes: before.bytes.saturating_sub(deleted.bytes),
-        };
-        if after.messages == 0 {
-            batch.delete(&OUTSTANDING_BY_SENDER, &sender);
-        } else {
-            batch.put(&OUTSTANDING_BY_SENDER, &sender, &after);
-        }
+        batch.update(&OUTSTANDING_BY_SENDER, &sender, |before| {
+            let before = before.unwrap_or_default();
+            let after = Outstanding {
+                messages: before.messages.saturating_sub(deleted.messages),
+                bytes: before.bytes.saturating_sub(deleted.bytes),
+            };
+            (after.messages > 0).then_some(after)
+        })?;
     }
     Ok(())
 }
 
-fn after(
-    user: ShortUserId,
-    device_id: &DeviceId,
-    since: Position,
-) -> Range<(ShortUserId, ruma::OwnedDeviceId, Position)> {
+fn after(user: ShortUserId, device_id: &DeviceId, since: Position) -> Range<Place> {
     Range::prefix((user, device_id)).and(Range::after(&(user, device_id, since)))
 }
 

@@ -52,8 +52,7 @@ fn arm(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
     check_copy_fits(entry)?;
     let owner = room.rooms.intern().user(&entry.pdu.sender, &mut room.batch)?;
     let row = arm.row(TimerKind::Expire(entry.short), owner, room.room);
-    room.batch.require(&TIMER_BY_ID, &arm.timer, None);
-    room.batch.put(&TIMER_BY_ID, &arm.timer, &row);
+    room.batch.put_new(&TIMER_BY_ID, &arm.timer, &row);
     room.batch.put(&TIMER_BY_EVENT, &entry.short, &arm.timer);
     let running = ExpiryRow { status: ExpiryStatus::Running, terminal: None };
     room.batch.put(&EXPIRY_BY_EVENT, &entry.short, &running);

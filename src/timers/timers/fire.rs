@@ -124,7 +124,8 @@ impl Timers {
     ) -> Result<(usize, Vec<(Decided, Fired)>)> {
         let mut ended = Vec::with_capacity(firings.len());
         for (before, firing) in firings.iter().enumerate() {
-            let Some(decided) = self.decide(*firing)? else { continue };
+            let row = self.latest().get(&TIMER_BY_ID, &firing.timer)?;
+            let Some(decided) = self.decide(*firing, row) else { continue };
             let alone = fires.stands_alone(&decided)?;
             if alone && !ended.is_empty() {
                 return Ok((before, ended));
@@ -138,20 +139,20 @@ impl Timers {
         Ok((firings.len(), ended))
     }
 
-    /// Whether a timer has to end. Reads the row first and the memory after it, the other way round than
-    /// a keep-alive writes them.
-    fn decide(&self, Firing { timer, cause }: Firing) -> Result<Option<Decided>> {
-        let Some(row) = self.latest().get(&TIMER_BY_ID, &timer)? else {
+    /// Whether a timer with this row has to end. The row is read first and the memory, here, after it: the
+    /// other way round than a keep-alive writes them.
+    fn decide(&self, Firing { timer, cause }: Firing, row: Option<TimerRow>) -> Option<Decided> {
+        let Some(row) = row else {
             self.queue.stopped(timer);
-            return Ok(None);
+            return None;
         };
         if let Cause::Due(by) = cause
             && self.queue.due(timer).is_some_and(|due| due > by)
         {
             self.queue.requeue(timer);
-            return Ok(None);
+            return None;
         }
-        Ok(Some(Decided { timer, row, cause }))
+        Some(Decided { timer, row, cause })
     }
 
     /// Removes the timers of a room that is gone: they have nothing left to send.
@@ -159,8 +160,8 @@ impl Timers {
         self.resources
             .change(|batch| {
                 for firing in firings {
-                    let Some(decided) = self.decide(*firing)? else { continue };
-                    batch.require(&TIMER_BY_ID, &decided.timer, Some(&decided.row));
+                    let row = batch.read_for_update(&TIMER_BY_ID, &firing.timer)?;
+                    let Some(decided) = self.decide(*firing, row) else { continue };
                     batch.delete(&TIMER_BY_ID, &decided.timer);
                     fires.discard(batch, &decided)?;
                     let queue = Arc::clone(&self.queue);
