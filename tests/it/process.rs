@@ -122,6 +122,37 @@ async fn a_backup_of_a_running_server_is_a_server() {
 }
 
 #[tokio::test]
+async fn a_server_started_from_a_backup_gives_no_one_time_key_of_it_and_the_fallback_key() {
+    let folder = tempdir().unwrap();
+    let server = Process::start(folder.path(), &[]);
+    let token = register(&server, "alice").await;
+    let ask = async |server: &Process, path: &str, body: Value| {
+        let path = format!("/_matrix/client/v3/{path}");
+        let (status, body) = server.request(Method::POST, &path, &token, body).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {body}");
+        body
+    };
+    let key = |id: &str| json!({ format!("curve25519:{id}"): format!("key {id}") });
+    let keys = json!({ "one_time_keys": key("once"), "fallback_keys": key("again") });
+    let counts = ask(&server, "keys/upload", keys).await;
+    assert_eq!(counts["one_time_key_counts"]["curve25519"], 1, "{counts}");
+    let (_, body) =
+        server.request(Method::GET, "/_matrix/client/v3/account/whoami", &token, Value::Null).await;
+    let device = body["device_id"].as_str().unwrap().to_owned();
+    let backup = run(folder.path(), &["backup", "copy"]);
+    assert!(backup.status.success(), "{}", error(&backup));
+    let claim = json!({ "one_time_keys": { "@alice:localhost": { &*device: "curve25519" } } });
+    let claimed = |body: Value| body["one_time_keys"]["@alice:localhost"][&*device].clone();
+    let of_server = claimed(ask(&server, "keys/claim", claim.clone()).await);
+    assert_eq!(of_server, key("once"));
+
+    let copy = Process::start(folder.path(), &["--data", "copy"]);
+    let counts = ask(&copy, "keys/upload", json!({})).await;
+    assert_eq!(counts["one_time_key_counts"]["curve25519"], Value::Null, "{counts}");
+    assert_eq!(claimed(ask(&copy, "keys/claim", claim).await), key("again"));
+}
+
+#[tokio::test]
 async fn a_backup_can_be_made_without_a_server() {
     let folder = tempdir().unwrap();
     let mut server = Process::start(folder.path(), &[]);
