@@ -64,8 +64,8 @@ load: build ## the load and scale benchmark (ARGS='--help' for its options)
 bench: build release ## the benchmarks of docs/benchmarks.md, one after the other (ARGS='scale' for a million timers)
 	@.ci/script tests/load/bench $(ARGS)
 
-beside: build release ## delayed events of wick and of Synapse with PostgreSQL, side by side
-	@.ci/script tests/load/beside
+beside: build release ## delayed events and encryption of wick and of Synapse with PostgreSQL, side by side (ARGS=keys-claim)
+	@.ci/script tests/load/beside $(ARGS)
 
 test-clients: build ## run real client libraries against the server
 	@.ci/script tests/clients/run $(ARGS)

@@ -29,8 +29,20 @@ pub enum Scenario {
     DelayedRestart,
     /// How late delayed events come: all due at once, and at a steady rate.
     DelayedFire,
+    /// Incremental syncs with one changed room, of a user in 5, in 500 and in 5000 rooms.
+    SyncRooms,
+    /// Claiming one-time keys of several devices at once.
+    KeysClaim,
+    /// Looking up the keys of all devices of many users.
+    KeysQuery,
+    /// Messages to many devices, and the syncs that deliver them.
+    ToDevice,
     /// A million timers: memory, restart, refreshing and lateness beside them. Needs --spawn.
     Scale,
+    /// Refreshing beside a thousand timers and beside a million.
+    RefreshScale,
+    /// Keys beside a thousand devices and beside a hundred thousand: upload, claim, query, sync, memory.
+    ScaleDevices,
 }
 
 impl Scenario {
@@ -113,6 +125,9 @@ pub struct Options {
     /// Timers
     #[arg(long)]
     pub timers: Option<u64>,
+    /// Devices of a user, for keys-claim of a request, for scale-devices of all
+    #[arg(long)]
+    pub devices: Option<usize>,
     /// Seconds until an event expires, or is sent
     #[arg(long)]
     pub duration: Option<u64>,
@@ -159,6 +174,7 @@ pub struct Plan {
     pub rooms: usize,
     pub messages: u64,
     pub timers: u64,
+    pub devices: usize,
     pub duration: u64,
     pub rate: Option<u64>,
     /// Whether rooms, timers or rate were given: `expire-fire` and `delayed-fire` then run that instead of
@@ -178,7 +194,31 @@ fn defaults(scenario: Scenario) -> Defaults {
         Scenario::ExpireArm | Scenario::DelayedSchedule => (16, 16, 0, 3600, 2),
         Scenario::ExpireRefresh | Scenario::DelayedRestart => (16, 16, 1000, 3600, 2),
         Scenario::ExpireFire | Scenario::DelayedFire => (16, 1, 500, 20, 0),
+        Scenario::SyncRooms => (1, 5_000, 0, 0, 1),
+        Scenario::KeysClaim => (100, 1, 0, 0, 0),
+        Scenario::KeysQuery => (100, 1, 0, 0, 1),
+        Scenario::ToDevice => (50, 1, 0, 0, 0),
         Scenario::Scale => (16, 1024, 1_000_000, 86_400, 1),
+        Scenario::RefreshScale => (16, 16, 1_000_000, 86_400, 1),
+        Scenario::ScaleDevices => (16, 1, 0, 0, 1),
+    }
+}
+
+fn default_devices(scenario: Scenario) -> usize {
+    match scenario {
+        Scenario::KeysClaim => 10,
+        Scenario::KeysQuery | Scenario::ToDevice => 4,
+        Scenario::ScaleDevices => 100_000,
+        _ => 1,
+    }
+}
+
+/// Where the users are not those who make the requests, a few connections make them.
+fn default_connections(scenario: Scenario, users: usize) -> usize {
+    match scenario {
+        Scenario::Join => users.min(16),
+        Scenario::KeysClaim | Scenario::KeysQuery | Scenario::ToDevice => users.min(8),
+        _ => users,
     }
 }
 
@@ -201,7 +241,6 @@ impl Plan {
             Some(count) => Span::Count(count),
             None => Span::Time(Duration::from_secs(options.seconds.unwrap_or(10))),
         };
-        let connections = if scenario == Scenario::Join { users.min(16) } else { users };
         let plan = Self {
             scenario,
             folder: options.folder.unwrap_or_else(std::env::temp_dir),
@@ -209,12 +248,13 @@ impl Plan {
             cpu_of: options.cpu_of,
             registration_token: options.registration_token,
             users,
-            connections: options.connections.unwrap_or(connections),
+            connections: options.connections.unwrap_or(default_connections(scenario, users)),
             span,
             warmup: Duration::from_secs(options.warmup.unwrap_or(warmup)),
             rooms: options.rooms.unwrap_or(rooms),
             messages: options.messages.unwrap_or(50),
             timers: options.timers.unwrap_or(timers),
+            devices: options.devices.unwrap_or(default_devices(scenario)),
             duration: options.duration.unwrap_or(duration),
             rate: options.rate,
             shaped,
@@ -238,6 +278,9 @@ impl Plan {
         if self.timers > 0 {
             say("timers", self.timers.to_string());
         }
+        if self.devices > 1 {
+            say("devices", self.devices.to_string());
+        }
         if self.duration > 0 {
             say("duration", self.duration.to_string());
         }
@@ -251,8 +294,8 @@ impl Plan {
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.users == 0 || self.connections == 0 || self.rooms == 0 {
-            return Err("users, connections and rooms must be at least 1".to_owned());
+        if [self.users, self.connections, self.rooms, self.devices].contains(&0) {
+            return Err("users, connections, rooms and devices must be at least 1".to_owned());
         }
         if self.rate == Some(0) {
             return Err("the rate must be at least 1".to_owned());
@@ -263,6 +306,7 @@ impl Plan {
         let needs_timers = matches!(
             self.scenario,
             Scenario::ExpireRefresh
+                | Scenario::RefreshScale
                 | Scenario::ExpireFire
                 | Scenario::DelayedRestart
                 | Scenario::DelayedFire
@@ -344,6 +388,7 @@ mod tests {
     fn nothing_can_be_done_with_no_users_rooms_timers_or_rate() {
         assert!(plan("send --url http://a --users 0").is_err());
         assert!(plan("send --url http://a --rooms 0").is_err());
+        assert!(plan("keys-query --url http://a --devices 0").is_err());
         assert!(plan("send --url http://a --rate 0").is_err());
         assert!(plan("expire-fire --url http://a --timers 0").is_err());
         assert!(plan("delayed-restart --url http://a --timers 0").is_err());

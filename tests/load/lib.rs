@@ -9,6 +9,7 @@ pub mod compare;
 mod connection;
 mod failure;
 pub mod histogram;
+mod keys;
 mod matrix;
 mod process;
 pub mod report;

@@ -15,9 +15,11 @@ use crate::{
 
 const PASSWORD: &str = "benchmark only";
 
-/// A logged-in user.
+/// A logged-in user with a device.
 #[derive(Clone, Deserialize)]
 pub(crate) struct Account {
+    pub(crate) user_id: String,
+    pub(crate) device_id: String,
     pub(crate) access_token: String,
 }
 
@@ -60,6 +62,15 @@ pub(crate) async fn register(
         fields.insert("auth".to_owned(), auth);
     }
     patient(connection, &Call::post("/_matrix/client/v3/register", None, body)).await
+}
+
+/// Logs the user of an account in on another device.
+pub(crate) async fn log_in(connection: &mut Connection, account: &Account) -> Result<Account> {
+    let body = json!({
+        "type": "m.login.password", "password": PASSWORD,
+        "identifier": { "type": "m.id.user", "user": account.user_id },
+    });
+    patient(connection, &Call::post("/_matrix/client/v3/login", None, body)).await
 }
 
 /// Creates a public room in which everybody may send state.
@@ -144,7 +155,7 @@ pub(crate) async fn wait_until_ready(
     }
 }
 
-async fn patient<T: serde::de::DeserializeOwned>(
+pub(crate) async fn patient<T: serde::de::DeserializeOwned>(
     connection: &mut Connection,
     call: &Call<'_>,
 ) -> Result<T> {

@@ -1,18 +1,22 @@
 //! The scenarios, and what they share: the server under test, its users and rooms, one way of measuring.
 
+mod devices;
 mod fire;
+mod keys;
 mod message;
 mod scale;
 mod sync;
 mod timers;
+mod to_device;
 
 use std::{cell::Cell, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::de::IgnoredAny;
 
 use self::timers::Kind;
 use crate::{
-    Result,
+    Failure, Result,
     cli::{Plan, Scenario, Span, Target},
     clock,
     connection::Connection,
@@ -50,6 +54,10 @@ pub async fn run(plan: &Plan) -> Result<Report> {
         Scenario::Join => (vec![message::join(&bench).await?], Vec::new()),
         Scenario::SyncFanout => (sync::fanout(&bench).await?, Vec::new()),
         Scenario::SyncInitial => (vec![sync::initial(&bench).await?], Vec::new()),
+        Scenario::SyncRooms => (sync::rooms(&bench).await?, Vec::new()),
+        Scenario::KeysClaim => (vec![keys::claim(&bench).await?], Vec::new()),
+        Scenario::KeysQuery => (vec![keys::query(&bench).await?], Vec::new()),
+        Scenario::ToDevice => (to_device::run(&bench).await?, Vec::new()),
         Scenario::ExpireArm | Scenario::DelayedSchedule => {
             (vec![timers::set(&bench).await?], Vec::new())
         }
@@ -58,6 +66,8 @@ pub async fn run(plan: &Plan) -> Result<Report> {
         }
         Scenario::ExpireFire | Scenario::DelayedFire => (fire::run(&bench).await?, Vec::new()),
         Scenario::Scale => scale::run(&mut bench).await?,
+        Scenario::RefreshScale => scale::refreshing(&bench).await?,
+        Scenario::ScaleDevices => devices::run(&bench).await?,
     };
     Ok(Report { scenario: plan.scenario.name(), parameters: plan.parameters(), measures, notes })
 }
@@ -112,6 +122,43 @@ impl<'a> Bench<'a> {
 
     async fn accounts(&self, count: usize) -> Result<Vec<Account>> {
         stream::iter(0..count).map(|_| self.account()).buffered(PREPARING).try_collect().await
+    }
+
+    /// The planned users with the planned number of devices each, which have keys; those of one user together.
+    async fn devices(&self) -> Result<Vec<Account>> {
+        let of_users = stream::iter(0..self.plan.users).map(async |_| {
+            let mut connection = self.connection();
+            let mut devices = vec![self.account().await?];
+            while let (Some(account), true) = (devices.first(), devices.len() < self.plan.devices) {
+                devices.push(matrix::log_in(&mut connection, account).await?);
+            }
+            for device in &devices {
+                let upload = crate::keys::upload_call(device, true, 0..1);
+                matrix::patient::<IgnoredAny>(&mut connection, &upload).await?;
+            }
+            Ok::<_, Failure>(devices)
+        });
+        let of_users: Vec<_> = of_users.buffered(PREPARING).try_collect().await?;
+        Ok(of_users.concat())
+    }
+
+    /// The planned connections, each with a user of its own who is in no room.
+    async fn askers(&self) -> Result<Vec<Worker>> {
+        let accounts = self.accounts(self.plan.connections).await?;
+        let worker = |account| Worker { connection: self.connection(), account, rooms: Vec::new() };
+        Ok(accounts.into_iter().map(worker).collect())
+    }
+
+    /// What the server takes in memory and on disk, as a note.
+    fn size(&self, what: &str) -> String {
+        let memory = self.usage().unwrap_or_default();
+        let disk = self.server.as_ref().map_or(0, Server::disk_bytes);
+        format!(
+            "{what}: rss {} KiB, peak {} KiB, disk {} KiB",
+            memory.rss_kib,
+            memory.peak_kib,
+            disk / 1024
+        )
     }
 
     /// Lets each account join each room.

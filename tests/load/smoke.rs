@@ -1,4 +1,4 @@
-//! Every scenario but `scale`, against a homeserver of a few lines in the same process. Its timers end the moment
+//! The scenarios of rooms and of timers, against a homeserver of a few lines in the same process. Its timers end the moment
 //! they are set, with the time they should have ended at.
 
 use std::{
@@ -45,7 +45,10 @@ impl Homeserver {
             return self.manage(delayed);
         }
         match operation.split('/').next().unwrap_or_default() {
-            "register" => (200, json!({ "user_id": "@a:b", "access_token": format!("{number}") })),
+            "register" => (
+                200,
+                json!({ "user_id": "@a:b", "device_id": "A", "access_token": format!("{number}") }),
+            ),
             "createRoom" | "join" => (200, json!({ "room_id": "!room:b" })),
             "rooms" => match query.split_once("org.matrix.msc4140.delay=") {
                 Some((_, delay)) => (200, self.schedule(body.clone(), delay.parse().unwrap())),

@@ -1,4 +1,4 @@
-//! The timer scenarios at a small size against the real wick, started as a benchmark starts it: its generated
+//! The scenarios of timers and of encryption at a small size against the real wick, started as a benchmark starts it: its generated
 //! configuration is one that wick takes, its requests are those wick serves.
 
 use clap::Parser;
@@ -43,4 +43,30 @@ fn an_expiring_event_is_seen_to_end() {
 #[test]
 fn a_delayed_event_is_seen_to_come() {
     assert_counts("delayed-fire --timers 5 --rooms 3 --rate 10 --duration 3", &[5, 5]);
+}
+
+#[test]
+fn every_key_is_claimed_and_every_device_is_found() {
+    assert_counts("keys-claim --devices 2 --count 1000", &[400]);
+    assert_counts("keys-query --devices 3 --count 9", &[9]);
+}
+
+#[test]
+fn messages_reach_all_devices() {
+    assert_counts("to-device --devices 5 --count 101", &[101, 20]);
+}
+
+#[test]
+fn keys_are_the_same_work_beside_more_devices() {
+    assert_counts("scale-devices --devices 3 --count 8", &[3, 8, 8, 8, 8, 0, 8, 8, 8, 8]);
+}
+
+#[test]
+fn a_sync_in_any_number_of_rooms_has_the_changed_one() {
+    assert_counts("sync-rooms --rooms 7 --count 3", &[3, 3, 3]);
+}
+
+#[test]
+fn refreshes_are_measured_beside_few_timers_and_beside_all() {
+    assert_counts("refresh-scale --timers 1003 --count 9", &[1000, 9, 3, 9]);
 }

@@ -19,10 +19,10 @@ const PROBE: Duration = Duration::from_secs(3);
 
 /// What was measured so far; each row is told at once, because the whole takes long.
 #[derive(Default)]
-struct Rows(Vec<Measure>);
+pub(super) struct Rows(pub(super) Vec<Measure>);
 
 impl Rows {
-    fn push(&mut self, row: Measure) {
+    pub(super) fn push(&mut self, row: Measure) {
         // The report has the row in any case.
         drop(write!(std::io::stderr(), "{row}"));
         self.0.push(row);
@@ -34,14 +34,27 @@ pub(super) async fn run(bench: &mut Bench<'_>) -> Result<(Vec<Measure>, Vec<Stri
     let (mut tokens, mut rows, mut notes) = (Vec::new(), Rows::default(), Vec::new());
     rows.push(set_many(bench, &mut workers, FEW.min(bench.plan.timers), &mut tokens).await);
     beside(bench, &mut workers, &tokens, &mut rows).await?;
-    notes.push(size(bench, tokens.len()));
+    notes.push(bench.size(&format!("{} armed", tokens.len())));
     let rest = bench.plan.timers.saturating_sub(FEW);
     rows.push(set_many(bench, &mut workers, rest, &mut tokens).await);
     beside(bench, &mut workers, &tokens, &mut rows).await?;
-    notes.push(size(bench, tokens.len()));
+    notes.push(bench.size(&format!("{} armed", tokens.len())));
     restart(bench, &mut workers, &mut rows).await?;
-    notes.push(format!("restarted: {}", size(bench, tokens.len())));
+    notes.push(bench.size(&format!("restarted, {} armed", tokens.len())));
     rows.push(refreshes(bench, &mut workers, &tokens).await);
+    Ok((rows.0, notes))
+}
+
+/// Refreshing alone, beside few timers and beside all.
+pub(super) async fn refreshing(bench: &Bench<'_>) -> Result<(Vec<Measure>, Vec<String>)> {
+    let (mut workers, _) = bench.workers(bench.plan.rooms).await?;
+    let (mut tokens, mut rows, mut notes) = (Vec::new(), Rows::default(), Vec::new());
+    for size in [FEW.min(bench.plan.timers), bench.plan.timers] {
+        let missing = size.saturating_sub(u64::try_from(tokens.len()).unwrap_or(0));
+        rows.push(set_many(bench, &mut workers, missing, &mut tokens).await);
+        rows.push(refreshes(bench, &mut workers, &tokens).await);
+        notes.push(bench.size(&format!("{} armed", tokens.len())));
+    }
     Ok((rows.0, notes))
 }
 
@@ -93,15 +106,4 @@ async fn restart(bench: &mut Bench<'_>, workers: &mut [Worker], rows: &mut Rows)
 
 fn server<'b>(bench: &'b mut Bench<'_>) -> Result<&'b mut Server> {
     bench.server.as_mut().ok_or_else(|| Failure::Other("scale needs --spawn".to_owned()))
-}
-
-fn size(bench: &Bench<'_>, armed: usize) -> String {
-    let memory = bench.usage().unwrap_or_default();
-    let disk = bench.server.as_ref().map_or(0, Server::disk_bytes);
-    format!(
-        "{armed} armed: rss {} KiB, peak {} KiB, disk {} KiB",
-        memory.rss_kib,
-        memory.peak_kib,
-        disk / 1024
-    )
 }

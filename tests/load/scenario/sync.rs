@@ -1,16 +1,26 @@
-//! Reading: how soon a message reaches every long poll, and how long a first sync takes.
+//! Reading: how soon a message reaches every long poll, how long a first sync takes, and a later one of a user in many
+//! rooms.
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     time::Instant,
 };
 
 use futures_util::{future, future::join_all};
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Bench, GRACE};
 use crate::{
-    Result, cli::Span, clock, connection::Call, histogram::Histogram, matrix, report::Measure,
-    watcher::Watcher, workers::Worker,
+    Failure, Result,
+    cli::Span,
+    clock,
+    connection::{Call, encode},
+    histogram::Histogram,
+    matrix::{self, Account},
+    report::Measure,
+    watcher::Watcher,
+    workers::Worker,
 };
 
 /// Messages a second when the command line names no rate.
@@ -131,9 +141,60 @@ pub(super) async fn initial(bench: &Bench<'_>) -> Result<Measure> {
         })
         .collect();
     let operation = async |worker: &mut Worker, _| {
-        let call = Call::get("/_matrix/client/v3/sync".to_owned(), &worker.account.access_token);
-        worker.connection.call(&call).await.map(drop)
+        worker.connection.call(&sync_call(&worker.account, None)).await.map(drop)
     };
     let measure = bench.measure("initial sync", &mut readers, operation).await;
     Ok(measure.with_errors("history not written", failed))
+}
+
+/// Numbers of rooms whose syncs are compared.
+const ROOMS: [usize; 3] = [5, 500, 5_000];
+
+#[derive(Deserialize)]
+struct Answer {
+    next_batch: String,
+    #[serde(default)]
+    rooms: Rooms,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Rooms {
+    join: BTreeMap<String, IgnoredAny>,
+}
+
+/// The sync after one message, the same again and again, of a user in more and more rooms.
+pub(super) async fn rooms(bench: &Bench<'_>) -> Result<Vec<Measure>> {
+    let reader = bench.account().await?;
+    let own = std::slice::from_ref(&reader);
+    let (mut rooms, mut measures) = (Vec::<String>::new(), Vec::new());
+    for size in ROOMS.map(|size| size.min(bench.plan.rooms)) {
+        rooms.extend(bench.rooms(own, size.saturating_sub(rooms.len())).await?);
+        let mut worker = Worker {
+            connection: bench.connection(),
+            account: reader.clone(),
+            rooms: rooms.clone(),
+        };
+        let before: Answer = worker.connection.call_json(&sync_call(&reader, None)).await?;
+        let (txn, content) = (format!("r{size}"), matrix::message("the only news".to_owned()));
+        let message = matrix::send_call(&reader, worker.room(0), &txn, content);
+        worker.connection.call(&message).await?;
+        let operation = async |worker: &mut Worker, _| {
+            let call = sync_call(&worker.account, Some(&before.next_batch));
+            let answer: Answer = worker.connection.call_json(&call).await?;
+            match answer.rooms.join.len() {
+                1 => Ok(()),
+                _ => Err(Failure::Other("not one changed room".to_owned())),
+            }
+        };
+        let label = format!("sync in {} rooms", rooms.len());
+        measures.push(bench.measure(&label, &mut [worker], operation).await);
+    }
+    Ok(measures)
+}
+
+/// A sync that does not wait.
+pub(super) fn sync_call<'a>(account: &'a Account, since: Option<&str>) -> Call<'a> {
+    let since = since.map_or_else(String::new, |since| format!("?since={}", encode(since)));
+    Call::get(format!("/_matrix/client/v3/sync{since}"), &account.access_token)
 }

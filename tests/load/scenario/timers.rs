@@ -102,8 +102,14 @@ impl Kind {
     }
 }
 
-/// A prime: its multiples visit every timer once before any twice, in an order unlike the one they were armed in.
+/// A prime: its multiples visit everything once before anything twice, in an order unlike the one it was made in.
 const STRIDE: u64 = 2_654_435_761;
+
+/// Which of `count` things is next.
+pub(super) fn turn(serial: u64, count: usize) -> usize {
+    let count = u64::try_from(count).unwrap_or(0).max(1);
+    usize::try_from(serial.wrapping_mul(STRIDE) % count).unwrap_or(0)
+}
 
 /// Keeps alive the timer whose turn it is.
 pub(super) async fn keep_alive_next(
@@ -112,9 +118,7 @@ pub(super) async fn keep_alive_next(
     keys: &[String],
     serial: u64,
 ) -> Result<()> {
-    let count = u64::try_from(keys.len()).unwrap_or(0).max(1);
-    let key =
-        usize::try_from(serial.wrapping_mul(STRIDE) % count).ok().and_then(|turn| keys.get(turn));
+    let key = keys.get(turn(serial, keys.len()));
     let key = key.ok_or_else(|| Failure::Other("no timer was set".to_owned()))?;
     kind.keep_alive(worker, key).await
 }
