@@ -301,3 +301,30 @@ async fn an_upload_is_there_wholly_or_not_at_all() {
         assert_eq!((status, &body["count"]), (200, &json!(2)), "{fate:?}");
     }
 }
+
+#[tokio::test]
+async fn sessions_and_versions_are_deleted_wholly_or_not_at_all() {
+    for fate in FATES {
+        for path in [format!("{KEYS}?version=1"), format!("{VERSION}/1")] {
+            let strike = Strike::new();
+            let options =
+                Options { fault: Some(std::sync::Arc::clone(&strike) as _), ..Options::lenient() };
+            let mut owner = Owner::on(TestServer::start_from(options).await).await;
+            let sessions = json!({ "one": session(1, 0, true), "two": session(1, 0, true) });
+            owner.put("1", "/!a:x", json!({ "sessions": sessions })).await;
+            strike.at(1, fate);
+            assert_ne!(owner.ask(Method::DELETE, &path, Value::Null).await.0, 200, "{fate:?}");
+            if fate != wick_database::FaultAction::Fail {
+                owner.server.crash().await;
+            }
+            let is_done = fate == wick_database::FaultAction::StopAfter;
+            let (_, body) = owner.ask(Method::GET, VERSION, Value::Null).await;
+            let count = body["count"].as_u64().unwrap_or_default();
+            assert_eq!(count, if is_done { 0 } else { 2 }, "{fate:?} {path}");
+            assert_eq!(owner.ask(Method::DELETE, &path, Value::Null).await.0, 200, "{path}");
+            let left =
+                owner.get("1", "/!a:x").await.1["sessions"].as_object().map_or(0, |s| s.len());
+            assert_eq!(left, 0, "{fate:?} {path}");
+        }
+    }
+}

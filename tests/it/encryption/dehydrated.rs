@@ -8,7 +8,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use wick_harness::{TestServer, User};
+use wick_harness::{FATES, Options, Strike, TestServer, User};
 
 use super::signer::{Signer, claim, keys, query};
 
@@ -145,4 +145,31 @@ async fn it_takes_no_other_devices_place_and_needs_keys_of_its_own() {
         assert_eq!(status, 400, "{body}");
     }
     assert_eq!(devices(&server, &alice).await, [alice.device_id.as_str()]);
+}
+
+#[tokio::test]
+async fn a_dehydrated_device_replaces_another_wholly_or_not_at_all() {
+    for fate in FATES {
+        let strike = Strike::new();
+        let options =
+            Options { fault: Some(std::sync::Arc::clone(&strike) as _), ..Options::lenient() };
+        let mut server = TestServer::start_from(options).await;
+        let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+        assert_eq!(put(&server, &alice, "FIRST").await.0, 200);
+        assert!(query(&server, &bob, &[&alice]).await["device_keys"].is_object());
+        strike.at(1, fate);
+        assert_ne!(put(&server, &alice, "SECOND").await.0, 200, "{fate:?}");
+        if fate != wick_database::FaultAction::Fail {
+            server.crash().await;
+        }
+        let is_done = fate == wick_database::FaultAction::StopAfter;
+        let (there, gone) = if is_done { ("SECOND", "FIRST") } else { ("FIRST", "SECOND") };
+        let listed = devices(&server, &alice).await;
+        assert!(listed.iter().any(|id| id == there), "{fate:?}: {listed:?}");
+        assert!(listed.iter().all(|id| id != gone), "{fate:?}: {listed:?}");
+        assert_eq!(put(&server, &alice, "SECOND").await.0, 200, "{fate:?}");
+        assert_eq!(devices(&server, &alice).await.len(), 2, "{fate:?}");
+        assert_eq!(claim(&server, &bob, &named(&alice, "SECOND")).await, keys([1]), "{fate:?}");
+        assert!(claim(&server, &bob, &named(&alice, "FIRST")).await.is_null(), "{fate:?}");
+    }
 }
