@@ -16,6 +16,7 @@ mod listen;
 mod load;
 mod logging;
 mod metrics;
+mod outbound;
 mod presence;
 mod registration;
 mod rooms;
@@ -43,6 +44,7 @@ pub use self::{
     load::Sources,
     logging::{Format, Logging},
     metrics::Metrics,
+    outbound::Outbound,
     presence::Presence,
     registration::{Mode, Registration},
     rooms::Rooms,
@@ -50,7 +52,7 @@ pub use self::{
     sync::Sync,
     timers::Timers,
     turn::Turn,
-    values::{Period, Rate, Secret},
+    values::{Network, Period, Rate, Secret},
 };
 
 /// The example file with every key and its default.
@@ -84,6 +86,8 @@ pub struct Config {
     pub calls: Calls,
     /// Where calls pass through if no direct way exists.
     pub turn: Turn,
+    /// Requests to addresses that users and other servers name.
+    pub outbound: Outbound,
     /// How often what may be done.
     pub limits: Limits,
     /// What one `/sync` may ask for.

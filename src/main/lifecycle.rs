@@ -14,6 +14,7 @@ use tokio::{
 use wick_api::Connections;
 use wick_core::{Clock, Config, Position};
 use wick_database::Database;
+use wick_outbound::{Outbound, SystemResolver};
 use wick_service::{Services, database_options};
 
 use crate::{
@@ -150,7 +151,10 @@ fn open(config: &Arc<Config>) -> Result<Arc<Services>, Failure> {
     };
     let keys = keys::load(&config.database.path, state)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    Services::build(Arc::clone(config), clock, Arc::new(SystemRandom), database, keys)
+    let outbound = Outbound::new(&config.outbound, Arc::clone(&clock), Arc::new(SystemResolver))
+        .map_err(|error| Failure::because("no outbound requests can be made", error))?;
+    let random = Arc::new(SystemRandom);
+    Services::build(Arc::clone(config), clock, random, database, keys, Arc::new(outbound))
         .map_err(|error| Failure::because("the database cannot be read", error))
 }
 

@@ -1,1 +1,17 @@
-//! HTTP requests to addresses that users or other servers name: guarded, bounded, pooled.
+//! HTTP requests to addresses that users or other servers name.
+//!
+//! Invariant: no request reaches an address that the configuration denies, whatever names, redirects or
+//! spellings of addresses lead to it.
+
+mod client;
+mod failure;
+mod guard;
+mod resolver;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    client::{Bounds, Outbound, Response},
+    failure::Failure,
+    resolver::{Resolve, Resolving, SystemResolver},
+};

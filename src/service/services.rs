@@ -14,6 +14,7 @@ use wick_encryption::{
     Backups, CrossSigning, DehydratedDevices, DeviceEvents, DeviceKeys, ToDevice,
 };
 use wick_notify::Notifications;
+use wick_outbound::Outbound;
 use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
 use wick_room::{Assembly, Graph, Hooks};
 use wick_rooms::{Delayed, History, Memberships, Reports, Rooms, Spaces, search};
@@ -43,6 +44,8 @@ pub struct Services {
     pub limits: Arc<Limits>,
     /// Whether writes work.
     pub health: Health,
+    /// Requests to addresses that users or other servers name.
+    pub outbound: Arc<Outbound>,
     /// Sessions and their tokens.
     pub sessions: Arc<Sessions>,
     /// The devices of local users.
@@ -126,6 +129,7 @@ impl Services {
         random: Arc<dyn Random>,
         database: Database,
         keys: Keys,
+        outbound: Arc<Outbound>,
     ) -> Result<Arc<Self>> {
         let supervisor = Arc::new(Supervisor::new(Arc::clone(&clock)));
         let limits = Arc::new(Limits::new(&config, &clock));
@@ -160,6 +164,7 @@ impl Services {
             database,
             supervisor,
             health: Health::new(resources.clone()),
+            outbound,
             sessions,
             dehydrated_devices: DehydratedDevices::new(resources.clone(), Arc::clone(&devices)),
             devices,

@@ -12,6 +12,7 @@ use tower::ServiceExt;
 use wick_api::Peer;
 use wick_core::{Config, config::Rate};
 use wick_database::{Database, Fault};
+use wick_outbound::{Outbound, SystemResolver};
 use wick_service::{Keys, Services, database_options};
 
 use crate::{MockClock, SeededRandom};
@@ -29,7 +30,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Without limits and with cheap passwords.
+    /// Without limits, with cheap passwords, and with requests to this machine.
     #[must_use]
     pub fn lenient() -> Self {
         let mut options = Self::default();
@@ -38,6 +39,7 @@ impl Options {
         (options.config.timers.keep_alive, options.config.timers.invalid) = (plenty, plenty);
         options.config.accounts.argon2_memory_kilobytes = 8;
         options.config.accounts.argon2_iterations = 1;
+        options.config.outbound.deny_addresses.clear();
         options
     }
 }
@@ -226,12 +228,17 @@ impl TestServer {
             Database::open(&self.config.database.store(), options).expect("the database opens");
         let signing =
             Ed25519KeyPair::from_der(&self.signing_key, "1".to_owned()).expect("the key is a key");
+        let clock = Arc::new(self.clock.clone());
+        let outbound =
+            Outbound::new(&self.config.outbound, clock.clone(), Arc::new(SystemResolver))
+                .expect("outbound requests can be made");
         let services = Services::build(
             Arc::clone(&self.config),
-            Arc::new(self.clock.clone()),
+            clock,
             Arc::clone(&self.random) as _,
             database,
             Keys { signing, timer: [7; 32] },
+            Arc::new(outbound),
         )
         .expect("the services can be built");
         services.start().await.expect("the services start");

@@ -122,6 +122,8 @@ impl Config {
             ("connections.write_timeout", connections.write_timeout),
             ("connections.ping_interval", connections.ping_interval),
             ("connections.ping_timeout", connections.ping_timeout),
+            ("outbound.connect_timeout", self.outbound.connect_timeout),
+            ("outbound.timeout", self.outbound.timeout),
         ] {
             let sensible = 100..=86_400_000;
             problems.require(

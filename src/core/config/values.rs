@@ -2,8 +2,9 @@
 //!
 //! Invariant: a [`Secret`] never shows itself, neither in `Debug` nor when it is serialized.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// A time span: `"500ms"`, `"30s"`, `"5m"`, `"1h"`, `"7d"`, or a whole number of seconds.
@@ -77,6 +78,41 @@ pub struct Rate {
     pub burst: u32,
 }
 
+/// A network of IP addresses: `"10.0.0.0/8"`, `"fc00::/7"`, or a single address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(IpNet);
+
+impl Network {
+    /// Whether an address is in it.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address)
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address = || text.parse().map(IpAddr::into);
+        text.parse().or_else(|_| address()).map(Self).map_err(|_| {
+            format!("{text:?} is no network such as \"10.0.0.0/8\", \"fc00::/7\", \"192.0.2.1\"")
+        })
+    }
+}
+
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
 /// A text that is nobody's business. Empty: not set.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
@@ -131,6 +167,23 @@ mod tests {
         for text in ["", "s", "1", "-1s", "1.5h", "1w", "99999999999999999999s", "300000000000000d"]
         {
             assert_eq!(Period::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_network_contains_what_its_prefix_says() {
+        for (network, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
+            ("192.0.2.1", "192.0.2.1", "192.0.2.2"),
+            ("fc00::/7", "fdff::1", "fe00::1"),
+            ("::/0", "::1", "127.0.0.1"),
+        ] {
+            let network: Network = network.parse().unwrap();
+            assert!(network.contains(inside.parse().unwrap()), "{network:?}");
+            assert!(!network.contains(outside.parse().unwrap()), "{network:?}");
+        }
+        for text in ["", "10.0.0.0/33", "10.0.0/8", "localhost", "::/129"] {
+            text.parse::<Network>().unwrap_err();
         }
     }
 
