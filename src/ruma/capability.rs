@@ -8,7 +8,7 @@ use std::time::Duration;
 use ruma::{api::client::discovery::get_capabilities::v3::Capabilities, serde::duration::secs};
 use serde::{Deserialize, Serialize};
 
-use crate::WILL_EXPIRE;
+use super::WILL_EXPIRE;
 
 /// The key in `unstable_features` of `GET /_matrix/client/versions`.
 pub const UNSTABLE_FEATURE: &str = "org.matrix.msc4140.will_expire";

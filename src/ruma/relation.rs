@@ -7,7 +7,7 @@ use ruma::OwnedEventId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue as RawJsonValue;
 
-use crate::{ExpireStatus, will_expire::member};
+use super::{ExpireStatus, will_expire::member};
 
 /// The relation type of an event that ends the one it points at.
 pub const EXPIRE_RELATION: &str = "m.expire.relationship";

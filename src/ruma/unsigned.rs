@@ -6,7 +6,7 @@ use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue as RawJsonValue;
 
-use crate::{
+use super::{
     ExpireStatus,
     will_expire::{WILL_EXPIRE, member},
 };

@@ -9,7 +9,7 @@ use ruma::serde::{JsonObject, StringEnum};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Value as JsonValue, value::RawValue as RawJsonValue};
 
-use crate::PrivOwnedStr;
+use super::PrivOwnedStr;
 
 /// The key of the expiry in an event's content, in `unsigned` and in the capabilities.
 pub const WILL_EXPIRE: &str = "m.will_expire";
