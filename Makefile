@@ -67,7 +67,7 @@ bench: build release ## the benchmarks of docs/benchmarks.md, one after the othe
 beside: build release ## delayed events and encryption of wick and of Synapse with PostgreSQL, side by side (ARGS=keys-claim)
 	@.ci/script tests/load/beside $(ARGS)
 
-test-clients: build ## run real client libraries against the server
+test-clients: build ## let real clients use the server: libraries in JavaScript, Python and Rust, and Hydrogen in a browser
 	@.ci/script tests/clients/run $(ARGS)
 
 test-crash: build ## kill the server at random moments (KILLS=200), fail at every commit (ROUNDS=3)

@@ -18,13 +18,12 @@ from nio import (
     AsyncClientConfig,
     JoinResponse,
     LoginResponse,
-    MegolmEvent,
     RegisterResponse,
     RoomCreateResponse,
-    RoomMessageText,
     RoomSendResponse,
-    SyncResponse,
 )
+
+from device import Device
 
 URL = os.environ["WICK_URL"]
 PASSWORD = "client test only"
@@ -32,36 +31,6 @@ PATIENCE = 60.0
 # asyncio's debug mode names every slow step: on a busy machine that is all of them.
 logging.getLogger("asyncio").setLevel(logging.ERROR)
 ENCRYPTION = {"type": "m.room.encryption", "state_key": "", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}
-
-
-class Device:
-    """A logged-in client that does between two syncs what its library asks for."""
-
-    def __init__(self, client):
-        self.client = client
-        self.plaintexts = set()
-        self.undecryptable = set()
-        self.sources = {}
-
-    async def sync(self, **options):
-        client = self.client
-        answer = await client.sync(timeout=500, **options)
-        if isinstance(answer, SyncResponse):
-            for joined in answer.rooms.join.values():
-                for event in joined.timeline.events:
-                    self.sources[event.event_id] = event.source
-                    if isinstance(event, MegolmEvent):
-                        self.undecryptable.add(event.event_id)
-                    elif isinstance(event, RoomMessageText):
-                        self.plaintexts.add(event.body)
-        if client.should_upload_keys:
-            await client.keys_upload()
-        if client.should_query_keys:
-            await client.keys_query()
-        if client.should_claim_keys:
-            await client.keys_claim(client.get_users_for_key_claiming())
-        await client.send_to_device_messages()
-        return answer
 
 
 class Encryption(unittest.IsolatedAsyncioTestCase):

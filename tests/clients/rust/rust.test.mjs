@@ -1,0 +1,147 @@
+// The matrix-sdk crate over sync v3: two users with two devices each, every device a process. WICK_RUST_CLIENT is
+// the program; WICK_URL says where the homeserver is.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+
+import { Device } from "../js/device.mjs";
+import { eventually, expired, logIn, register, restart, sendExpiring } from "../js/support.mjs";
+
+describe("the matrix-sdk crate, two users with two devices each", () => {
+    const started = [];
+    const accounts = {};
+    let alice1, alice2, bob1, bob2, room;
+    const all = () => [alice1, alice2, bob1, bob2];
+
+    async function device(account) {
+        const device = new Device(process.env.WICK_RUST_CLIENT);
+        started.push(device);
+        return device.logIn(account);
+    }
+
+    before(async () => {
+        for (const name of ["alice", "bob"]) accounts[name] = await register(`rust-${name}`);
+        alice1 = await device(accounts.alice);
+        bob1 = await device(accounts.bob);
+        alice2 = await device(accounts.alice);
+        bob2 = await device(accounts.bob);
+        room = await alice1.call("create_room", { invite: bob1.user });
+        await bob1.call("join", { room });
+        for (const one of all()) await knows(one, alice1, alice2, bob1, bob2);
+    });
+    after(() => started.forEach((device) => device.kill()));
+
+    /** Waits until the device knows exactly these among the devices of their users. */
+    async function knows(device, ...devices) {
+        for (const user of new Set(devices.map((one) => one.user))) {
+            const expected = devices.filter((one) => one.user === user).map((one) => one.device).sort();
+            await eventually(`${expected.length} devices of ${user}`, async () => {
+                const known = await device.call("devices", { user });
+                return JSON.stringify(known.sort()) === JSON.stringify(expected);
+            });
+        }
+    }
+
+    /** Sends a message and returns its id; a homeserver that is being killed is asked again. */
+    const say = (device, body) =>
+        eventually(body, () => device.call("send", { room, body }).catch(() => null));
+
+    async function reads(device, event, body) {
+        const read = await device.call("read", { room, event });
+        assert.equal(read.body, body);
+        return read;
+    }
+
+    /** Sends from each device in turn; all others read it, from their sync. */
+    async function talk(topic, between = () => {}) {
+        for (const sender of all()) {
+            const body = `${topic} from ${sender.device}`;
+            const event = await say(sender, body);
+            await between();
+            for (const reader of all()) {
+                await reads(reader, event, body);
+                await eventually("the event in a sync", async () => (await reads(reader, event, body)).synced > 0);
+            }
+        }
+    }
+
+    test("a message of each device is decrypted by all four", () => talk("hello"));
+
+    test("two devices verify each other by comparing emoji, and the new one is signed", async () => {
+        assert.equal(await alice1.call("verified"), true);
+        assert.equal(await alice2.call("verified"), false);
+        const shown = [
+            alice2.call("request_verification", { device: alice1.device }),
+            alice1.call("accept_verification"),
+        ];
+        const [left, right] = await Promise.all(shown);
+        assert.equal(left.length, 7);
+        assert.deepEqual(left, right);
+        await Promise.all([alice1.call("confirm_verification"), alice2.call("confirm_verification")]);
+        await eventually("the signature", () => alice2.call("verified"));
+    });
+
+    test("a device added later reads the history from the backup", async () => {
+        const event = await say(bob1, "before the third device");
+        await reads(alice1, event, "before the third device");
+        const key = await alice1.call("enable_recovery");
+        const alice3 = await device(accounts.alice);
+        await alice3.call("recover", { key });
+        await reads(alice3, event, "before the third device");
+        assert.equal(await alice3.call("verified"), true);
+        await alice3.call("log_out");
+        for (const one of all()) await knows(one, alice1, alice2);
+    });
+
+    test("a logged-out device is gone from the lists, and messages after it use another session", async () => {
+        const bob3 = await device(accounts.bob);
+        await knows(alice1, bob1, bob2, bob3);
+        const with3 = await say(alice1, "with three devices");
+        await reads(bob3, with3, "with three devices");
+        await bob3.call("log_out");
+        await knows(alice1, bob1, bob2);
+        const with2 = await say(alice1, "with two devices");
+        const [before, after] = [await reads(bob1, with3, "with three devices"), await reads(bob1, with2, "with two devices")];
+        assert.notEqual(before.session, after.session);
+    });
+
+    test("an expired event and its copy are both decrypted, and the original's status says which is which", async () => {
+        const sender = await logIn(accounts.alice, { crypto: true });
+        try {
+            await knows(bob1, { user: alice1.user, device: alice1.device }, alice2, {
+                user: alice1.user,
+                device: sender.getDeviceId(),
+            });
+            await eventually("the room", () => sender.getRoom(room)?.hasEncryptionStateEvent());
+            const { event_id: original } = await sendExpiring(sender, room, 3, "here");
+            await reads(bob1, original, "here");
+            const copy = await expired(sender, room, original);
+            await reads(bob1, copy.getId(), "here");
+            const { unsigned } = await sender.fetchRoomEvent(room, original);
+            assert.equal(unsigned["m.will_expire"].status, "expired");
+            assert.equal(unsigned["m.will_expire"].event_id, copy.getId());
+        } finally {
+            await sender.logout(true);
+        }
+    });
+
+    test("everything is decrypted when the homeserver is killed between all steps", { skip: !restart && "it was not started here" }, async () => {
+        await talk("killed", restart);
+        await restart();
+        const event = await say(bob2, "before the last device");
+        await restart();
+        await reads(alice1, event, "before the last device");
+        const bob3 = await device(accounts.bob);
+        await restart();
+        await knows(alice1, bob1, bob2, bob3);
+        const last = await say(alice1, "after a kill");
+        await restart();
+        await reads(bob3, last, "after a kill");
+        const shown = [bob3.call("request_verification", { device: bob1.device }), bob1.call("accept_verification")];
+        const [left, right] = await Promise.all(shown);
+        assert.deepEqual(left, right);
+        await restart();
+        await Promise.all([bob1.call("confirm_verification"), bob3.call("confirm_verification")]);
+        await eventually("the signature", () => bob3.call("verified"));
+    });
+});
