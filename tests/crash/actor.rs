@@ -6,6 +6,7 @@
 
 mod claim;
 mod doing;
+mod encryption;
 mod later;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,6 +19,7 @@ use self::{claim::Claim, doing::Doing};
 use crate::{
     client::{Answer, Client},
     delayed::Delayed,
+    encryption::{Backup, Devices, Inbox, Keys},
     outcome::{Result, ok, text},
     timer::{End, Timer},
 };
@@ -29,7 +31,8 @@ const PASSWORD: &str = "correct horse battery staple";
 pub(crate) struct Actor {
     name: String,
     random: SeededRandom,
-    user_id: String,
+    pub(crate) user_id: String,
+    device_id: String,
     token: String,
     refresh_token: String,
     /// Where there is talk; all users are in the first two.
@@ -48,6 +51,13 @@ pub(crate) struct Actor {
     pub(crate) delayed: Vec<Delayed>,
     /// The last value that was answered.
     value: Option<u64>,
+    /// The devices of all users.
+    devices: Devices,
+    pub(crate) keys: Keys,
+    pub(crate) inbox: Inbox,
+    backup: Backup,
+    /// By user, the number of the last message to the user's device that was answered.
+    pub(crate) sent: BTreeMap<usize, u64>,
     /// How often what was answered.
     pub(crate) answered: BTreeMap<&'static str, u64>,
 }
@@ -102,6 +112,7 @@ impl Actor {
         Ok(Self {
             random: SeededRandom::new(seed ^ (number + 1).wrapping_mul(0x5851_f42d_4c95_7f2d)),
             user_id: text("user_id")?,
+            device_id: text("device_id")?,
             token: text("access_token")?,
             refresh_token: text("refresh_token")?,
             name,
@@ -116,8 +127,23 @@ impl Actor {
             timers: Vec::new(),
             delayed: Vec::new(),
             value: None,
+            devices: Devices::new(),
+            keys: Keys::default(),
+            inbox: Inbox::default(),
+            backup: Backup::default(),
+            sent: BTreeMap::new(),
             answered: BTreeMap::new(),
         })
+    }
+
+    /// The user and the device.
+    pub(crate) fn device_of(&self) -> (String, String) {
+        (self.user_id.clone(), self.device_id.clone())
+    }
+
+    /// Learns of the devices of all users.
+    pub(crate) fn meet(&mut self, devices: &Devices) {
+        self.devices.clone_from(devices);
     }
 
     /// Joins what is shared.

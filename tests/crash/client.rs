@@ -46,6 +46,10 @@ impl Client {
         self.ask(Method::POST, path, token, body).await
     }
 
+    pub(crate) async fn delete(&self, path: &str, token: &str) -> Result<Answer> {
+        self.ask(Method::DELETE, path, token, &Value::Null).await
+    }
+
     /// A request on a connection of its own, to a path after version 3 or to a whole one. Whatever keeps the answer from
     /// coming means that the server is gone.
     async fn ask(&self, method: Method, path: &str, token: &str, body: &Value) -> Result<Answer> {

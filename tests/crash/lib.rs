@@ -9,6 +9,7 @@ mod audit;
 mod client;
 mod clock;
 mod delayed;
+mod encryption;
 mod outcome;
 mod rounds;
 mod timer;
@@ -25,5 +26,6 @@ mod tests {
         let summary = run(plan, |_| ()).await.unwrap_or_else(|broken| panic!("{broken}"));
         assert_eq!(summary.kills, 10);
         assert!(summary.timers > 0 && summary.sent_later > 0 && summary.cancelled > 0, "{summary}");
+        assert!(summary.keys > 0 && summary.messages > 0, "{summary}");
     }
 }

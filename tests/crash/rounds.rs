@@ -11,7 +11,7 @@ use crate::{
     actor::{Actor, Shared},
     audit::audit,
     client::Client,
-    clock,
+    clock, encryption,
     outcome::{Result, Stop},
 };
 
@@ -70,6 +70,10 @@ pub struct Summary {
     pub(crate) sent_later: usize,
     /// Delayed events that were cancelled.
     pub(crate) cancelled: usize,
+    /// One-time keys that were claimed.
+    pub(crate) keys: usize,
+    /// Messages from device to device that were delivered.
+    pub(crate) messages: u64,
     took: Duration,
 }
 
@@ -81,8 +85,9 @@ impl fmt::Display for Summary {
         }
         write!(
             f,
-            " nothing lost, {} timers each ended once, {} delayed events each sent once, {} never, none early",
-            self.timers, self.sent_later, self.cancelled
+            " nothing lost, {} timers each ended once, {} delayed events each sent once, {} never, none early, \
+             {} one-time keys each given once, {} messages delivered in order",
+            self.timers, self.sent_later, self.cancelled, self.keys, self.messages
         )
     }
 }
@@ -104,6 +109,8 @@ pub async fn run(plan: Plan, mut tell: impl FnMut(&str)) -> std::result::Result<
                 let sent = actor.delayed.iter().filter(|delayed| delayed.was_sent()).count();
                 summary.sent_later += sent;
                 summary.cancelled += actor.delayed.len() - sent;
+                summary.keys += actor.keys.claimed.len();
+                summary.messages += actor.inbox.delivered.values().sum::<u64>();
                 for (name, count) in &actor.answered {
                     *summary.answered.entry(name).or_default() += count;
                 }
@@ -136,8 +143,10 @@ impl Rounds {
         }
         if let Some(first) = self.actors.first_mut() {
             let shared = Shared::make(&client, first).await?;
+            let devices = self.actors.iter().map(Actor::device_of).collect();
             for actor in &mut self.actors {
                 actor.enter(&client, &shared).await?;
+                actor.meet(&devices);
             }
         }
         while kills < plan.rounds {
@@ -209,9 +218,10 @@ impl Rounds {
         let client = Client::new(process.address());
         let settled = try_join_all(self.actors.iter_mut().map(|actor| actor.settle(client)));
         match tokio::time::timeout(PATIENCE, settled).await {
-            Ok(settled) => settled.map(drop),
-            Err(_) => Err(Stop::Broken("requests are not answered".to_owned())),
+            Ok(settled) => drop(settled?),
+            Err(_) => return Err(Stop::Broken("requests are not answered".to_owned())),
         }
+        encryption::audit(&client, &mut self.actors).await
     }
 
     fn below(&self, end: u64) -> u64 {

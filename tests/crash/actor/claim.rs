@@ -29,6 +29,8 @@ pub(super) enum Claim {
     Room { room: String },
     /// An access token is good.
     Account { user_id: String, token: String },
+    /// The backup has what was put there.
+    Backup,
 }
 
 impl Actor {
@@ -90,6 +92,7 @@ impl Actor {
                 }
                 Ok(())
             }
+            Claim::Backup => self.look_at_backup(client).await,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Actor, Claim, PASSWORD, Said, later::Form, registration};
+use super::{Actor, Claim, PASSWORD, Said, encryption::Encryption, later::Form, registration};
 use crate::{
     client::{Answer, Client},
     clock,
@@ -70,6 +70,8 @@ pub(super) enum Doing {
     LogIn {
         name: String,
     },
+    /// Something for encryption.
+    Encryption(Encryption),
 }
 
 impl Doing {
@@ -89,6 +91,7 @@ impl Doing {
             Self::Create { .. } => "rooms",
             Self::Register { .. } => "accounts",
             Self::LogIn { .. } => "log-ins",
+            Self::Encryption(encryption) => encryption.name(),
         }
     }
 }
@@ -98,7 +101,7 @@ impl Actor {
     pub(super) fn choose(&mut self) -> Doing {
         let room = self.any_room();
         let seconds = 1 + u64::try_from(self.below(3)).unwrap_or_default();
-        match self.below(115) {
+        match self.below(165) {
             0..10 => Doing::Send { room, label: self.label(), seconds: Some(seconds) },
             10..15 => Doing::ArmState { room, label: self.label(), seconds },
             15..35 => self.running().map_or(Doing::Renew, Doing::Extend),
@@ -111,6 +114,7 @@ impl Actor {
             64..67 => Doing::Create { label: self.label() },
             67..70 => Doing::Register { name: self.label() },
             70..85 => self.sooner_or_later(room),
+            85..135 => Doing::Encryption(self.choose_encryption()),
             _ => Doing::Send { room, label: self.label(), seconds: None },
         }
     }
@@ -174,6 +178,7 @@ impl Actor {
                 });
                 client.post("login", "", &body).await
             }
+            Doing::Encryption(encryption) => self.ask_encryption(client, encryption).await,
         }
     }
 
@@ -249,6 +254,7 @@ impl Actor {
                 let token = text("an account", answer, "access_token")?;
                 self.claims.push_back(Claim::Account { user_id, token });
             }
+            Doing::Encryption(encryption) => self.learn_encryption(encryption, answer, doubts)?,
         }
         Ok(None)
     }
