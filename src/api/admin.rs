@@ -27,6 +27,7 @@ pub fn admin_router(services: Arc<Services>) -> Router {
         .route("/timers", get(timers))
         .route("/timers/{timer}/end", post(end_timer))
         .route("/reports", get(reports))
+        .route("/calls/check", post(check_calls))
         .fallback(not_found)
         .with_state(services)
 }
@@ -116,6 +117,15 @@ fn list_reports(services: &Services, uri: &Uri) -> Result<Response> {
     let limit = which.limit.unwrap_or(MOST_REPORTS).min(MOST_REPORTS);
     let reports = services.reports.newest(limit)?;
     reply::json(StatusCode::OK, &json!({ "reports": reports }))
+}
+
+/// Every reason why calls do not work.
+async fn check_calls(State(services): State<Arc<Services>>) -> Response {
+    let problems = match &services.calls {
+        Some(calls) => calls.diagnose().await,
+        None => vec!["calls are off: calls.livekit_url is not set".to_owned()],
+    };
+    answer(reply::json(StatusCode::OK, &json!({ "problems": problems })))
 }
 
 fn answer(result: Result<Response>) -> Response {

@@ -14,6 +14,7 @@ mod expiration;
 mod filter;
 mod join;
 mod keys;
+mod livekit;
 mod members;
 mod membership;
 mod message;
@@ -70,6 +71,7 @@ pub(crate) fn routes() -> Vec<Route> {
         message::routes(),
         join::routes(),
         keys::routes(),
+        livekit::routes(),
         membership::routes(),
         presence::routes(),
         profile::routes(),

@@ -168,6 +168,16 @@ impl Route {
         Self { handler, ..self }
     }
 
+    /// Refuses every request where `check` refuses, whatever the request is.
+    pub(crate) fn only_with(self, check: fn(&Services) -> Result<()>) -> Self {
+        let then = self.handler;
+        let handler: Handler = Arc::new(move |services, call| match check(&services) {
+            Ok(()) => then(services, call),
+            Err(error) => Box::pin(async { Err(error) }),
+        });
+        Self { handler, ..self }
+    }
+
     /// Answers a request that was confirmed and done, and is made again in the same session of
     /// user-interactive authentication, with `answer`: also if what was done has ended its access token.
     pub(crate) fn repeatable(self, answer: fn(Finished) -> Result<Response>) -> Self {

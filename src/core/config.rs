@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     accounts::Accounts,
     admin::Admin,
-    calls::Calls,
+    calls::{Calls, TOKEN_SERVICE_PATH},
     connections::Connections,
     database::{Database, Durability},
     delayed_events::DelayedEvents,

@@ -63,6 +63,7 @@ subjects! {
     probe,
     account_data,
     backups,
+    calls,
     confirmations,
     cross_signing,
     dehydrated,

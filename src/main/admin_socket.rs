@@ -12,7 +12,7 @@ use wick_core::Config;
 
 use crate::{
     Failure,
-    cli::{self, Admin, Timers},
+    cli::{self, Admin, Calls, Timers},
 };
 
 /// What the server said to an administrator.
@@ -32,6 +32,9 @@ pub(crate) fn run(config: &Config, what: &Admin) -> Result<(), Failure> {
         Admin::Reports { limit } => {
             let path = format!("/reports?limit={limit}");
             show(ask(config, Method::GET, &path, None)?, report_lines)
+        }
+        Admin::Calls(Calls::Check) => {
+            show(ask(config, Method::POST, "/calls/check", None)?, problem_lines)
         }
         Admin::Timers(Timers::List { room, user }) => {
             let path = list_path(room.as_deref(), user.as_deref());
@@ -65,6 +68,14 @@ fn timer_lines(answer: &Value) -> Vec<String> {
 /// A report a line.
 fn report_lines(answer: &Value) -> Vec<String> {
     rows(answer, "reports", &["at", "reporter", "room_id", "event_id", "user_id", "reason"])
+}
+
+/// A problem a line, or that there is none.
+fn problem_lines(answer: &Value) -> Vec<String> {
+    let problems = answer.get("problems").and_then(Value::as_array);
+    let lines: Vec<_> =
+        problems.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    if lines.is_empty() { vec!["calls work".to_owned()] } else { lines }
 }
 
 /// A line for each object of a list, with some of its fields.

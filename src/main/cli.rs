@@ -73,6 +73,9 @@ pub(crate) enum Admin {
     /// Timers of events that expire or are sent later
     #[command(subcommand)]
     Timers(Timers),
+    /// Calls by LiveKit
+    #[command(subcommand)]
+    Calls(Calls),
     /// Reports of users about events, rooms and users, the newest first
     Reports {
         /// How many at most
@@ -98,6 +101,13 @@ pub(crate) enum Timers {
         /// Its number in the list
         timer: u64,
     },
+}
+
+/// What to ask about calls.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Calls {
+    /// Say what keeps calls from working
+    Check,
 }
 
 /// What to write.

@@ -12,10 +12,11 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 use wick_api::Connections;
+use wick_calls::{LiveKit, Twirp};
 use wick_core::{Clock, Config, Position};
 use wick_database::Database;
 use wick_outbound::{Outbound, SystemResolver};
-use wick_service::{Services, database_options};
+use wick_service::{Remotes, Services, database_options};
 
 use crate::{
     Failure,
@@ -153,8 +154,12 @@ fn open(config: &Arc<Config>) -> Result<Arc<Services>, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let outbound = Outbound::new(&config.outbound, Arc::clone(&clock), Arc::new(SystemResolver))
         .map_err(|error| Failure::because("no outbound requests can be made", error))?;
+    let livekit = Twirp::open(config, &clock)
+        .map_err(|error| Failure::because("no requests to livekit can be made", error))?;
+    let livekit = livekit.map(|livekit| Arc::new(livekit) as Arc<dyn LiveKit>);
+    let remotes = Remotes { outbound: Arc::new(outbound), livekit };
     let random = Arc::new(SystemRandom);
-    Services::build(Arc::clone(config), clock, random, database, keys, Arc::new(outbound))
+    Services::build(Arc::clone(config), clock, random, database, keys, remotes)
         .map_err(|error| Failure::because("the database cannot be read", error))
 }
 

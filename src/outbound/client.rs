@@ -108,10 +108,24 @@ impl Outbound {
         json: impl Into<Bytes>,
         bounds: Bounds,
     ) -> Result<Response, Failure> {
+        self.post_json_with(url, HeaderMap::new(), json, bounds).await
+    }
+
+    /// The same with more headers.
+    ///
+    /// # Errors
+    /// As [`Outbound::post_json`].
+    pub async fn post_json_with(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        json: impl Into<Bytes>,
+        bounds: Bounds,
+    ) -> Result<Response, Failure> {
         let url = self.checked(url)?;
         let json_type = HeaderValue::from_static("application/json");
         let request = self.posting.post(url).header(header::CONTENT_TYPE, json_type);
-        self.send(request.body(json.into()), bounds).await
+        self.send(request.headers(headers).body(json.into()), bounds).await
     }
 
     fn checked(&self, url: &str) -> Result<Url, Failure> {

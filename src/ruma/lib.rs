@@ -75,6 +75,7 @@ pub mod capability;
 pub mod dehydrated_events;
 pub mod delayed_events;
 pub mod expiration;
+pub mod livekit;
 mod relation;
 pub mod send;
 pub mod sync;

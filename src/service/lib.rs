@@ -2,4 +2,4 @@
 
 mod services;
 
-pub use self::services::{Keys, Services, database_options};
+pub use self::services::{Keys, Remotes, Services, database_options};

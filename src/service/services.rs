@@ -8,6 +8,7 @@ use wick_account::{
     AccountData, DeviceListener, Devices, Filters, OpenId, Proof, PushRules, Pushers, Session,
     Sessions, Uia, Upkeep, Users,
 };
+use wick_calls::{Calls, LiveKit};
 use wick_core::{Clock, Config, Random, Result, ShortUserId, TimerId, config};
 use wick_database::{Batch, Database, Durability, Options, schema::timer::Feature};
 use wick_encryption::{
@@ -98,6 +99,8 @@ pub struct Services {
     pub delayed: Arc<Delayed>,
     /// What both wait for.
     pub timers: Arc<Timers>,
+    /// Calls by LiveKit, where a server is configured.
+    pub calls: Option<Arc<Calls>>,
     /// Presence.
     pub presence: Arc<Presence>,
     /// Read receipts.
@@ -118,6 +121,14 @@ pub struct Keys {
     pub timer: [u8; 32],
 }
 
+/// What the server reaches over the network.
+pub struct Remotes {
+    /// Addresses that users or other servers name.
+    pub outbound: Arc<Outbound>,
+    /// The configured LiveKit server, if there is one.
+    pub livekit: Option<Arc<dyn LiveKit>>,
+}
+
 impl Services {
     /// Builds everything; no task runs yet.
     ///
@@ -129,8 +140,9 @@ impl Services {
         random: Arc<dyn Random>,
         database: Database,
         keys: Keys,
-        outbound: Arc<Outbound>,
+        remotes: Remotes,
     ) -> Result<Arc<Self>> {
+        let Remotes { outbound, livekit } = remotes;
         let supervisor = Arc::new(Supervisor::new(Arc::clone(&clock)));
         let limits = Arc::new(Limits::new(&config, &clock));
         let resources = Resources {
@@ -157,6 +169,11 @@ impl Services {
             Arc::clone(&delayed),
         ));
         let to_device = Arc::new(ToDevice::new(resources.clone()));
+        let calls = livekit.map(|livekit| {
+            let (graph, timers, delayed) = (&graph, &timers, &delayed);
+            let (graph, timers) = (Arc::clone(graph), Arc::clone(timers));
+            Arc::new(Calls::new(resources.clone(), graph, timers, Arc::clone(delayed), livekit))
+        });
         Ok(Arc::new(Self {
             config,
             clock,
@@ -200,6 +217,7 @@ impl Services {
             expiry,
             delayed,
             timers,
+            calls,
             rooms,
         }))
     }
@@ -223,6 +241,9 @@ impl Services {
         self.expiry.start(&self.supervisor);
         self.upkeep.start(&self.supervisor);
         self.delayed.start(&self.supervisor);
+        if let Some(calls) = &self.calls {
+            calls.start(&self.supervisor)?;
+        }
         self.rooms.start();
         let memberships = Arc::clone(&self.memberships);
         self.supervisor.spawn_once("memberships", async move {

@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
 use wick_api::Peer;
+use wick_calls::LiveKit;
 use wick_core::{Config, config::Rate};
 use wick_database::{Database, Fault};
 use wick_outbound::{Outbound, SystemResolver};
-use wick_service::{Keys, Services, database_options};
+use wick_service::{Keys, Remotes, Services, database_options};
 
 use crate::{MockClock, SeededRandom};
 
@@ -27,6 +28,8 @@ pub struct Options {
     pub config: Config,
     /// Makes commits fail.
     pub fault: Option<Arc<dyn Fault>>,
+    /// Takes the place of a LiveKit server.
+    pub livekit: Option<Arc<dyn LiveKit>>,
 }
 
 impl Options {
@@ -50,6 +53,7 @@ pub struct TestServer {
     pub clock: MockClock,
     config: Arc<Config>,
     random: Arc<SeededRandom>,
+    livekit: Option<Arc<dyn LiveKit>>,
     signing_key: Vec<u8>,
     folder: TempDir,
     running: Option<(Arc<Services>, Router)>,
@@ -92,7 +96,7 @@ impl TestServer {
 
     /// A server with exactly these options.
     pub async fn start_from(options: Options) -> Self {
-        let Options { mut config, fault } = options;
+        let Options { mut config, fault, livekit } = options;
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         config.database.path = folder.path().join("data");
         config.database.cache_megabytes = 8;
@@ -102,6 +106,7 @@ impl TestServer {
             clock: MockClock::new(),
             config: Arc::new(config),
             random: Arc::new(SeededRandom::new(1)),
+            livekit,
             signing_key: Ed25519KeyPair::generate().to_vec(),
             folder,
             running: None,
@@ -238,7 +243,7 @@ impl TestServer {
             Arc::clone(&self.random) as _,
             database,
             Keys { signing, timer: [7; 32] },
-            Arc::new(outbound),
+            Remotes { outbound: Arc::new(outbound), livekit: self.livekit.clone() },
         )
         .expect("the services can be built");
         services.start().await.expect("the services start");

@@ -8,7 +8,7 @@ mod crashes;
     clippy::indexing_slicing,
     reason = "the helpers of tests, which clippy does not take for tests"
 )]
-mod later;
+pub(crate) mod later;
 mod limits;
 mod managing;
 mod owners;

@@ -24,6 +24,7 @@ mod hang_ups;
 mod history;
 mod http;
 mod invariants;
+mod livekit;
 mod membership;
 mod memberships;
 mod notifications;

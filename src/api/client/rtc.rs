@@ -9,6 +9,7 @@ use ruma::api::{
     client::rtc::{RtcTransport, transports},
     error::{ErrorKind, UnknownTokenErrorData},
 };
+use serde::Serialize;
 use serde_json::json;
 use wick_core::{Error, Result};
 use wick_runtime::Limit;
@@ -16,29 +17,47 @@ use wick_service::Services;
 
 use crate::{
     address::limit_key,
-    reply,
+    reply::{self, Json},
     route::{Call, Route, Ruma, plain, route},
 };
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![
-        route(get_transports),
-        plain("/_matrix/federation/v1/openid/userinfo", get_openid_userinfo),
-    ]
+    let mut transports = route(get_transports);
+    transports.paths.push("/_matrix/client/v1/rtc/transports".to_owned());
+    vec![transports, plain("/_matrix/federation/v1/openid/userinfo", get_openid_userinfo)]
 }
 
-/// The LiveKit service, if one is configured.
+/// The token service for LiveKit, if there is one.
 pub(super) fn transports(services: &Services) -> Vec<RtcTransport> {
-    let url = &services.config.calls.livekit_service_url;
-    if url.is_empty() { Vec::new() } else { vec![RtcTransport::livekit(url.clone())] }
+    services.config.token_service_url().map(RtcTransport::livekit).into_iter().collect()
 }
 
-/// `GET /_matrix/client/unstable/org.matrix.msc4143/rtc/transports`
+/// The transports in the form of each revision.
+#[derive(Serialize)]
+struct Transports {
+    /// What deployed clients read.
+    rtc_transports: Vec<RtcTransport>,
+    /// The present text, in which a client asks its own server for tokens.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    transports: Vec<LiveKitTransport>,
+}
+
+/// The transport `m.livekit` (MSC4195).
+#[derive(Serialize)]
+struct LiveKitTransport {
+    r#type: &'static str,
+    url: String,
+}
+
+/// `GET /_matrix/client/v1/rtc/transports`
 async fn get_transports(
     services: Arc<Services>,
     _: Ruma<transports::v1::Request>,
-) -> Result<transports::v1::Response> {
-    Ok(transports::v1::Response::new(transports(&services)))
+) -> Result<Json<Transports>> {
+    let own = services.calls.iter();
+    let own =
+        own.map(|calls| LiveKitTransport { r#type: "m.livekit", url: calls.url().to_owned() });
+    Ok(Json(Transports { rtc_transports: transports(&services), transports: own.collect() }))
 }
 
 /// `GET /_matrix/federation/v1/openid/userinfo`: asked by services that were shown an OpenID token, on

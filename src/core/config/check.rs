@@ -17,6 +17,7 @@ impl Config {
         self.check_expiry(&mut problems);
         self.check_timers(&mut problems);
         self.check_turn(&mut problems);
+        self.check_calls(&mut problems);
         for (key, url) in [
             ("server.well_known_client", &self.server.well_known_client),
             ("calls.livekit_service_url", &self.calls.livekit_service_url),
@@ -180,6 +181,40 @@ impl Config {
             expiry.max_duration <= A_HUNDRED_YEARS,
             "expiry.max_duration",
             "must be at most 3155760000, a hundred years",
+        );
+    }
+
+    fn check_calls(&self, problems: &mut Problems) {
+        let calls = &self.calls;
+        if calls.livekit_url.is_empty() {
+            let is_set = !calls.livekit_key.is_empty() || calls.livekit_secret.reveal().is_some();
+            problems.require(!is_set, "calls.livekit_url", "is needed for a key or a secret");
+            return;
+        }
+        problems.require(
+            calls.livekit_url.starts_with("wss://") || calls.livekit_url.starts_with("ws://"),
+            "calls.livekit_url",
+            "must start with wss:// or ws://",
+        );
+        problems.require(
+            !calls.livekit_key.is_empty(),
+            "calls.livekit_key",
+            "is needed for calls.livekit_url",
+        );
+        problems.require(
+            calls.livekit_secret.reveal().is_some(),
+            "calls.livekit_secret",
+            "is needed for calls.livekit_url",
+        );
+        problems.require(
+            calls.livekit_service_url.is_empty(),
+            "calls.livekit_service_url",
+            "names another token service than the one that calls.livekit_url turns on",
+        );
+        problems.require(
+            !self.server.well_known_client.is_empty(),
+            "server.well_known_client",
+            "is needed for calls.livekit_url: clients reach the token service below it",
         );
     }
 

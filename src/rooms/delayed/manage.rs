@@ -105,6 +105,15 @@ impl Delayed {
         self.end(timer, Outcome::Cancelled).await
     }
 
+    /// Sends one now, as if it were due, but leaves it scheduled if it cannot be sent. Does nothing if it is not
+    /// scheduled any more. Not limited: a leave that is not sent is a ghost in a call.
+    ///
+    /// # Errors
+    /// Why the room's rules refuse it; if the database fails.
+    pub async fn send_now(&self, timer: TimerId) -> Result<()> {
+        self.end(timer, Outcome::Sent).await
+    }
+
     async fn end(&self, timer: TimerId, outcome: Outcome) -> Result<()> {
         self.timers.fire(&[Firing { timer, cause: Cause::Asked(outcome) }], self).await
     }

@@ -11,13 +11,13 @@ use wick_harness::{Answer, TestServer, User};
 
 use crate::expiry::call::{Call, PATIENCE};
 
-pub(super) type Told = (StatusCode, Value);
+pub(crate) type Told = (StatusCode, Value);
 
-pub(super) const UNSTABLE: &str = "/_matrix/client/unstable/org.matrix.msc4140";
+pub(crate) const UNSTABLE: &str = "/_matrix/client/unstable/org.matrix.msc4140";
 
 /// How to schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum By {
+pub(crate) enum By {
     /// The delay in the query of `/send` and `/state`.
     Query,
     /// `/delayed_event` where it will be once the proposal is accepted.
@@ -26,11 +26,11 @@ pub(super) enum By {
     UnstablePath,
 }
 
-pub(super) const FORMS: [By; 3] = [By::Query, By::Path, By::UnstablePath];
+pub(crate) const FORMS: [By; 3] = [By::Query, By::Path, By::UnstablePath];
 
 /// How to restart, send and cancel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     /// The action in the body.
     Body,
     /// The action in the path.
@@ -39,11 +39,11 @@ pub(super) enum Way {
     Path,
 }
 
-pub(super) const WAYS: [Way; 3] = [Way::Body, Way::UnstablePath, Way::Path];
+pub(crate) const WAYS: [Way; 3] = [Way::Body, Way::UnstablePath, Way::Path];
 
 impl Way {
     /// What is told of an action that contradicts what has become of the event.
-    pub(super) const fn conflict(self) -> (u16, &'static str) {
+    pub(crate) const fn conflict(self) -> (u16, &'static str) {
         match self {
             Self::Path => (409, "M_UNKNOWN"),
             Self::Body | Self::UnstablePath => (409, "M_NOT_FOUND"),
@@ -52,45 +52,45 @@ impl Way {
 }
 
 /// The same of what was tried with [`Call::act`].
-pub(super) const CONFLICT: (u16, &str) = Way::UnstablePath.conflict();
+pub(crate) const CONFLICT: (u16, &str) = Way::UnstablePath.conflict();
 
-pub(super) const ACTIONS: [&str; 3] = ["restart", "send", "cancel"];
+pub(crate) const ACTIONS: [&str; 3] = ["restart", "send", "cancel"];
 
 /// An event for later.
 #[derive(Clone, Debug)]
-pub(super) struct Later<'a> {
-    pub(super) event_type: &'a str,
-    pub(super) state_key: Option<&'a str>,
-    pub(super) transaction: &'a str,
+pub(crate) struct Later<'a> {
+    pub(crate) event_type: &'a str,
+    pub(crate) state_key: Option<&'a str>,
+    pub(crate) transaction: &'a str,
     /// As it is written in the query or in the body.
-    pub(super) delay: Value,
-    pub(super) content: Value,
+    pub(crate) delay: Value,
+    pub(crate) content: Value,
 }
 
 impl<'a> Later<'a> {
     /// A message that says the name of its transaction, in 10 s.
-    pub(super) fn message(transaction: &'a str) -> Self {
+    pub(crate) fn message(transaction: &'a str) -> Self {
         let content = json!({ "msgtype": "m.text", "body": transaction });
         let event_type = "m.room.message";
         Self { event_type, state_key: None, transaction, delay: json!(10_000), content }
     }
 
     /// A piece of state that says the name of its transaction, in 10 s.
-    pub(super) fn state(state_key: &'a str, transaction: &'a str) -> Self {
+    pub(crate) fn state(state_key: &'a str, transaction: &'a str) -> Self {
         let event_type = "org.example.presence";
         Self { event_type, state_key: Some(state_key), ..Self::message(transaction) }
     }
 
-    pub(super) fn of_type(self, event_type: &'a str, content: Value) -> Self {
+    pub(crate) fn of_type(self, event_type: &'a str, content: Value) -> Self {
         Self { event_type, content, ..self }
     }
 
-    pub(super) fn after(self, delay: &Duration) -> Self {
+    pub(crate) fn after(self, delay: &Duration) -> Self {
         Self { delay: json!(u64::try_from(delay.as_millis()).unwrap()), ..self }
     }
 
     /// The path and the body of the request.
-    pub(super) fn request(&self, call: &Call, by: By) -> (String, Value) {
+    pub(crate) fn request(&self, call: &Call, by: By) -> (String, Value) {
         let Self { event_type, state_key, transaction, delay, content } = self;
         let rooms = format!("/_matrix/client/v3/rooms/{}", call.room);
         let text = delay.as_str().map_or_else(|| delay.to_string(), ToOwned::to_owned);
@@ -119,41 +119,41 @@ impl<'a> Later<'a> {
 }
 
 /// The delay id of an answer that tells of one, and of nothing else.
-pub(super) fn delay_id((status, body): &Told) -> String {
+pub(crate) fn delay_id((status, body): &Told) -> String {
     assert_eq!(*status, StatusCode::OK, "{body}");
     let delay_id = body["delay_id"].as_str().unwrap_or_else(|| panic!("no delay_id in {body}"));
     assert_eq!(*body, json!({ "delay_id": delay_id }));
     delay_id.to_owned()
 }
 
-pub(super) fn ok((status, body): &Told) {
+pub(crate) fn ok((status, body): &Told) {
     assert_eq!((*status, body), (StatusCode::OK, &json!({})));
 }
 
-pub(super) fn status((status, body): &Told) -> u16 {
+pub(crate) fn status((status, body): &Told) -> u16 {
     assert!(status.is_success() || body["errcode"].is_string(), "{body}");
     status.as_u16()
 }
 
 impl Call {
     /// Schedules an event, whatever comes of it.
-    pub(super) async fn later(&self, user: &User, by: By, later: &Later<'_>) -> Told {
+    pub(crate) async fn later(&self, user: &User, by: By, later: &Later<'_>) -> Told {
         let (path, body) = later.request(self, by);
         self.server.put(&path, &user.token, body).await
     }
 
     /// Schedules an event of Alice's; the delay id.
-    pub(super) async fn put_off(&self, later: &Later<'_>) -> String {
+    pub(crate) async fn put_off(&self, later: &Later<'_>) -> String {
         delay_id(&self.later(&self.alice, By::Query, later).await)
     }
 
     /// Schedules a message of Alice's that is due in 10 s.
-    pub(super) async fn delay(&self, transaction: &str) -> String {
+    pub(crate) async fn delay(&self, transaction: &str) -> String {
         self.put_off(&Later::message(transaction)).await
     }
 
     /// Restarts, sends or cancels, with an access token if it is not empty.
-    pub(super) async fn manage(&self, way: Way, token: &str, id: &str, action: &str) -> Told {
+    pub(crate) async fn manage(&self, way: Way, token: &str, id: &str, action: &str) -> Told {
         let (path, body) = match way {
             Way::Body => (format!("{UNSTABLE}/delayed_events/{id}"), json!({ "action": action })),
             Way::UnstablePath => (format!("{UNSTABLE}/delayed_events/{id}/{action}"), json!({})),
@@ -163,17 +163,17 @@ impl Call {
     }
 
     /// The same by whoever has the delay id.
-    pub(super) async fn act(&self, id: &str, action: &str) -> Told {
+    pub(crate) async fn act(&self, id: &str, action: &str) -> Told {
         self.manage(Way::UnstablePath, "", id, action).await
     }
 
     /// One delayed event as its owner sees it.
-    pub(super) async fn seen(&self, user: &User, id: &str) -> Told {
+    pub(crate) async fn seen(&self, user: &User, id: &str) -> Told {
         self.server.get(&format!("/_matrix/client/v1/delayed_events/{id}"), &user.token).await
     }
 
     /// The delay ids that a user's list names.
-    pub(super) async fn listed(&self, user: &User) -> Vec<String> {
+    pub(crate) async fn listed(&self, user: &User) -> Vec<String> {
         let (status, body) =
             self.server.get("/_matrix/client/v1/delayed_events", &user.token).await;
         assert_eq!(status, StatusCode::OK, "{body}");
@@ -182,19 +182,19 @@ impl Call {
     }
 
     /// The events of the room that say `body`.
-    pub(super) fn saying(&self, body: &str) -> Vec<Value> {
+    pub(crate) fn saying(&self, body: &str) -> Vec<Value> {
         self.timeline().into_iter().filter(|event| event["content"]["body"] == body).collect()
     }
 
     /// What the room's events say, as far as they say anything.
-    pub(super) fn said(&self) -> Vec<String> {
+    pub(crate) fn said(&self) -> Vec<String> {
         let events = self.timeline();
         let bodies = events.iter().filter_map(|event| event["content"]["body"].as_str());
         bodies.map(ToOwned::to_owned).collect()
     }
 
     /// Waits until the room says `body`, which it may say once.
-    pub(super) async fn until_said(&self, body: &str) -> Value {
+    pub(crate) async fn until_said(&self, body: &str) -> Value {
         let otherwise = || format!("nobody ever said {body}");
         self.until_so(otherwise, || !self.saying(body).is_empty()).await;
         let [event] = <[Value; 1]>::try_from(self.saying(body)).unwrap();
@@ -202,12 +202,12 @@ impl Call {
     }
 
     /// Waits until one of Alice's is no longer scheduled; what is seen of it then.
-    pub(super) async fn until_over(&self, id: &str) -> Value {
+    pub(crate) async fn until_over(&self, id: &str) -> Value {
         self.until_over_of(&self.alice, id).await
     }
 
     /// The same for one of another user's.
-    pub(super) async fn until_over_of(&self, user: &User, id: &str) -> Value {
+    pub(crate) async fn until_over_of(&self, user: &User, id: &str) -> Value {
         let finalised = async {
             loop {
                 let (status, body) = self.seen(user, id).await;
@@ -224,19 +224,19 @@ impl Call {
     }
 
     /// The time in milliseconds since 1970.
-    pub(super) fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.server.clock.now().0
     }
 
     /// The timer that was armed last.
-    pub(super) fn last_timer(&self) -> TimerId {
+    pub(crate) fn last_timer(&self) -> TimerId {
         let latest = self.server.services().database.latest();
         latest.last(&TIMER_BY_ID, Range::all()).unwrap().unwrap().0
     }
 }
 
 /// A request without a body.
-pub(super) async fn without_body(server: &TestServer, path: &str, user: &User) -> Answer {
+pub(crate) async fn without_body(server: &TestServer, path: &str, user: &User) -> Answer {
     let request = Request::builder()
         .method(Method::PUT)
         .uri(path)

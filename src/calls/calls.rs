@@ -1,0 +1,157 @@
+//! The token service: access to calls at LiveKit, under identities that belong to users.
+
+use std::{sync::Arc, time::Duration};
+
+use ruma::{OwnedUserId, UserId, api::error::ErrorKind};
+use serde_json::json;
+use wick_account::OpenId;
+use wick_core::{Error, Result};
+use wick_room::Graph;
+use wick_rooms::Delayed;
+use wick_runtime::{Limit, Resources, Supervisor};
+use wick_timers::Timers;
+
+use crate::{
+    Failure, LiveKit, Seat, diagnosis::HookTrace, jwt::Signer, participants::Place, removal,
+    watch::Watch,
+};
+
+/// How long a client may take from the token to the connection. LiveKit renews the tokens of those who are
+/// connected.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
+
+/// The calls of one LiveKit server.
+pub struct Calls {
+    pub(crate) resources: Resources,
+    pub(crate) graph: Arc<Graph>,
+    pub(crate) timers: Arc<Timers>,
+    pub(crate) delayed: Arc<Delayed>,
+    pub(crate) livekit: Arc<dyn LiveKit>,
+    pub(crate) signer: Signer,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) hooks: HookTrace,
+    openid: OpenId,
+}
+
+/// What a client needs to enter a call.
+pub struct Token {
+    /// LiveKit's WebSocket URL.
+    pub url: String,
+    /// The token.
+    pub jwt: String,
+}
+
+impl Calls {
+    /// The calls of the LiveKit server that `livekit` reaches, with the key in the configuration.
+    #[must_use]
+    pub fn new(
+        resources: Resources,
+        graph: Arc<Graph>,
+        timers: Arc<Timers>,
+        delayed: Arc<Delayed>,
+        livekit: Arc<dyn LiveKit>,
+    ) -> Self {
+        let config = &resources.config.calls;
+        Self {
+            signer: Signer::new(config.livekit_key.clone(), config.livekit_secret.clone()),
+            openid: OpenId::new(resources.clone()),
+            watch: Arc::default(),
+            hooks: HookTrace::default(),
+            resources,
+            graph,
+            timers,
+            delayed,
+            livekit,
+        }
+    }
+
+    /// Starts the tasks: one that follows participants, one that removes those whose membership ended, and one that
+    /// deletes old rows.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn start(self: &Arc<Self>, supervisor: &Supervisor) -> Result<()> {
+        self.load()?;
+        self.follow(supervisor);
+        removal::follower(self).start(supervisor, "participants of calls");
+        self.sweep_regularly(supervisor);
+        let calls = Arc::clone(self);
+        supervisor.spawn_once("calls", async move {
+            for problem in calls.diagnose().await {
+                tracing::warn!(problem, "calls do not work yet");
+            }
+        });
+        Ok(())
+    }
+
+    /// LiveKit's WebSocket URL, as it is told to clients.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.resources.config.calls.livekit_url
+    }
+
+    /// The user that an OpenID token for `server_name` is proof of.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` for a token of another server; `M_UNAUTHORIZED` for an unknown one.
+    pub fn user_of(&self, token: &str, server_name: &str) -> Result<OwnedUserId> {
+        if server_name != self.resources.config.server.name {
+            return Err(Error::forbidden("this service is for users of its own server"));
+        }
+        self.openid.user(token)?.ok_or_else(|| {
+            Error::refused(ErrorKind::Unauthorized, "the OpenID token is unknown or too old")
+        })
+    }
+
+    /// A token for a seat, if the user is joined to its room. With a delay id, the delayed event is handed over as by
+    /// [`Calls::delegate`]. Makes the room at LiveKit, which clients may not.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the user is not joined, `M_INVALID_PARAM` for unusable ids, `M_LIMIT_EXCEEDED`; 502 if
+    /// LiveKit does not answer.
+    pub async fn token(
+        &self,
+        user_id: &UserId,
+        seat: &Seat,
+        delay_id: Option<&str>,
+    ) -> Result<Token> {
+        self.resources.limits.ensure(Limit::Requests, &("calls", user_id))?;
+        let place = Place::of(user_id, seat)?;
+        let joined = self.joined(user_id, &seat.room_id)?;
+        let leave = delay_id.map(|delay_id| self.leave_of(joined, delay_id)).transpose()?;
+        self.livekit.create_room(&place.room).await.map_err(unavailable)?;
+        self.note(&place, joined, leave).await?;
+        let grants = json!({
+            "room": place.room,
+            "roomCreate": false,
+            "roomJoin": true,
+            "canPublish": true,
+            "canSubscribe": true,
+            "canUpdateOwnMetadata": false,
+            "hidden": false,
+        });
+        let validity = (self.resources.clock.now(), TOKEN_LIFETIME);
+        let jwt = self.signer.sign(&place.identity, &grants, validity)?;
+        Ok(Token { url: self.url().to_owned(), jwt })
+    }
+
+    /// Takes a delayed event over: it is kept alive while the participant is connected to LiveKit, and sent when it is
+    /// gone. It takes the place of one that was delegated for the same seat.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the user is not joined to the room; `M_INVALID_PARAM` if the delayed event is not the
+    /// user's, not in this room or not scheduled any more; `M_LIMIT_EXCEEDED`.
+    pub async fn delegate(&self, user_id: &UserId, seat: &Seat, delay_id: &str) -> Result<()> {
+        self.resources.limits.ensure(Limit::Requests, &("calls", user_id))?;
+        let place = Place::of(user_id, seat)?;
+        let joined = self.joined(user_id, &seat.room_id)?;
+        let leave = self.leave_of(joined, delay_id)?;
+        self.note(&place, joined, Some(leave)).await
+    }
+}
+
+/// 502: LiveKit did not do what a request needs.
+pub(crate) fn unavailable(failure: Failure) -> Error {
+    tracing::warn!(%failure, "a request of a call failed");
+    Error::refused_with(502, ErrorKind::Unknown, "the media server does not answer")
+}

@@ -1,0 +1,70 @@
+//! What keeps calls from working, for administrators.
+
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::{Calls, Failure};
+
+/// How long LiveKit may take for the web hook about a new room.
+const HOOK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Tells when a web hook came.
+#[derive(Default)]
+pub(crate) struct HookTrace {
+    came: Notify,
+}
+
+impl HookTrace {
+    /// A web hook came.
+    pub(crate) fn note(&self) {
+        self.came.notify_waiters();
+    }
+}
+
+impl Calls {
+    /// Every reason why calls do not work, a line each. Makes a room at LiveKit, which reports that with a web hook.
+    pub async fn diagnose(&self) -> Vec<String> {
+        let config = &self.resources.config;
+        // Room names that hash slots have 43 characters, so this one is no call's.
+        let room = format!("wick-check-{:016x}", self.resources.random.number());
+        let hook = self.hooks.came.notified();
+        tokio::pin!(hook);
+        hook.as_mut().enable();
+        if let Err(failure) = self.livekit.create_room(&room).await {
+            return vec![explain(&failure, &config.calls.livekit_url)];
+        }
+        let clock = &self.resources.clock;
+        tokio::select! {
+            () = hook => Vec::new(),
+            () = clock.sleep_until(clock.monotonic() + HOOK_PATIENCE) => vec![self.missing_hook()],
+        }
+    }
+
+    fn missing_hook(&self) -> String {
+        let config = &self.resources.config;
+        let base = config.token_service_url().unwrap_or_default();
+        format!(
+            "no web hook of livekit arrived: its configuration needs `webhook: {{ api_key: {}, urls: \
+             [{base}/sfu_webhook] }}`, and it must reach that URL",
+            config.calls.livekit_key
+        )
+    }
+}
+
+fn explain(failure: &Failure, url: &str) -> String {
+    match failure {
+        Failure::Unreachable(reason) => format!("livekit cannot be reached at {url}: {reason}"),
+        Failure::Denied(Some(skew)) if skew.as_secs() > 30 => {
+            format!("livekit refuses this server: the clocks differ by {} s", skew.as_secs())
+        }
+        Failure::Denied(_) => {
+            "livekit refuses calls.livekit_key or calls.livekit_secret: its configuration must have both \
+             under `keys`"
+                .to_owned()
+        }
+        Failure::Unexpected(answer) => {
+            format!("at {url} is something else than livekit: it answers {answer}")
+        }
+    }
+}

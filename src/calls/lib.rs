@@ -1,0 +1,28 @@
+//! Calls by LiveKit (MSC4195): the token service of one LiveKit server, and the leaves that clients delegate
+//! to it.
+//!
+//! Invariants: a token is issued to a user who is joined to the room at that moment, for an identity that no
+//! other user can get; a delegated delayed event is kept alive as long as LiveKit reports its participant
+//! connected, and is sent once LiveKit reports it gone.
+
+mod calls;
+mod delegation;
+mod diagnosis;
+mod follow;
+mod identity;
+mod jwt;
+mod livekit;
+mod participants;
+mod presence;
+mod removal;
+mod sweep;
+mod twirp;
+mod watch;
+mod web_hook;
+
+pub use self::{
+    calls::{Calls, Token},
+    identity::{Member, Seat},
+    livekit::{Answering, Failure, LiveKit, Participant},
+    twirp::Twirp,
+};

@@ -1,0 +1,143 @@
+//! The rows of participants, written before a token is returned, so that the holder of each token is known.
+//!
+//! Invariant: a row is written only if its user is joined to the room at that moment.
+
+use ruma::{RoomId, UserId};
+use wick_core::{Error, Result, ShortRoomId, ShortUserId, Timestamp};
+use wick_database::{
+    Batch, Durability, Range, Read,
+    schema::{
+        calls::{DelegatedLeave, ISSUED_BY_PARTICIPANT, PARTICIPANT_BY_IDENTITY, ParticipantRow},
+        room::{MEMBER_BY_USER, MemberRow, Membership},
+    },
+};
+
+use crate::{Calls, Seat, presence::Watched};
+
+/// How many identities of one user in one room are known; older ones are forgotten.
+const MAX_IDENTITIES: usize = 64;
+
+/// A participant at LiveKit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The LiveKit room.
+    pub(crate) room: String,
+    /// The identity.
+    pub(crate) identity: String,
+}
+
+impl Place {
+    pub(crate) fn of(user_id: &UserId, seat: &Seat) -> Result<Self> {
+        Ok(Self { room: seat.livekit_room(), identity: seat.identity(user_id)? })
+    }
+
+    pub(crate) fn key(&self) -> (&str, &str) {
+        (&self.room, &self.identity)
+    }
+}
+
+impl Calls {
+    /// The user and the room, if the user is joined to it.
+    pub(crate) fn joined(
+        &self,
+        user_id: &UserId,
+        room_id: &RoomId,
+    ) -> Result<(ShortUserId, ShortRoomId)> {
+        let latest = self.resources.database.latest();
+        let user = self.graph.intern().lookup_user(&latest, user_id)?;
+        let Some((user, room)) = user.zip(self.graph.short(&latest, room_id)?) else {
+            return Err(not_joined());
+        };
+        ensure_joined(self.graph.member(&latest, room, user)?)?;
+        Ok((user, room))
+    }
+
+    /// Notes a participant, with a delayed event that is delegated for it. Returns once that survives a killed
+    /// process; with a delayed event, a power loss.
+    pub(crate) async fn note(
+        &self,
+        place: &Place,
+        (user, room): (ShortUserId, ShortRoomId),
+        leave: Option<DelegatedLeave>,
+    ) -> Result<()> {
+        let durability = if leave.is_some() { Durability::Synced } else { Durability::Flushed };
+        self.resources
+            .change_with(durability, |batch| {
+                ensure_joined(batch.read_for_update(&MEMBER_BY_USER, &(user, room))?)?;
+                let before = batch.read_for_update(&PARTICIPANT_BY_IDENTITY, &place.key())?;
+                if before.is_none() {
+                    self.forget_oldest(batch, (room, user))?;
+                }
+                let issued = self.resources.clock.now();
+                let delegated = leave.or_else(|| before.and_then(|row| row.delegated));
+                let row = ParticipantRow { room, user, issued, delegated };
+                batch.put(&PARTICIPANT_BY_IDENTITY, &place.key(), &row);
+                let key = (room, user, &place.room, &place.identity);
+                batch.put(&ISSUED_BY_PARTICIPANT, &key, &issued);
+                if let Some(DelegatedLeave { timer, nonce }) = leave {
+                    let (watch, place) = (self.watch.clone(), place.clone());
+                    let now = self.resources.clock.monotonic();
+                    batch.on_applied(move || {
+                        let watched = Watched::awaited(timer, nonce, now);
+                        watch.add(&place.room, &place.identity, watched, now);
+                    });
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Forgets the oldest identities of a user in a room until there is room for one more.
+    fn forget_oldest(
+        &self,
+        batch: &mut Batch,
+        (room, user): (ShortRoomId, ShortUserId),
+    ) -> Result<()> {
+        let mut known: Vec<(Timestamp, Place)> = Vec::new();
+        for row in batch.scan(&ISSUED_BY_PARTICIPANT, Range::prefix((room, user))) {
+            let ((.., room, identity), issued) = row?;
+            known.push((issued, Place { room, identity }));
+        }
+        known.sort_by_key(|(issued, _)| *issued);
+        let most = MAX_IDENTITIES.saturating_sub(1);
+        for (_, place) in known.iter().take(known.len().saturating_sub(most)) {
+            self.forget(batch, place, (room, user))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what is known of a participant.
+    pub(crate) fn forget(
+        &self,
+        batch: &mut Batch,
+        place: &Place,
+        (room, user): (ShortRoomId, ShortUserId),
+    ) -> Result<()> {
+        let row = batch.read_for_update(&PARTICIPANT_BY_IDENTITY, &place.key())?;
+        batch.delete(&PARTICIPANT_BY_IDENTITY, &place.key());
+        let key = (room, user, &place.room, &place.identity);
+        batch.delete(&ISSUED_BY_PARTICIPANT, &key);
+        if let Some(leave) = row.and_then(|row| row.delegated) {
+            self.unwatch_in(batch, place, leave);
+        }
+        Ok(())
+    }
+
+    /// Stops following a participant once `batch` is written.
+    pub(crate) fn unwatch_in(&self, batch: &mut Batch, place: &Place, leave: DelegatedLeave) {
+        let (watch, place) = (self.watch.clone(), place.clone());
+        batch.on_applied(move || watch.remove(&place.room, &place.identity, leave.timer));
+    }
+}
+
+fn ensure_joined(member: Option<MemberRow>) -> Result<()> {
+    match member {
+        Some(row) if row.membership == Membership::Join => Ok(()),
+        _ => Err(not_joined()),
+    }
+}
+
+/// The same for a room that is unknown.
+fn not_joined() -> Error {
+    Error::forbidden("you are not joined to this room")
+}

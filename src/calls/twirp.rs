@@ -1,0 +1,215 @@
+//! LiveKit's room service over Twirp: a `POST` of JSON for each call.
+//!
+//! Invariant: each request has a token of its own, which grants no more than the call needs and lasts a minute.
+
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use wick_core::{Clock, Config, Result, Timestamp};
+use wick_outbound::{Bounds, Outbound, Response, SystemResolver};
+
+use crate::{
+    jwt::Signer,
+    livekit::{Answering, Failure, LiveKit, Participant},
+};
+
+/// How long a token for one request is valid.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
+
+/// How long LiveKit keeps an empty room, before the first participant and after the last one.
+const EMPTY_TIMEOUT: u32 = 300;
+const DEPARTURE_TIMEOUT: u32 = 60;
+
+/// How long one request may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The most bytes of an answer: a list of thousands of participants.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// A LiveKit server, by the configuration.
+pub struct Twirp {
+    base: String,
+    signer: Signer,
+    outbound: Outbound,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Deserialize)]
+struct ParticipantList {
+    #[serde(default)]
+    participants: Vec<Listed>,
+}
+
+/// The body of an error. <https://twitchtv.github.io/twirp/docs/errors.html>
+#[derive(Deserialize)]
+struct Problem {
+    code: String,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(default)]
+    identity: String,
+    #[serde(default)]
+    sid: String,
+    #[serde(default)]
+    state: Value,
+}
+
+impl Listed {
+    /// Whether its connection has ended.
+    fn is_disconnected(&self) -> bool {
+        self.state == "DISCONNECTED" || self.state == 3
+    }
+}
+
+impl Twirp {
+    /// The configured server; `None` if there is none.
+    ///
+    /// # Errors
+    /// If no HTTP client can be made.
+    pub fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Self>> {
+        let calls = &config.calls;
+        // `ws` becomes `http`, `wss` becomes `https`.
+        let Some(rest) = calls.livekit_url.strip_prefix("ws") else { return Ok(None) };
+        // The operator names this address, so it may be a private one.
+        let mut unguarded = config.outbound.clone();
+        unguarded.deny_addresses = Vec::new();
+        let outbound = Outbound::new(&unguarded, Arc::clone(clock), Arc::new(SystemResolver))?;
+        Ok(Some(Self {
+            base: format!("http{}/twirp/livekit.RoomService", rest.trim_end_matches('/')),
+            signer: Signer::new(calls.livekit_key.clone(), calls.livekit_secret.clone()),
+            outbound,
+            clock: Arc::clone(clock),
+        }))
+    }
+
+    /// Calls a method; `None` if LiveKit does not know what the request names.
+    async fn call(
+        &self,
+        method: &str,
+        grants: Value,
+        request: Value,
+    ) -> Result<Option<Bytes>, Failure> {
+        let validity = (self.clock.now(), TOKEN_LIFETIME);
+        let unexpected = |error: &dyn std::fmt::Display| Failure::Unexpected(error.to_string());
+        let token = self.signer.sign("", &grants, validity).map_err(|error| unexpected(&error))?;
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|error| unexpected(&error))?;
+        bearer.set_sensitive(true);
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, bearer)]);
+        let bounds = Bounds { bytes: MAX_BYTES, time: PATIENCE };
+        let url = format!("{}/{method}", self.base);
+        let response = self
+            .outbound
+            .post_json_with(&url, headers, request.to_string(), bounds)
+            .await
+            .map_err(|failure| Failure::Unreachable(failure.to_string()))?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+                return Err(Failure::Denied(date.and_then(|date| skew(date, self.clock.now()))));
+            }
+            StatusCode::NOT_FOUND => {
+                // Something else than LiveKit can say so, too, such as a proxy in front of it.
+                let answer = body_of(response).await?;
+                return match serde_json::from_slice(&answer) {
+                    Ok(Problem { code }) if code == "not_found" => Ok(None),
+                    _ => Err(unexpected(&StatusCode::NOT_FOUND)),
+                };
+            }
+            status => return Err(unexpected(&status)),
+        }
+        body_of(response).await.map(Some)
+    }
+}
+
+impl LiveKit for Twirp {
+    fn create_room<'a>(&'a self, room: &'a str) -> Answering<'a, ()> {
+        let request = json!({
+            "name": room, "empty_timeout": EMPTY_TIMEOUT, "departure_timeout": DEPARTURE_TIMEOUT,
+        });
+        Box::pin(async move {
+            self.call("CreateRoom", json!({ "roomCreate": true }), request).await.map(drop)
+        })
+    }
+
+    fn participants<'a>(&'a self, room: &'a str) -> Answering<'a, Vec<Participant>> {
+        let grants = json!({ "roomAdmin": true, "room": room });
+        let request = json!({ "room": room });
+        Box::pin(async move {
+            match self.call("ListParticipants", grants, request).await? {
+                Some(answer) => listed(&answer),
+                None => Ok(Vec::new()),
+            }
+        })
+    }
+
+    fn remove<'a>(&'a self, room: &'a str, identity: &'a str) -> Answering<'a, ()> {
+        let grants = json!({ "roomAdmin": true, "room": room });
+        let request = json!({ "room": room, "identity": identity });
+        Box::pin(async move { self.call("RemoveParticipant", grants, request).await.map(drop) })
+    }
+}
+
+async fn body_of(response: Response) -> Result<Bytes, Failure> {
+    response.bytes().await.map_err(|failure| Failure::Unreachable(failure.to_string()))
+}
+
+/// The participants in an answer.
+fn listed(answer: &[u8]) -> Result<Vec<Participant>, Failure> {
+    let list: ParticipantList = serde_json::from_slice(answer)
+        .map_err(|_| Failure::Unexpected("something that is no list of participants".to_owned()))?;
+    let present = list.participants.into_iter().filter(|listed| !listed.is_disconnected());
+    Ok(present.map(|Listed { identity, sid, .. }| Participant { identity, sid }).collect())
+}
+
+/// How far an HTTP date and `now` are apart.
+fn skew(date: &str, now: Timestamp) -> Option<Duration> {
+    let date = httpdate::parse_http_date(date).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let date = Timestamp::default().after(date);
+    Some(now.since(date).max(date.since(now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disconnected_participant_is_not_listed() {
+        let answer = br#"{"participants":[
+            {"sid":"PA_1","identity":"alice","state":"ACTIVE","tracks":[]},
+            {"sid":"PA_2","identity":"bob","state":"DISCONNECTED"},
+            {"sid":"PA_3","identity":"carol","state":3},
+            {"sid":"PA_4","identity":"dan","state":"JOINED"}]}"#;
+        let present = listed(answer).unwrap();
+        let identities: Vec<_> = present.iter().map(|one| one.identity.as_str()).collect();
+        assert_eq!(identities, ["alice", "dan"]);
+        assert_eq!(listed(b"{}").unwrap(), []);
+    }
+
+    #[test]
+    fn a_page_of_a_proxy_is_no_empty_room() {
+        for answer in [&b"<html>"[..], b"", b"[]"] {
+            assert!(matches!(listed(answer), Err(Failure::Unexpected(_))));
+        }
+    }
+
+    #[test]
+    fn the_date_of_an_answer_tells_how_far_the_clocks_are_apart() {
+        let now = Timestamp(784_111_777_000);
+        assert_eq!(skew("Sun, 06 Nov 1994 08:49:37 GMT", now), Some(Duration::ZERO));
+        let minute = Duration::from_secs(60);
+        for other in [now.after(minute), Timestamp(now.0 - 60_000)] {
+            assert_eq!(skew("Sun, 06 Nov 1994 08:49:37 GMT", other), Some(minute));
+        }
+        assert_eq!(skew("soon", now), None);
+    }
+}

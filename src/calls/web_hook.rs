@@ -1,0 +1,95 @@
+//! Web hooks: what LiveKit reports by itself. <https://docs.livekit.io/home/server/webhooks/>
+//!
+//! Invariant: a hook says when to look, and which session is gone for good; the participants of a room are those that LiveKit lists.
+//! So one that comes twice, late or in another order changes nothing.
+
+use ruma::api::error::ErrorKind;
+use serde::Deserialize;
+use wick_core::{Error, Result};
+use wick_database::{
+    Read,
+    schema::{calls::PARTICIPANT_BY_IDENTITY, room::Membership},
+};
+
+use crate::{Calls, calls::unavailable, participants::Place};
+
+/// Reasons of the end of sessions whose clients connect anew, or have done so.
+const COMING_BACK: [&str; 4] =
+    ["DUPLICATE_IDENTITY", "SERVER_SHUTDOWN", "MIGRATION", "STATE_MISMATCH"];
+
+#[derive(Deserialize)]
+struct Hook {
+    event: String,
+    #[serde(default)]
+    room: Option<HookRoom>,
+    #[serde(default)]
+    participant: Option<HookParticipant>,
+}
+
+#[derive(Deserialize)]
+struct HookRoom {
+    #[serde(default)]
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct HookParticipant {
+    #[serde(default)]
+    identity: String,
+    #[serde(default)]
+    sid: String,
+    #[serde(default, rename = "disconnectReason")]
+    disconnect_reason: String,
+}
+
+impl Calls {
+    /// Takes in a web hook: its `Authorization` header and its body.
+    ///
+    /// # Errors
+    /// `M_UNAUTHORIZED` if it was not signed with the configured key, or too long ago; `M_BAD_JSON`; 502 if LiveKit
+    /// does not answer, so that it sends the hook again.
+    pub async fn take_hook(&self, authorization: &str, body: &[u8]) -> Result<()> {
+        let token = authorization.strip_prefix("Bearer ").unwrap_or(authorization);
+        if !self.signer.has_signed_hook(token, body, self.resources.clock.now()) {
+            return Err(Error::refused(ErrorKind::Unauthorized, "the web hook is not livekit's"));
+        }
+        let hook: Hook =
+            serde_json::from_slice(body).map_err(|error| Error::bad_json(error.to_string()))?;
+        self.hooks.note();
+        let (Some(HookRoom { name: room }), Some(participant)) = (hook.room, hook.participant)
+        else {
+            return Ok(());
+        };
+        let HookParticipant { identity, sid, disconnect_reason } = participant;
+        let place = Place { room, identity };
+        let now = self.resources.clock.monotonic();
+        match hook.event.as_str() {
+            "participant_joined" => {
+                self.watch.report(&place.room, &place.identity, now, |watched| watched.joined());
+                self.remove_stranger(&place).await
+            }
+            "participant_left" | "participant_connection_aborted" => {
+                let is_gone = !COMING_BACK.contains(&disconnect_reason.as_str());
+                self.watch.report(&place.room, &place.identity, now, |watched| {
+                    if is_gone {
+                        watched.left(&sid);
+                    }
+                });
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a participant from LiveKit whose user is not joined any more: tokens outlive memberships.
+    async fn remove_stranger(&self, place: &Place) -> Result<()> {
+        let latest = self.resources.database.latest();
+        let Some(row) = latest.get(&PARTICIPANT_BY_IDENTITY, &place.key())? else { return Ok(()) };
+        let member = self.graph.member(&latest, row.room, row.user)?;
+        if member.is_some_and(|member| member.membership == Membership::Join) {
+            return Ok(());
+        }
+        tracing::info!(room = %row.room, user = %row.user, "a former member was removed from a call");
+        self.livekit.remove(&place.room, &place.identity).await.map_err(unavailable)
+    }
+}

@@ -1,0 +1,290 @@
+//! A call at a LiveKit server that is a part of the test.
+
+use std::{
+    collections::BTreeMap,
+    future::ready,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::body::Body;
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use hmac::{Hmac, KeyInit, Mac};
+use http::{Method, Request, StatusCode, header};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use wick_calls::{Answering, Failure, LiveKit, Participant};
+use wick_core::{Clock, Config};
+use wick_database::Durability;
+use wick_harness::{Options, TestServer, User};
+
+use crate::expiry::call::{Call, PATIENCE, seconds};
+
+pub(super) const BASE: &str = "/_matrix/livekit/jwt";
+pub(super) const URL: &str = "wss://livekit.example.org";
+pub(super) const SECRET: &str = "a secret of thirty-two characters";
+
+pub(super) type Told = (StatusCode, Value);
+
+/// A LiveKit server in memory.
+#[derive(Default)]
+pub(super) struct FakeLiveKit(Mutex<State>);
+
+#[derive(Default)]
+pub(super) struct State {
+    /// Rooms with the session of each identity.
+    pub(super) rooms: BTreeMap<String, BTreeMap<String, String>>,
+    /// Every removal, also of absent participants.
+    pub(super) removed: Vec<(String, String)>,
+    /// It does not answer.
+    pub(super) is_down: bool,
+    /// The number of requests for lists of participants.
+    pub(super) asked: usize,
+    sessions: usize,
+}
+
+impl FakeLiveKit {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a session; its id.
+    pub(super) fn connect(&self, seat: &Seat) -> String {
+        let mut state = self.state();
+        state.sessions += 1;
+        let sid = format!("PA_{}", state.sessions);
+        let room = state.rooms.entry(seat.room.clone()).or_default();
+        room.insert(seat.identity.clone(), sid.clone());
+        sid
+    }
+
+    /// Ends a session.
+    pub(super) fn disconnect(&self, seat: &Seat) {
+        if let Some(room) = self.state().rooms.get_mut(&seat.room) {
+            room.remove(&seat.identity);
+        }
+    }
+
+    fn answer<T: Send + 'static>(&self, make: impl FnOnce(&mut State) -> T) -> Answering<'_, T> {
+        let mut state = self.state();
+        let answer = if state.is_down {
+            Err(Failure::Unreachable("it is down".to_owned()))
+        } else {
+            Ok(make(&mut state))
+        };
+        Box::pin(ready(answer))
+    }
+}
+
+impl LiveKit for FakeLiveKit {
+    fn create_room<'a>(&'a self, room: &'a str) -> Answering<'a, ()> {
+        self.answer(|state| {
+            state.rooms.entry(room.to_owned()).or_default();
+        })
+    }
+
+    fn participants<'a>(&'a self, room: &'a str) -> Answering<'a, Vec<Participant>> {
+        self.answer(|state| {
+            state.asked += 1;
+            let sessions = state.rooms.get(room).into_iter().flatten();
+            let listed = |(identity, sid): (&String, &String)| Participant {
+                identity: identity.clone(),
+                sid: sid.clone(),
+            };
+            sessions.map(listed).collect()
+        })
+    }
+
+    fn remove<'a>(&'a self, room: &'a str, identity: &'a str) -> Answering<'a, ()> {
+        self.answer(|state| {
+            state.removed.push((room.to_owned(), identity.to_owned()));
+            if let Some(room) = state.rooms.get_mut(room) {
+                room.remove(identity);
+            }
+        })
+    }
+}
+
+/// A place at LiveKit, from a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seat {
+    pub(super) room: String,
+    pub(super) identity: String,
+}
+
+impl Seat {
+    pub(super) fn of((status, body): &Told) -> Self {
+        assert_eq!(*status, StatusCode::OK, "{body}");
+        let claims = claims(body);
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        Self { room: text(&claims["video"]["room"]), identity: text(&claims["sub"]) }
+    }
+}
+
+/// What a token claims.
+pub(super) fn claims(body: &Value) -> Value {
+    let parts: Vec<_> = body["jwt"].as_str().unwrap().split('.').collect();
+    let signed = format!("{}.{}", parts[0], parts[1]);
+    assert_eq!(signature(&signed, SECRET), parts[2]);
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap()
+}
+
+fn signature(signed: &str, secret: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(signed.as_bytes());
+    URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+}
+
+/// A web hook on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Hook {
+    pub(super) token: String,
+    pub(super) body: String,
+}
+
+impl Hook {
+    pub(super) fn signed(now: u64, secret: &str, body: &Value) -> Self {
+        let body = body.to_string();
+        let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
+        let header = part(json!({ "alg": "HS256", "typ": "JWT" }));
+        let claims = part(json!({
+            "iss": "devkey", "nbf": now, "exp": now + 300,
+            "sha256": STANDARD.encode(Sha256::digest(&body)),
+        }));
+        let signed = format!("{header}.{claims}");
+        Self { token: format!("{signed}.{}", signature(&signed, secret)), body }
+    }
+}
+
+/// A room of Alice's and a LiveKit server.
+pub(super) struct Stage {
+    pub(super) call: Call,
+    pub(super) livekit: Arc<FakeLiveKit>,
+}
+
+pub(super) fn configure(config: &mut Config) {
+    config.server.well_known_client = "https://matrix.example.org".to_owned();
+    config.calls.livekit_url = URL.to_owned();
+    config.calls.livekit_key = "devkey".to_owned();
+    config.calls.livekit_secret = SECRET.to_owned().into();
+}
+
+impl Stage {
+    pub(super) async fn new() -> Self {
+        Self::with(Options::lenient()).await
+    }
+
+    pub(super) async fn with(mut options: Options) -> Self {
+        configure(&mut options.config);
+        let livekit = Arc::new(FakeLiveKit::default());
+        options.livekit = Some(Arc::clone(&livekit) as _);
+        let call = Call::on(TestServer::start_from(options).await).await;
+        Self { call, livekit }
+    }
+
+    /// An OpenID token, as it is shown to services.
+    pub(super) async fn openid(&self, user: &User) -> Value {
+        let path = format!("/_matrix/client/v3/user/{}/openid/request_token", user.user_id);
+        let (status, body) = self.call.server.post(&path, &user.token, json!({})).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body
+    }
+
+    /// The body of a request for a token, in the deployed form.
+    pub(super) async fn body(&self, user: &User, member: &str) -> Value {
+        json!({
+            "room_id": self.call.room, "slot_id": "m.call#ROOM",
+            "openid_token": self.openid(user).await,
+            "member": {
+                "id": member, "claimed_user_id": user.user_id,
+                "claimed_device_id": user.device_id,
+            },
+        })
+    }
+
+    /// A request below the base of the token service.
+    pub(super) async fn ask(&self, path: &str, body: Value) -> Told {
+        self.call.server.post(&format!("{BASE}{path}"), "", body).await
+    }
+
+    /// Asks for a token in the deployed form, with a delayed event to hand over if there is one.
+    pub(super) async fn token(&self, user: &User, member: &str, delay_id: Option<&str>) -> Told {
+        let mut body = self.body(user, member).await;
+        if let Some(delay_id) = delay_id {
+            body["delay_id"] = json!(delay_id);
+            body["delay_timeout"] = json!(1000);
+            body["delay_cs_api_url"] = json!("https://matrix.example.org");
+        }
+        self.ask("/get_token", body).await
+    }
+
+    /// Delivers a web hook.
+    pub(super) async fn deliver(&self, hook: &Hook) -> StatusCode {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{BASE}/sfu_webhook"))
+            .header(header::CONTENT_TYPE, "application/webhook+json")
+            .header(header::AUTHORIZATION, &hook.token);
+        let request = request.body(Body::from(hook.body.clone())).unwrap();
+        self.call.server.send(request).await.status
+    }
+
+    /// A web hook about a session.
+    pub(super) fn hook(&self, event: &str, seat: &Seat, sid: &str, reason: &str) -> Hook {
+        let body = json!({
+            "event": event, "id": "EV_1", "room": { "name": seat.room, "sid": "RM_1" },
+            "participant": {
+                "sid": sid, "identity": seat.identity, "disconnectReason": reason,
+            },
+        });
+        Hook::signed(self.call.server.clock.now().0 / 1000, SECRET, &body)
+    }
+
+    /// Adds a session and delivers the web hook about it.
+    pub(super) async fn enters(&self, seat: &Seat) -> String {
+        let sid = self.livekit.connect(seat);
+        let hook = self.hook("participant_joined", seat, &sid, "UNKNOWN_REASON");
+        assert_eq!(self.deliver(&hook).await, StatusCode::OK);
+        sid
+    }
+
+    /// Ends a session and delivers the web hook about it.
+    pub(super) async fn leaves(&self, seat: &Seat, sid: &str, reason: &str) {
+        self.livekit.disconnect(seat);
+        let hook = self.hook("participant_left", seat, sid, reason);
+        assert_eq!(self.deliver(&hook).await, StatusCode::OK);
+    }
+
+    /// Lets time pass so slowly that what is written meanwhile is written.
+    pub(super) async fn pass(&self, time: u64) {
+        let step = 2;
+        for _ in 0..time.div_ceil(step) {
+            self.settle().await;
+            self.call.server.clock.advance(seconds(step)).await;
+        }
+        self.settle().await;
+    }
+
+    /// Waits until what was begun is written.
+    pub(super) async fn settle(&self) {
+        self.call.server.clock.advance(Duration::ZERO).await;
+        let database = &self.call.server.services().database;
+        for _ in 0..3 {
+            database.commit(database.batch(), Durability::Synced).await.unwrap();
+            self.call.server.clock.advance(Duration::ZERO).await;
+        }
+    }
+
+    /// Waits until it is so.
+    pub(super) async fn until(&self, what: &str, so: impl Fn() -> bool) {
+        let waiting = async {
+            while !so() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+    }
+}
