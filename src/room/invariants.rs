@@ -7,6 +7,7 @@ mod delayed;
 mod graph;
 mod members;
 mod names;
+mod relations;
 mod state;
 mod timers;
 
@@ -73,6 +74,8 @@ classes! {
     PrevEventMissing = "prev_event_missing",
     /// A thread that is not listed at its newest event, or listed where it is not.
     ThreadIndexDiffers = "thread_index_differs",
+    /// A relation that is in one of the two indexes and not in the other.
+    RelationIndexDiffers = "relation_index_differs",
     /// A place of an event that is not stored.
     PlaceWithoutEvent = "place_without_event",
     /// A state that lacks a node, or has one whose hash is not its address.
@@ -123,6 +126,7 @@ pub fn check(read: &impl Read) -> Result<Vec<Violation>> {
     graph::check(&mut report, &rooms)?;
     state::check(&mut report, &rooms)?;
     members::check(&mut report, &rooms)?;
+    relations::check(&mut report)?;
     timers::check(&mut report)?;
     delayed::check(&mut report)?;
     names::check(&mut report)?;

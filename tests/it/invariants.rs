@@ -12,7 +12,7 @@ use wick_core::{
     Draft, Position, ShortEventId, ShortRoomId, ShortStateKey, ShortUserId, TimerId, Timestamp,
 };
 use wick_database::{
-    Batch, Database, Durability, Options, Read,
+    Batch, Database, Durability, Options, Range, Read,
     schema::{
         delayed::{
             DELAYED_BY_STATE, DelayedRow, FINALISED_BY_OWNER, FINALISED_BY_TIMER, FinalOutcome,
@@ -22,7 +22,8 @@ use wick_database::{
         room::{
             ANSWER_BY_TRANSACTION, EVENT_BY_POSITION, EVENT_BY_STATE, HEAD_BY_ROOM, Head,
             MEMBER_BY_ROOM, MEMBER_BY_USER, Membership, PLACE_BY_EVENT, REDACTION_BY_EVENT,
-            STORED_BY_EVENT, THREAD_BY_ACTIVITY, TransactionAnswer,
+            RELATION_BY_PARENT, RELATION_BY_SENDER, STORED_BY_EVENT, THREAD_BY_ACTIVITY,
+            TransactionAnswer,
         },
         state::STATE_NODE_BY_HASH,
         stream::EVENT_BY_STREAM,
@@ -120,6 +121,13 @@ impl Sound {
         };
         let effects = Effects { transaction: Some(transaction), ..self.armed(1) };
         self.message = self.send(message, effects).await;
+        let parent = self.rooms.database().latest().get(&STORED_BY_EVENT, &self.message);
+        let parent = parent.expect("events can be read").expect("it was sent").event_id;
+        let relation = json!({ "rel_type": "m.annotation", "event_id": parent, "key": "+" });
+        let content = serde_json::from_value(json!({ "m.relates_to": relation }));
+        let content = content.expect("an object");
+        let reaction = Draft::message(room.clone(), dave(), "m.reaction".into(), content);
+        self.send(reaction, Effects::default()).await;
         let status = state(&room, "org.example.status", "", json!({ "status": "here" }));
         self.status = self.send(status, self.armed(2)).await;
         let topic = state(&room, "m.room.topic", "", json!({ "topic": "the last" }));
@@ -182,6 +190,12 @@ impl Sound {
         timer.expect("timers can be read").expect("the event is running")
     }
 
+    /// The key of the one relation.
+    fn relation(&self) -> (ShortEventId, String, i64) {
+        let first = self.rooms.database().latest().first(&RELATION_BY_PARENT, Range::all());
+        first.expect("relations can be read").expect("there is one").0
+    }
+
     fn position(&self, event: ShortEventId) -> i64 {
         let place = self.rooms.database().latest().get(&PLACE_BY_EVENT, &event);
         let place = place.expect("places can be read").expect("the event has a place");
@@ -205,6 +219,10 @@ impl Sound {
             }
             Class::ThreadIndexDiffers => {
                 batch.put(&THREAD_BY_ACTIVITY, &(self.room, self.position(self.last)), &self.last);
+            }
+            Class::RelationIndexDiffers => {
+                let relation = self.relation();
+                batch.delete(&RELATION_BY_PARENT, &relation);
             }
             Class::PlaceWithoutEvent => batch.delete(&STORED_BY_EVENT, &self.message),
             Class::StateNodeMissing => batch.delete(&STATE_NODE_BY_HASH, &head.state.0),
@@ -273,6 +291,25 @@ async fn nothing_is_found_in_rooms_where_all_is_well() {
     let sound = Sound::make().await;
     let read = sound.rooms.database().published();
     assert_eq!(invariants::check(&read).expect("everything can be read"), []);
+}
+
+#[tokio::test]
+async fn a_relation_that_is_in_one_index_alone_is_found_whichever_it_is() {
+    for of_parent in [true, false] {
+        let sound = Sound::make().await;
+        let db = sound.rooms.database();
+        let mut batch = db.batch();
+        let (parent, rel_type, place) = sound.relation();
+        if of_parent {
+            batch.delete(&RELATION_BY_PARENT, &(parent, rel_type, place));
+        } else {
+            batch.delete(&RELATION_BY_SENDER, &(parent, sound.dave, rel_type, place));
+        }
+        db.commit(batch, Durability::Flushed).await.expect("the batch can be written");
+        let found = invariants::check(&db.published()).expect("everything can be read");
+        let classes: Vec<_> = found.iter().map(|violation| violation.class).collect();
+        assert_eq!(classes, [Class::RelationIndexDiffers], "of the parent: {of_parent}");
+    }
 }
 
 #[tokio::test]
