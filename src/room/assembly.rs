@@ -31,6 +31,8 @@ pub struct Assembly<'a> {
     pub(crate) room: ShortRoomId,
     pub(crate) rules: RoomVersionRules,
     pub(crate) head: Head,
+    /// Which attempt at the change this is, counted from 1.
+    pub(crate) attempt: usize,
     /// The head before any of the appends; `None` if the room is new.
     opened_on: Option<Head>,
     pub(crate) timers: Vec<TimerChange>,
@@ -53,6 +55,7 @@ impl<'a> Assembly<'a> {
             room_id: room_id.to_owned(),
             room,
             rules,
+            attempt: 1,
             opened_on: Some(head.clone()),
             head,
             timers: Vec::new(),
@@ -84,6 +87,7 @@ impl<'a> Assembly<'a> {
             room_id: room_id.to_owned(),
             room,
             rules,
+            attempt: 1,
             opened_on: None,
             head,
             timers: Vec::new(),
@@ -113,6 +117,12 @@ impl<'a> Assembly<'a> {
     #[must_use]
     pub fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// Whether the change was not attempted before: what counts it against a limit counts it once.
+    #[must_use]
+    pub fn is_first_attempt(&self) -> bool {
+        self.attempt == 1
     }
 
     /// The batch, for rows that belong to the same change.

@@ -178,6 +178,7 @@ impl Graph {
             let turn = self.turns.take(room_id).await;
             let mut room = Assembly::open(self, room_id)?
                 .ok_or_else(|| Error::not_found("this server does not know that room"))?;
+            room.attempt = attempt;
             let written = match change(&mut room) {
                 // What was read while the head moved need not fit together.
                 Err(_) if attempt < ATTEMPTS && room.has_moved()? => None,
@@ -224,6 +225,7 @@ impl Graph {
             let (authorized, turn) = self.unique_create(create.clone(), &version_rules).await?;
             let room_id = authorized.pdu.room_id.clone();
             let mut room = Assembly::found(self, authorized, &version, version_rules.clone())?;
+            room.attempt = attempt;
             let value = fill(&mut room)?;
             let written = unless_conflict(room.write(), attempt)?;
             drop(turn);

@@ -152,8 +152,10 @@ impl Delayed {
     ) -> Result<String> {
         self.limits.ensure(Limit::Messages, &session.user_id)?;
         self.ensure_delay(form, wanted.delay)?;
+        let request = EventRequest::read(wanted.event_type, wanted.state_key, &wanted.content)?;
+        self.rooms.count_scheduled_membership(&session.user_id, &request)?;
         let room = self.room_of(session, &wanted.room_id)?;
-        let event = event_row(wanted.event_type, wanted.state_key, &wanted.content)?;
+        let event = event_row(request, wanted.content.get())?;
         let event = DelayedRow {
             sticky_duration: wanted.sticky_duration,
             transaction: transaction.as_ref().map(|transaction| {
@@ -222,13 +224,7 @@ impl Delayed {
 }
 
 /// An event as it is stored, unless it can never be sent.
-fn event_row(
-    event_type: TimelineEventType,
-    state_key: Option<String>,
-    content: &RawValue,
-) -> Result<DelayedRow> {
-    let text = content.get();
-    let request = EventRequest::read(event_type, state_key, content)?;
+fn event_row(request: EventRequest, text: &str) -> Result<DelayedRow> {
     request.ensure_possible_later()?;
     if request.content.contains_key(WILL_EXPIRE) {
         return Err(Error::invalid_param(

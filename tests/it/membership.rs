@@ -1,8 +1,11 @@
 //! Who is in a room: inviting, joining, leaving.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use wick_core::config::Rate;
-use wick_harness::{TestServer, User};
+use wick_database::{Fault, FaultAction};
+use wick_harness::{Options, Strike, TestServer, User};
 
 use crate::rooms::{act, create, set_state, state, text};
 
@@ -327,14 +330,45 @@ async fn whoever_has_the_power_lets_others_in_when_the_creator_is_gone() {
 
 /// A server where a user may invite two at once and join two rooms at once, and send one message.
 async fn strict() -> TestServer {
-    TestServer::start_with(|config| {
-        config.limits.enabled = true;
-        let rate = |burst| Rate { per_second: 0.01, burst };
-        config.limits.invites = rate(2);
-        config.limits.joins = rate(2);
-        config.limits.messages = rate(1);
-    })
-    .await
+    strict_with(None).await
+}
+
+async fn strict_with(fault: Option<Arc<dyn Fault>>) -> TestServer {
+    let mut options = Options { fault, ..Options::lenient() };
+    let limits = &mut options.config.limits;
+    limits.enabled = true;
+    let rate = |burst| Rate { per_second: 0.01, burst };
+    limits.invites = rate(2);
+    limits.joins = rate(2);
+    limits.messages = rate(1);
+    TestServer::start_from(options).await
+}
+
+#[tokio::test]
+async fn a_membership_that_is_set_again_after_a_conflict_counts_once() {
+    let strike = Strike::new();
+    let server = strict_with(Some(strike.clone())).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let (_, body) = server.post("/_matrix/client/v3/createRoom", &alice.token, json!({})).await;
+    let invite = format!("/_matrix/client/v3/rooms/{}/invite", body["room_id"].as_str().unwrap());
+    let mut invited = Vec::new();
+    for name in ["carol", "dave", "eve"] {
+        strike.at(1, FaultAction::Conflict);
+        let body = json!({ "user_id": format!("@{name}:localhost") });
+        invited.push(server.post(&invite, &alice.token, body).await.0.as_u16());
+    }
+    assert_eq!(invited, [200, 200, 429]);
+
+    let mut joined = Vec::new();
+    for _ in 0..3 {
+        let body = json!({ "preset": "public_chat" });
+        let (_, body) = server.post("/_matrix/client/v3/createRoom", &alice.token, body).await;
+        strike.at(1, FaultAction::Conflict);
+        let room = body["room_id"].as_str().unwrap();
+        let join = format!("/_matrix/client/v3/join/{room}");
+        joined.push(server.post(&join, &bob.token, json!({})).await.0.as_u16());
+    }
+    assert_eq!(joined, [200, 200, 429]);
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use wick_room::{Assembly, Effects};
 use wick_runtime::Limit;
 
 use super::{
-    Rooms,
+    EventRequest, Rooms,
     append::{SendOutcome, append},
     content, power_levels,
 };
@@ -77,7 +77,10 @@ impl Rooms {
         {
             return Ok(SendOutcome::existing(current.event_id.clone()));
         }
-        self.count_membership(sender, before.as_ref(), &membership)?;
+        // One that was scheduled was counted then, and an earlier attempt has counted.
+        if effects.finish.is_none() && room.is_first_attempt() {
+            self.count_membership(sender, before.as_ref(), &membership)?;
+        }
         let room_id = room.room_id().to_owned();
         let draft = Draft::state(
             room_id,
@@ -104,6 +107,23 @@ impl Rooms {
             _ => return Ok(()),
         };
         self.resources.limits.ensure(limit, sender)
+    }
+
+    /// Counts a membership that is to be set later as what it is. It is not counted when it is set.
+    ///
+    /// # Errors
+    /// `M_LIMIT_EXCEEDED`.
+    pub(crate) fn count_scheduled_membership(
+        &self,
+        sender: &UserId,
+        request: &EventRequest,
+    ) -> Result<()> {
+        match content::text(&request.content, "membership").map(MembershipState::from) {
+            Some(membership) if request.event_type == TimelineEventType::RoomMember => {
+                self.count_membership(sender, None, &membership)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The content of a new member event, with the user's profile unless it is a leave or a ban.

@@ -270,3 +270,35 @@ async fn row_33_looking_at_ids_nobody_has_is_limited_as_well() {
     let told = call.server.request(Method::POST, path, "", serde_json::Value::Null).await;
     assert_eq!(errcode(&told), (429, "M_LIMIT_EXCEEDED"));
 }
+
+#[tokio::test]
+async fn row_33_an_invitation_counts_as_one_when_it_is_scheduled_and_not_when_it_is_sent() {
+    let call = Call::with(|config| {
+        config.limits.enabled = true;
+        config.limits.invites = Rate { per_second: 0.001, burst: 2 };
+    })
+    .await;
+    let mut users = Vec::new();
+    for name in ["bob", "carol", "dave"] {
+        users.push(call.server.register(name).await);
+    }
+    for ((index, user), by) in users.iter().enumerate().zip(FORMS) {
+        let content = serde_json::json!({ "membership": "invite" });
+        let name = index.to_string();
+        let later = Later::state(user.user_id.as_str(), &name).of_type("m.room.member", content);
+        let answer = call.later(&call.alice, by, &later).await;
+        if index < 2 {
+            delay_id(&answer);
+        } else {
+            assert_eq!(errcode(&answer), (429, "M_LIMIT_EXCEEDED"), "there is room for two");
+        }
+    }
+    // The two are sent, although nobody could be invited any more.
+    let body = serde_json::json!({ "user_id": users[2].user_id });
+    assert_eq!(errcode(&call.post(&call.alice, "invite", body).await), (429, "M_LIMIT_EXCEEDED"));
+    call.server.clock.advance(seconds(10)).await;
+    for user in &users[..2] {
+        let invited = || call.state("m.room.member", user.user_id.as_str()).is_some();
+        call.until_so(|| format!("{} is not invited", user.user_id), invited).await;
+    }
+}
