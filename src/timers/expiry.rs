@@ -152,9 +152,9 @@ impl Expiry {
             _ => None,
         };
         let Some(seconds) = seconds.filter(|seconds| *seconds > 0) else {
-            return Err(Error::bad_json(
-                "m.will_expire must be a positive whole number of seconds",
-            ));
+            return Err(Error::bad_json(format!(
+                "{WILL_EXPIRE} must be a positive whole number of seconds"
+            )));
         };
         let settings = self.settings();
         if !settings.enabled || settings.max_running == 0 {
@@ -167,13 +167,13 @@ impl Expiry {
         }
         if seconds < settings.min_duration {
             return Err(Error::invalid_param(format!(
-                "m.will_expire must be at least {} seconds",
+                "{WILL_EXPIRE} must be at least {} seconds",
                 settings.min_duration
             )));
         }
         if seconds > settings.max_duration {
             return Err(Error::invalid_param(format!(
-                "m.will_expire must be at most {} seconds",
+                "{WILL_EXPIRE} must be at most {} seconds",
                 settings.max_duration
             )));
         }
