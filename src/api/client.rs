@@ -18,6 +18,7 @@ mod livekit;
 mod members;
 mod membership;
 mod message;
+mod peek;
 mod presence;
 mod profile;
 mod push;
@@ -73,6 +74,7 @@ pub(crate) fn routes() -> Vec<Route> {
         keys::routes(),
         livekit::routes(),
         membership::routes(),
+        peek::routes(),
         presence::routes(),
         profile::routes(),
         push::routes(),

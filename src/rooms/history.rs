@@ -8,6 +8,7 @@ mod event_filter;
 mod members;
 mod messages;
 mod page;
+mod peek;
 mod relations;
 mod threads;
 mod timestamp;
@@ -32,6 +33,7 @@ pub use self::{
     event_filter::EventFilter,
     members::{AskMembers, JoinedMember},
     messages::{AskMessages, Messages},
+    peek::Preview,
     relations::{AskRelations, Chunk, RECURSION_DEPTH},
     threads::AskThreads,
 };

@@ -17,6 +17,7 @@ pub mod invited;
 mod joined;
 mod lazy;
 mod members;
+mod peek;
 pub mod presence;
 pub mod receipts;
 mod roster;

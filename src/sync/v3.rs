@@ -17,6 +17,7 @@ use wick_encryption::ToDevice;
 use wick_notify::Counts;
 use wick_people::{Presence, presence::Kind};
 use wick_room::Graph;
+use wick_rooms::History;
 use wick_runtime::Resources;
 
 use self::assembly::Assembly;
@@ -51,10 +52,11 @@ pub struct StateAs {
 
 /// Answers syncs.
 pub struct Sync {
-    resources: Resources,
-    graph: Arc<Graph>,
+    pub(crate) resources: Resources,
+    pub(crate) graph: Arc<Graph>,
+    pub(crate) history: History,
     presence: Arc<Presence>,
-    stopping: CancellationToken,
+    pub(crate) stopping: CancellationToken,
     to_device: Arc<ToDevice>,
     lazy: Lazy,
     counts: Counts,
@@ -73,7 +75,8 @@ impl Sync {
     ) -> Self {
         let counts = Counts::new(Arc::clone(&graph));
         let (joined, lazy) = (Joined::new(resources.database.clone()), Lazy::default());
-        Self { resources, graph, presence, stopping, to_device, lazy, counts, joined }
+        let history = History::new(resources.clone(), Arc::clone(&graph));
+        Self { resources, graph, history, presence, stopping, to_device, lazy, counts, joined }
     }
 
     /// What is new. Waits for news if there is none.
