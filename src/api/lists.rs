@@ -1,4 +1,5 @@
-//! How many entries the lists in requests may have, and which requests must have a body.
+//! How many entries the lists in requests may have, how long the texts that are searched for may be, and which
+//! requests must have a body.
 //!
 //! Invariant: a request beyond a limit is refused before its body is read any further, so that no use case
 //! meets a list that it cannot work through in a few milliseconds.
@@ -23,6 +24,7 @@ type Limited = (Method, &'static str, &'static [(&'static str, usize)]);
 
 /// All limits. `docs/reference/limits.md` has the same table, which a test checks.
 const LIMITS: &[Limited] = &[
+    (Method::PUT, "/account_data/{event_type}", &[("ignored_users", 5000)]),
     (Method::POST, "/createRoom", &[("invite", 100), ("invite_3pid", 100), ("initial_state", 100)]),
     (Method::POST, "/delete_devices", &[("devices", 1000)]),
     (Method::POST, "/filter", FILTER),
@@ -57,6 +59,17 @@ const LIMITS: &[Limited] = &[
 /// The lists of a filter, in a body or in a query.
 const FILTER: &[(&str, usize)] = &[("*", 1000), ("*.*", 1000), ("*.*.*", 1000)];
 
+/// The most bytes of a text that is searched for.
+const TEXT: usize = 1024;
+
+/// Of the requests to paths with an ending: the text that is searched for.
+const TEXTS: &[(Method, &str, &str)] = &[
+    (Method::POST, "/publicRooms", "filter.generic_search_term"),
+    // Before the shorter ending.
+    (Method::POST, "/user_directory/search", "search_term"),
+    (Method::POST, "/search", "search_categories.room_events.search_term"),
+];
+
 /// Of the endpoints whose fields are all optional, those that must have a body nevertheless.
 const WITH_BODY: &[(Method, &str)] = &[
     (Method::POST, "/createRoom"),
@@ -70,6 +83,7 @@ const WITH_BODY: &[(Method, &str)] = &[
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Shape {
     lists: &'static [(&'static str, usize)],
+    text: Option<&'static str>,
     has_body: bool,
 }
 
@@ -80,23 +94,37 @@ impl Shape {
             .iter()
             .find(|(of, ending, _)| of == method && path.ends_with(ending))
             .map_or(&[][..], |(_, _, lists)| *lists);
+        let text = TEXTS
+            .iter()
+            .find(|(of, ending, _)| of == method && path.ends_with(ending))
+            .map(|(_, _, text)| *text);
         let has_body = WITH_BODY.iter().any(|(of, ending)| of == method && path.ends_with(ending));
-        Self { lists, has_body }
+        Self { lists, text, has_body }
+    }
+
+    fn ensure_text(self, body: &RawValue) -> Result<()> {
+        match self.text {
+            Some(path) if size(body, path, &bytes) > TEXT => {
+                Err(Error::invalid_param(format!("{path} is longer than {TEXT} bytes")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Refuses a request that does not have the shape.
     ///
     /// # Errors
-    /// `M_NOT_JSON` if the body is missing, `M_INVALID_PARAM` if a list is too long.
+    /// `M_NOT_JSON` if the body is missing, `M_INVALID_PARAM` if a list or a text is too long.
     pub(crate) fn check(self, request: &Request<impl AsRef<[u8]>>) -> Result<()> {
         let body = request.body().as_ref();
         if self.has_body && body.trim_ascii().is_empty() {
             return Err(not_json("the body is missing"));
         }
-        if !self.lists.is_empty()
+        if (!self.lists.is_empty() || self.text.is_some())
             && let Ok(body) = serde_json::from_slice(body)
         {
             ensure_lists(body, self.lists)?;
+            self.ensure_text(body)?;
         }
         if request.method() == Method::GET
             && let Some(query) = request.uri().query()
@@ -116,31 +144,40 @@ struct Query {
 
 fn ensure_lists(json: &RawValue, lists: &[(&str, usize)]) -> Result<()> {
     for (path, max) in lists {
-        if entries(json, path) > *max {
+        if size(json, path, &entries) > *max {
             return Err(Error::invalid_param(format!("{path} has more than {max} entries")));
         }
     }
     Ok(())
 }
 
-/// The length of the longest list at `path`, or of all lists together where it has a `+`; zero if there is none.
-fn entries(json: &RawValue, path: &str) -> usize {
+/// The largest size of a value at `path`, or the size of all together where it has a `+`; zero if there is none.
+fn size(json: &RawValue, path: &str, measure: &impl Fn(&RawValue) -> usize) -> usize {
     let (field, rest) =
         path.split_once('.').map_or((path, None), |(field, rest)| (field, Some(rest)));
     let Ok(fields) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(json.get()) else {
         return 0;
     };
-    let lengths = fields
-        .iter()
-        .filter(|(name, _)| matches!(field, "*" | "+") || *name == field)
-        .map(|(_, value)| match rest {
-            Some(rest) => entries(value, rest),
-            None => serde_json::from_str(value.get()).map_or(0, |Length(length)| length),
-        });
+    let sizes = fields.iter().filter(|(name, _)| matches!(field, "*" | "+") || *name == field).map(
+        |(_, value)| match rest {
+            Some(rest) => size(value, rest, measure),
+            None => measure(value),
+        },
+    );
     match field {
-        "+" => lengths.fold(0, usize::saturating_add),
-        _ => lengths.max().unwrap_or_default(),
+        "+" => sizes.fold(0, usize::saturating_add),
+        _ => sizes.max().unwrap_or_default(),
     }
+}
+
+/// The bytes of a text; zero for anything else.
+fn bytes(value: &RawValue) -> usize {
+    serde_json::from_str::<Cow<'_, str>>(value.get()).map_or(0, |text| text.len())
+}
+
+/// The number of entries of a list or an object; zero for anything else.
+fn entries(value: &RawValue) -> usize {
+    serde_json::from_str(value.get()).map_or(0, |Length(length)| length)
 }
 
 /// The number of entries of a list or an object.
@@ -200,6 +237,11 @@ mod tests {
             }
             assert!(served(method, ending), "{method} {ending}");
         }
+        for (method, ending, text) in TEXTS {
+            let row = format!("| `{method} …{ending}` | `{text}` | {TEXT} |");
+            assert!(REFERENCE.contains(&row), "{row}");
+            assert!(served(method, ending), "{method} {ending}");
+        }
         for (method, ending) in WITH_BODY {
             assert!(served(method, ending), "{method} {ending}");
         }
@@ -234,5 +276,17 @@ mod tests {
         };
         check(Method::POST, "/keys/claim", &claims(100)).unwrap();
         check(Method::POST, "/keys/claim", &claims(101)).unwrap_err();
+    }
+
+    #[test]
+    fn a_text_that_is_searched_for_is_measured_in_bytes() {
+        let search = |term: String| json!({ "search_categories": { "room_events": { "search_term": term } } });
+        check(Method::POST, "/v3/search", &search("é".repeat(TEXT / 2))).unwrap();
+        check(Method::POST, "/v3/search", &search("é".repeat(TEXT / 2) + "e")).unwrap_err();
+        let users = |length| json!({ "search_term": "e".repeat(length) });
+        let path = "/v3/user_directory/search";
+        check(Method::POST, path, &users(TEXT)).unwrap();
+        check(Method::POST, path, &users(TEXT + 1)).unwrap_err();
+        check(Method::POST, "/v3/elsewhere", &users(TEXT + 1)).unwrap();
     }
 }
