@@ -1,7 +1,8 @@
 //! The devices of local users: log in with one, list, rename, remove.
 //!
 //! Invariant: what belongs to a device goes with it, in the same batch (all that remove devices end in
-//! [`Devices::drop_devices`], which names all of it; other crates add theirs as a [`DeviceListener`]).
+//! [`Devices::drop_devices`], which names all of it; other crates add theirs as a [`DeviceListener`]). A user has
+//! at most `accounts.max_devices`.
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use wick_database::{
     Batch, Range, Read,
     schema::{
         confirmations::UiaOutcome,
+        dehydrated::DEHYDRATED_DEVICE_BY_USER,
         devices::{DEVICE_BY_ID, Device, SEEN_BY_DEVICE, Seen},
     },
 };
@@ -212,11 +214,39 @@ impl Devices {
                 }
                 (known.display_name.or_else(|| new.display_name.clone()), known.created)
             }
-            None => (new.display_name.clone(), now),
+            None => {
+                self.make_room(user, batch)?;
+                (new.display_name.clone(), now)
+            }
         };
         let device = Device { display_name, created, tokens: pair, previous: None };
         batch.put(&DEVICE_BY_ID, &key, &device);
         Ok((device_id, tokens))
+    }
+
+    /// Removes devices until there is room for another: those that were not used for the longest time.
+    fn make_room(&self, user: ShortUserId, batch: &mut Batch) -> Result<()> {
+        let max = usize::try_from(self.resources.config.accounts.max_devices).unwrap_or(usize::MAX);
+        let own = || Range::prefix((user,));
+        if batch.scan(&DEVICE_BY_ID, own()).keys().take(max).count() < max {
+            return Ok(());
+        }
+        // A dehydrated device is one that is not used.
+        let dehydrated = batch.get(&DEHYDRATED_DEVICE_BY_USER, &user)?;
+        let mut by_use = Vec::new();
+        for row in batch.scan(&DEVICE_BY_ID, own()) {
+            let ((_, device_id), device) = row?;
+            if dehydrated.as_ref().is_some_and(|dehydrated| dehydrated.device_id == device_id) {
+                continue;
+            }
+            let seen = batch.get(&SEEN_BY_DEVICE, &(user, &device_id))?;
+            by_use.push((seen.map_or(device.created, |seen| seen.at), device_id));
+        }
+        by_use.sort();
+        let kept = max.saturating_sub(1 + usize::from(dehydrated.is_some()));
+        by_use.truncate(by_use.len().saturating_sub(kept));
+        let unused: Vec<_> = by_use.into_iter().map(|(_, device_id)| device_id).collect();
+        self.drop_devices(user, &unused, batch)
     }
 
     /// Makes a device without a session: the tokens that a device has are not handed out.

@@ -1,5 +1,7 @@
 //! The device list over HTTP, and the proof that deleting devices needs.
 
+use std::time::Duration;
+
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use wick_harness::{TestServer, User};
@@ -200,4 +202,35 @@ async fn a_pusher_moves_to_the_user_who_sets_it_last_unless_it_is_appended() {
     assert_eq!(count(&bob.token).await, 0);
     let (status, body) = server.post(set, &bob.token, json!({ "kind": "http" })).await;
     assert_eq!((status.as_u16(), errcode(&body)), (400, "M_BAD_JSON"));
+}
+
+#[tokio::test]
+async fn a_login_beyond_the_most_devices_logs_the_longest_unused_one_out() {
+    let server = TestServer::start_with(|config| config.accounts.max_devices = 3).await;
+    let alice = server.register("alice").await;
+    let later = async || server.clock.advance(Duration::from_secs(600)).await;
+    let is_live = async |token: &str| {
+        server.get("/_matrix/client/v3/account/whoami", token).await.0 == StatusCode::OK
+    };
+    later().await;
+    let unused = log_in_as(&server, &alice, "UNUSED").await;
+    later().await;
+    let phone = log_in_as(&server, &alice, "PHONE").await;
+    later().await;
+    assert!(is_live(&alice.token).await, "the oldest is used");
+    later().await;
+    let phone_again = log_in_as(&server, &alice, "PHONE").await;
+    assert!(!is_live(&phone).await);
+    let laptop = log_in_as(&server, &alice, "LAPTOP").await;
+    assert!(!is_live(&unused).await, "a device that is known takes no other's place");
+    for token in [&alice.token, &phone_again, &laptop] {
+        assert!(is_live(token).await);
+    }
+    let (_, listed) = server.get("/_matrix/client/v3/devices", &alice.token).await;
+    let mut ids: Vec<_> =
+        listed["devices"].as_array().unwrap().iter().map(|device| &device["device_id"]).collect();
+    ids.sort_by_key(|id| id.to_string());
+    let mut expected = [alice.device_id.as_str(), "PHONE", "LAPTOP"];
+    expected.sort_unstable();
+    assert_eq!(ids, expected);
 }

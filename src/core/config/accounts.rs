@@ -18,6 +18,8 @@ pub struct Accounts {
     pub argon2_parallelism: u32,
     /// How long an access token lives that came with a refresh token. One without does not expire.
     pub access_token_lifetime: Period,
+    /// The most devices of one user. Beyond it the one that was not used for the longest time is logged out.
+    pub max_devices: u32,
     /// The most account data of one user, in kilobytes.
     pub max_account_data_kilobytes: u32,
     /// The most pieces of account data of one user, in all rooms together.
@@ -38,6 +40,7 @@ impl Default for Accounts {
             argon2_iterations: 2,
             argon2_parallelism: 1,
             access_token_lifetime: Period::from_secs(3600),
+            max_devices: 1000,
             max_account_data_kilobytes: 10_240,
             max_account_data: 20_000,
             max_filters: 256,

@@ -142,6 +142,7 @@ impl Config {
             "registration.token",
             "is needed where registration.mode is \"token\"",
         );
+        problems.require(accounts.max_devices >= 1, "accounts.max_devices", "must be at least 1");
         problems.require(
             (1..=512).contains(&accounts.password_min_length),
             "accounts.password_min_length",

@@ -173,3 +173,19 @@ async fn a_dehydrated_device_replaces_another_wholly_or_not_at_all() {
         assert!(claim(&server, &bob, &named(&alice, "FIRST")).await.is_null(), "{fate:?}");
     }
 }
+
+#[tokio::test]
+async fn a_dehydrated_device_is_not_logged_out_for_another() {
+    let server = TestServer::start_with(|config| config.accounts.max_devices = 2).await;
+    let alice = server.register("alice").await;
+    assert_eq!(put(&server, &alice, "ASLEEP").await.0, 200);
+    for _ in 0..2 {
+        server.clock.advance(std::time::Duration::from_secs(600)).await;
+        server.log_in(&alice).await;
+    }
+    let newest = server.log_in(&alice).await;
+    let (status, body) = ask(&server, &newest, Method::GET, PATH, Value::Null).await;
+    assert_eq!((status, &body["device_id"]), (200, &json!("ASLEEP")), "{body}");
+    let (_, listed) = server.get(&format!("{V3}/devices"), &newest.token).await;
+    assert_eq!(listed["devices"].as_array().unwrap().len(), 2, "{listed}");
+}
