@@ -249,6 +249,18 @@ impl Devices {
         self.drop_devices(user, &unused, batch)
     }
 
+    /// Has all sessions of a user loaded anew once `batch` is written.
+    pub(crate) fn reload_sessions(&self, user: ShortUserId, batch: &mut Batch) -> Result<()> {
+        let mut sessions = Vec::new();
+        for row in batch.scan(&DEVICE_BY_ID, Range::prefix((user,))) {
+            let (_, device) = row?;
+            sessions.push(device.tokens.access);
+            sessions.extend(device.previous.map(|pair| pair.access));
+        }
+        sessions.into_iter().for_each(|access| self.sessions.evict(access, batch));
+        Ok(())
+    }
+
     /// Makes a device without a session: the tokens that a device has are not handed out.
     ///
     /// # Errors

@@ -26,8 +26,12 @@ use ruma::{
 use wick_core::{Error, Random, Result, ShortUserId, Timestamp};
 use wick_database::{
     Batch, Durability, Read, Topic,
-    schema::devices::{
-        DEVICE_BY_ID, SEEN_BY_DEVICE, Seen, TOKEN_BY_HASH, Token, TokenHash, TokenKind, TokenPair,
+    schema::{
+        devices::{
+            DEVICE_BY_ID, SEEN_BY_DEVICE, Seen, TOKEN_BY_HASH, Token, TokenHash, TokenKind,
+            TokenPair,
+        },
+        users::GUEST_BY_USER,
     },
 };
 use wick_runtime::Resources;
@@ -51,6 +55,8 @@ pub struct Session {
     pub token_hash: TokenHash,
     /// From when on the access token is no longer good.
     pub expires: Option<Timestamp>,
+    /// Whether the user is a guest, who may use a part of the API.
+    pub is_guest: bool,
     seen: AtomicU64,
 }
 
@@ -172,9 +178,14 @@ impl Sessions {
         for hash in hashes.iter().flatten() {
             batch.delete(&TOKEN_BY_HASH, hash);
         }
-        let cache = self.cache.clone();
-        batch.on_applied(move || cache.evict(&pair.access));
+        self.evict(pair.access, batch);
         batch.wake(Topic::User(user));
+    }
+
+    /// Has a session loaded anew once `batch` is written.
+    pub(crate) fn evict(&self, access: TokenHash, batch: &mut Batch) {
+        let cache = self.cache.clone();
+        batch.on_applied(move || cache.evict(&access));
     }
 
     /// How long access tokens live that have a refresh token.
@@ -185,7 +196,8 @@ impl Sessions {
     async fn load(&self, hash: TokenHash) -> Result<Arc<Session>> {
         // What is written counts, published or not: an eviction comes before the publication.
         let evictions = self.cache.evictions();
-        let token = self.resources.database.latest().get(&TOKEN_BY_HASH, &hash)?;
+        let latest = self.resources.database.latest();
+        let token = latest.get(&TOKEN_BY_HASH, &hash)?;
         let Some(Token { user, user_id, device_id, kind: TokenKind::Access { expires, unused } }) =
             token
         else {
@@ -194,9 +206,15 @@ impl Sessions {
         if unused && expires.is_none_or(|expires| expires > self.resources.clock.now()) {
             self.resources.change(|batch| self.build_first_use(hash, batch)).await?;
         }
-        let seen = AtomicU64::default();
-        let session =
-            Arc::new(Session { user_id, user, device_id, token_hash: hash, expires, seen });
+        let session = Arc::new(Session {
+            user_id,
+            user,
+            device_id,
+            token_hash: hash,
+            expires,
+            is_guest: latest.contains(&GUEST_BY_USER, &user)?,
+            seen: AtomicU64::default(),
+        });
         self.cache.insert(Arc::clone(&session), evictions);
         Ok(session)
     }

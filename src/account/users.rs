@@ -3,6 +3,7 @@
 //! Invariants: an account is made with its profile, its push rules and its first device in one
 //! batch; an account that was deactivated has no device and no password, and its name is taken.
 
+mod guests;
 mod localpart;
 mod login;
 mod password;
@@ -17,7 +18,7 @@ use ruma::{OwnedUserId, UserId, api::error::ErrorKind};
 use subtle::ConstantTimeEq;
 use wick_core::{Error, Result, ShortUserId, config::Mode};
 use wick_database::{
-    Range, Read,
+    Batch, Range, Read,
     schema::{
         account_data::{
             ACCOUNT_DATA_BY_TYPE, ACCOUNT_DATA_CHANGE_BY_POSITION, FILTER_BY_CREATION,
@@ -33,13 +34,14 @@ use wick_database::{
 use wick_runtime::{Limits, Resources};
 
 pub(crate) use self::localpart::login_user_id;
-use self::{localpart::new_user_id, password::Passwords};
 pub use self::{
+    guests::ListedGuest,
     login::{LogIn, LoggedIn},
     password::Origin,
     register::{NewAccount, Registered},
     shared_secret::SignedAccount,
 };
+use self::{localpart::new_user_id, password::Passwords};
 use crate::{Devices, Session, proof::Proof, removal};
 
 /// The accounts of this server.
@@ -165,26 +167,31 @@ impl Users {
     /// # Errors
     /// `M_FORBIDDEN` if the proof is spent.
     pub async fn deactivate(&self, user: ShortUserId, proof: &Proof, erase: bool) -> Result<()> {
-        let now = self.resources.clock.now();
         self.resources
             .change(|batch| {
                 proof.spend(UiaOutcome::Done, batch)?;
-                let old = batch
-                    .read_for_update(&ACCOUNT_BY_USER, &user)?
-                    .ok_or_else(|| Error::not_found("there is no such account"))?;
-                let account = Account { password: None, deactivated: Some(now), ..old };
-                batch.put(&ACCOUNT_BY_USER, &user, &account);
-                batch.put(&DEPARTING_BY_USER, &user, &());
-                batch.delete(&PROFILE_CHANGE_BY_USER, &user);
-                self.devices.drop_all(user, None, batch)?;
-                self.devices.note_deactivated(user, batch)?;
-                batch.delete_range(&PROFILE_FIELD_BY_USER, Range::prefix((user,)))?;
                 if erase {
                     batch.put(&ERASED_BY_USER, &user, &());
                 }
-                Ok(())
+                self.put_deactivated(user, batch)
             })
             .await
+    }
+
+    fn put_deactivated(&self, user: ShortUserId, batch: &mut Batch) -> Result<()> {
+        let now = self.resources.clock.now();
+        let old = batch
+            .read_for_update(&ACCOUNT_BY_USER, &user)?
+            .ok_or_else(|| Error::not_found("there is no such account"))?;
+        let account = Account { password: None, deactivated: Some(now), ..old };
+        batch.put(&ACCOUNT_BY_USER, &user, &account);
+        batch.put(&DEPARTING_BY_USER, &user, &());
+        batch.delete(&PROFILE_CHANGE_BY_USER, &user);
+        guests::drop_row(user, batch)?;
+        self.devices.drop_all(user, None, batch)?;
+        self.devices.note_deactivated(user, batch)?;
+        batch.delete_range(&PROFILE_FIELD_BY_USER, Range::prefix((user,)))?;
+        Ok(())
     }
 
     /// Frees the memory that passwords are hashed in and that is not in use.

@@ -28,6 +28,7 @@ pub fn admin_router(services: Arc<Services>) -> Router {
         .route("/timers/{timer}/end", post(end_timer))
         .route("/reports", get(reports))
         .route("/calls/check", post(check_calls))
+        .route("/guests", get(guests))
         .fallback(not_found)
         .with_state(services)
 }
@@ -103,7 +104,7 @@ async fn end_one(services: &Services, timer: &str) -> Result<Response> {
 const MOST_REPORTS: usize = 1000;
 
 #[derive(Deserialize)]
-struct WhichReports {
+struct HowMany {
     limit: Option<usize>,
 }
 
@@ -112,10 +113,7 @@ async fn reports(State(services): State<Arc<Services>>, uri: Uri) -> Response {
 }
 
 fn list_reports(services: &Services, uri: &Uri) -> Result<Response> {
-    let Query(which) = Query::<WhichReports>::try_from_uri(uri)
-        .map_err(|error| Error::invalid_param(error.to_string()))?;
-    let limit = which.limit.unwrap_or(MOST_REPORTS).min(MOST_REPORTS);
-    let reports = services.reports.newest(limit)?;
+    let reports = services.reports.newest(at_most(uri, MOST_REPORTS)?)?;
     reply::json(StatusCode::OK, &json!({ "reports": reports }))
 }
 
@@ -126,6 +124,35 @@ async fn check_calls(State(services): State<Arc<Services>>) -> Response {
         None => vec!["calls are off: calls.livekit_url is not set".to_owned()],
     };
     answer(reply::json(StatusCode::OK, &json!({ "problems": problems })))
+}
+
+/// How many guests are listed at most, unless fewer are asked for.
+const MOST_GUESTS: usize = 1000;
+
+async fn guests(State(services): State<Arc<Services>>, uri: Uri) -> Response {
+    answer(list_guests(&services, &uri))
+}
+
+fn list_guests(services: &Services, uri: &Uri) -> Result<Response> {
+    let guests = services.users.guests(at_most(uri, MOST_GUESTS)?)?;
+    let guests: Vec<_> = guests
+        .iter()
+        .map(|guest| {
+            json!({
+                "user_id": guest.user_id, "created": guest.created.0, "last_seen": guest.last_seen.0,
+            })
+        })
+        .collect();
+    reply::json(
+        StatusCode::OK,
+        &json!({ "guests": guests, "total": services.users.guest_total()? }),
+    )
+}
+
+fn at_most(uri: &Uri, most: usize) -> Result<usize> {
+    let Query(HowMany { limit }) =
+        Query::try_from_uri(uri).map_err(|error| Error::invalid_param(error.to_string()))?;
+    Ok(limit.unwrap_or(most).min(most))
 }
 
 fn answer(result: Result<Response>) -> Response {

@@ -22,6 +22,7 @@ use wick_service::Services;
 use crate::{
     address::{Peer, client_address},
     error::{into_http, not_json, unrecognized},
+    guests::GuestAccess,
     lists::Shape,
     route::{Call, Count, Handler},
 };
@@ -41,6 +42,7 @@ pub(crate) struct Endpoint {
     pub(crate) handler: Handler,
     pub(crate) limit: Count,
     pub(crate) shape: Shape,
+    pub(crate) guests: GuestAccess,
 }
 
 /// Answers any request for one path.
@@ -87,8 +89,8 @@ impl Resource {
         let (parts, body) = request.into_parts();
         let body = self.read(body, u64::from(server.max_body_kilobytes) * 1024).await?;
         let request = Request::from_parts(parts, body);
-        let Endpoint { limit, shape, .. } = *endpoint;
-        let call = Call { request, arguments, address, limit, shape };
+        let Endpoint { limit, shape, guests, .. } = *endpoint;
+        let call = Call { request, arguments, address, limit, shape, guests };
         (endpoint.handler)(Arc::clone(&self.services), call).await
     }
 

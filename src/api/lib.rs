@@ -20,6 +20,7 @@ mod connections;
 mod dispatch;
 mod error;
 mod event_filter;
+mod guests;
 mod health;
 mod lists;
 mod reply;

@@ -22,6 +22,7 @@ use crate::{
     address::limit_key,
     auth::{self, Scheme},
     error::{not_json, unreadable},
+    guests::GuestAccess,
     lists::Shape,
     reply::Reply,
 };
@@ -56,6 +57,8 @@ pub(crate) struct Call {
     pub(crate) limit: Count,
     /// What it must fulfil before it is read.
     pub(crate) shape: Shape,
+    /// Whether it may be a guest's.
+    pub(crate) guests: GuestAccess,
 }
 
 /// A request whose sender is known and whose body is still to be read, for endpoints that may know the
@@ -251,6 +254,9 @@ where
             count(&services, &call, &requester)?;
             if let Requester::User(session) = &requester {
                 services.sessions.note_seen(session, call.address);
+                if session.is_guest {
+                    call.guests.ensure(&call.arguments)?;
+                }
             }
             let sender = R::Authentication::admit(requester)?;
             handler(services, Unread { sender, call }).await?.into_http()

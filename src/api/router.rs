@@ -17,6 +17,7 @@ use crate::{
     client,
     dispatch::{Endpoint, Resource, dispatch, not_found},
     error::internal,
+    guests::GuestAccess,
     health,
     lists::Shape,
     route::Route,
@@ -65,8 +66,8 @@ fn resources(
         for path in paths {
             let resource = resources.entry(path.clone()).or_insert_with(|| empty(&path));
             let (method, handler) = (method.clone(), Arc::clone(&handler));
-            let shape = Shape::of(&method, &path);
-            resource.methods.push(Endpoint { method, handler, limit, shape });
+            let (shape, guests) = (Shape::of(&method, &path), GuestAccess::of(&method, &path));
+            resource.methods.push(Endpoint { method, handler, limit, shape, guests });
         }
     }
     for (method, path) in unserved() {

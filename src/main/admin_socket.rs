@@ -36,6 +36,10 @@ pub(crate) fn run(config: &Config, what: &Admin) -> Result<(), Failure> {
         Admin::Calls(Calls::Check) => {
             show(ask(config, Method::POST, "/calls/check", None)?, problem_lines)
         }
+        Admin::Guests { limit } => {
+            let path = format!("/guests?limit={limit}");
+            show(ask(config, Method::GET, &path, None)?, guest_lines)
+        }
         Admin::Timers(Timers::List { room, user }) => {
             let path = list_path(room.as_deref(), user.as_deref());
             show(ask(config, Method::GET, &path, None)?, timer_lines)
@@ -76,6 +80,13 @@ fn problem_lines(answer: &Value) -> Vec<String> {
     let lines: Vec<_> =
         problems.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
     if lines.is_empty() { vec!["calls work".to_owned()] } else { lines }
+}
+
+/// A guest a line, and how many there are in all.
+fn guest_lines(answer: &Value) -> Vec<String> {
+    let mut lines = rows(answer, "guests", &["user_id", "created", "last_seen"]);
+    lines.push(format!("total: {}", text(answer, "total")));
+    lines
 }
 
 /// A line for each object of a list, with some of its fields.

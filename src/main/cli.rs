@@ -76,6 +76,12 @@ pub(crate) enum Admin {
     /// Calls by LiveKit
     #[command(subcommand)]
     Calls(Calls),
+    /// Guests: when each registered and when it sent the last request
+    Guests {
+        /// How many at most
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
     /// Reports of users about events, rooms and users, the newest first
     Reports {
         /// How many at most

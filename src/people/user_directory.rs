@@ -2,7 +2,7 @@
 //!
 //! Invariants: users are found by their profile, never by their name in one room; each user finds
 //! themselves, the users they share a room with, and the members of rooms that are public or
-//! world-readable.
+//! world-readable; guests are not found.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#user-directory>
 
@@ -16,7 +16,7 @@ use wick_account::{Session, users::find};
 use wick_core::{Result, ShortRoomId, ShortUserId};
 use wick_database::{
     Range, Read, Snapshot,
-    schema::{lookup::USER_BY_WORD, room::Membership},
+    schema::{lookup::USER_BY_WORD, room::Membership, users::GUEST_BY_USER},
 };
 use wick_room::Graph;
 use wick_runtime::Resources;
@@ -133,6 +133,9 @@ impl UserDirectory {
         user: ShortUserId,
         wanted: &BTreeSet<String>,
     ) -> Result<Option<FoundUser>> {
+        if looking.read.contains(&GUEST_BY_USER, &user)? {
+            return Ok(None);
+        }
         let user_id = self.graph.user_id(looking.read, user)?;
         let account = find(looking.read, &self.resources, &user_id)?;
         if account.is_none_or(|(_, account)| account.deactivated.is_some()) {

@@ -1,6 +1,7 @@
 //! Use cases of rooms: creation, membership, sending now or later, history, search, spaces.
 
 pub mod delayed;
+mod guests;
 pub mod history;
 mod memberships;
 pub mod reports;
@@ -9,6 +10,6 @@ pub mod search;
 pub mod spaces;
 
 pub use self::{
-    delayed::Delayed, history::History, memberships::Memberships, reports::Reports, rooms::Rooms,
-    spaces::Spaces,
+    delayed::Delayed, guests::GuestAccess, history::History, memberships::Memberships,
+    reports::Reports, rooms::Rooms, spaces::Spaces,
 };

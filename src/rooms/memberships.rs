@@ -31,7 +31,7 @@ use wick_timers::Expiry;
 use crate::Delayed;
 
 /// How many rooms are changed at a time; they share syncs of the log.
-const AT_ONCE: usize = 32;
+pub(crate) const AT_ONCE: usize = 32;
 
 /// Changes memberships with accounts.
 pub struct Memberships {
@@ -115,6 +115,22 @@ impl Memberships {
         self.users.note_departed(user).await
     }
 
+    /// Deactivates guests that have sent no request for too long, and takes them out of their rooms.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn remove_unused_guests(&self) -> Result<()> {
+        let users = Arc::clone(&self.users);
+        let unused =
+            self.resources.workers.run(&"unused guests", move || users.unused_guests()).await?;
+        for user in unused {
+            if self.users.deactivate_unused_guest(user).await? {
+                self.depart(user).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Does what a crash has left undone.
     ///
     /// # Errors
@@ -187,7 +203,8 @@ fn leave(room: &mut Assembly<'_>, user_id: &UserId) -> Result<()> {
     }
 }
 
-fn append(
+/// Appends the member event of a local user in their own name.
+pub(crate) fn append(
     room: &mut Assembly<'_>,
     user_id: &UserId,
     membership: MembershipState,

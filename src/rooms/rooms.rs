@@ -49,7 +49,7 @@ pub use self::{
     send::SendMessage,
     state::{SendState, StateFormat},
     stripped::stripped_state,
-    summary::summary,
+    summary::{guests_can_join, summary},
 };
 pub(crate) use self::{event_request::EventRequest, send::transaction};
 

@@ -75,6 +75,18 @@ impl<C: Consumer> Follower<C> {
         Self { resources, name, consumer }
     }
 
+    /// Stores the present position as the cursor of a follower that has none, so that it misses nothing from now
+    /// on.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn begin(&self) -> Result<()> {
+        if self.resources.database.latest().contains(&CURSOR_BY_FOLLOWER, &self.name)? {
+            return Ok(());
+        }
+        self.move_cursor(None, self.resources.database.position()).await
+    }
+
     /// Follows until the server stops. `task` names the kind of follower in logs.
     pub fn start(self, supervisor: &Supervisor, task: &'static str) {
         let follower = Arc::new(self);
@@ -108,7 +120,7 @@ impl<C: Consumer> Follower<C> {
     async fn step(&self) -> Result<bool> {
         let Some(cursor) = self.resources.database.latest().get(&CURSOR_BY_FOLLOWER, &self.name)?
         else {
-            self.move_cursor(None, self.resources.database.position()).await?;
+            self.begin().await?;
             return Ok(true);
         };
         let span = Span::after(self.resources.database.published(), cursor)?;

@@ -1,6 +1,6 @@
 //! All use cases of one server, built top to bottom: each gets what was built before it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ruma::{OwnedUserId, signatures::Ed25519KeyPair};
 use serde_json::Value;
@@ -18,7 +18,7 @@ use wick_notify::Notifications;
 use wick_outbound::Outbound;
 use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
 use wick_room::{Assembly, Graph, Hooks};
-use wick_rooms::{Delayed, History, Memberships, Reports, Rooms, Spaces, search};
+use wick_rooms::{Delayed, GuestAccess, History, Memberships, Reports, Rooms, Spaces, search};
 use wick_runtime::{Health, Limits, Resources, Supervisor, Workers};
 use wick_sync::Sync;
 use wick_timers::{
@@ -28,6 +28,9 @@ use wick_timers::{
 
 /// How much memory parsed events and state nodes may take.
 const GRAPH_CACHE_BYTES: u64 = 24 << 20;
+
+/// How often unused guests are looked for.
+const GUESTS_EVERY: Duration = Duration::from_secs(3600);
 
 /// The use cases with what they work on.
 pub struct Services {
@@ -61,6 +64,8 @@ pub struct Services {
     pub profiles: Arc<Profiles>,
     /// What becomes of memberships when accounts change.
     pub memberships: Arc<Memberships>,
+    /// What becomes of guests when rooms no longer let them in.
+    pub guest_access: GuestAccess,
     /// Account data.
     pub account_data: AccountData,
     /// Stored filters.
@@ -196,6 +201,7 @@ impl Services {
             ),
             profiles,
             memberships,
+            guest_access: GuestAccess::new(resources.clone(), Arc::clone(&graph)),
             account_data: AccountData::new(resources.clone()),
             filters: Filters::new(resources.clone()),
             push_rules: PushRules::new(resources.clone()),
@@ -245,6 +251,14 @@ impl Services {
             calls.start(&self.supervisor)?;
         }
         self.rooms.start();
+        if self.users.has_guests()? {
+            self.guest_access.start(&self.supervisor).await?;
+            let memberships = Arc::clone(&self.memberships);
+            self.supervisor.spawn_periodic("unused-guests", GUESTS_EVERY, move || {
+                let memberships = Arc::clone(&memberships);
+                async move { memberships.remove_unused_guests().await }
+            });
+        }
         let memberships = Arc::clone(&self.memberships);
         self.supervisor.spawn_once("memberships", async move {
             if let Err(error) = memberships.resume().await {

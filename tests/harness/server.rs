@@ -189,14 +189,16 @@ impl TestServer {
         if request.extensions().get::<Peer>().is_none() {
             request.extensions_mut().insert(Peer::Address(IpAddr::from([127, 0, 0, 1])));
         }
-        let response = match router.clone().oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        };
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.expect("the body is there").to_bytes();
-        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Answer { status: parts.status, headers: parts.headers, body }
+        answer(router.clone(), request).await
+    }
+
+    /// What the administrator's socket answers to a `GET`.
+    pub async fn ask_admin(&self, path: &str) -> Value {
+        let router = wick_api::admin_router(Arc::clone(self.services()));
+        let request = Request::get(path).body(Body::empty()).expect("the request is well-formed");
+        let answer = answer(router, request).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        answer.body
     }
 
     /// A new user with a device.
@@ -205,6 +207,14 @@ impl TestServer {
             "username": name, "password": PASSWORD, "auth": { "type": "m.login.dummy" },
         });
         let (status, body) = self.post("/_matrix/client/v3/register", "", body).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        User::from_login(&body)
+    }
+
+    /// A new guest, where guests are switched on.
+    pub async fn register_guest(&self) -> User {
+        let (status, body) =
+            self.post("/_matrix/client/v3/register?kind=guest", "", json!({})).await;
         assert_eq!(status, StatusCode::OK, "{body}");
         User::from_login(&body)
     }
@@ -250,6 +260,17 @@ impl TestServer {
         let router = wick_api::router(Arc::clone(&services));
         self.running = Some((services, router));
     }
+}
+
+async fn answer(router: Router, request: Request<Body>) -> Answer {
+    let response = match router.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("the body is there").to_bytes();
+    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    Answer { status: parts.status, headers: parts.headers, body }
 }
 
 impl User {

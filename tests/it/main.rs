@@ -20,6 +20,7 @@ mod expired_everywhere;
 mod expiry;
 mod graph;
 mod guesses;
+mod guests;
 mod hang_ups;
 mod history;
 mod http;

@@ -1,10 +1,13 @@
 //! Making an account.
 
-use ruma::{OwnedDeviceId, OwnedUserId, api::error::ErrorKind};
-use wick_core::{Error, Result, config::Mode};
-use wick_database::schema::{
-    confirmations::UiaOutcome,
-    users::{ACCOUNT_BY_USER, Account, PROFILE_FIELD_BY_USER},
+use ruma::{OwnedDeviceId, OwnedUserId, UserId};
+use wick_core::{Error, Result, ShortUserId, config::Mode};
+use wick_database::{
+    Batch,
+    schema::{
+        confirmations::UiaOutcome,
+        users::{ACCOUNT_BY_USER, Account, PROFILE_FIELD_BY_USER},
+    },
 };
 
 use super::{
@@ -35,15 +38,12 @@ pub struct Registered {
 }
 
 impl Users {
-    /// Whether a stranger can make an account at all. Guests never can.
+    /// Refuses new accounts where registration is closed. Guests are another matter, see
+    /// [`Users::register_guest`].
     ///
     /// # Errors
-    /// `M_GUEST_ACCESS_FORBIDDEN` or `M_FORBIDDEN`, both 403.
-    pub fn ensure_may_register(&self, as_guest: bool) -> Result<()> {
-        if as_guest {
-            let message = "this server has no guest accounts";
-            return Err(Error::refused_with(403, ErrorKind::GuestAccessForbidden, message));
-        }
+    /// `M_FORBIDDEN`.
+    pub fn ensure_may_register(&self) -> Result<()> {
         match self.resources.config.registration_mode() {
             Mode::Open | Mode::Token => Ok(()),
             Mode::Local | Mode::Closed => Err(Error::forbidden("registration is closed")),
@@ -73,19 +73,10 @@ impl Users {
             admin: new.admin,
             deactivated: None,
         };
-        let display_name = serde_json::to_string(user_id.localpart())
-            .map_err(|error| Error::internal("display name", error))?;
         let device = self
             .resources
             .change(|batch| {
-                let user = self.resources.database.intern().user(&user_id, batch)?;
-                if batch.read_for_update(&ACCOUNT_BY_USER, &user)?.is_some() {
-                    return Err(in_use());
-                }
-                batch.put(&ACCOUNT_BY_USER, &user, &account);
-                batch.put(&PROFILE_FIELD_BY_USER, &(user, "displayname"), &display_name);
-                name_index::index(batch, (user, &user_id), None, Some(user_id.localpart()));
-                push_rules::put_default(user, &user_id, batch)?;
+                let user = self.put_account(&user_id, &account, batch)?;
                 let device = match &new.device {
                     Some(device) => {
                         let owner = (user, &*user_id);
@@ -93,14 +84,39 @@ impl Users {
                     }
                     None => None,
                 };
-                let logged_in = device
-                    .as_ref()
-                    .map(|(device_id, tokens)| (device_id.clone(), tokens.refresh.is_some()));
-                let user_id = user_id.clone();
-                proof.spend(UiaOutcome::Registered { user_id, device: logged_in }, batch)?;
+                proof.spend(outcome(&user_id, device.as_ref()), batch)?;
                 Ok(device)
             })
             .await?;
         Ok(Registered { user_id, device })
     }
+
+    /// Puts a new account with its profile and its push rules.
+    ///
+    /// # Errors
+    /// `M_USER_IN_USE`.
+    pub(super) fn put_account(
+        &self,
+        user_id: &UserId,
+        account: &Account,
+        batch: &mut Batch,
+    ) -> Result<ShortUserId> {
+        let display_name = serde_json::to_string(user_id.localpart())
+            .map_err(|error| Error::internal("display name", error))?;
+        let user = self.resources.database.intern().user(user_id, batch)?;
+        if batch.read_for_update(&ACCOUNT_BY_USER, &user)?.is_some() {
+            return Err(in_use());
+        }
+        batch.put(&ACCOUNT_BY_USER, &user, account);
+        batch.put(&PROFILE_FIELD_BY_USER, &(user, "displayname"), &display_name);
+        name_index::index(batch, (user, user_id), None, Some(user_id.localpart()));
+        push_rules::put_default(user, user_id, batch)?;
+        Ok(user)
+    }
+}
+
+/// What a registration made, for when its request is repeated.
+pub(super) fn outcome(user_id: &UserId, device: Option<&(OwnedDeviceId, Tokens)>) -> UiaOutcome {
+    let device = device.map(|(device_id, tokens)| (device_id.clone(), tokens.refresh.is_some()));
+    UiaOutcome::Registered { user_id: user_id.to_owned(), device }
 }

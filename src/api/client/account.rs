@@ -19,6 +19,7 @@ use ruma::{
 };
 use serde::Serialize;
 use wick_account::{
+    Session,
     devices::NewDevice,
     openid,
     uia::{Confirmation, Finished},
@@ -54,8 +55,17 @@ async fn register(
 ) -> Result<Answer<NewAccountBody>> {
     let identity = request.identity();
     let Ruma { body, .. } = request.read()?;
-    services.users.ensure_may_register(body.kind == RegistrationKind::Guest)?;
-    if let Some(username) = &body.username {
+    if body.kind == RegistrationKind::Guest {
+        let guest = services.users.register_guest(body.initial_device_display_name).await?;
+        return Ok(Answer::Done(guest.into()));
+    }
+    services.users.ensure_may_register()?;
+    let username = body.username.as_deref();
+    let guest = match &body.guest_access_token {
+        Some(token) => Some(guest(&services, token, username).await?),
+        None => None,
+    };
+    if let (None, Some(username)) = (&guest, username) {
         services.users.ensure_available(username)?;
     }
     let proof = match services.uia.confirm_registration(&identity, body.auth.as_ref()).await? {
@@ -71,8 +81,32 @@ async fn register(
         refresh_token: body.refresh_token,
     };
     let device = (!body.inhibit_login).then_some(device);
-    let new = NewAccount { localpart: body.username, password, admin: false, device };
-    Ok(Answer::Done(services.users.register(new, &proof).await?.into()))
+    let registered = match guest {
+        Some(guest) => {
+            services.users.upgrade_guest(&guest, &password, device.as_ref(), &proof).await?
+        }
+        None => {
+            let new = NewAccount { localpart: body.username, password, admin: false, device };
+            services.users.register(new, &proof).await?
+        }
+    };
+    Ok(Answer::Done(registered.into()))
+}
+
+/// The guest that becomes a full account with this registration.
+async fn guest(services: &Services, token: &str, username: Option<&str>) -> Result<Arc<Session>> {
+    let username = username.ok_or_else(|| {
+        Error::refused(ErrorKind::MissingParam, "a guest that registers names its user name")
+    })?;
+    let guest = match services.sessions.authenticate(token).await {
+        // A 401 would be about the request's own access token.
+        Err(Error::Refused(_)) => {
+            return Err(Error::forbidden("the guest's access token is not good"));
+        }
+        session => session?,
+    };
+    services.users.ensure_upgradable(&guest, username)?;
+    Ok(guest)
 }
 
 fn registered(finished: Finished) -> Result<Response> {
@@ -132,7 +166,7 @@ async fn check_registration_token_validity(
     services: Arc<Services>,
     Ruma { body, .. }: Ruma<check_registration_token_validity::v1::Request>,
 ) -> Result<check_registration_token_validity::v1::Response> {
-    services.users.ensure_may_register(false)?;
+    services.users.ensure_may_register()?;
     let valid = services.users.is_registration_token(&body.token);
     Ok(check_registration_token_validity::v1::Response::new(valid))
 }
@@ -142,7 +176,7 @@ async fn whoami(
     _: Arc<Services>,
     Ruma { sender, .. }: Ruma<whoami::v3::Request>,
 ) -> Result<whoami::v3::Response> {
-    let mut response = whoami::v3::Response::new(sender.user_id.clone(), false);
+    let mut response = whoami::v3::Response::new(sender.user_id.clone(), sender.is_guest);
     response.device_id = Some(sender.device_id.clone());
     Ok(response)
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: all problems are found, not the first.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use super::{Config, Listen, Period, Problem, Rate, registration::Mode};
 
@@ -141,6 +141,11 @@ impl Config {
             self.registration.mode != Mode::Token || self.registration.token.reveal().is_some(),
             "registration.token",
             "is needed where registration.mode is \"token\"",
+        );
+        problems.require(
+            self.registration.guest_lifetime.0 >= Duration::from_secs(3600),
+            "registration.guest_lifetime",
+            "must be at least 1h",
         );
         problems.require(accounts.max_devices >= 1, "accounts.max_devices", "must be at least 1");
         problems.require(

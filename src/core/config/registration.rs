@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Secret;
+use super::{Period, Secret};
 
 /// The section `[registration]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,12 @@ pub struct Registration {
     pub token: Secret,
     /// With it scripts make accounts, administrators' too, in any `mode`; empty: they cannot.
     pub shared_secret: Secret,
+    /// Whether guests may register, whatever `mode` is.
+    pub guests: bool,
+    /// The most guests at a time.
+    pub max_guests: u32,
+    /// How long a guest is kept that sends no request.
+    pub guest_lifetime: Period,
 }
 
 /// How accounts are made.
@@ -33,6 +39,13 @@ pub enum Mode {
 
 impl Default for Registration {
     fn default() -> Self {
-        Self { mode: Mode::Local, token: Secret::default(), shared_secret: Secret::default() }
+        Self {
+            mode: Mode::Local,
+            token: Secret::default(),
+            shared_secret: Secret::default(),
+            guests: false,
+            max_guests: 10_000,
+            guest_lifetime: Period::from_secs(7 * 86_400),
+        }
     }
 }

@@ -19,6 +19,13 @@ pub struct Account {
     pub deactivated: Option<Timestamp>,
 }
 
+/// A guest: an account whose access tokens serve for a part of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// When it was made.
+    pub created: Timestamp,
+}
+
 /// An OpenID token: proof of a user id for a third party.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenIdToken {
@@ -29,12 +36,21 @@ pub struct OpenIdToken {
 }
 
 postcard_value!(Account, version = 1);
+postcard_value!(Guest, version = 1);
 postcard_value!(OpenIdToken, version = 1);
 
 tables! {
     /// The accounts of this server. Written when one is made, gets a new password or is deactivated;
     /// read at every log-in; rebuilt from nothing else.
     ACCOUNT_BY_USER: ShortUserId => Account, Random;
+
+    /// The accounts that are guests'. Written when one is made; removed when it becomes a full account or is
+    /// deactivated, which unused ones are; read when an access token is, and by what guests are refused;
+    /// rebuilt from nothing else.
+    GUEST_BY_USER: ShortUserId => Guest, Small;
+
+    /// How many rows [`GUEST_BY_USER`] has. Written with them; read when a guest registers.
+    GUEST_TOTAL: () => u64, Small;
 
     /// The fields of a local user's profile, each as JSON text. Written by the user; read for profile
     /// requests and for the member events that are made in the user's name; rebuilt from nothing else.

@@ -4,6 +4,7 @@
 
 use ruma::{
     OwnedEventId, OwnedRoomId, OwnedUserId, UserId,
+    api::error::ErrorKind,
     canonical_json::CanonicalJsonObject,
     events::{
         StateEventType, TimelineEventType,
@@ -12,7 +13,10 @@ use ruma::{
 };
 use serde::Deserialize;
 use wick_core::{Draft, Error, Result};
-use wick_database::schema::room::Membership;
+use wick_database::{
+    Read,
+    schema::{room::Membership, users::GUEST_BY_USER},
+};
 use wick_people::profile::MemberProfile;
 use wick_room::{Assembly, Effects};
 use wick_runtime::Limit;
@@ -20,7 +24,7 @@ use wick_runtime::Limit;
 use super::{
     EventRequest, Rooms,
     append::{SendOutcome, append},
-    content, power_levels,
+    content, guests_can_join, power_levels,
 };
 
 /// The member who could have invited, in a join to a room whose join rule is restricted.
@@ -64,11 +68,13 @@ impl Rooms {
         let current = room.state_event(&StateEventType::RoomMember, target.as_str())?;
         let before = current.as_deref().map(wick_room::membership::content).transpose()?;
         let before = before.map(|content| content.membership);
-        let joins = membership == MembershipState::Join && before != Some(MembershipState::Join);
-        if joins
-            && sender == target
-            && let Some(by) = self.authorise_join(room, target, before.as_ref())?
-        {
+        let joins = sender == target
+            && membership == MembershipState::Join
+            && before != Some(MembershipState::Join);
+        if joins {
+            self.ensure_admits(room, target)?;
+        }
+        if joins && let Some(by) = self.authorise_join(room, target, before.as_ref())? {
             content::set_text(&mut content, AUTHORISED_VIA, by);
         }
         if let Some(current) = current
@@ -90,6 +96,24 @@ impl Rooms {
             content,
         );
         append(room, draft, effects, None)
+    }
+
+    /// Refuses a guest who joins a room that does not let guests in.
+    ///
+    /// <https://spec.matrix.org/v1.18/client-server-api/#server-behaviour-16>
+    fn ensure_admits(&self, room: &mut Assembly<'_>, user_id: &UserId) -> Result<()> {
+        let short = room.room();
+        let read = &*room.batch();
+        let user = self.graph.intern().lookup_user(read, user_id)?;
+        let is_guest = match user {
+            Some(user) => read.contains(&GUEST_BY_USER, &user)?,
+            None => false,
+        };
+        if is_guest && !guests_can_join(&self.graph, read, short)? {
+            let message = "guests cannot join this room";
+            return Err(Error::refused(ErrorKind::GuestAccessForbidden, message));
+        }
+        Ok(())
     }
 
     /// Counts a change of membership: an invitation or a join as such, a change of a member's own event as a

@@ -22,11 +22,10 @@ pub fn summary(graph: &Graph, read: &impl Read, room: ShortRoomId) -> Result<Opt
         .ok_or_else(|| Error::corrupt("a room has no room id"))?;
     let state = State { graph, read, room };
     let visibility = state.text(&StateEventType::RoomHistoryVisibility, "history_visibility")?;
-    let guests = state.text(&StateEventType::RoomGuestAccess, "guest_access")?;
     let mut summary = RoomSummary::new(
         room_id,
         state.join_rule()?,
-        guests.as_deref() == Some("can_join"),
+        state.guests_can_join()?,
         UInt::new_saturating(head.counts.joined),
         visibility.as_deref() == Some("world_readable"),
     );
@@ -40,6 +39,14 @@ pub fn summary(graph: &Graph, read: &impl Read, room: ShortRoomId) -> Result<Opt
     summary.encryption = state.text(&StateEventType::RoomEncryption, "algorithm")?.map(Into::into);
     summary.room_version = RoomVersionId::try_from(head.version.as_str()).ok();
     Ok(Some(summary))
+}
+
+/// Whether guests can join a room.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn guests_can_join(graph: &Graph, read: &impl Read, room: ShortRoomId) -> Result<bool> {
+    State { graph, read, room }.guests_can_join()
 }
 
 /// The current state of a room, without what was redacted.
@@ -62,6 +69,11 @@ impl<R: Read> State<'_, R> {
             self.content(event_type)?;
         let text = content.as_ref().and_then(|content| content.get(key)?.as_str());
         Ok(text.filter(|text| !text.is_empty()).map(ToOwned::to_owned))
+    }
+
+    fn guests_can_join(&self) -> Result<bool> {
+        let access = self.text(&StateEventType::RoomGuestAccess, "guest_access")?;
+        Ok(access.as_deref() == Some("can_join"))
     }
 
     /// An unknown join rule counts as `invite`.
