@@ -72,7 +72,7 @@ impl Uia {
         Self { resources, limits, users }
     }
 
-    /// Asks a logged-in user for the password again. `operation` says what for, with what may not change
+    /// Asks a logged-in user for the password again. `operation` names what for, with what may not change
     /// between two requests of one session.
     ///
     /// # Errors

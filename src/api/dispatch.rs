@@ -140,8 +140,10 @@ fn without_body(response: Response) -> Response {
 }
 
 fn record(method: &Method, path: &Arc<str>, status: StatusCode, taken: Duration) {
-    let labels =
-        [Label::from_static_parts("method", told(method)), Label::new("path", Arc::clone(path))];
+    let labels = [
+        Label::from_static_parts("method", method_label(method)),
+        Label::new("path", Arc::clone(path)),
+    ];
     metrics::histogram!("wick_request_seconds", labels.iter()).record(taken);
     let [method, path] = labels;
     let labels = [method, path, Label::new("status", status.as_str().to_owned())];
@@ -149,7 +151,7 @@ fn record(method: &Method, path: &Arc<str>, status: StatusCode, taken: Duration)
 }
 
 /// Clients can make up methods, but not labels.
-fn told(method: &Method) -> &'static str {
+fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

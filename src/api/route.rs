@@ -1,4 +1,4 @@
-//! An endpoint: a handler with the method and the paths that ruma's request type says.
+//! An endpoint: a handler with the method and the paths of ruma's request type.
 //!
 //! Invariant: all handlers have one shape once they are in a [`Route`], so that what is generic over
 //! the request type stays small.
@@ -265,7 +265,7 @@ where
     Route { method: R::METHOD, paths, handler, limit: Count::Request }
 }
 
-/// An endpoint that has no request type of ruma's. Its handler counts, if anybody does.
+/// An endpoint that has no request type of ruma's. It is counted by its handler, if at all.
 pub(crate) fn plain<T>(
     path: &str,
     handler: impl Fn(Arc<Services>, Call) -> T + Copy + Send + Sync + 'static,

@@ -9,7 +9,7 @@ use http::{
 };
 use tower_http::{
     catch_panic::CatchPanicLayer,
-    cors::{Any as Everybody, CorsLayer},
+    cors::{Any as AnyOrigin, CorsLayer},
 };
 use wick_service::Services;
 
@@ -80,7 +80,7 @@ fn resources(
 /// Web clients of any origin may call everything (client-server API, section "Web Browser Clients").
 fn cross_origin() -> CorsLayer {
     CorsLayer::new()
-        .allow_origin(Everybody)
+        .allow_origin(AnyOrigin)
         .allow_methods([
             Method::GET,
             Method::HEAD,

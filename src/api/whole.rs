@@ -1,4 +1,4 @@
-//! Requests with everything their body says, also what ruma's types have no field for.
+//! Requests with their whole body, also what ruma's types have no field for.
 
 use http::{Method, Request};
 use ruma::{

@@ -1,9 +1,9 @@
-//! How many events in a room a user has not read: those that their push rules say notify.
+//! How many events in a room a user has not read: those that their push rules notify them of.
 //!
 //! Invariants: counted when asked for, event by event, each once; what was counted is kept in memory
 //! by place and thread, so that a receipt takes away and never has to count again. The user's own
-//! events never count, nor do redacted ones, those of users they ignore, nor the copy that says that an
-//! event expired or ended. A message of their own reads what came before it, as a receipt would.
+//! events never count, nor do redacted ones, those of users they ignore, nor the terminal
+//! copy of an event. A message of their own reads what came before it, as a receipt would.
 //!
 //! In memory alone, and bounded: what is not there is counted again. Evicted by a change of the user's list
 //! of ignored users; each redaction in the room takes its target away.

@@ -97,7 +97,7 @@ impl<'a> Evaluator<'a> {
     }
 }
 
-/// Whether an event is the copy that says that another one expired or ended.
+/// Whether an event is the terminal copy of one that expired or was ended.
 fn is_end_of_another(pdu: &Pdu) -> bool {
     RelatesTo::of(&pdu.content).is_some_and(|relation| relation.rel_type == EXPIRE_RELATION)
         && ExpireStatus::from_content(&pdu.content).is_some_and(|status| status.is_terminal())

@@ -40,7 +40,7 @@ pub(crate) struct Rules(Vec<Rule>);
 
 struct Rule {
     actions: Vec<Action>,
-    /// Not for events that say whom they mention.
+    /// Not for events with `m.mentions`.
     is_old_mention: bool,
     conditions: Vec<Condition>,
 }

@@ -26,7 +26,7 @@ use crate::{
 /// The name of the follower.
 const TASK: &str = "guest-access";
 
-/// Takes guests out of rooms that no longer let them in.
+/// Removes guests from rooms that guests can no longer join.
 #[derive(Clone)]
 pub struct GuestAccess {
     resources: Resources,
@@ -72,7 +72,7 @@ impl GuestAccess {
             .await
     }
 
-    /// The guests who are in a room that does not let guests in.
+    /// The joined guests of a room that guests cannot join.
     fn guests_to_remove(&self, room: ShortRoomId) -> Result<Vec<ShortUserId>> {
         let read = self.resources.database.published();
         let mut guests = Vec::new();

@@ -64,7 +64,7 @@ pub struct Services {
     pub profiles: Arc<Profiles>,
     /// What becomes of memberships when accounts change.
     pub memberships: Arc<Memberships>,
-    /// What becomes of guests when rooms no longer let them in.
+    /// Removes guests from rooms that guests can no longer join.
     pub guest_access: GuestAccess,
     /// Account data.
     pub account_data: AccountData,

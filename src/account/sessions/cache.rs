@@ -1,7 +1,7 @@
 //! Sessions in memory, by the hash of their access token.
 //!
-//! Invariant: a session here is what the tables `token_by_hash` and `guest_by_user` say. A batch that changes
-//! that evicts when it is written, and a session that was read before an eviction is not inserted after it.
+//! Invariant: a session here agrees with the tables `token_by_hash` and `guest_by_user`. A batch that changes
+//! them evicts when it is written, and a session that was read before an eviction is not inserted after it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -64,7 +64,7 @@ async fn get_dehydrated_events(
     events(&services, &sender, &body.device_id, body.from.as_deref())
 }
 
-/// `POST` to the same path, the form of the MSC's first text. Ruma's response would say `null` for no more.
+/// `POST` to the same path, the form of the MSC's first text. Ruma's response would have a `null` where there is no more.
 async fn post_dehydrated_events(
     services: Arc<Services>,
     Ruma { body, sender, .. }: Ruma<post_events::Request>,

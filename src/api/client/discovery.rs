@@ -122,7 +122,7 @@ async fn get_capabilities(
 }
 
 fn untellable(error: serde_json::Error) -> Error {
-    Error::internal("the capabilities cannot be told", error)
+    Error::internal("the capabilities cannot be written", error)
 }
 
 /// `GET /.well-known/matrix/client`

@@ -20,7 +20,7 @@ pub(crate) fn routes() -> Vec<Route> {
     vec![route(refresh_or_end).uncounted().only_if(is_known)]
 }
 
-/// Refuses what is neither a refresh nor an end, whatever its body says.
+/// Refuses what is neither a refresh nor an end, whatever its body is.
 fn is_known(call: &Call) -> Result<()> {
     match call.arguments.first().map(|method| RefreshMethod::from(method.as_str())) {
         Some(RefreshMethod::Refresh | RefreshMethod::End) => Ok(()),

@@ -97,8 +97,7 @@ async fn get_key_changes(
     Ruma { body, sender, .. }: Ruma<get_key_changes::v3::Request>,
 ) -> Result<get_key_changes::v3::Response> {
     let from = SyncToken::parse(&body.from)?.position;
-    // It says no more than which token is the newest that the client has: what changed after it too may be
-    // told.
+    // It names the newest token that the client has. Changes after it may be returned as well.
     SyncToken::parse(&body.to)?;
     let lists = device_lists::changes(&services.database, &services.graph, &sender, from)?;
     Ok(get_key_changes::v3::Response::new(lists.changed, lists.left))

@@ -115,7 +115,7 @@ impl IncomingRequest for SetField {
             ))?;
         let mut body: serde_json::Map<String, Value> = serde_json::from_slice(request.body())?;
         let value = match (body.remove(&key), &*key) {
-            // What old clients say for "none".
+            // How old clients spell "none".
             (Some(Value::String(text)), DISPLAY_NAME | AVATAR_URL) if text.is_empty() => None,
             (None | Some(Value::Null), DISPLAY_NAME | AVATAR_URL) => None,
             (Some(value), _) => Some(value),

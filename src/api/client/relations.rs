@@ -18,7 +18,7 @@ use wick_service::Services;
 use super::{count, direction};
 use crate::route::{Route, Ruma, route};
 
-/// How many events a client gets that does not say how many it wants.
+/// How many events are returned by default.
 const DEFAULT_LIMIT: usize = 20;
 
 pub(crate) fn routes() -> Vec<Route> {

@@ -16,7 +16,7 @@ use wick_service::Services;
 use super::count;
 use crate::route::{Route, Ruma, route};
 
-/// How many rooms a client gets that does not say how many it wants.
+/// How many rooms are returned by default.
 const DEFAULT_LIMIT: usize = 50;
 
 pub(crate) fn routes() -> Vec<Route> {

@@ -13,7 +13,7 @@ use wick_service::Services;
 use super::count;
 use crate::route::{Route, Ruma, route};
 
-/// How many threads a client gets that does not say how many it wants.
+/// How many threads are returned by default.
 const DEFAULT_LIMIT: usize = 20;
 
 pub(crate) fn routes() -> Vec<Route> {

@@ -8,7 +8,7 @@ use wick_core::{Error, Result};
 
 use crate::route::{Handler, Route};
 
-/// One endpoint that sends an event now or, if the query says so, later.
+/// One endpoint that sends an event now or, if the query has a delay, later.
 pub(super) fn now_or_later(now: Route, later: Route) -> Route {
     let (send, schedule) = (now.handler, later.handler);
     let handler: Handler = Arc::new(move |services, call| match when(call.query()) {

@@ -98,7 +98,7 @@ impl Rooms {
         append(room, draft, effects, None)
     }
 
-    /// Refuses a guest who joins a room that does not let guests in.
+    /// Refuses the join of a guest to a room that guests cannot join.
     ///
     /// <https://spec.matrix.org/v1.18/client-server-api/#server-behaviour-16>
     fn ensure_admits(&self, room: &mut Assembly<'_>, user_id: &UserId) -> Result<()> {
