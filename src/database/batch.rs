@@ -44,6 +44,8 @@ pub(crate) struct Change {
     pub(crate) rows: BTreeMap<&'static str, Rows>,
     pub(crate) required: Requirements,
     pub(crate) topics: Vec<Topic>,
+    /// Topics whose watches are woken although nothing was written there.
+    pub(crate) bells: Vec<Topic>,
     pub(crate) slots: u64,
     pub(crate) promises: Promises,
     pub(crate) effects: Effects,
@@ -271,17 +273,29 @@ impl Batch {
         self.wake_about(Some(topic));
     }
 
+    /// Wakes the watches of `topic` for something that is written elsewhere: a room does not count as
+    /// written in ([`Database::busy_since`]), so that reads for changes skip it.
+    pub fn wake_only(&mut self, topic: Topic) {
+        self.change.bells.push(topic);
+    }
+
     /// Whether it would write nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether it requires rows to be what they were. One that writes nothing can still be committed: the
-    /// requirement is checked, and the commit waits until what was read is durable.
+    /// Whether it requires rows to be what they were.
     #[must_use]
     pub fn is_conditional(&self) -> bool {
         !self.change.required.is_empty()
+    }
+
+    /// Whether its commit would change nothing: it writes nothing, and nothing follows from it.
+    #[must_use]
+    pub fn is_void(&mut self) -> bool {
+        let Change { topics, bells, effects, .. } = &mut self.change;
+        topics.is_empty() && bells.is_empty() && effects.is_empty() && self.is_empty()
     }
 
     /// How many rows it would write or delete.

@@ -27,7 +27,9 @@ use self::{
     fault::Fault,
     syncer::Syncer,
 };
-use crate::{Batch, Interner, Latest, Result, Snapshot, Topic, Watch, migrate, schema::meta};
+use crate::{
+    Batch, Error, Interner, Latest, Result, Snapshot, Topic, Watch, migrate, schema::meta,
+};
 
 /// How to open a database. The defaults suit a small machine.
 #[derive(Clone)]
@@ -158,6 +160,20 @@ impl Database {
     /// engine refuses. Nothing was written then.
     pub fn write(&self, batch: Batch, durability: Durability) -> Result<Pending> {
         self.engine.write(batch.change, durability)
+    }
+
+    /// Checks what a void batch requires, and returns a future that waits until all that was written
+    /// before is durable (as far as asked) and published: what the batch read can be of a request that is
+    /// not answered yet. This is no commit.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`](crate::Error::Conflict) if a required row has changed; if the batch is not
+    /// [void](Batch::is_void); as [`Database::write`].
+    pub fn settle(&self, mut batch: Batch) -> Result<Pending> {
+        if !batch.is_void() {
+            return Err(Error::engine("a batch that changes something must be committed"));
+        }
+        self.engine.settle(&batch.change.required)
     }
 
     /// Whether something may have been written in a room above `since` that wakes the room's readers.

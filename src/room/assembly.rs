@@ -184,6 +184,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// Writes the batch, with what follows from it in memory. The turn may end as soon as this returns.
+    /// If nothing was changed, this waits for what was read instead of making a commit.
     pub(crate) fn write(mut self) -> wick_database::Result<Pending> {
         if self.opened_on.as_ref() != Some(&self.head) {
             self.batch.put(&HEAD_BY_ROOM, &self.room, &self.head);
@@ -201,6 +202,9 @@ impl<'a> Assembly<'a> {
         {
             let listener = Arc::clone(listener);
             self.batch.on_applied(move || listener(&self.timers));
+        }
+        if self.batch.is_void() {
+            return self.rooms.db.settle(self.batch);
         }
         self.rooms.db.write(self.batch, Graph::DURABILITY)
     }

@@ -34,7 +34,7 @@ impl Resources {
     /// # Errors
     /// If the log cannot be made durable.
     pub async fn settle(&self) -> Result<()> {
-        self.database.commit(self.database.batch(), Durability::Synced).await?;
+        self.database.settle(self.database.batch())?.await?;
         Ok(())
     }
 
@@ -61,11 +61,16 @@ impl Resources {
         loop {
             let mut batch = self.database.batch();
             let result = build(&mut batch)?;
-            if batch.is_empty() && !batch.is_conditional() {
-                return Ok(result);
-            }
-            match self.database.commit(batch, durability).await {
-                Ok(_) => return Ok(result),
+            let pending = match (batch.is_void(), batch.is_conditional()) {
+                (true, false) => return Ok(result),
+                (true, true) => self.database.settle(batch),
+                (false, _) => self.database.write(batch, durability),
+            };
+            match pending {
+                Ok(pending) => {
+                    pending.await?;
+                    return Ok(result);
+                }
                 Err(error) if error.is_conflict() && attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(Error::from(error)),
             }

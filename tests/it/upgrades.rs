@@ -7,7 +7,7 @@
 )]
 
 use serde_json::{Value, json};
-use wick_database::{Durability, FaultAction};
+use wick_database::FaultAction;
 use wick_harness::{FATES, Options, Strike, TestServer, User};
 
 use crate::rooms::{act, create, set_state, state, text};
@@ -234,9 +234,6 @@ async fn an_upgrade_is_finished_after_a_failure_or_a_crash_at_any_commit() {
             } else {
                 server.crash().await;
                 server.services().rooms.resume().await.unwrap();
-                // The start resumes too: what it has written by now is published after this.
-                let database = &server.services().database;
-                database.commit(database.batch(), Durability::Synced).await.unwrap();
             }
             let (new, tombstone) = replacements(&server, &alice, &old).await;
             if commit > 1 || fate == FaultAction::StopAfter || fate == FaultAction::Fail {

@@ -27,6 +27,10 @@ impl Effects {
         self.0.get_mut().unwrap_or_else(PoisonError::into_inner).push(Box::new(effect));
     }
 
+    pub(super) fn is_empty(&mut self) -> bool {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Runs them. The batch is written, so a panic is logged and takes nothing back.
     pub(crate) fn run(self) {
         for effect in self.0.into_inner().unwrap_or_else(PoisonError::into_inner) {

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     Error, KeyLike, Result, Snapshot, Topic, Value,
     activity::Activity,
-    batch::{Change, Positions, Row, Slot, is_in_effect},
+    batch::{Change, Positions, Requirements, Row, Slot, is_in_effect},
     read::family,
     schema::meta,
     watch::Registry,
@@ -149,6 +149,13 @@ pub(super) struct Group {
     pub(super) sync: bool,
 }
 
+impl Group {
+    /// Whether there is neither a commit to publish nor a wait to answer.
+    pub(super) fn is_empty(&self) -> bool {
+        self.commits == 0 && self.waiters.is_empty()
+    }
+}
+
 impl Engine {
     pub(super) fn new(
         db: Arc<DB>,
@@ -217,7 +224,7 @@ impl Engine {
     }
 
     fn write_in_turn(&self, change: Change, durability: Durability) -> Result<Pending> {
-        let Change { rows, required, mut topics, slots, promises, effects, misuse } = change;
+        let Change { rows, required, mut topics, bells, slots, promises, effects, misuse } = change;
         if let Some(misuse) = misuse {
             return Err(Error::engine(misuse));
         }
@@ -255,6 +262,7 @@ impl Engine {
         }
         turn.position = last;
         self.activity.note(&topics, Position(last));
+        topics.extend(bells);
         promises.keep();
         if stop_after {
             return Err(self.stop(&mut turn));
@@ -291,6 +299,21 @@ impl Engine {
         });
         self.work.notify_one();
         outcome
+    }
+
+    /// See [`Database::settle`](crate::Database::settle).
+    pub(super) fn settle(&self, required: &Requirements) -> Result<Pending> {
+        let mut turn = self.turn();
+        turn.state.refuse()?;
+        required.check(&self.db)?;
+        let committed = Committed { position: Position(turn.position), first: 0, slots: 0 };
+        if !turn.syncing && turn.waiting.is_empty() {
+            return Ok(Pending { committed, wait: None });
+        }
+        let (sender, outcome) = oneshot::channel();
+        turn.waiting.waiters.push(sender);
+        self.work.notify_one();
+        Ok(Pending { committed, wait: Some(outcome) })
     }
 
     fn ask_fault(&self, turn: &mut Turn) -> Result<bool> {

@@ -1,7 +1,8 @@
 //! The thread that makes the log durable for all commits that wait, then publishes them.
 //!
 //! It starts as soon as one waits; those that come during a sync share the next one. Commits
-//! that asked for none are published without one.
+//! that asked for none are published without one. Waits that are no commits ([`Engine::settle`]) are
+//! answered with the commits written before them.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -77,7 +78,9 @@ fn run(engine: &Engine) {
     while let Some((group, snapshot, written)) = next(engine) {
         let synced = sync(engine, &group, written);
         let outcome = finish(engine, snapshot, synced);
-        engine.metrics.group_size.record(group.commits);
+        if group.commits > 0 {
+            engine.metrics.group_size.record(group.commits);
+        }
         if outcome.is_ok() {
             wake(engine, group.topics);
         }
@@ -116,7 +119,7 @@ fn next(engine: &Engine) -> Option<(Group, Snapshot, u64)> {
     let mut turn = engine.turn();
     loop {
         match turn.state {
-            State::Open | State::Closing if turn.waiting.commits > 0 => {
+            State::Open | State::Closing if !turn.waiting.is_empty() => {
                 turn.syncing = true;
                 let snapshot = Snapshot::take(&engine.db, Position(turn.position));
                 let written = engine.db.latest_sequence_number();

@@ -8,11 +8,11 @@ use std::{
 use ruma::room_id;
 use wick_core::{Position, ShortRoomId};
 
-use super::{Disk, Folder, is_ready, open};
+use super::{At, Disk, Folder, is_ready, open};
 use crate::{
     Batch, Database,
     Durability::{Flushed, Synced},
-    Error, Options, Range, Read, Slot,
+    Error, FaultAction, Options, Range, Read, Slot,
     schema::{
         meta::{self, META},
         probe::{NAME_BY_PLACE, NUMBER_BY_NAME},
@@ -186,6 +186,40 @@ async fn a_refresh_during_a_sync_is_published_after_it() {
     watch.changed().await;
     assert_eq!(database.published().get(&NUMBER_BY_NAME, "refresh").unwrap(), Some(1));
     synced.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wait_for_what_was_written_is_no_commit_and_ends_once_that_is_published() {
+    let folder = Folder::new();
+    let disk = Disk::default();
+    let database = folder.open_with(disk.clone());
+    assert!(is_ready(&mut database.settle(database.batch()).unwrap()), "nothing is waited for");
+    disk.hold();
+    let synced = database.write(event(&database, "a").0, Synced).unwrap();
+    let mut batch = database.batch();
+    assert_eq!(batch.read_for_update(&NUMBER_BY_NAME, "a").unwrap(), Some(1));
+    let mut settled = database.settle(batch).unwrap();
+    assert!(!is_ready(&mut settled));
+    disk.release();
+    settled.await.unwrap();
+    assert_eq!(database.published().get(&NUMBER_BY_NAME, "a").unwrap(), Some(1));
+    synced.await.unwrap();
+
+    let mut batch = database.batch();
+    batch.read_for_update(&NUMBER_BY_NAME, "a").unwrap();
+    let mut change = database.batch();
+    change.delete(&NUMBER_BY_NAME, "a");
+    database.commit(change, Synced).await.unwrap();
+    assert!(database.settle(batch).unwrap_err().is_conflict());
+    assert!(database.settle(event(&database, "b").0).is_err(), "it would be lost");
+}
+
+#[tokio::test]
+async fn a_fault_at_the_next_commit_leaves_a_wait_alone() {
+    let folder = Folder::new();
+    let database = folder.open_with(At { at: 1, action: FaultAction::Fail });
+    database.settle(database.batch()).unwrap().await.unwrap();
+    assert!(database.write(event(&database, "a").0, Synced).is_err());
 }
 
 #[tokio::test]

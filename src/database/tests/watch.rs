@@ -69,6 +69,19 @@ async fn a_room_is_quiet_until_something_is_written_there() {
 }
 
 #[tokio::test]
+async fn a_room_that_is_woken_for_something_elsewhere_stays_quiet() {
+    let folder = Folder::new();
+    let database = folder.open();
+    let mut watch = database.watch().room(ROOM);
+    let since = database.position();
+    let mut batch = database.batch();
+    batch.wake_only(Topic::Room(ROOM));
+    database.commit(batch, Flushed).await.unwrap();
+    watch.changed().await;
+    assert!(!database.is_busy_since(ROOM, since));
+}
+
+#[tokio::test]
 async fn a_batch_of_wakes_alone_wakes() {
     let folder = Folder::new();
     let database = folder.open();

@@ -27,18 +27,10 @@ impl Rooms {
     /// change of its own after the join, since it touches what the user can change at any time; the join
     /// stands without it.
     pub(super) async fn follow(&self, user: ShortUserId, room: ShortRoomId) {
-        if let Err(error) = self.try_follow(user, room).await {
+        let followed = self.resources.change(|batch| self.copy(batch, user, room)).await;
+        if let Err(error) = followed {
             tracing::warn!(%error, %room, "rules and tags do not follow into the new room");
         }
-    }
-
-    async fn try_follow(&self, user: ShortUserId, room: ShortRoomId) -> Result<()> {
-        // Hardly any room replaces another: no commit for those that do not.
-        let latest = self.resources.database.latest();
-        if latest.contains(&PREDECESSOR_BY_MEMBER, &(user, room))? {
-            self.resources.change(|batch| self.copy(batch, user, room)).await?;
-        }
-        Ok(())
     }
 
     fn copy(&self, batch: &mut Batch, user: ShortUserId, room: ShortRoomId) -> Result<()> {

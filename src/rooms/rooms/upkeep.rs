@@ -57,7 +57,8 @@ impl Rooms {
             let (user, room) = member?;
             self.follow(user, room).await;
         }
-        Ok(())
+        // A request may have finished some of it, and not be durable yet.
+        self.resources.settle().await
     }
 
     /// Deletes the answers that are too old for their requests to come again.
