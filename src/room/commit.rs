@@ -55,7 +55,7 @@ pub(crate) fn write(room: &mut Assembly<'_>, mut entry: Entry) -> Result<Appende
     extremities::write(room, &entry);
     members::write(room, &entry)?;
     relations::write(room, &entry)?;
-    redaction::write(room, &entry)?;
+    let redacted = redaction::write(room, &entry)?;
     timer::write(room, &entry)?;
     expiry::write(room, &entry)?;
     delayed::write(room, &entry)?;
@@ -63,7 +63,7 @@ pub(crate) fn write(room: &mut Assembly<'_>, mut entry: Entry) -> Result<Appende
 
     let Entry { pdu, short, slot, effects, .. } = entry;
     let by_timer = effects.finish.is_some();
-    let appended = Appended { pdu, short, room: room.room, slot, by_timer };
+    let appended = Appended { pdu, short, room: room.room, slot, by_timer, redacted };
     for projection in &room.rooms.hooks.projections {
         projection.project(&appended, &mut room.batch)?;
     }

@@ -34,7 +34,7 @@ pub use self::{
     membership::MemberContent,
     receive::Received,
     relation::RelatesTo,
-    stage::Appended,
+    stage::{Appended, Redacted},
     timeline::{Direction, TimelineItem},
 };
 

@@ -27,4 +27,15 @@ pub struct Appended {
     pub slot: Slot,
     /// Whether a timer sent it, not its sender.
     pub by_timer: bool,
+    /// The event that it redacts, as it was before; `None` if it redacts none that is stored.
+    pub redacted: Option<Redacted>,
+}
+
+/// An event that was redacted, as it was before.
+#[derive(Clone, Debug)]
+pub struct Redacted {
+    /// Its short id.
+    pub short: ShortEventId,
+    /// The event.
+    pub pdu: SharedPdu,
 }

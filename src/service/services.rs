@@ -398,10 +398,6 @@ impl Fires for Kinds {
         self.of(decided).fire(room, decided)
     }
 
-    fn stands_alone(&self, decided: &Decided) -> Result<bool> {
-        self.of(decided).stands_alone(decided)
-    }
-
     fn discard(&self, batch: &mut Batch, decided: &Decided) -> Result<()> {
         self.of(decided).discard(batch, decided)
     }

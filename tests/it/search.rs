@@ -3,8 +3,12 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what a test asks for is there")]
 
 use http::StatusCode;
+use ruma::events::TimelineEventType;
 use serde_json::{Value, json};
+use wick_core::Draft;
+use wick_database::{Range, Read, schema::lookup::EVENT_BY_WORD};
 use wick_harness::{TestServer, User};
+use wick_room::Effects;
 
 const SEARCH: &str = "/_matrix/client/v3/search";
 
@@ -213,4 +217,28 @@ async fn texts_without_spaces_and_long_words_are_found() {
     }
     let found = search(&server, &alice, json!({ "search_term": "京北" })).await;
     assert_eq!(found["count"], 0);
+}
+
+#[tokio::test]
+async fn an_event_that_is_redacted_in_its_own_batch_leaves_no_word() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let room = server.room(&alice, "shared").await;
+    let graph = &server.services().graph;
+    let draft = |event_type: &str, content| {
+        let (room, sender) = (room.id.clone(), alice.user_id.clone());
+        let content = serde_json::from_value(content).unwrap();
+        Draft::message(room, sender, TimelineEventType::from(event_type), content)
+    };
+    graph
+        .transact(&room.id, |room| {
+            let message = json!({ "msgtype": "m.text", "body": "needle" });
+            let sent = room.append(draft("m.room.message", message), Effects::default())?;
+            let redaction = json!({ "redacts": sent.pdu.event_id });
+            room.append(draft("m.room.redaction", redaction), Effects::default())
+        })
+        .await
+        .unwrap();
+    let words = server.services().database.published();
+    assert_eq!(words.scan(&EVENT_BY_WORD, Range::all()).count(), 0);
 }

@@ -15,15 +15,16 @@ use wick_database::{
 };
 
 use super::{Entry, expiry, relations};
-use crate::{Assembly, Outcome, assembly::share, membership};
+use crate::{Assembly, Outcome, assembly::share, membership, stage::Redacted};
 
-pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
-    if entry.pdu.event_type == TimelineEventType::RoomRedaction
-        && let Some(target) = entry.pdu.redacts.clone()
-    {
-        redact_target(room, entry, &target)?;
+/// Returns the event that was redacted.
+pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<Option<Redacted>> {
+    match &entry.pdu.redacts {
+        Some(target) if entry.pdu.event_type == TimelineEventType::RoomRedaction => {
+            redact_target(room, entry, target)
+        }
+        _ => Ok(None),
     }
-    Ok(())
 }
 
 /// An event whose redaction came before it is stored redacted from the beginning.
@@ -40,7 +41,11 @@ pub(super) fn apply_earlier(room: &mut Assembly<'_>, entry: &mut Entry) -> Resul
     Ok(())
 }
 
-fn redact_target(room: &mut Assembly<'_>, entry: &Entry, target_id: &EventId) -> Result<()> {
+fn redact_target(
+    room: &mut Assembly<'_>,
+    entry: &Entry,
+    target_id: &EventId,
+) -> Result<Option<Redacted>> {
     let target = room.rooms.intern().event(target_id, &mut room.batch)?;
     let already = room.batch.contains(&REDACTION_BY_EVENT, &target)?;
     let Some(mut stored) = room.batch.get(&STORED_BY_EVENT, &target)? else {
@@ -48,23 +53,24 @@ fn redact_target(room: &mut Assembly<'_>, entry: &Entry, target_id: &EventId) ->
         if !already {
             room.batch.put(&REDACTION_BY_EVENT, &target, &entry.short);
         }
-        return Ok(());
+        return Ok(None);
     };
     if stored.room_id != room.room_id || already {
-        return Ok(());
+        return Ok(None);
     }
     let pdu = room.rooms.events.load(&room.batch, target)?;
     if !may_redact(room, &entry.pdu, &pdu)? {
-        return Ok(());
+        return Ok(None);
     }
     relations::remove(room, target, &pdu)?;
-    let pdu = redacted(room, &pdu)?;
-    stored.json = pdu.json.get().to_owned();
+    let left = redacted(room, &pdu)?;
+    stored.json = left.json.get().to_owned();
     room.batch.put(&STORED_BY_EVENT, &target, &stored);
-    room.redacted.push((target, pdu));
+    room.redacted.push((target, left));
     room.batch.put(&REDACTION_BY_EVENT, &target, &entry.short);
     room.batch.delete(&EXPIRY_BY_EVENT, &target);
-    expiry::stop(room, target, Outcome::Redacted)
+    expiry::stop(room, target, Outcome::Redacted)?;
+    Ok(Some(Redacted { short: target, pdu }))
 }
 
 fn redacted(room: &Assembly<'_>, pdu: &Pdu) -> Result<SharedPdu> {

@@ -50,18 +50,6 @@ impl Fires for Delayed {
         }
     }
 
-    /// Threads, reactions and memberships are gathered by rows that have a position, and redactions undo
-    /// what was gathered.
-    fn stands_alone(&self, decided: &Decided) -> Result<bool> {
-        let event = self.timers.latest().get(&DELAYED_BY_TIMER, &decided.timer)?;
-        Ok(event.is_some_and(|event| {
-            matches!(&*event.event_type, "m.room.redaction" | "m.room.member")
-                || event.content.contains("m.relates_to")
-                // The same in other letters, perhaps.
-                || event.content.contains('\\')
-        }))
-    }
-
     fn discard(&self, batch: &mut Batch, decided: &Decided) -> Result<()> {
         let belongs_to = (decided.row.owner, decided.row.room);
         delayed::erase(batch, self.graph.intern(), decided.timer, belongs_to)

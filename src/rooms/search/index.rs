@@ -2,17 +2,15 @@
 
 use ruma::events::TimelineEventType;
 use serde::Deserialize;
-use wick_core::{Error, Pdu, Result};
+use wick_core::{Pdu, Result, ShortRoomId, words};
 use wick_database::{
     Batch, Descending, Read,
     schema::{
         lookup::{CHILD_BY_SPACE, EVENT_BY_TIMESTAMP, EVENT_BY_WORD},
-        room::{PLACE_BY_EVENT, REDACTION_BY_EVENT, STORED_BY_EVENT},
+        room::{PLACE_BY_EVENT, REDACTION_BY_EVENT},
     },
 };
-use wick_room::{Appended, Projection};
-
-use wick_core::words;
+use wick_room::{Appended, Projection, Redacted};
 
 /// Keeps the indexes by time, by word and of the children of spaces.
 pub(crate) struct Index;
@@ -48,8 +46,8 @@ impl Projection for Index {
         {
             batch.put(&CHILD_BY_SPACE, &(room, child), &());
         }
-        if event.pdu.event_type == TimelineEventType::RoomRedaction {
-            return forget_target(event, batch);
+        if let Some(redacted) = &event.redacted {
+            forget_words(room, redacted, batch)?;
         }
         // It may have been redacted before it came.
         if batch.contains(&REDACTION_BY_EVENT, &short)? {
@@ -69,24 +67,12 @@ fn place(position: wick_core::Position) -> i64 {
     i64::try_from(position.0).unwrap_or(i64::MAX)
 }
 
-/// Removes a redacted event from the indexes.
-fn forget_target(redaction: &Appended, batch: &mut Batch) -> Result<()> {
-    let database = batch.database().clone();
-    let Some(target_id) = &redaction.pdu.redacts else { return Ok(()) };
-    let Some(target) = database.intern().lookup_event(batch, target_id)? else { return Ok(()) };
-    if batch.get(&REDACTION_BY_EVENT, &target)? != Some(redaction.short) {
-        return Ok(());
-    }
-    let placed = batch.get(&PLACE_BY_EVENT, &target)?.and_then(|place| place.position);
-    // The batch has the redacted form already; what is searched is the one before.
-    let stored = database.latest().get(&STORED_BY_EVENT, &target)?;
-    let (Some(placed), Some(stored)) = (placed, stored) else { return Ok(()) };
-    let json = serde_json::value::RawValue::from_string(stored.json)
-        .map_err(|error| Error::internal("a stored event is not JSON", error))?;
-    let pdu = Pdu::parse(stored.event_id, stored.room_id, json)
-        .map_err(|error| Error::internal("a stored event cannot be parsed", error))?;
-    for word in text(&pdu).iter().flat_map(|text| words::distinct(text)) {
-        batch.delete(&EVENT_BY_WORD, &(redaction.room, word, Descending(placed)));
+/// Removes the words of a redacted event.
+fn forget_words(room: ShortRoomId, redacted: &Redacted, batch: &mut Batch) -> Result<()> {
+    let place = batch.get(&PLACE_BY_EVENT, &redacted.short)?;
+    let Some(place) = place.and_then(|place| place.position) else { return Ok(()) };
+    for word in text(&redacted.pdu).iter().flat_map(|text| words::distinct(text)) {
+        batch.delete(&EVENT_BY_WORD, &(room, word, Descending(place)));
     }
     Ok(())
 }

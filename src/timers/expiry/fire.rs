@@ -52,11 +52,6 @@ impl Fires for Expiry {
         Ok(Fired::Ended { outcome, event_id: Some(original.event_id.clone()) })
     }
 
-    /// A terminal event relates to its original in a way that nothing is gathered by.
-    fn stands_alone(&self, _: &Decided) -> Result<bool> {
-        Ok(false)
-    }
-
     fn discard(&self, batch: &mut Batch, decided: &Decided) -> Result<()> {
         batch.delete(&TIMER_BY_EVENT, &expiring(decided)?);
         Ok(())

@@ -65,13 +65,6 @@ pub trait Fires: Send + Sync {
     /// If it must be tried again. What was asked for by hand may also be refused; then it stays.
     fn fire(&self, room: &mut Assembly<'_>, decided: &Decided) -> Result<Fired>;
 
-    /// Whether what the timer will send depends on what was sent just before, or the other way round, so
-    /// that it needs a batch of its own: rows that have a position are not seen in theirs.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    fn stands_alone(&self, decided: &Decided) -> Result<bool>;
-
     /// Removes what belongs to a timer whose room is gone.
     ///
     /// # Errors
@@ -80,24 +73,20 @@ pub trait Fires: Send + Sync {
 }
 
 impl Timers {
-    /// Ends timers of one room, in their order, in as few batches as can be. Those that were kept alive
-    /// or ended in the meantime are left alone.
+    /// Ends timers of one room, in their order, in one batch. Those that were kept alive or ended in the
+    /// meantime are left alone.
     ///
     /// # Errors
-    /// As [`Fires::fire`]; then those before the one that failed have ended.
+    /// As [`Fires::fire`]; then none of them has ended.
     pub async fn fire(&self, firings: &[Firing], fires: &dyn Fires) -> Result<()> {
         let Some(room) = self.room_of(firings)? else { return Ok(()) };
         let Some(room_id) = self.graph.intern().room_id(&self.latest(), room)? else {
             return self.discard(firings, fires).await;
         };
-        let mut rest = firings;
-        while !rest.is_empty() {
-            let (done, fired) =
-                self.graph.transact(&room_id, |room| self.fire_in(room, rest, fires)).await?;
-            for (decided, fired) in fired {
-                self.report(&decided, &room_id, &fired);
-            }
-            rest = rest.get(done..).unwrap_or_default();
+        let ended =
+            self.graph.transact(&room_id, |room| self.fire_in(room, firings, fires)).await?;
+        for (decided, fired) in ended {
+            self.report(&decided, &room_id, &fired);
         }
         Ok(())
     }
@@ -114,29 +103,21 @@ impl Timers {
         Ok(None)
     }
 
-    /// Ends as many of the first timers as one batch can hold. Returns how many these are, and what came
-    /// of those that had to end.
+    /// Ends timers in one batch. Returns what came of those that had to end.
     fn fire_in(
         &self,
         room: &mut Assembly<'_>,
         firings: &[Firing],
         fires: &dyn Fires,
-    ) -> Result<(usize, Vec<(Decided, Fired)>)> {
+    ) -> Result<Vec<(Decided, Fired)>> {
         let mut ended = Vec::with_capacity(firings.len());
-        for (before, firing) in firings.iter().enumerate() {
+        for firing in firings {
             let row = self.latest().get(&TIMER_BY_ID, &firing.timer)?;
             let Some(decided) = self.decide(*firing, row) else { continue };
-            let alone = fires.stands_alone(&decided)?;
-            if alone && !ended.is_empty() {
-                return Ok((before, ended));
-            }
             let fired = fires.fire(room, &decided)?;
             ended.push((decided, fired));
-            if alone {
-                return Ok((before.saturating_add(1), ended));
-            }
         }
-        Ok((firings.len(), ended))
+        Ok(ended)
     }
 
     /// Whether a timer with this row has to end. The row is read first and the memory, here, after it: the

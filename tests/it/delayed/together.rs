@@ -88,3 +88,31 @@ async fn a_reaction_counts_once_however_it_is_written() {
     assert!(over[0]["event_id"].is_string());
     assert_eq!(over[1]["error"]["errcode"], "M_DUPLICATE_ANNOTATION");
 }
+
+#[tokio::test]
+async fn a_search_finds_nothing_that_was_redacted_together_with_the_end_of_an_expiring_event() {
+    let call = Call::new().await;
+    let mut ids = Vec::new();
+    for (transaction, content) in [
+        ("message", json!({ "msgtype": "m.text", "body": "needle" })),
+        ("expiring", json!({ "msgtype": "m.text", "body": "needle too", "m.will_expire": 10 })),
+        ("kept", json!({ "msgtype": "m.text", "body": "straw", "m.will_expire": 10 })),
+    ] {
+        let answer = call.send_type(&call.alice, "m.room.message", transaction, content).await.1;
+        ids.push(answer["event_id"].clone());
+    }
+    let redaction = |number: usize| ("m.room.redaction", json!({ "redacts": ids[number] }));
+    together(&call, &[redaction(0), redaction(1)]).await;
+    call.until(ids[2].as_str().unwrap(), "expired").await;
+    let found = async |term| {
+        let search = json!({ "search_categories": { "room_events": { "search_term": term } } });
+        let path = "/_matrix/client/v3/search";
+        let (_, body) = call.server.post(path, &call.alice.token, search).await;
+        let found = body["search_categories"]["room_events"]["results"].as_array().unwrap().clone();
+        found.iter().map(|row| row["result"]["event_id"].clone()).collect::<Vec<_>>()
+    };
+    // Armed first, the expiring event ends before its redaction; only the copy is left.
+    let copy = call.terminals(ids[1].as_str().unwrap())[0]["event_id"].clone();
+    assert_eq!(found("needle").await, [copy]);
+    assert_eq!(found("straw").await.len(), 2, "the event and its copy");
+}
