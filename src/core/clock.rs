@@ -1,9 +1,13 @@
 //! Time as an argument: `main` passes the real clock, tests pass one they move by hand.
 
+mod manual;
+
 use std::{future::Future, ops::Add, pin::Pin, time::Duration};
 
 use ruma::{MilliSecondsSinceUnixEpoch, UInt};
 use serde::{Deserialize, Serialize};
+
+pub use self::manual::ManualClock;
 
 /// Wall-clock time in milliseconds since the UNIX epoch. It can jump.
 #[derive(

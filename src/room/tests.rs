@@ -1,35 +1,19 @@
 //! The pipeline from a draft to a published event, on a real database.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ruma::{
     OwnedServerName, OwnedUserId, RoomVersionId, canonical_json::CanonicalJsonObject,
     events::StateEventType, signatures::Ed25519KeyPair, user_id,
 };
 use serde_json::json;
-use wick_core::{Clock, Draft, Monotonic, Random, Timestamp, clock::Sleep};
+use wick_core::{Draft, Random, clock::ManualClock};
 use wick_database::{
     Database, Durability, Options, Read,
     schema::room::{EVENT_BY_STATE, HEAD_BY_ROOM, Head},
 };
 
 use crate::{Direction, Effects, Founding, Graph, Hooks, render::Show, visibility::Viewer};
-
-struct StillClock;
-
-impl Clock for StillClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(1_000_000)
-    }
-
-    fn monotonic(&self) -> Monotonic {
-        Monotonic::default()
-    }
-
-    fn sleep_until(&self, _: Monotonic) -> Sleep {
-        Box::pin(std::future::pending())
-    }
-}
 
 struct Counting(std::sync::atomic::AtomicU64);
 
@@ -54,14 +38,9 @@ fn open_with(folder: &std::path::Path, random: Counting) -> Graph {
     let db = Database::open(folder, Options::default()).unwrap();
     let key = Ed25519KeyPair::from_der(&Ed25519KeyPair::generate(), "1".to_owned()).unwrap();
     let server: OwnedServerName = "localhost".try_into().unwrap();
-    Graph::open(
-        db,
-        Arc::new(StillClock),
-        Arc::new(random),
-        (server, key),
-        Hooks::default(),
-        1 << 20,
-    )
+    let clock = ManualClock::default();
+    clock.advance(Duration::from_secs(1_000));
+    Graph::open(db, Arc::new(clock), Arc::new(random), (server, key), Hooks::default(), 1 << 20)
 }
 
 fn member(room: &ruma::RoomId, user: &OwnedUserId) -> Draft {

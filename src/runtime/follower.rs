@@ -144,40 +144,18 @@ impl<C: Consumer> Follower<C> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    };
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use tokio::sync::mpsc;
-    use wick_core::{
-        Clock, Config, Error, Monotonic, Random, ShortEventId, ShortRoomId, Timestamp, clock::Sleep,
-    };
+    use wick_core::{Clock, Config, Error, Random, ShortEventId, ShortRoomId, clock::ManualClock};
     use wick_database::{Database, Fault, FaultAction, Options};
 
     use super::*;
     use crate::{Limits, Workers};
 
-    /// Every sleep is over at once; how long each was to be is kept.
-    #[derive(Default)]
-    struct Impatient(Mutex<Vec<Duration>>);
+    struct Zeros;
 
-    impl Clock for Impatient {
-        fn now(&self) -> Timestamp {
-            Timestamp(0)
-        }
-
-        fn monotonic(&self) -> Monotonic {
-            Monotonic::default()
-        }
-
-        fn sleep_until(&self, deadline: Monotonic) -> Sleep {
-            self.0.lock().unwrap().push(deadline.0);
-            Box::pin(tokio::task::yield_now())
-        }
-    }
-
-    impl Random for Impatient {
+    impl Random for Zeros {
         fn fill(&self, bytes: &mut [u8]) {
             bytes.fill(0);
         }
@@ -203,13 +181,13 @@ mod tests {
 
     struct Server {
         resources: Resources,
-        clock: Arc<Impatient>,
+        clock: Arc<ManualClock>,
         supervisor: Supervisor,
     }
 
     impl Server {
         fn open(folder: &tempfile::TempDir, fault: Option<Arc<dyn Fault>>) -> Self {
-            let clock = Arc::new(Impatient::default());
+            let clock = Arc::new(ManualClock::without_sleep());
             let supervisor = Supervisor::new(Arc::clone(&clock) as Arc<dyn Clock>);
             let options = Options { fault, ..Options::default() };
             let config = Arc::new(Config::default());
@@ -218,7 +196,7 @@ mod tests {
                 config,
                 database: Database::open(folder.path(), options).unwrap(),
                 clock: Arc::clone(&clock) as Arc<dyn Clock>,
-                random: Arc::clone(&clock) as Arc<dyn Random>,
+                random: Arc::new(Zeros),
                 limits: Arc::new(limits),
                 workers: Arc::new(Workers::new(&supervisor)),
             };
@@ -303,7 +281,7 @@ mod tests {
         server.events(1).await;
         follower.start(&server.supervisor, "test");
         assert_eq!(consumed.recv().await.unwrap(), [1]);
-        let waits = server.clock.0.lock().unwrap().clone();
+        let waits = server.clock.slept_until();
         assert_eq!(waits, [1, 2, 4].map(Duration::from_secs));
     }
 

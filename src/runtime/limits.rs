@@ -189,34 +189,15 @@ impl GovernorClock for Ticks {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use ruma::api::error::RetryAfter;
-    use wick_core::{Monotonic, Timestamp, clock::Sleep};
+    use wick_core::clock::ManualClock;
 
     use super::*;
 
-    #[derive(Default)]
-    struct Hands(Mutex<Duration>);
-
-    impl Clock for Hands {
-        fn now(&self) -> Timestamp {
-            Timestamp(0)
-        }
-
-        fn monotonic(&self) -> Monotonic {
-            Monotonic(*self.0.lock().unwrap())
-        }
-
-        fn sleep_until(&self, _: Monotonic) -> Sleep {
-            Box::pin(std::future::pending())
-        }
-    }
-
     #[test]
     fn after_the_burst_one_waits_as_long_as_one_is_told() {
-        let hands = Arc::new(Hands::default());
-        let clock: Arc<dyn Clock> = hands.clone();
+        let manual = Arc::new(ManualClock::default());
+        let clock: Arc<dyn Clock> = manual.clone();
         let mut config = Config::default();
         config.limits.messages = Rate { per_second: 0.5, burst: 3 };
         let limits = Limits::new(&config, &clock);
@@ -229,16 +210,16 @@ mod tests {
         limits.ensure(Limit::Messages, &"b").unwrap();
         limits.ensure(Limit::Joins, &"a").unwrap();
 
-        *hands.0.lock().unwrap() = Duration::from_millis(1999);
+        manual.advance(Duration::from_millis(1999));
         limits.ensure(Limit::Messages, &"a").unwrap_err();
-        *hands.0.lock().unwrap() = Duration::from_millis(2000);
+        manual.advance(Duration::from_millis(1));
         limits.ensure(Limit::Messages, &"a").unwrap();
         limits.ensure(Limit::Messages, &"a").unwrap_err();
     }
 
     #[test]
     fn many_uses_count_wholly_or_not_at_all() {
-        let clock: Arc<dyn Clock> = Arc::new(Hands::default());
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
         let mut config = Config::default();
         config.limits.invites = Rate { per_second: 1.0, burst: 5 };
         let limits = Limits::new(&config, &clock);
@@ -255,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_switch_leaves_the_limits_of_timers_in_force() {
-        let clock: Arc<dyn Clock> = Arc::new(Hands::default());
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
         let mut config = Config::default();
         config.limits.enabled = false;
         config.limits.login.burst = 1;

@@ -176,32 +176,13 @@ mod tests {
     };
 
     use tokio::sync::oneshot;
-    use wick_core::{Monotonic, Timestamp, clock::Sleep};
+    use wick_core::clock::ManualClock;
 
     use super::*;
 
-    /// Every sleep is over at once; how long each was to be is kept.
-    #[derive(Default)]
-    struct Impatient(Mutex<Vec<Duration>>);
-
-    impl Clock for Impatient {
-        fn now(&self) -> Timestamp {
-            Timestamp(0)
-        }
-
-        fn monotonic(&self) -> Monotonic {
-            Monotonic::default()
-        }
-
-        fn sleep_until(&self, deadline: Monotonic) -> Sleep {
-            self.0.lock().unwrap().push(deadline.0);
-            Box::pin(tokio::task::yield_now())
-        }
-    }
-
     #[tokio::test]
     async fn a_task_that_panics_is_started_again_later_each_time() {
-        let clock = Arc::new(Impatient::default());
+        let clock = Arc::new(ManualClock::without_sleep());
         let supervisor = Supervisor::new(clock.clone());
         let (send, done) = oneshot::channel();
         let (runs, send) = (AtomicU32::new(0), Mutex::new(Some(send)));
@@ -214,12 +195,12 @@ mod tests {
             }
         });
         done.await.unwrap();
-        assert_eq!(*clock.0.lock().unwrap(), [1, 2, 4].map(Duration::from_secs));
+        assert_eq!(clock.slept_until(), [1, 2, 4].map(Duration::from_secs));
     }
 
     #[tokio::test]
     async fn a_task_that_minds_the_signal_ends_by_itself() {
-        let supervisor = Supervisor::new(Arc::new(Impatient::default()));
+        let supervisor = Supervisor::new(Arc::new(ManualClock::without_sleep()));
         let stopping = supervisor.stopping().clone();
         supervisor.spawn("test", move || stopping.clone().cancelled_owned());
         tokio::task::yield_now().await;
@@ -230,7 +211,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_does_not_is_dropped() {
-        let supervisor = Supervisor::new(Arc::new(Impatient::default()));
+        let supervisor = Supervisor::new(Arc::new(ManualClock::without_sleep()));
         supervisor.spawn_once("test", std::future::pending());
         assert!(!supervisor.stop(Duration::ZERO).await);
     }

@@ -125,28 +125,12 @@ mod tests {
     use std::{future::Future, pin::pin, sync::mpsc, task::Poll};
 
     use ruma::api::error::ErrorKind;
-    use wick_core::{Clock, Monotonic, Timestamp, clock::Sleep};
+    use wick_core::clock::ManualClock;
 
     use super::*;
 
-    struct Still;
-
-    impl Clock for Still {
-        fn now(&self) -> Timestamp {
-            Timestamp(0)
-        }
-
-        fn monotonic(&self) -> Monotonic {
-            Monotonic::default()
-        }
-
-        fn sleep_until(&self, _: Monotonic) -> Sleep {
-            Box::pin(std::future::pending())
-        }
-    }
-
     fn workers(threads: usize) -> (Supervisor, Workers) {
-        let supervisor = Supervisor::new(Arc::new(Still));
+        let supervisor = Supervisor::new(Arc::new(ManualClock::default()));
         let workers = Workers::with_threads(threads, &supervisor);
         (supervisor, workers)
     }

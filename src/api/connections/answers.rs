@@ -247,30 +247,15 @@ impl Drop for Answer {
 
 #[cfg(test)]
 mod tests {
-    use wick_core::{Config, Timestamp, clock::Sleep};
+    use wick_core::{Config, clock::ManualClock};
 
     use super::{super::phases::Phases, *};
-
-    struct Still;
-
-    impl Clock for Still {
-        fn now(&self) -> Timestamp {
-            Timestamp(0)
-        }
-
-        fn monotonic(&self) -> Monotonic {
-            Monotonic::default()
-        }
-
-        fn sleep_until(&self, _: Monotonic) -> Sleep {
-            Box::pin(std::future::pending())
-        }
-    }
 
     #[tokio::test]
     async fn beyond_the_limit_the_oldest_unread_answer_is_dropped_and_ends_in_an_error() {
         let answers = Arc::new(Answers::new(250_000));
-        let phases = Arc::new(Phases::new(Arc::new(Still), &Config::default().connections));
+        let phases =
+            Arc::new(Phases::new(Arc::new(ManualClock::default()), &Config::default().connections));
         let wrap = || {
             let response = Response::new(Body::from(vec![b'x'; 100_000]));
             Answer::wrap(response, Phases::begin(&phases, http::Version::HTTP_11), &answers)
