@@ -1,5 +1,6 @@
 //! Data about users that others see: profiles, the user directory, presence, typing, receipts.
 
+mod deadlines;
 pub mod presence;
 pub mod profile;
 pub mod receipts;

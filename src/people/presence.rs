@@ -1,12 +1,17 @@
 //! Presence: the state that users set, and what is visible of it to others.
 //!
-//! A device is here while it waits in a sync and for a while after it did anything; a user is as
-//! present as the most present of their devices.
+//! A device is present while it waits in a sync and for [`GONE_AFTER`] after the last one; a user is as present
+//! as the most present of their devices, and `unavailable` once they have not been active for [`IDLE_AFTER`].
+//! Activity is an event that the user sends, or a change to `online`. A user who set `offline` stays so
+//! until a client of theirs sets another state, by a request or by a sync.
 //!
-//! Invariants: rows are written under the lock of the memory, so they follow one another as it did;
-//! a client that only polls writes nothing; all users are offline when the server starts.
+//! <https://spec.matrix.org/v1.18/client-server-api/#presence>
+//!
+//! Invariants: what others see is in rows. A row says until when its state holds without a word from the user's
+//! devices, so a state ends although the server that wrote it is gone. The devices in memory decide what
+//! is written next; a client that only polls writes hardly ever, and wakes nobody.
 
-mod here;
+mod devices;
 mod rows;
 
 use std::{
@@ -15,34 +20,54 @@ use std::{
 };
 
 use ruma::{OwnedDeviceId, UserId};
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 use wick_account::Session;
-use wick_core::{Error, Result, ShortUserId, Timestamp};
+use wick_core::{Error, Result, ShortUserId};
 use wick_database::{
-    Batch, Pending, Read,
-    schema::ephemeral::{PRESENCE_BY_USER, PresenceKind, PresenceRow},
+    Batch, Durability, Range, Read,
+    schema::ephemeral::{ACTIVITY_BY_USER, PRESENCE_BY_USER, PresenceKind, PresenceRow},
 };
 use wick_room::{Appended, Projection};
-use wick_runtime::{Resources, Supervisor};
+use wick_runtime::{Limit, Resources, Supervisor};
 
-use self::here::Here;
-pub use self::here::Status;
+use self::{devices::Devices, rows::Change};
+use crate::deadlines::Deadlines;
+
 pub use self::rows::shares_room;
 pub use wick_database::schema::ephemeral::PresenceKind as Kind;
 
 /// The longest status message, in bytes.
 const MAX_STATUS_BYTES: usize = 4_096;
 
+/// For how long a device is present after its last sync.
+const GONE_AFTER: Duration = Duration::from_secs(30);
+
+/// For how long a user is `online` without activity.
+const IDLE_AFTER: Duration = Duration::from_secs(5 * 60);
+
+/// By how much a row is written to hold for longer than the devices of a user are known to be there: so
+/// that not every sync writes one.
+const HOLDS_LONGER_BY: Duration = Duration::from_secs(60);
+
+/// A user's presence as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The presence state.
+    pub kind: PresenceKind,
+    /// The status message.
+    pub status_msg: Option<String>,
+    /// The time since the user's last activity, if that is known.
+    pub active_ago: Option<Duration>,
+}
+
 /// The presence of local users.
 pub struct Presence {
     resources: Resources,
-    here: Mutex<Here>,
-    /// Notified when a device may have to be forgotten sooner than the one that is waited for.
-    sooner: Notify,
+    devices: Arc<Mutex<Devices>>,
+    /// When a user's row may have to change next.
+    deadlines: Arc<Deadlines<ShortUserId>>,
 }
 
-/// A device that waits in a sync; it is here as long as this is.
+/// A device that waits in a sync; it is present as long as this exists.
 pub struct Connected {
     presence: Arc<Presence>,
     user: ShortUserId,
@@ -50,26 +75,47 @@ pub struct Connected {
 }
 
 impl Presence {
-    /// Starts with all users offline.
+    /// Presence without any device.
     #[must_use]
     pub fn new(resources: Resources) -> Self {
-        Self { resources, here: Mutex::default(), sooner: Notify::new() }
+        Self { resources, devices: Arc::default(), deadlines: Arc::default() }
     }
 
-    /// Clears what an earlier run left, and starts watching the time.
-    pub async fn start(self: &Arc<Self>, supervisor: &Supervisor) -> Result<()> {
+    /// Reads which states hold, and until when, and starts watching the time.
+    ///
+    /// # Errors
+    /// If the rows cannot be read.
+    pub fn start(self: &Arc<Self>, supervisor: &Supervisor) -> Result<()> {
         if !self.enabled() {
             return Ok(());
         }
-        if let Some(pending) = rows::put_all_offline(&self.resources)? {
-            pending.await?;
+        let latest = self.resources.database.latest();
+        for row in latest.scan(&PRESENCE_BY_USER, Range::all()) {
+            let (user, row) = row?;
+            if row.state != PresenceKind::Offline {
+                let active = latest.get(&ACTIVITY_BY_USER, &user)?.unwrap_or_default();
+                self.restore(user, &row, self.resources.clock.now().since(active));
+            }
         }
-        let (presence, stopping) = (Arc::clone(self), supervisor.stopping().clone());
-        supervisor.spawn("presence", move || {
-            let (presence, stopping) = (Arc::clone(&presence), stopping.clone());
-            async move { presence.watch_time(stopping).await }
+        let presence = Arc::clone(self);
+        self.deadlines.watch((supervisor, "presence"), &self.resources.clock, move |user| {
+            let presence = Arc::clone(&presence);
+            async move { presence.refresh(user).await }
         });
         Ok(())
+    }
+
+    /// Takes up the state of a row: it ends when the row says, unless a device of the user comes before.
+    fn restore(&self, user: ShortUserId, row: &PresenceRow, inactive: Duration) {
+        let clock = &self.resources.clock;
+        let now = clock.monotonic();
+        // The wall clock may have been set back since.
+        let longest = self.resources.config.sync.max_timeout.0 + GONE_AFTER + HOLDS_LONGER_BY;
+        let until = now + row.until.since(clock.now()).min(longest);
+        let idle_at = now + IDLE_AFTER.saturating_sub(inactive);
+        let mut devices = self.devices();
+        devices.restore(user, row.requested, until, idle_at);
+        self.deadlines.set(user, devices.next_change(user, now));
     }
 
     /// Whether users see each other's presence at all.
@@ -80,7 +126,7 @@ impl Presence {
     /// Sets a user's presence as requested.
     ///
     /// # Errors
-    /// `M_TOO_LARGE` if the message is longer than 4 KiB.
+    /// `M_TOO_LARGE` if the message is longer than 4 KiB, `M_LIMIT_EXCEEDED`.
     pub async fn set(
         &self,
         session: &Session,
@@ -93,38 +139,60 @@ impl Presence {
         if !self.enabled() {
             return Ok(());
         }
-        let pending = {
-            let mut here = self.here();
-            let now = self.resources.clock.monotonic();
+        let user = session.user;
+        self.resources.limits.ensure(Limit::Presence, &user)?;
+        let now = self.resources.clock.monotonic();
+        {
+            let mut devices = self.devices();
             if kind == PresenceKind::Offline {
-                here.leave(session.user);
+                devices.set_offline(user);
             } else {
-                here.seen(session.user, &session.device_id, kind, now);
+                devices.seen(user, &session.device_id, kind, now + GONE_AFTER);
             }
-            self.write(&mut here, session.user, Some(status_msg))?
+            if kind == PresenceKind::Online {
+                devices.active(user, now);
+            }
+        }
+        let change = Change {
+            status_msg: Some(status_msg),
+            is_active: kind == PresenceKind::Online,
+            is_suppressed: kind == PresenceKind::Offline,
         };
-        self.sooner.notify_one();
-        settle(pending).await
+        self.write(user, &change).await
     }
 
-    /// A device begins to wait for news, and is here for as long as it does.
+    /// A device begins to wait for news, at most for `timeout`, and is present as long as it does. A change of
+    /// presence beyond the limit is left out.
+    ///
+    /// # Errors
+    /// If the database fails.
     pub async fn connect(
         self: &Arc<Self>,
         session: &Session,
         kind: PresenceKind,
+        timeout: Duration,
     ) -> Result<Option<Connected>> {
         if !self.enabled() || kind == PresenceKind::Offline {
             return Ok(None);
         }
         let (user, device_id) = (session.user, session.device_id.clone());
-        let pending = {
-            let mut here = self.here();
-            let now = self.resources.clock.monotonic();
-            here.seen(user, &device_id, kind, now).waiting += 1;
-            self.write(&mut here, user, None)?
+        let is_change = self.devices().requested(user, &device_id) != Some(kind);
+        if is_change && self.resources.limits.ensure(Limit::Presence, &user).is_err() {
+            return Ok(None);
+        }
+        let now = self.resources.clock.monotonic();
+        let is_active = {
+            let mut devices = self.devices();
+            let is_active = kind == PresenceKind::Online && !devices.is_online(user);
+            devices.seen(user, &device_id, kind, now + timeout + GONE_AFTER);
+            devices.begin_waiting(user, &device_id);
+            if is_active {
+                devices.active(user, now);
+            }
+            is_active
         };
         let connected = Connected { presence: Arc::clone(self), user, device_id };
-        settle(pending).await?;
+        self.write(user, &Change { is_active, ..Change::default() }).await?;
         Ok(Some(connected))
     }
 
@@ -141,87 +209,93 @@ impl Presence {
             return Err(Error::forbidden("you share no room with this user"));
         }
         let row = if self.enabled() { read.get(&PRESENCE_BY_USER, &user)? } else { None };
-        Ok(Some(self.status_of(user, row)))
-    }
-
-    /// The presence in a row, with what is known since.
-    pub fn status_of(&self, user: ShortUserId, row: Option<PresenceRow>) -> Status {
-        let now = self.resources.clock.now();
-        let active = self.here().last_active(user);
         let Some(row) = row else {
-            return Status { kind: PresenceKind::Offline, status_msg: None, active_ago: None };
+            let kind = PresenceKind::Offline;
+            return Ok(Some(Status { kind, status_msg: None, active_ago: None }));
         };
-        let last_active = active.unwrap_or_default().max(row.last_active);
-        let known = last_active > Timestamp::default();
-        let active_ago = known.then(|| now.since(last_active));
-        Status { kind: row.state, status_msg: row.status_msg, active_ago }
+        self.status_of(&read, user, row).map(Some)
     }
 
-    /// The users that are here.
-    pub fn users(&self) -> Vec<ShortUserId> {
-        self.here().users()
-    }
-
-    /// Records activity of a user.
-    fn act(&self, user: ShortUserId) -> Result<Option<Pending>> {
-        let clock = &self.resources.clock;
-        let mut here = self.here();
-        here.act(user, clock.monotonic(), clock.now());
-        self.write(&mut here, user, None)
-    }
-
-    /// Writes a user's row if it has to change. `status` replaces the
-    /// status message.
-    fn write(
+    /// The presence in a row, with the user's last activity.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn status_of(
         &self,
-        here: &mut Here,
+        read: &impl Read,
         user: ShortUserId,
-        status: Option<Option<String>>,
-    ) -> Result<Option<Pending>> {
-        let kind = here.kind(user);
-        if status.is_none() && here.told(user) == kind {
-            return Ok(None);
-        }
-        let active = here.last_active(user);
-        let pending = rows::put(&self.resources, user, kind, status, active)?;
-        here.tell(user, kind);
-        Ok(pending)
+        row: PresenceRow,
+    ) -> Result<Status> {
+        let active = read.get(&ACTIVITY_BY_USER, &user)?;
+        let active_ago = active.map(|active| self.resources.clock.now().since(active));
+        Ok(Status { kind: row.state, status_msg: row.status_msg, active_ago })
     }
 
-    async fn watch_time(&self, stopping: CancellationToken) {
+    /// The users with a device that is present; others are offline.
+    pub fn users(&self) -> Vec<ShortUserId> {
+        self.devices().users()
+    }
+
+    /// Brings a user's row in line with what their devices do by now.
+    async fn refresh(&self, user: ShortUserId) -> Result<()> {
+        self.devices().forget_gone(user, self.resources.clock.monotonic());
+        self.write(user, &Change::default()).await
+    }
+
+    /// Writes a user's row if it has to change, and sets when it may have to change next.
+    async fn write(&self, user: ShortUserId, change: &Change) -> Result<()> {
+        let now = self.resources.clock.monotonic();
+        self.deadlines.set(user, self.devices().next_change(user, now));
+        let stored = self.resources.database.latest().get(&PRESENCE_BY_USER, &user)?;
+        if change.is_active || self.next_row(user, stored.as_ref(), change).is_some() {
+            let written = self
+                .resources
+                .change_with(Durability::Flushed, |batch| self.put(batch, user, change))
+                .await;
+            if written.is_err() {
+                // The row is not what the devices amount to.
+                self.deadlines.retry(user, now);
+                return written;
+            }
+        }
+        self.devices().forget_user(user);
+        Ok(())
+    }
+
+    fn put(&self, batch: &mut Batch, user: ShortUserId, change: &Change) -> Result<()> {
         let clock = &self.resources.clock;
-        loop {
-            let next = self.here().next_gone();
-            let gone = async {
-                match next {
-                    Some(next) => clock.sleep_until(next).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = stopping.cancelled() => return,
-                () = self.sooner.notified() => {}
-                () = gone => self.forget_gone(),
-            }
+        let old = batch.read_for_update(&PRESENCE_BY_USER, &user)?;
+        if let Some(new) = self.next_row(user, old.as_ref(), change) {
+            let held_until = clock.monotonic() + new.until.since(clock.now());
+            rows::put(batch, user, old.as_ref(), new)?;
+            let devices = Arc::clone(&self.devices);
+            batch.on_applied(move || lock(&devices).held(user, held_until));
         }
+        if change.is_active {
+            batch.put(&ACTIVITY_BY_USER, &user, &clock.now());
+        }
+        Ok(())
     }
 
-    fn forget_gone(&self) {
-        let mut here = self.here();
-        for user in here.forget_gone(self.resources.clock.monotonic()) {
-            // Not awaited: the commit wakes the syncs that show it.
-            if let Err(error) = self.write(&mut here, user, None) {
-                tracing::warn!(%error, "cannot note who has gone");
-            }
-        }
+    /// The row of a user as it has to be; `None` if it is so.
+    fn next_row(
+        &self,
+        user: ShortUserId,
+        old: Option<&PresenceRow>,
+        change: &Change,
+    ) -> Option<PresenceRow> {
+        let clock = &self.resources.clock;
+        let is_suppressed = old.is_some_and(|old| old.requested == PresenceKind::Offline);
+        let summary = self.devices().summary(user, clock.monotonic(), is_suppressed);
+        rows::next(old, summary, change, clock.now())
     }
 
-    fn here(&self) -> MutexGuard<'_, Here> {
-        self.here.lock().unwrap_or_else(PoisonError::into_inner)
+    fn devices(&self) -> MutexGuard<'_, Devices> {
+        lock(&self.devices)
     }
 }
 
-/// An event counts as activity of its sender.
+/// An event counts as activity of its sender. The state that follows from it is written after the event.
 impl Projection for Presence {
     fn project(&self, event: &Appended, batch: &mut Batch) -> Result<()> {
         let pdu = &event.pdu;
@@ -232,10 +306,15 @@ impl Projection for Presence {
         }
         let intern = self.resources.database.intern();
         let Some(user) = intern.lookup_user(batch, &pdu.sender)? else { return Ok(()) };
-        if let Err(error) = self.act(user).map(drop) {
-            tracing::warn!(%error, "cannot note who is here");
-        }
-        self.sooner.notify_one();
+        batch.put(&ACTIVITY_BY_USER, &user, &self.resources.clock.now());
+        let now = self.resources.clock.monotonic();
+        let (devices, deadlines) = (Arc::clone(&self.devices), Arc::clone(&self.deadlines));
+        batch.on_applied(move || {
+            let mut devices = lock(&devices);
+            let due =
+                if devices.acted(user, now) { Some(now) } else { devices.next_change(user, now) };
+            deadlines.set(user, due);
+        });
         Ok(())
     }
 }
@@ -243,17 +322,12 @@ impl Projection for Presence {
 impl Drop for Connected {
     fn drop(&mut self) {
         let now = self.presence.resources.clock.monotonic();
-        self.presence.here().stop_waiting(self.user, &self.device_id, now);
-        self.presence.sooner.notify_one();
+        let mut devices = self.presence.devices();
+        devices.stop_waiting(self.user, &self.device_id, now);
+        self.presence.deadlines.set(self.user, devices.next_change(self.user, now));
     }
 }
 
-async fn settle(pending: Option<Pending>) -> Result<()> {
-    if let Some(pending) = pending {
-        pending.await?;
-    }
-    Ok(())
+fn lock(devices: &Mutex<Devices>) -> MutexGuard<'_, Devices> {
+    devices.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// For how long a device that does nothing is still here.
-const GONE_AFTER: Duration = Duration::from_secs(30);

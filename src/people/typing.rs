@@ -1,75 +1,59 @@
-//! Typing notifications: set until they are stopped or time out.
+//! Typing notifications: set until they are stopped, time out, or their user leaves the room.
 //!
-//! Invariants: a room's row holds the typing users as in memory, and is written before the memory's
-//! lock is released, so rows are written in the order of the changes in memory; no user is typing when
-//! the server starts.
+//! Invariants: a room's row is the truth, timeouts included, so a notification outlives a restart and ends when
+//! it would have. The end of a membership ends it in the membership's own batch (`room::commit`).
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use ruma::{OwnedUserId, RoomId};
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 use wick_account::Session;
-use wick_core::{Error, Monotonic, Result, ShortRoomId};
+use wick_core::{Error, Result, ShortRoomId, ShortUserId, Timestamp};
 use wick_database::{
-    Durability, Pending, Range, Read,
+    Batch, Durability, Range, Read, Topic,
     schema::{
-        ephemeral::{TYPING_BY_ROOM, TypingRow},
-        room::Membership,
+        ephemeral::{TYPING_BY_ROOM, TypingRow, TypingUser},
+        room::{MEMBER_BY_USER, Membership},
     },
 };
 use wick_room::Graph;
 use wick_runtime::{Resources, Supervisor};
 
+use crate::deadlines::Deadlines;
+
 /// The longest timeout of a typing notification; after it, a new request is needed.
-const MOST: Duration = Duration::from_secs(120);
+const MAX_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The timeout of a request that gives none.
-const USUAL: Duration = Duration::from_secs(30);
-
-/// By room: the typing users, with the end of their timeouts.
-type Rooms = HashMap<ShortRoomId, BTreeMap<OwnedUserId, Monotonic>>;
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The typing users of all rooms.
 pub struct Typing {
     resources: Resources,
     graph: Arc<Graph>,
-    rooms: Mutex<Rooms>,
-    /// Notified when a timeout may end sooner than the one that is waited for.
-    sooner: Notify,
+    /// The first timeout of each room with typing users.
+    deadlines: Arc<Deadlines<ShortRoomId>>,
 }
 
 impl Typing {
-    /// Starts with no typing users.
+    /// Typing notifications in these rooms.
     #[must_use]
     pub fn new(resources: Resources, graph: Arc<Graph>) -> Self {
-        Self { resources, graph, rooms: Mutex::default(), sooner: Notify::new() }
+        Self { resources, graph, deadlines: Arc::default() }
     }
 
-    /// Clears what an earlier run left, and starts watching the timeouts.
-    pub async fn start(self: &Arc<Self>, supervisor: &Supervisor) -> Result<()> {
-        let latest = self.resources.database.latest();
-        let mut batch = self.resources.database.batch();
-        for row in latest.scan(&TYPING_BY_ROOM, Range::all()) {
+    /// Reads the timeouts, once, and starts watching them.
+    ///
+    /// # Errors
+    /// If the rows cannot be read.
+    pub fn start(self: &Arc<Self>, supervisor: &Supervisor) -> Result<()> {
+        for row in self.resources.database.latest().scan(&TYPING_BY_ROOM, Range::all()) {
             let (room, row) = row?;
-            if !row.users.is_empty() {
-                let slot = batch.reserve_position();
-                batch.put_at(slot, &TYPING_BY_ROOM, move |position| {
-                    (room, TypingRow { position, users: Vec::new() })
-                });
-            }
+            self.watch_room(room, &row.users);
         }
-        if !batch.is_empty() {
-            self.resources.database.commit(batch, Durability::Flushed).await?;
-        }
-        let (typing, stopping) = (Arc::clone(self), supervisor.stopping().clone());
-        supervisor.spawn("typing", move || {
-            let (typing, stopping) = (Arc::clone(&typing), stopping.clone());
-            async move { typing.watch_time(stopping).await }
+        let typing = Arc::clone(self);
+        self.deadlines.watch((supervisor, "typing"), &self.resources.clock, move |room| {
+            let typing = Arc::clone(&typing);
+            async move { typing.time_out(room).await }
         });
         Ok(())
     }
@@ -85,86 +69,107 @@ impl Typing {
         typing: bool,
         timeout: Option<Duration>,
     ) -> Result<()> {
-        let room = self.joined(session, room_id)?;
-        let until = self.resources.clock.monotonic() + timeout.unwrap_or(USUAL).min(MOST);
-        let pending = {
-            let mut rooms = self.rooms();
-            let users = rooms.entry(room).or_default();
-            let changed = if typing {
-                users.insert(session.user_id.clone(), until).is_none()
-            } else {
-                users.remove(&session.user_id).is_some()
-            };
-            let pending = if changed { Some(self.write(room, users)?) } else { None };
-            if users.is_empty() {
-                rooms.remove(&room);
-            }
-            pending
+        let room = self.graph.short(&self.resources.database.published(), room_id)?;
+        let room = room.ok_or_else(not_joined)?;
+        let timeout = timeout.unwrap_or(DEFAULT_TIMEOUT).min(MAX_TIMEOUT);
+        let until = typing.then(|| self.resources.clock.now().after(timeout));
+        self.resources
+            .change_with(Durability::Flushed, |batch| {
+                ensure_joined(batch, session.user, room)?;
+                let row = batch.read_for_update(&TYPING_BY_ROOM, &room)?.unwrap_or_default();
+                let mut users = row.users.clone();
+                set_user(&mut users, &session.user_id, until);
+                self.put(batch, room, &row, users);
+                Ok(())
+            })
+            .await
+    }
+
+    /// Ends what has timed out in a room.
+    async fn time_out(&self, room: ShortRoomId) -> Result<()> {
+        self.resources
+            .change_with(Durability::Flushed, |batch| {
+                let row = batch.read_for_update(&TYPING_BY_ROOM, &room)?.unwrap_or_default();
+                let now = self.resources.clock.now();
+                let runs = |user: &&TypingUser| remaining(user, now).is_some();
+                let users: Vec<_> = row.users.iter().filter(runs).cloned().collect();
+                if users == row.users {
+                    self.watch_room(room, &users);
+                } else {
+                    self.put(batch, room, &row, users);
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Writes the users of a room, and wakes its readers if they are others than before.
+    fn put(&self, batch: &mut Batch, room: ShortRoomId, old: &TypingRow, users: Vec<TypingUser>) {
+        let ids = |users: &[TypingUser]| -> Vec<OwnedUserId> {
+            users.iter().map(|user| user.user_id.clone()).collect()
         };
-        self.sooner.notify_one();
-        if let Some(pending) = pending {
-            pending.await?;
+        if users == old.users {
+            return;
         }
-        Ok(())
-    }
-
-    fn joined(&self, session: &Session, room_id: &RoomId) -> Result<ShortRoomId> {
-        let read = self.resources.database.published();
-        if let Some(room) = self.graph.short(&read, room_id)?
-            && let Some(member) = self.graph.member(&read, room, session.user)?
-            && member.membership == Membership::Join
-        {
-            return Ok(room);
+        if ids(&users) == ids(&old.users) {
+            let row = TypingRow { position: old.position, users: users.clone() };
+            batch.put(&TYPING_BY_ROOM, &room, &row);
+        } else {
+            let (slot, users) = (batch.reserve_position(), users.clone());
+            batch.wake(Topic::Room(room));
+            batch.put_at(slot, &TYPING_BY_ROOM, move |position| {
+                (room, TypingRow { position, users })
+            });
         }
-        Err(Error::forbidden("you are not in this room"))
+        let (deadlines, due) = (Arc::clone(&self.deadlines), self.first_due(&users));
+        batch.on_applied(move || deadlines.set(room, due));
     }
 
-    fn write(
-        &self,
-        room: ShortRoomId,
-        users: &BTreeMap<OwnedUserId, Monotonic>,
-    ) -> Result<Pending> {
-        let users = users.keys().cloned().collect();
-        let mut batch = self.resources.database.batch();
-        let slot = batch.reserve_position();
-        batch.put_at(slot, &TYPING_BY_ROOM, move |position| (room, TypingRow { position, users }));
-        Ok(self.resources.database.write(batch, Durability::Flushed)?)
+    fn watch_room(&self, room: ShortRoomId, users: &[TypingUser]) {
+        self.deadlines.set(room, self.first_due(users));
     }
 
-    async fn watch_time(&self, stopping: CancellationToken) {
-        let clock = &self.resources.clock;
-        loop {
-            let next = self.rooms().values().flat_map(BTreeMap::values).min().copied();
-            let over = async {
-                match next {
-                    Some(next) => clock.sleep_until(next).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = stopping.cancelled() => return,
-                () = self.sooner.notified() => {}
-                () = over => self.stop_overdue(clock.monotonic()),
+    /// When the first of the notifications times out.
+    fn first_due(&self, users: &[TypingUser]) -> Option<wick_core::Monotonic> {
+        let now = self.resources.clock.now();
+        let first = users.iter().map(|user| remaining(user, now).unwrap_or_default()).min()?;
+        Some(self.resources.clock.monotonic() + first)
+    }
+}
+
+/// For how long a notification still runs; `None` if it is over. One that would run for longer than it can is
+/// over, too: the clock was set back.
+fn remaining(user: &TypingUser, now: Timestamp) -> Option<Duration> {
+    let left = user.until.since(now);
+    (!left.is_zero() && left <= MAX_TIMEOUT).then_some(left)
+}
+
+/// Sets until when a user is typing; `None` for not at all.
+fn set_user(users: &mut Vec<TypingUser>, user_id: &OwnedUserId, until: Option<Timestamp>) {
+    let place = users.binary_search_by(|user| user.user_id.cmp(user_id));
+    match (place, until) {
+        (Ok(place), Some(until)) => {
+            if let Some(user) = users.get_mut(place) {
+                user.until = until;
             }
         }
+        (Ok(place), None) => drop(users.remove(place)),
+        (Err(place), Some(until)) => {
+            users.insert(place, TypingUser { user_id: user_id.clone(), until });
+        }
+        (Err(_), None) => {}
     }
+}
 
-    fn stop_overdue(&self, now: Monotonic) {
-        self.rooms().retain(|room, users| {
-            let before = users.len();
-            users.retain(|_, until| *until > now);
-            if users.len() < before {
-                match self.write(*room, users) {
-                    // Not awaited: the commit wakes the syncs that show it.
-                    Ok(pending) => drop(pending),
-                    Err(error) => tracing::warn!(%error, "cannot note who stopped typing"),
-                }
-            }
-            !users.is_empty()
-        });
+/// Makes the user's being in the room a condition of the batch.
+fn ensure_joined(batch: &mut Batch, user: ShortUserId, room: ShortRoomId) -> Result<()> {
+    let member = batch.read_for_update(&MEMBER_BY_USER, &(user, room))?;
+    match member {
+        Some(member) if member.membership == Membership::Join => Ok(()),
+        _ => Err(not_joined()),
     }
+}
 
-    fn rooms(&self) -> MutexGuard<'_, Rooms> {
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn not_joined() -> Error {
+    Error::forbidden("you are not in this room")
 }

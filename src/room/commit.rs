@@ -12,6 +12,7 @@ mod relations;
 pub(crate) mod state;
 pub(crate) mod timer;
 mod transaction;
+mod typing;
 
 use wick_core::{Result, ShortEventId, StateRoot, event::pdu::SharedPdu};
 use wick_database::Slot;

@@ -46,6 +46,8 @@ pub enum Limit {
     Invites,
     /// A display name or avatar, by user.
     Profiles,
+    /// A change of presence, by user.
+    Presence,
     /// A new room.
     Rooms,
     /// What is done with a refresh token or a delay id, by timer.
@@ -68,6 +70,7 @@ pub struct Limits {
     joins: Limiter,
     invites: Limiter,
     profiles: Limiter,
+    presence: Limiter,
     rooms: Limiter,
     keep_alive: Limiter,
     invalid_handle: Limiter,
@@ -92,6 +95,7 @@ impl Limits {
             joins: limiter(limits.joins),
             invites: limiter(limits.invites),
             profiles: limiter(limits.profiles),
+            presence: limiter(limits.presence),
             rooms: limiter(limits.rooms),
             keep_alive: limiter(config.timers.keep_alive),
             invalid_handle: limiter(config.timers.invalid),
@@ -128,6 +132,7 @@ impl Limits {
             Limit::Joins => (&self.joins, false),
             Limit::Invites => (&self.invites, false),
             Limit::Profiles => (&self.profiles, false),
+            Limit::Presence => (&self.presence, false),
             Limit::Rooms => (&self.rooms, false),
             Limit::KeepAlive => (&self.keep_alive, true),
             Limit::InvalidHandle => (&self.invalid_handle, true),

@@ -237,8 +237,8 @@ impl Services {
             self.device_keys.drop_one_time_keys().await?;
             self.database.adopt()?;
         }
-        self.typing.start(&self.supervisor).await?;
-        self.presence.start(&self.supervisor).await?;
+        self.typing.start(&self.supervisor)?;
+        self.presence.start(&self.supervisor)?;
         self.backups.start(&self.supervisor);
         self.to_device.start(&self.supervisor);
         self.timers.load()?;

@@ -70,7 +70,14 @@ fn candidates(
     roster: &RosterChanges,
 ) -> Result<BTreeSet<ShortUserId>> {
     let Some(since) = since else {
-        return Ok(presence.users().into_iter().collect());
+        let mut users = BTreeSet::new();
+        for user in presence.users() {
+            let row = context.read.get(&PRESENCE_BY_USER, &user)?;
+            if row.is_some_and(|row| row.state != PresenceKind::Offline) {
+                users.insert(user);
+            }
+        }
+        return Ok(users);
     };
     let mut users = roster.users.clone();
     let range = Range::between(&since.next(), &context.upto.next());
@@ -97,7 +104,7 @@ fn event(
     if context.ignores(&user_id) || !filters::allows_global(filter, "m.presence", &user_id) {
         return Ok(None);
     }
-    let status = presence.status_of(user, Some(row));
+    let status = presence.status_of(&context.read, user, row)?;
     let content = Content {
         presence: match status.kind {
             PresenceKind::Online => "online",

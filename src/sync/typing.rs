@@ -25,6 +25,7 @@ pub fn typing(context: &Context<'_>, scope: &Scope) -> Result<Option<Json>> {
     if !is_new {
         return Ok(None);
     }
-    let users: Vec<_> = row.users.iter().filter(|user| !context.ignores(user)).collect();
+    let users = row.users.iter().map(|user| &user.user_id);
+    let users: Vec<_> = users.filter(|user| !context.ignores(user)).collect();
     basic_event("m.typing", &json!({ "user_ids": users })).map(Some)
 }

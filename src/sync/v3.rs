@@ -84,8 +84,8 @@ impl Sync {
     /// # Errors
     /// `M_UNKNOWN_TOKEN` if the access token was revoked while it waited; if the database cannot be read.
     pub async fn sync(&self, session: &Session, request: &Request) -> Result<Response> {
-        let _connected = self.presence.connect(session, request.presence).await?;
         let timeout = request.timeout.min(self.resources.config.sync.max_timeout.0);
+        let _connected = self.presence.connect(session, request.presence, timeout).await?;
         let clock = &self.resources.clock;
         let mut deadline = clock.sleep_until(clock.monotonic() + timeout);
         if let Some(since) = request.since

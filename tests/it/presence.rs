@@ -1,11 +1,18 @@
-//! Presence over HTTP: who sees whom, and when somebody has gone.
+//! Presence over HTTP: what others see, and when it ends.
 
-use std::time::Duration;
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
+use wick_core::config::Rate;
+use wick_database::Watch;
 use wick_harness::{TestServer, User};
 
-use crate::talk::{events, filter, member, room, sync, sync_since};
+use crate::talk::{events, filter, member, room, say, sync, sync_since};
 
 async fn put(server: &TestServer, user: &User, body: Value) -> (u16, Value) {
     let path = format!("/_matrix/client/v3/presence/{}/status", user.user_id);
@@ -75,7 +82,7 @@ async fn what_a_user_says_of_themselves_is_told_to_those_in_their_rooms() {
     assert!(third["presence"].is_null());
     let again = json!({ "presence": "unavailable", "status_msg": "asleep" });
     assert_eq!(put(&server, &alice, again).await.0, 200);
-    assert_eq!(state(&sync_since(&server, &bob, &third, "").await, &alice), "unavailable");
+    assert!(sync_since(&server, &bob, &third, "").await["presence"].is_null(), "no change");
     let told = sync_since(&server, &carol, &first_of_carol, "").await;
     assert!(presence(&told, &alice).is_null());
     assert_eq!(state(&sync(&server, &bob, "").await, &alice), "unavailable");
@@ -142,15 +149,115 @@ async fn who_comes_into_a_room_is_told_with_their_presence_and_tells_of_those_th
 }
 
 #[tokio::test]
-async fn nobody_is_here_after_a_restart() {
+async fn a_presence_outlives_a_restart_and_ends_if_its_user_does_not_come_back() {
     let mut server = TestServer::start().await;
     let (alice, bob) = two_in_a_room(&server).await;
     put(&server, &alice, json!({ "presence": "online", "status_msg": "busy" })).await;
     let first = sync(&server, &bob, "").await;
     assert_eq!(state(&first, &alice), "online");
     server.restart().await;
+    assert!(presence(&sync_since(&server, &bob, &first, "").await, &alice).is_null());
+    assert_eq!(state(&sync(&server, &bob, "").await, &alice), "online");
+    assert_eq!(get(&server, &bob, "@alice:localhost").await.1["presence"], "online");
+    server.clock.advance(Duration::from_secs(100)).await;
     let told = presence(&sync_since(&server, &bob, &first, "").await, &alice);
     assert_eq!((&told["presence"], &told["status_msg"]), (&json!("offline"), &json!("busy")));
+}
+
+/// Syncs of a client that asks every 20 seconds, for as long as this.
+async fn poll_for(server: &TestServer, user: &User, seconds: u64) {
+    for _ in 0..seconds / 20 {
+        sync(server, user, "").await;
+        server.clock.advance(Duration::from_secs(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_user_idles_after_five_minutes_without_activity_also_through_a_restart() {
+    let mut server = TestServer::start().await;
+    let (alice, bob) = two_in_a_room(&server).await;
+    let room_id = room(&server, &alice).await;
+    let of_alice = async |server: &TestServer| {
+        get(server, &bob, "@alice:localhost").await.1["presence"].clone()
+    };
+    poll_for(&server, &alice, 280).await;
+    assert_eq!(of_alice(&server).await, "online");
+    server.restart().await;
+    poll_for(&server, &alice, 40).await;
+    assert_eq!(of_alice(&server).await, "unavailable");
+    poll_for(&server, &alice, 60).await;
+    server.restart().await;
+    poll_for(&server, &alice, 20).await;
+    assert_eq!(of_alice(&server).await, "unavailable", "a sync is no activity");
+    say(&server, &room_id, &alice, "back").await;
+    poll_for(&server, &alice, 20).await;
+    assert_eq!(of_alice(&server).await, "online");
+    server.clock.advance(Duration::from_secs(30)).await;
+    assert_eq!(of_alice(&server).await, "offline");
+}
+
+#[tokio::test]
+async fn offline_that_a_user_set_holds_while_they_send_until_a_client_sets_another_state() {
+    let mut server = TestServer::start().await;
+    let (alice, bob) = two_in_a_room(&server).await;
+    let room_id = room(&server, &alice).await;
+    sync(&server, &alice, "").await;
+    put(&server, &alice, json!({ "presence": "offline" })).await;
+    for restart in [false, true] {
+        if restart {
+            server.restart().await;
+        }
+        server.clock.advance(Duration::from_secs(70)).await;
+        say(&server, &room_id, &alice, "unseen").await;
+        server.clock.advance(Duration::from_secs(1)).await;
+        let seen = get(&server, &bob, "@alice:localhost").await.1;
+        assert_eq!(
+            (&seen["presence"], &seen["last_active_ago"]),
+            (&json!("offline"), &json!(1000))
+        );
+        assert!(presence(&sync(&server, &bob, "").await, &alice).is_null());
+    }
+    sync(&server, &alice, "?set_presence=unavailable").await;
+    assert_eq!(get(&server, &bob, "@alice:localhost").await.1["presence"], "unavailable");
+    say(&server, &room_id, &alice, "here").await;
+    server.clock.advance(Duration::from_secs(1)).await;
+    assert_eq!(get(&server, &bob, "@alice:localhost").await.1["presence"], "online");
+}
+
+/// How many of the waits for a room ended by now.
+fn woken(waits: &mut [Watch]) -> usize {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut woken = 0;
+    for wait in waits {
+        woken += usize::from(pin!(wait.changed()).poll(&mut context).is_ready());
+    }
+    woken
+}
+
+#[tokio::test]
+async fn what_others_do_not_see_of_a_presence_wakes_no_sync() {
+    let server = TestServer::start().await;
+    let (alice, _) = two_in_a_room(&server).await;
+    sync(&server, &alice, "").await;
+    server.clock.advance(Duration::ZERO).await;
+    let database = &server.services().database;
+    let read = database.published();
+    let user = database.intern().lookup_user(&read, &alice.user_id).unwrap().unwrap();
+    let graph = &server.services().graph;
+    let room = graph.rooms_of(&read, user).next().unwrap().unwrap().0;
+    let mut waits: Vec<_> = (0..199).map(|_| database.watch().room(room)).collect();
+    let since = database.position();
+    for change in ["online", "unavailable"] {
+        let mut count = 0;
+        for _ in 0..20 {
+            put(&server, &alice, json!({ "presence": change, "status_msg": "here" })).await;
+            count += woken(&mut waits);
+            sync(&server, &alice, &format!("?set_presence={change}")).await;
+            count += woken(&mut waits);
+        }
+        assert_eq!(count, 199, "woken by 20 requests and 20 syncs that ask for {change}");
+    }
+    assert!(!database.is_busy_since(room, since), "syncs would look into the room");
 }
 
 #[tokio::test]
@@ -160,4 +267,24 @@ async fn presence_can_be_switched_off() {
     assert_eq!(put(&server, &alice, json!({ "presence": "online" })).await.0, 200);
     assert!(sync(&server, &bob, "").await["presence"].is_null());
     assert_eq!(get(&server, &bob, "@alice:localhost").await.1["presence"], "offline");
+}
+
+#[tokio::test]
+async fn changes_of_presence_are_limited_by_requests_and_by_syncs() {
+    let server = TestServer::start_with(|config| {
+        config.limits.enabled = true;
+        config.limits.presence = Rate { per_second: 0.1, burst: 3 };
+    })
+    .await;
+    let (alice, bob) = two_in_a_room(&server).await;
+    for state in ["online", "unavailable", "online"] {
+        assert_eq!(put(&server, &alice, json!({ "presence": state })).await.0, 200);
+    }
+    let (status, body) = put(&server, &alice, json!({ "presence": "unavailable" })).await;
+    assert_eq!((status, &body["errcode"]), (429, &json!("M_LIMIT_EXCEEDED")), "{body}");
+    sync(&server, &alice, "?set_presence=unavailable").await;
+    assert_eq!(get(&server, &bob, "@alice:localhost").await.1["presence"], "online");
+    server.clock.advance(Duration::from_secs(10)).await;
+    sync(&server, &alice, "?set_presence=unavailable").await;
+    assert_eq!(get(&server, &bob, "@alice:localhost").await.1["presence"], "unavailable");
 }

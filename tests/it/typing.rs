@@ -1,9 +1,15 @@
-//! Typing over HTTP: who is told, and until when.
+//! Typing over HTTP: what members see, and until when.
+
+#![expect(clippy::indexing_slicing, reason = "what a test asks for is there")]
 
 use std::time::Duration;
 
 use ruma::RoomId;
 use serde_json::{Value, json};
+use wick_database::{
+    Read,
+    schema::{ephemeral::TYPING_BY_ROOM, room::MEMBER_BY_USER},
+};
 use wick_harness::{TestServer, User};
 
 use crate::talk::{ephemeral, member, room, sync, sync_since};
@@ -55,16 +61,79 @@ async fn typing_is_over_after_its_time() {
 }
 
 #[tokio::test]
-async fn nobody_is_typing_after_a_restart_and_clients_are_told() {
+async fn typing_outlives_a_restart_and_ends_when_it_would_have() {
     let mut server = TestServer::start().await;
     let alice = server.register("alice").await;
     let room_id = room(&server, &alice).await;
-    put(&server, &room_id, &alice, json!({ "typing": true })).await;
+    put(&server, &room_id, &alice, json!({ "typing": true, "timeout": 20000 })).await;
     let first = sync(&server, &alice, "").await;
-    assert_eq!(typing(&first, &room_id), json!(["@alice:localhost"]));
+    server.clock.advance(Duration::from_secs(5)).await;
+    put(&server, &room_id, &alice, json!({ "typing": true, "timeout": 20000 })).await;
     server.restart().await;
-    let second = sync_since(&server, &alice, &first, "").await;
-    assert_eq!(typing(&second, &room_id), json!([]));
+    let again = sync(&server, &alice, "").await;
+    assert_eq!(typing(&again, &room_id), json!(["@alice:localhost"]));
+    server.clock.advance(Duration::from_secs(19)).await;
+    assert!(typing(&sync_since(&server, &alice, &first, "").await, &room_id).is_null());
+    server.clock.advance(Duration::from_secs(1)).await;
+    let over = sync_since(&server, &alice, &first, "").await;
+    assert_eq!(typing(&over, &room_id), json!([]));
+}
+
+#[tokio::test]
+async fn typing_ends_together_with_the_membership_however_it_ends() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let room_id = room(&server, &alice).await;
+    let read = server.services().database.published();
+    let short = server.services().graph.short(&read, &room_id).unwrap().unwrap();
+    for way in ["leave", "forget", "kick", "ban", "state", "deactivate"] {
+        let bob = server.register(&format!("bob_{way}")).await;
+        member(&server, &room_id, &bob, &bob, "join").await;
+        for user in [&alice, &bob] {
+            put(&server, &room_id, user, json!({ "typing": true })).await;
+        }
+        let before = sync(&server, &alice, "").await;
+        end_membership(&server, &room_id, (&alice, &bob), way).await;
+        let after = sync_since(&server, &alice, &before, "").await;
+        assert_eq!(typing(&after, &room_id), json!(["@alice:localhost"]), "{way}");
+        let read = server.services().database.published();
+        let user = server.services().database.intern().lookup_user(&read, &bob.user_id);
+        let membership = read.get(&MEMBER_BY_USER, &(user.unwrap().unwrap(), short)).unwrap();
+        let typing = read.get(&TYPING_BY_ROOM, &short).unwrap().unwrap();
+        assert_eq!(typing.position, membership.unwrap().position, "one batch: {way}");
+        put(&server, &room_id, &alice, json!({ "typing": false })).await;
+    }
+}
+
+/// Ends the membership of the second user in one of several ways.
+async fn end_membership(server: &TestServer, room_id: &RoomId, users: (&User, &User), way: &str) {
+    let (alice, bob) = users;
+    let v3 = "/_matrix/client/v3";
+    let at_room = |what: &str| format!("{v3}/rooms/{room_id}/{what}");
+    let target = json!({ "user_id": bob.user_id });
+    let (status, body) = match way {
+        "leave" | "forget" => server.post(&at_room("leave"), &bob.token, json!({})).await,
+        "kick" | "ban" => server.post(&at_room(way), &alice.token, target).await,
+        "state" => {
+            let path = at_room(&format!("state/m.room.member/{}", bob.user_id));
+            server.put(&path, &alice.token, json!({ "membership": "leave" })).await
+        }
+        _ => {
+            let path = format!("{v3}/account/deactivate");
+            let (_, challenge) = server.post(&path, &bob.token, json!({})).await;
+            let body = json!({ "auth": {
+                "type": "m.login.password", "password": "correct horse battery staple",
+                "identifier": { "type": "m.id.user", "user": bob.user_id },
+                "session": challenge["session"],
+            }});
+            server.post(&path, &bob.token, body).await
+        }
+    };
+    assert_eq!(status.as_u16(), 200, "{way}: {body}");
+    if way == "forget" {
+        let (status, body) = server.post(&at_room("forget"), &bob.token, json!({})).await;
+        assert_eq!(status.as_u16(), 200, "{body}");
+    }
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ pub struct Limits {
     pub invites: Rate,
     /// Display names and avatars one user sets. Each is put into all of the user's rooms.
     pub profiles: Rate,
+    /// Changes of presence by one user. Each is sent to all who share a room with them.
+    pub presence: Rate,
     /// Rooms one user creates.
     pub rooms: Rate,
 }
@@ -48,6 +50,7 @@ impl Default for Limits {
             joins: Rate { per_second: 0.5, burst: 20 },
             invites: Rate { per_second: 0.5, burst: 50 },
             profiles: Rate { per_second: 0.1, burst: 10 },
+            presence: Rate { per_second: 0.2, burst: 20 },
             rooms: Rate { per_second: 0.2, burst: 20 },
         }
     }
@@ -55,7 +58,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Every rate with its key.
-    pub(super) fn rates(&self) -> [(&'static str, Rate); 11] {
+    pub(super) fn rates(&self) -> [(&'static str, Rate); 12] {
         [
             ("limits.requests", self.requests),
             ("limits.anonymous", self.anonymous),
@@ -67,6 +70,7 @@ impl Limits {
             ("limits.joins", self.joins),
             ("limits.invites", self.invites),
             ("limits.profiles", self.profiles),
+            ("limits.presence", self.presence),
             ("limits.rooms", self.rooms),
         ]
     }

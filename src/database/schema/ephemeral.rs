@@ -45,23 +45,67 @@ pub enum ReceiptKind {
 /// The users who are typing in a room.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TypingRow {
-    /// When that last changed.
+    /// When the list of users last changed.
     pub position: Position,
-    /// The users.
-    pub users: Vec<OwnedUserId>,
+    /// The users, in the order of their ids.
+    pub users: Vec<TypingUser>,
+}
+
+/// A user who is typing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypingUser {
+    /// The user.
+    pub user_id: OwnedUserId,
+    /// When the notification times out.
+    pub until: Timestamp,
+}
+
+/// A [`TypingRow`] of the first version, which has no timeouts. Its users are taken for timed out.
+#[derive(Deserialize)]
+struct FirstTypingRow {
+    position: Position,
+    users: Vec<OwnedUserId>,
+}
+
+impl From<FirstTypingRow> for TypingRow {
+    fn from(FirstTypingRow { position, users }: FirstTypingRow) -> Self {
+        let timed_out = |user_id| TypingUser { user_id, until: Timestamp::default() };
+        Self { position, users: users.into_iter().map(timed_out).collect() }
+    }
 }
 
 /// The presence of a user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PresenceRow {
-    /// When it last changed.
+    /// When the state or the status message last changed.
     pub position: Position,
-    /// The state.
+    /// The state that others see.
     pub state: PresenceKind,
     /// The status message.
     pub status_msg: Option<String>,
-    /// When the user was last active, as far as it is known.
-    pub last_active: Timestamp,
+    /// The state that the user's clients asked for last. `Offline` was set by the user: activity does not
+    /// change it.
+    pub requested: PresenceKind,
+    /// Until when the state holds if nothing is heard of the user any more; without meaning if it is `Offline`.
+    pub until: Timestamp,
+}
+
+/// A [`PresenceRow`] of the first version. Its state is taken for over.
+#[derive(Deserialize)]
+struct FirstPresenceRow {
+    position: Position,
+    state: PresenceKind,
+    status_msg: Option<String>,
+    #[serde(rename = "last_active")]
+    _last_active: Timestamp,
+}
+
+impl From<FirstPresenceRow> for PresenceRow {
+    fn from(first: FirstPresenceRow) -> Self {
+        let FirstPresenceRow { position, state, status_msg, .. } = first;
+        let (requested, until) = (PresenceKind::Online, Timestamp::default());
+        Self { position, state, status_msg, requested, until }
+    }
 }
 
 /// The presence states of the specification.
@@ -77,8 +121,8 @@ pub enum PresenceKind {
 
 postcard_value!(ReceiptRow, version = 1);
 postcard_value!(ReceiptName, version = 1);
-postcard_value!(TypingRow, version = 1);
-postcard_value!(PresenceRow, version = 1);
+postcard_value!(TypingRow, version = 2, older = [1 => FirstTypingRow]);
+postcard_value!(PresenceRow, version = 2, older = [1 => FirstPresenceRow]);
 
 tables! {
     /// Receipts by room, user, [`ReceiptKind`] and thread. Written by `POST /receipt` and
@@ -89,13 +133,18 @@ tables! {
     /// from which it can be rebuilt; read by sync; wakes the room's readers.
     RECEIPT_CHANGE_BY_POSITION: (ShortRoomId, Position) => ReceiptName, Sequential, wakes_room;
 
-    /// The users who are typing, by room. Written by `PUT /typing` and when its time is over; emptied at start;
-    /// read by sync; wakes the room's readers.
-    TYPING_BY_ROOM: ShortRoomId => TypingRow, Random, wakes_room;
+    /// The users who are typing, by room. Written by `PUT /typing`, by the end of a membership and by timeouts;
+    /// read by sync and, for the timeouts, at start; rebuilt from nothing else. A row wakes no
+    /// reader by itself: a timeout that is put off is not shown.
+    TYPING_BY_ROOM: ShortRoomId => TypingRow, Random;
 
-    /// Presence by user. Written by requests and when their time is over; read by sync and
-    /// `GET /presence`; rebuilt from nothing else.
+    /// Presence by user. Written by requests and when the state ends by itself; read by sync,
+    /// `GET /presence` and at start; rebuilt from nothing else.
     PRESENCE_BY_USER: ShortUserId => PresenceRow, Random;
+
+    /// When a user was last active, by user. Written with every event of a local user and by changes of presence;
+    /// read with [`PRESENCE_BY_USER`]; rebuilt from nothing else.
+    ACTIVITY_BY_USER: ShortUserId => Timestamp, Random;
 
     /// The newest change of each user's presence, in stream order. Written with
     /// [`PRESENCE_BY_USER`], from which it can be rebuilt; read by sync.

@@ -2,74 +2,81 @@
 
 use std::collections::HashSet;
 
-use wick_core::{Result, ShortRoomId, ShortUserId, Timestamp};
+use wick_core::{Position, Result, ShortRoomId, ShortUserId, Timestamp};
 use wick_database::{
-    Batch, Durability, Pending, Range, Read, Topic,
+    Batch, Range, Read, Topic,
     schema::{
         ephemeral::{PRESENCE_BY_USER, PRESENCE_CHANGE_BY_POSITION, PresenceKind, PresenceRow},
         room::{MEMBER_BY_USER, Membership},
     },
 };
-use wick_runtime::Resources;
 
-/// Writes a user's presence and wakes those that may see it. `status` is the status message as set by the
-/// user: it replaces the stored one and is written even if nothing changed. Without it nothing is written
-/// if the row has this state already.
+use super::{HOLDS_LONGER_BY, devices::Summary};
+
+/// What a request changes besides the devices.
+#[derive(Default)]
+pub(super) struct Change {
+    /// The status message that replaces the stored one.
+    pub(super) status_msg: Option<Option<String>>,
+    /// Whether it is an activity of the user.
+    pub(super) is_active: bool,
+    /// Whether the user set `offline`.
+    pub(super) is_suppressed: bool,
+}
+
+/// The row that follows from what a user's devices amount to; `None` if it is the stored one.
+pub(super) fn next(
+    old: Option<&PresenceRow>,
+    devices: Summary,
+    change: &Change,
+    now: Timestamp,
+) -> Option<PresenceRow> {
+    let old = old.cloned().unwrap_or(PresenceRow {
+        position: Position::default(),
+        state: PresenceKind::Offline,
+        status_msg: None,
+        requested: PresenceKind::Online,
+        until: Timestamp::default(),
+    });
+    let mut new = PresenceRow { state: devices.state, ..old.clone() };
+    if let Some(status_msg) = &change.status_msg {
+        new.status_msg.clone_from(status_msg);
+    }
+    if change.is_suppressed {
+        new.requested = PresenceKind::Offline;
+    } else if let Some(requested) = devices.requested {
+        new.requested = requested;
+    }
+    let until = now.after(devices.holds_for);
+    if new.state != PresenceKind::Offline && new.until < until {
+        new.until = until.after(HOLDS_LONGER_BY);
+    }
+    (new != old).then_some(new)
+}
+
+/// Writes a user's row. Where others see a difference, it gets a position, and those who share a room are woken.
 pub(super) fn put(
-    resources: &Resources,
-    user: ShortUserId,
-    state: PresenceKind,
-    status: Option<Option<String>>,
-    active: Option<Timestamp>,
-) -> Result<Option<Pending>> {
-    let mut batch = resources.database.batch();
-    let old = batch.get(&PRESENCE_BY_USER, &user)?;
-    let is_said = status.is_some();
-    let kept = old.as_ref().and_then(|old| old.status_msg.clone());
-    let status_msg = status.unwrap_or(kept);
-    if !is_said && old.as_ref().is_some_and(|old| old.state == state) {
-        return Ok(None);
-    }
-    let before = old.as_ref().map_or(Timestamp::default(), |old| old.last_active);
-    let last_active = active.unwrap_or_default().max(before);
-    replace(&mut batch, user, old.as_ref(), (state, status_msg, last_active));
-    for room in joined(&resources.database.latest(), user) {
-        batch.wake(Topic::Room(room?));
-    }
-    batch.wake(Topic::User(user));
-    Ok(Some(resources.database.write(batch, Durability::Flushed)?))
-}
-
-/// Sets all users offline.
-pub(super) fn put_all_offline(resources: &Resources) -> Result<Option<Pending>> {
-    let mut batch = resources.database.batch();
-    for row in resources.database.latest().scan(&PRESENCE_BY_USER, Range::all()) {
-        let (user, row) = row?;
-        if row.state != PresenceKind::Offline {
-            let now = (PresenceKind::Offline, row.status_msg.clone(), row.last_active);
-            replace(&mut batch, user, Some(&row), now);
-        }
-    }
-    if batch.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(resources.database.write(batch, Durability::Flushed)?))
-}
-
-fn replace(
     batch: &mut Batch,
     user: ShortUserId,
     old: Option<&PresenceRow>,
-    (state, status_msg, last_active): (PresenceKind, Option<String>, Timestamp),
-) {
+    new: PresenceRow,
+) -> Result<()> {
+    if old.is_some_and(|old| old.state == new.state && old.status_msg == new.status_msg) {
+        batch.put(&PRESENCE_BY_USER, &user, &new);
+        return Ok(());
+    }
     if let Some(old) = old {
         batch.delete(&PRESENCE_CHANGE_BY_POSITION, &old.position);
     }
     let slot = batch.reserve_position();
-    batch.put_at(slot, &PRESENCE_BY_USER, move |position| {
-        (user, PresenceRow { position, state, status_msg, last_active })
-    });
+    batch.put_at(slot, &PRESENCE_BY_USER, move |position| (user, PresenceRow { position, ..new }));
     batch.put_at(slot, &PRESENCE_CHANGE_BY_POSITION, move |position| (position, user));
+    let rooms = joined(batch, user).collect::<Result<Vec<_>>>()?;
+    for room in rooms {
+        batch.wake_only(Topic::Room(room));
+    }
+    batch.wake_only(Topic::User(user));
+    Ok(())
 }
 
 fn joined<R: Read>(

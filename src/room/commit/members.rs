@@ -6,7 +6,7 @@ use wick_database::schema::room::{
     MEMBER_BY_ROOM, MEMBER_BY_USER, MemberCounts, MemberRow, Membership,
 };
 
-use super::Entry;
+use super::{Entry, typing};
 use crate::{Assembly, membership, state::StateChange};
 
 pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
@@ -23,12 +23,15 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
 fn write_member(
     room: &mut Assembly<'_>,
     entry: &Entry,
-    user: &UserId,
+    user_id: &UserId,
     change: &StateChange,
 ) -> Result<()> {
-    let user = room.rooms.intern().user(user, &mut room.batch)?;
+    let user = room.rooms.intern().user(user_id, &mut room.batch)?;
     let old = change.old.map(|event| membership_of(room, entry, event)).transpose()?;
     let new = change.new.map(|event| membership_of(room, entry, event)).transpose()?;
+    if old == Some(Membership::Join) && new != Some(Membership::Join) {
+        typing::stop(room, entry, user_id)?;
+    }
     if let Some(old) = old {
         let count = count_of(&mut room.head.counts, old);
         *count = count.saturating_sub(1);
