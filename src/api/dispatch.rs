@@ -1,6 +1,6 @@
 //! From a request to the handler of its method, and from the handler's answer to a response.
 //!
-//! Invariants: the body is read whole and bounded before anything else; log lines and metrics name
+//! Invariants: the body is read whole and bounded before anything else, unless the endpoint takes it as a stream; log lines and metrics name
 //! the path's pattern, never the path, whose parts may be secret.
 
 use std::{sync::Arc, time::Duration};
@@ -41,6 +41,7 @@ pub(crate) struct Endpoint {
     pub(crate) method: Method,
     pub(crate) handler: Handler,
     pub(crate) limit: Count,
+    pub(crate) streams: bool,
     pub(crate) shape: Shape,
     pub(crate) guests: GuestAccess,
 }
@@ -87,10 +88,15 @@ impl Resource {
         let server = &self.services.config.server;
         let address = client_address(peer, request.headers(), &server.trusted_proxies);
         let (parts, body) = request.into_parts();
-        let body = self.read(body, u64::from(server.max_body_kilobytes) * 1024).await?;
+        let (body, stream) = if endpoint.streams {
+            (Bytes::new(), body)
+        } else {
+            let max = u64::from(server.max_body_kilobytes) * 1024;
+            (self.read(body, max).await?, Body::empty())
+        };
         let request = Request::from_parts(parts, body);
         let Endpoint { limit, shape, guests, .. } = *endpoint;
-        let call = Call { request, arguments, address, limit, shape, guests };
+        let call = Call { request, stream, arguments, address, limit, shape, guests };
         (endpoint.handler)(Arc::clone(&self.services), call).await
     }
 

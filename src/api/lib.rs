@@ -15,6 +15,7 @@
 mod address;
 mod admin;
 mod auth;
+mod body_stream;
 mod client;
 mod connections;
 mod dispatch;

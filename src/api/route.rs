@@ -5,9 +5,9 @@
 
 use std::{future::Future, net::IpAddr, ops::Deref, pin::Pin, sync::Arc};
 
-use axum::response::Response;
+use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request};
 use ruma::api::{IncomingRequest, error::DeserializationError, path_builder::PathBuilder};
 use serde::de::IgnoredAny;
 use wick_account::{
@@ -47,8 +47,10 @@ impl<R: IncomingRequest<Authentication: Scheme>> Deref for Ruma<R> {
 
 /// A request before it is read.
 pub(crate) struct Call {
-    /// The request with its whole body.
+    /// The request with its whole body; without it if the endpoint takes it as a stream.
     pub(crate) request: Request<Bytes>,
+    /// The body if the endpoint takes it as a stream.
+    pub(crate) stream: Body,
     /// The variable parts of its path, decoded.
     pub(crate) arguments: Vec<String>,
     /// From where it comes.
@@ -85,6 +87,11 @@ impl<R: IncomingRequest<Authentication: Scheme>> Unread<R> {
         self.call.query()
     }
 
+    /// Its headers.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.call.request.headers()
+    }
+
     /// The request as user-interactive authentication knows it again.
     pub(crate) fn identity(&self) -> uia::Request {
         self.call.identity()
@@ -100,6 +107,15 @@ impl<R: IncomingRequest<Authentication: Scheme>> Unread<R> {
             return Err(not_json("the request has no body"));
         }
         self.read()
+    }
+
+    /// Reads all but the body, which comes as a stream, with the headers.
+    ///
+    /// # Errors
+    /// What is wrong with the request.
+    pub(crate) fn read_head(mut self) -> Result<(Ruma<R>, HeaderMap, Body)> {
+        let (headers, stream) = (self.headers().clone(), std::mem::take(&mut self.call.stream));
+        Ok((self.read()?, headers, stream))
     }
 
     /// Reads the body, and all else.
@@ -150,9 +166,16 @@ pub(crate) struct Route {
     pub(crate) paths: Vec<String>,
     pub(crate) handler: Handler,
     pub(crate) limit: Count,
+    /// Whether the handler takes the body as a stream.
+    pub(crate) streams: bool,
 }
 
 impl Route {
+    /// Hands the body to the handler as a stream.
+    pub(crate) fn streaming(self) -> Self {
+        Self { streams: true, ..self }
+    }
+
     /// Counts a request as `limit` too.
     pub(crate) fn limited(self, limit: Limit) -> Self {
         Self { limit: Count::Also(limit), ..self }
@@ -262,7 +285,7 @@ where
             handler(services, Unread { sender, call }).await?.into_http()
         })
     });
-    Route { method: R::METHOD, paths, handler, limit: Count::Request }
+    Route { method: R::METHOD, paths, handler, limit: Count::Request, streams: false }
 }
 
 /// An endpoint that has no request type of ruma's. It is counted by its handler, if at all.
@@ -275,7 +298,13 @@ where
 {
     let handler: Handler =
         Arc::new(move |services, call| Box::pin(async move { handler(services, call).await }));
-    Route { method: Method::GET, paths: vec![path.to_owned()], handler, limit: Count::Nothing }
+    Route {
+        method: Method::GET,
+        paths: vec![path.to_owned()],
+        handler,
+        limit: Count::Nothing,
+        streams: false,
+    }
 }
 
 fn count(services: &Services, call: &Call, requester: &Requester) -> Result<()> {

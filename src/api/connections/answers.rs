@@ -2,8 +2,9 @@
 //!
 //! Invariants: an answer is handed to the connection in chunks, so that what is unread stays here; the
 //! unread bytes of all answers together are bounded: those without progress for the longest time are
-//! dropped first; an answer without progress for the write timeout is dropped. The client of a dropped
-//! answer sees a broken connection or stream, never a complete body.
+//! dropped first; an answer without progress for the write timeout is dropped, with what its body holds (a file, a
+//! connection). Of a body that is a stream one frame is held. The client of a dropped answer sees a broken connection or
+//! stream, never a complete body.
 
 use std::{
     collections::BTreeMap,
@@ -42,7 +43,16 @@ struct Queue {
 
 /// What of an answer was not handed over yet; the request is open as long.
 struct Unread {
+    /// Bytes that were taken from the body.
     rest: Bytes,
+    /// What comes after them.
+    more: Source,
+}
+
+/// The body of a response, while its request is open.
+struct Source {
+    body: Body,
+    #[expect(dead_code, reason = "the request is open until this is dropped")]
     open: Open,
 }
 
@@ -120,17 +130,16 @@ impl Queue {
 pub(super) struct Answer {
     answers: Arc<Answers>,
     clock: Arc<dyn Clock>,
-    inner: Body,
     state: State,
     /// The bytes that are not handed over, if that is known.
     left: Option<u64>,
 }
 
 enum State {
-    /// Bytes wait under this key.
+    /// What comes next waits under this key until the connection asks for it.
     Unread(Key),
-    /// More may come from the inner body.
-    Empty(Open),
+    /// The connection has asked, and the body has no bytes yet.
+    Asked(Source),
     /// Nothing more comes.
     Done,
 }
@@ -145,65 +154,62 @@ impl Answer {
         open: Open,
         answers: &Arc<Answers>,
     ) -> io::Result<http::Response<Self>> {
-        let (parts, inner) = response.into_parts();
+        let (parts, body) = response.into_parts();
         let mut answer = Self {
             answers: Arc::clone(answers),
             clock: Arc::clone(open.clock()),
-            left: inner.size_hint().exact(),
-            inner,
-            state: State::Empty(open),
+            left: body.size_hint().exact(),
+            state: State::Asked(Source { body, open }),
         };
         // Counted before the connection asks for it: it may never.
-        std::future::poll_fn(|context| answer.poll_inner(context)).await?;
+        if let Some(first) = std::future::poll_fn(|context| answer.poll_source(context)).await? {
+            answer.keep(first);
+        }
         Ok(http::Response::from_parts(parts, answer))
     }
 
-    /// Takes the next bytes from the inner body, as long as none are unread.
-    fn poll_inner(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let State::Empty(_) = self.state {
-            let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
-            let State::Empty(open) = mem::replace(&mut self.state, State::Done) else {
-                return Poll::Ready(Ok(()));
-            };
+    /// The next bytes of the body, if the connection has asked for them.
+    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Unread>>> {
+        while let State::Asked(source) = &mut self.state {
+            let frame = ready!(Pin::new(&mut source.body).poll_frame(context));
+            let State::Asked(more) = mem::replace(&mut self.state, State::Done) else { break };
             match frame {
                 None => {}
                 Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
                 // Nothing here sends trailers.
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(rest) if !rest.is_empty() => {
-                        let unread = Unread { rest, open };
-                        self.state =
-                            State::Unread(self.answers.add(self.clock.monotonic(), unread));
+                        return Poll::Ready(Ok(Some(Unread { rest, more })));
                     }
-                    Ok(_) | Err(_) => self.state = State::Empty(open),
+                    Ok(_) | Err(_) => self.state = State::Asked(more),
                 },
             }
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(None))
     }
 
-    /// Takes the next chunk of what is unread under `key`, when the state is [`State::Done`].
-    fn take_chunk(&mut self, key: Key) -> io::Result<Bytes> {
-        let Unread { mut rest, open } = self
-            .answers
-            .remove(key)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "the answer was not read"))?;
+    /// Keeps what is not handed over, counted, until the connection asks for it.
+    fn keep(&mut self, unread: Unread) {
+        self.state = State::Unread(self.answers.add(self.clock.monotonic(), unread));
+    }
+
+    /// Takes a chunk of what is unread, and keeps the rest.
+    fn take_chunk(&mut self, Unread { mut rest, more }: Unread) -> Bytes {
         let chunk = if rest.len() > CHUNK {
             // A slice would keep the whole answer in memory.
             let chunk = Bytes::copy_from_slice(&rest.split_to(CHUNK));
-            let now = self.clock.monotonic();
-            self.state = State::Unread(self.answers.add(now, Unread { rest, open }));
+            self.keep(Unread { rest, more });
             chunk
         } else {
             // The connection may keep the last chunk for as long as it likes: it is no request any more.
-            if !self.inner.is_end_stream() {
-                self.state = State::Empty(open);
+            if !more.body.is_end_stream() {
+                self.keep(Unread { rest: Bytes::new(), more });
             }
             rest
         };
         let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
         self.left = self.left.map(|left| left.saturating_sub(length));
-        Ok(chunk)
+        chunk
     }
 }
 
@@ -216,18 +222,25 @@ impl HttpBody for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let answer = &mut *self;
-        if let Err(error) = ready!(answer.poll_inner(context)) {
-            return Poll::Ready(Some(Err(error)));
+        if let State::Unread(key) = answer.state {
+            answer.state = State::Done;
+            let Some(unread) = answer.answers.remove(key) else {
+                let error = io::Error::new(io::ErrorKind::TimedOut, "the answer was not read");
+                return Poll::Ready(Some(Err(error)));
+            };
+            if !unread.rest.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(answer.take_chunk(unread)))));
+            }
+            answer.state = State::Asked(unread.more);
         }
-        let State::Unread(key) = answer.state else { return Poll::Ready(None) };
-        answer.state = State::Done;
-        Poll::Ready(Some(answer.take_chunk(key).map(Frame::data)))
+        let next = ready!(answer.poll_source(context)).transpose();
+        Poll::Ready(next.map(|next| next.map(|unread| Frame::data(answer.take_chunk(unread)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        match self.state {
+        match &self.state {
             State::Unread(_) => false,
-            State::Empty(_) => self.inner.is_end_stream(),
+            State::Asked(source) => source.body.is_end_stream(),
             State::Done => true,
         }
     }
@@ -247,6 +260,7 @@ impl Drop for Answer {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
     use wick_core::{Config, clock::ManualClock};
 
     use super::{super::phases::Phases, *};
@@ -270,5 +284,40 @@ mod tests {
         }
         let queue = answers.queue();
         assert!(queue.bytes == 0 && queue.unread.is_empty());
+    }
+
+    /// A body without an end.
+    struct Endless(Arc<()>);
+
+    impl HttpBody for Endless {
+        type Data = Bytes;
+        type Error = io::Error;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+            assert!(Arc::strong_count(&self.0) > 0);
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"more")))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_not_read_on_is_dropped_with_its_source_and_ends_in_an_error() {
+        let (answers, source) = (Arc::new(Answers::new(250_000)), Arc::new(()));
+        let phases = Arc::new(Phases::new(Arc::new(Still), &Config::default().connections));
+        let response = Response::new(Body::new(Endless(Arc::clone(&source))));
+        let open = Phases::begin(&phases, http::Version::HTTP_2);
+        let answer = Answer::wrap(response, open, &answers).await.unwrap();
+        let mut body = Body::new(answer.into_body());
+        for _ in 0..10 {
+            let frame = body.frame().await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), "more");
+        }
+        answers.drop_stalled(Monotonic(Duration::from_secs(29)), Duration::from_secs(30));
+        body.frame().await.unwrap().unwrap();
+        answers.drop_stalled(Monotonic(Duration::from_secs(30)), Duration::from_secs(30));
+        assert_eq!(Arc::strong_count(&source), 1);
+        body.frame().await.unwrap().unwrap_err();
     }
 }
