@@ -194,6 +194,14 @@ impl Users {
         Ok(())
     }
 
+    /// Whether a deactivated user wanted to be erased.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn is_erased(&self, user: ShortUserId) -> Result<bool> {
+        Ok(self.resources.database.published().contains(&ERASED_BY_USER, &user)?)
+    }
+
     /// Frees the memory that passwords are hashed in and that is not in use.
     pub fn release_memory(&self) {
         self.passwords.release_memory();

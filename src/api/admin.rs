@@ -1,6 +1,8 @@
 //! The administration API of the running server. Served on the admin socket alone, never where
 //! clients connect; access to the socket is the only authorization.
 
+mod media;
+
 use std::{path::PathBuf, sync::Arc};
 
 use axum::{
@@ -29,6 +31,7 @@ pub fn admin_router(services: Arc<Services>) -> Router {
         .route("/reports", get(reports))
         .route("/calls/check", post(check_calls))
         .route("/guests", get(guests))
+        .merge(media::routes())
         .fallback(not_found)
         .with_state(services)
 }

@@ -15,6 +15,7 @@ mod filter;
 mod join;
 mod keys;
 mod livekit;
+mod media;
 mod members;
 mod membership;
 mod message;
@@ -73,6 +74,7 @@ pub(crate) fn routes() -> Vec<Route> {
         join::routes(),
         keys::routes(),
         livekit::routes(),
+        media::routes(),
         membership::routes(),
         peek::routes(),
         presence::routes(),

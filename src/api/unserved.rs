@@ -1,4 +1,4 @@
-//! Endpoints of the specification that this server does not have: federation, keys, media.
+//! Endpoints of the specification that this server does not have: federation, keys, previews.
 //!
 //! The response to them is 404 `M_UNRECOGNIZED`, and 405 for a method that they do not have either.
 
@@ -14,11 +14,7 @@ pub(crate) fn unserved() -> impl Iterator<Item = (Method, &'static str)> {
 
 const GET: &[&str] = &[
     "/.well-known/matrix/server",
-    "/_matrix/client/v1/media/config",
-    "/_matrix/client/v1/media/download/{server_name}/{media_id}",
-    "/_matrix/client/v1/media/download/{server_name}/{media_id}/{file_name}",
     "/_matrix/client/v1/media/preview_url",
-    "/_matrix/client/v1/media/thumbnail/{server_name}/{media_id}",
     "/_matrix/federation/v1/backfill/{room_id}",
     "/_matrix/federation/v1/event/{event_id}",
     "/_matrix/federation/v1/event_auth/{room_id}/{event_id}",
@@ -39,11 +35,7 @@ const GET: &[&str] = &[
     "/_matrix/federation/v1/version",
     "/_matrix/key/v2/query/{server_name}",
     "/_matrix/key/v2/server",
-    "/_matrix/media/v3/config",
-    "/_matrix/media/v3/download/{server_name}/{media_id}",
-    "/_matrix/media/v3/download/{server_name}/{media_id}/{file_name}",
     "/_matrix/media/v3/preview_url",
-    "/_matrix/media/v3/thumbnail/{server_name}/{media_id}",
 ];
 
 const POST: &[&str] = &[
@@ -52,8 +44,6 @@ const POST: &[&str] = &[
     "/_matrix/federation/v1/user/keys/claim",
     "/_matrix/federation/v1/user/keys/query",
     "/_matrix/key/v2/query",
-    "/_matrix/media/v1/create",
-    "/_matrix/media/v3/upload",
     "/_matrix/policy/v1/sign",
 ];
 
@@ -66,5 +56,4 @@ const PUT: &[&str] = &[
     "/_matrix/federation/v2/invite/{room_id}/{event_id}",
     "/_matrix/federation/v2/send_join/{room_id}/{event_id}",
     "/_matrix/federation/v2/send_leave/{room_id}/{event_id}",
-    "/_matrix/media/v3/upload/{server_name}/{media_id}",
 ];

@@ -15,6 +15,7 @@ mod limits;
 mod listen;
 mod load;
 mod logging;
+mod media;
 mod metrics;
 mod outbound;
 mod presence;
@@ -43,6 +44,7 @@ pub use self::{
     listen::Listen,
     load::Sources,
     logging::{Format, Logging},
+    media::{Media, S3, ThumbnailMethod, ThumbnailSize},
     metrics::Metrics,
     outbound::Outbound,
     presence::Presence,
@@ -88,6 +90,8 @@ pub struct Config {
     pub turn: Turn,
     /// Requests to addresses that users and other servers name.
     pub outbound: Outbound,
+    /// Files that users upload.
+    pub media: Media,
     /// How often what may be done.
     pub limits: Limits,
     /// What one `/sync` may ask for.
@@ -110,6 +114,16 @@ impl Config {
             Mode::Local if self.server.name == "localhost" && self.listen.is_local() => Mode::Open,
             Mode::Local => Mode::Closed,
             mode => mode,
+        }
+    }
+
+    /// The folder of uploaded files.
+    #[must_use]
+    pub fn media_folder(&self) -> PathBuf {
+        if self.media.path.as_os_str().is_empty() {
+            self.database.path.join("media")
+        } else {
+            self.media.path.clone()
         }
     }
 

@@ -75,6 +75,7 @@ subjects! {
     directory,
     intern,
     lookup,
+    media,
     meta,
     replacement,
     reports,

@@ -12,7 +12,7 @@ use wick_core::Config;
 
 use crate::{
     Failure,
-    cli::{self, Admin, Calls, Timers},
+    cli::{self, Admin, Calls, Media, Timers},
 };
 
 /// What the server said to an administrator.
@@ -40,6 +40,7 @@ pub(crate) fn run(config: &Config, what: &Admin) -> Result<(), Failure> {
             let path = format!("/guests?limit={limit}");
             show(ask(config, Method::GET, &path, None)?, guest_lines)
         }
+        Admin::Media(what) => media(config, what),
         Admin::Timers(Timers::List { room, user }) => {
             let path = list_path(room.as_deref(), user.as_deref());
             show(ask(config, Method::GET, &path, None)?, timer_lines)
@@ -51,14 +52,62 @@ pub(crate) fn run(config: &Config, what: &Admin) -> Result<(), Failure> {
     }
 }
 
+fn media(config: &Config, what: &Media) -> Result<(), Failure> {
+    let (path, said) = match what {
+        Media::List { user, after, limit } => {
+            let limit = limit.to_string();
+            let query = query([
+                ("user_id", user.as_deref()),
+                ("after", after.as_deref()),
+                ("limit", Some(&*limit)),
+            ]);
+            return show(ask(config, Method::GET, &format!("/media?{query}"), None)?, media_lines);
+        }
+        Media::Delete { media_id } => (media_path(media_id, "delete"), "deleted"),
+        Media::Quarantine { media_id } => (media_path(media_id, "quarantine"), "quarantined"),
+        Media::Release { media_id } => (media_path(media_id, "release"), "released"),
+        Media::DeleteAll { user_id } => {
+            (format!("/users/{}/media/delete", escaped(user_id)), "deleted")
+        }
+    };
+    show(ask(config, Method::POST, &path, None)?, |answer| match answer.get("deleted") {
+        Some(number) => vec![format!("{said}: {number}")],
+        None => vec![said.to_owned()],
+    })
+}
+
+fn media_path(media_id: &str, action: &str) -> String {
+    format!("/media/{}/{action}", escaped(media_id))
+}
+
+/// A text as one part of a path.
+fn escaped(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+/// A piece of media a line, and the bytes of all of a user.
+fn media_lines(answer: &Value) -> Vec<String> {
+    let fields =
+        ["media_id", "user_id", "uploaded", "size", "content_type", "file_name", "quarantined"];
+    let mut lines = rows(answer, "media", &fields);
+    if answer.get("usage").is_some_and(Value::is_u64) {
+        lines.push(format!("bytes in all: {}", text(answer, "usage")));
+    }
+    lines
+}
+
 fn list_path(room: Option<&str>, user: Option<&str>) -> String {
+    format!("/timers?{}", query([("room_id", room), ("user_id", user)]))
+}
+
+fn query<const N: usize>(fields: [(&str, Option<&str>); N]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in [("room_id", room), ("user_id", user)] {
+    for (name, value) in fields {
         if let Some(value) = value {
             query.append_pair(name, value);
         }
     }
-    format!("/timers?{}", query.finish())
+    query.finish()
 }
 
 /// A timer a line, and how many run in all.

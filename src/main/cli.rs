@@ -43,6 +43,9 @@ pub(crate) enum Command {
         /// Check the stored rooms as well; the server must not run
         #[arg(long)]
         rooms: bool,
+        /// Check the stored media as well; the server must not run
+        #[arg(long)]
+        media: bool,
         /// Give up what follows the damage in the database's logs, so that the server starts again; the
         /// server must not run
         #[arg(long)]
@@ -82,11 +85,51 @@ pub(crate) enum Admin {
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
+    /// Uploaded files
+    #[command(subcommand)]
+    Media(Media),
     /// Reports of users about events, rooms and users, the newest first
     Reports {
         /// How many at most
         #[arg(long, default_value_t = 100)]
         limit: usize,
+    },
+}
+
+/// What to do with uploaded files.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Media {
+    /// By media id, with owner, time, size, content type and name
+    List {
+        /// Only those of this user, with the bytes they take together
+        #[arg(long, value_name = "USER_ID")]
+        user: Option<String>,
+        /// Only those after this media id
+        #[arg(long, value_name = "MEDIA_ID")]
+        after: Option<String>,
+        /// How many at most
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Delete one
+    Delete {
+        /// Which
+        media_id: String,
+    },
+    /// Delete all of a user
+    DeleteAll {
+        /// Whose
+        user_id: String,
+    },
+    /// Stop serving the content of one, whoever uploads it
+    Quarantine {
+        /// Which
+        media_id: String,
+    },
+    /// Serve it again
+    Release {
+        /// Which
+        media_id: String,
     },
 }
 

@@ -72,7 +72,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     }
     let config = settings::load(cli)?;
     match &cli.command {
-        Some(Command::Check { rooms, salvage }) => check::run(&config, *rooms, *salvage),
+        Some(Command::Check { rooms, media, salvage }) => {
+            let (rooms, media, salvage) = (*rooms, *media, *salvage);
+            check::run(&config, check::Parts { rooms, media, salvage })
+        }
         Some(Command::Backup { folder }) => backup::run(&config, folder),
         Some(Command::Admin { what }) => admin_socket::run(&config, what),
         None | Some(Command::Serve | Command::Generate { .. }) => lifecycle::run(config),

@@ -1,1 +1,23 @@
 //! Files that users upload, their thumbnails, and previews of pages. Knows no rooms.
+
+mod check;
+mod deletion;
+mod download;
+mod pending;
+mod repository;
+mod retention;
+mod store;
+mod sweep;
+mod thumbnail;
+mod upload;
+
+pub use self::{
+    check::check,
+    deletion::Listed,
+    download::Content,
+    pending::Reserved,
+    repository::{InUse, MediaRepository},
+    store::ByteStream,
+    thumbnail::Wanted,
+    upload::{Description, Upload},
+};

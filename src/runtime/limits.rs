@@ -50,6 +50,8 @@ pub enum Limit {
     Presence,
     /// A new room.
     Rooms,
+    /// A file that is uploaded, or a media id that is reserved.
+    Uploads,
     /// What is done with a refresh token or a delay id, by timer.
     KeepAlive,
     /// An unknown refresh token or delay id, by address.
@@ -72,6 +74,7 @@ pub struct Limits {
     profiles: Limiter,
     presence: Limiter,
     rooms: Limiter,
+    uploads: Limiter,
     keep_alive: Limiter,
     invalid_handle: Limiter,
 }
@@ -97,6 +100,7 @@ impl Limits {
             profiles: limiter(limits.profiles),
             presence: limiter(limits.presence),
             rooms: limiter(limits.rooms),
+            uploads: limiter(limits.uploads),
             keep_alive: limiter(config.timers.keep_alive),
             invalid_handle: limiter(config.timers.invalid),
         }
@@ -134,6 +138,7 @@ impl Limits {
             Limit::Profiles => (&self.profiles, false),
             Limit::Presence => (&self.presence, false),
             Limit::Rooms => (&self.rooms, false),
+            Limit::Uploads => (&self.uploads, false),
             Limit::KeepAlive => (&self.keep_alive, true),
             Limit::InvalidHandle => (&self.invalid_handle, true),
         };

@@ -14,6 +14,7 @@ use wick_database::{Batch, Database, Durability, Options, schema::timer::Feature
 use wick_encryption::{
     Backups, CrossSigning, DehydratedDevices, DeviceEvents, DeviceKeys, ToDevice,
 };
+use wick_media::MediaRepository;
 use wick_notify::Notifications;
 use wick_outbound::Outbound;
 use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
@@ -25,6 +26,8 @@ use wick_timers::{
     Expiry, Timers,
     timers::{self, Decided, Fired, Fires},
 };
+
+use crate::avatars::Avatars;
 
 /// How much memory parsed events and state nodes may take.
 const GRAPH_CACHE_BYTES: u64 = 24 << 20;
@@ -106,6 +109,8 @@ pub struct Services {
     pub timers: Arc<Timers>,
     /// Calls by LiveKit, where a server is configured.
     pub calls: Option<Arc<Calls>>,
+    /// Uploaded files.
+    pub media: Arc<MediaRepository>,
     /// Presence.
     pub presence: Arc<Presence>,
     /// Read receipts.
@@ -179,6 +184,7 @@ impl Services {
             let (graph, timers) = (Arc::clone(graph), Arc::clone(timers));
             Arc::new(Calls::new(resources.clone(), graph, timers, Arc::clone(delayed), livekit))
         });
+        let media = MediaRepository::new(resources.clone(), Arc::clone(&supervisor))?;
         Ok(Arc::new(Self {
             config,
             clock,
@@ -215,6 +221,7 @@ impl Services {
             reports: Reports::new(resources.clone(), Arc::clone(&graph)),
             spaces: Spaces::new(resources.clone(), Arc::clone(&graph)),
             history: History::new(resources.clone(), Arc::clone(&graph)),
+            media: Arc::new(media),
             presence: Arc::clone(&presence),
             receipts: Receipts::new(resources.clone(), Arc::clone(&graph)),
             typing: Arc::new(Typing::new(resources.clone(), Arc::clone(&graph))),
@@ -251,6 +258,7 @@ impl Services {
             calls.start(&self.supervisor)?;
         }
         self.rooms.start();
+        self.media.start(Arc::new(Avatars::new(self.database.clone(), Arc::clone(&self.graph))));
         if self.users.has_guests()? {
             self.guest_access.start(&self.supervisor).await?;
             let memberships = Arc::clone(&self.memberships);
@@ -259,9 +267,9 @@ impl Services {
                 async move { memberships.remove_unused_guests().await }
             });
         }
-        let memberships = Arc::clone(&self.memberships);
+        let services = Arc::clone(self);
         self.supervisor.spawn_once("memberships", async move {
-            if let Err(error) = memberships.resume().await {
+            if let Err(error) = services.finish_departures().await {
                 tracing::error!(%error, "cannot finish what an earlier run began");
             }
         });
@@ -270,8 +278,8 @@ impl Services {
 }
 
 impl Services {
-    /// Deactivates an account and ends what it left running. With `erase` its messages are shown redacted to
-    /// those who were not in the room by then. Goes on if the client hangs up.
+    /// Deactivates an account and ends what it left running. With `erase` its media is deleted, and its messages are shown
+    /// redacted to those who were not in the room by then. Continues if the client hangs up.
     ///
     /// # Errors
     /// As [`Users::deactivate`].
@@ -284,9 +292,25 @@ impl Services {
         let services = Arc::clone(self);
         let change = async move {
             services.users.deactivate(user, &proof, erase).await?;
+            services.delete_media_if_erased(user).await?;
             services.memberships.depart(user).await
         };
         self.supervisor.complete("deactivation", change).await
+    }
+
+    /// Finishes what a crash has interrupted when accounts were deactivated or changed their profile.
+    async fn finish_departures(&self) -> Result<()> {
+        for user in self.users.departing()? {
+            self.delete_media_if_erased(user).await?;
+        }
+        self.memberships.resume().await
+    }
+
+    async fn delete_media_if_erased(&self, user: ShortUserId) -> Result<()> {
+        if self.users.is_erased(user)? {
+            self.media.delete_all_of(user).await?;
+        }
+        Ok(())
     }
 
     /// Sets or removes a profile field, and puts it into the user's member events. Continues if

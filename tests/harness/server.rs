@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use ruma::{OwnedDeviceId, OwnedUserId, signatures::Ed25519KeyPair};
@@ -79,6 +80,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body; null if it is empty or no JSON.
     pub body: Value,
+    /// The body as it came.
+    pub bytes: Bytes,
 }
 
 impl TestServer {
@@ -268,9 +271,9 @@ async fn answer(router: Router, request: Request<Body>) -> Answer {
         Err(never) => match never {},
     };
     let (parts, body) = response.into_parts();
-    let body = body.collect().await.expect("the body is there").to_bytes();
-    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    Answer { status: parts.status, headers: parts.headers, body }
+    let bytes = body.collect().await.expect("the body is there").to_bytes();
+    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    Answer { status: parts.status, headers: parts.headers, body, bytes }
 }
 
 impl User {

@@ -26,6 +26,7 @@ mod history;
 mod http;
 mod invariants;
 mod livekit;
+mod media;
 mod membership;
 mod memberships;
 mod notifications;

@@ -59,6 +59,8 @@ impl World {
         let filter = post(&format!("user/{}/filter", user.user_id), &user.token, json!({})).await;
         let (_, synced) = server.get(&format!("{V3}/sync"), &user.token).await;
         let since = text(&synced, "next_batch");
+        let uploaded = post_media(server, &user).await;
+        let media_id = uploaded.rsplit('/').next().unwrap_or_default().to_owned();
         let names = [
             ("auth", auth),
             ("at", since.clone()),
@@ -70,6 +72,7 @@ impl World {
             ("filter_id", text(&filter, "filter_id")),
             ("from", since.clone()),
             ("kind", "override".to_owned()),
+            ("media_id", media_id),
             ("other", "@other:localhost".to_owned()),
             ("password", password.to_owned()),
             ("receipt_type", "m.read".to_owned()),
@@ -81,6 +84,7 @@ impl World {
             ("rule_id", ".m.rule.master".to_owned()),
             ("scope", "global".to_owned()),
             ("sender", user.user_id.to_string()),
+            ("server_name", "localhost".to_owned()),
             ("since", since),
             ("state_key", String::new()),
             ("tag", "m.favourite".to_owned()),
@@ -103,6 +107,16 @@ impl World {
     fn named(&self, name: &str) -> Option<String> {
         self.names.get(name).cloned()
     }
+}
+
+/// Uploads a file; gives its content URI.
+async fn post_media(server: &TestServer, user: &User) -> String {
+    let request = Request::post("/_matrix/media/v3/upload")
+        .header(http::header::AUTHORIZATION, format!("Bearer {}", user.token))
+        .body(Body::from("GIF89a"));
+    let answer = server.send(request.expect("the request is well-formed")).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    text(&answer.body, "content_uri")
 }
 
 fn text(body: &Value, key: &str) -> String {

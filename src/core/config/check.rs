@@ -18,9 +18,11 @@ impl Config {
         self.check_timers(&mut problems);
         self.check_turn(&mut problems);
         self.check_calls(&mut problems);
+        self.check_media(&mut problems);
         for (key, url) in [
             ("server.well_known_client", &self.server.well_known_client),
             ("calls.livekit_service_url", &self.calls.livekit_service_url),
+            ("media.s3.endpoint", &self.media.s3.endpoint),
         ] {
             problems.require(
                 url.is_empty() || url.starts_with("https://") || url.starts_with("http://"),
@@ -224,6 +226,31 @@ impl Config {
         );
     }
 
+    fn check_media(&self, problems: &mut Problems) {
+        let media = &self.media;
+        for (key, number) in [
+            ("media.max_upload_megabytes", media.max_upload_megabytes),
+            ("media.max_image_megapixels", media.max_image_megapixels),
+        ] {
+            problems.require(
+                (1..=1_000_000).contains(&number),
+                key,
+                "must be between 1 and 1000000",
+            );
+        }
+        problems.require(
+            media.pending_lifetime.0.as_secs() >= 1,
+            "media.pending_lifetime",
+            "must be at least 1s",
+        );
+        let is_sensible = |side: u32| (1..=LARGEST_THUMBNAIL).contains(&side);
+        problems.require(
+            media.thumbnails.iter().all(|size| is_sensible(size.width) && is_sensible(size.height)),
+            "media.thumbnails",
+            "must have sides between 1 and 4096",
+        );
+    }
+
     fn check_timers(&self, problems: &mut Problems) {
         let timers = &self.timers;
         problems.require(
@@ -241,6 +268,9 @@ impl Config {
         );
     }
 }
+
+/// Thumbnails are small images.
+const LARGEST_THUMBNAIL: u32 = 4096;
 
 /// Far beyond any use, and deadlines still fit their milliseconds.
 const A_HUNDRED_YEARS: u64 = 3_155_760_000;

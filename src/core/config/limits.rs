@@ -34,6 +34,8 @@ pub struct Limits {
     pub presence: Rate,
     /// Rooms one user creates.
     pub rooms: Rate,
+    /// Files one user uploads, and media ids one user reserves.
+    pub uploads: Rate,
 }
 
 impl Default for Limits {
@@ -52,6 +54,7 @@ impl Default for Limits {
             profiles: Rate { per_second: 0.1, burst: 10 },
             presence: Rate { per_second: 0.2, burst: 20 },
             rooms: Rate { per_second: 0.2, burst: 20 },
+            uploads: Rate { per_second: 1.0, burst: 100 },
         }
     }
 }
@@ -72,6 +75,7 @@ impl Limits {
             ("limits.profiles", self.profiles),
             ("limits.presence", self.presence),
             ("limits.rooms", self.rooms),
+            ("limits.uploads", self.uploads),
         ]
     }
 }

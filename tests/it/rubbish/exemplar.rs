@@ -19,6 +19,13 @@ const fn good(path: &'static str, query: &'static str, body: &'static str) -> Ex
 
 const EXEMPLARS: &[Exemplar] = &[
     good("/timestamp_to_event", "ts=1790000000000&dir=b", ""),
+    good("/media/v3/upload", "filename=a.png", r#"{"any":"bytes"}"#),
+    good(
+        "/thumbnail/{server_name}/{media_id}",
+        "width=32&height=32&method=crop&animated=true&timeout_ms=1",
+        "",
+    ),
+    good("/download/{server_name}/{media_id}", "timeout_ms=1&allow_redirect=true", ""),
     good("/register/available", "username=nobody", ""),
     good("/messages", r#"dir=b&limit=5&from=<from>&filter={"types":["m.*"]}"#, ""),
     good("/sync", r#"since=<since>&timeout=1&filter={"room":{"timeline":{"limit":3}}}"#, ""),

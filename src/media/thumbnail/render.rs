@@ -1,0 +1,277 @@
+//! Decodes an image, makes it small, encodes it.
+//!
+//! Invariants: how many pixels an image has is read and judged before they are decoded; no decoder may allocate more than
+//! that needs; of animations a bounded number of pixels is decoded; nothing but pixels gets into a thumbnail.
+
+use std::io::Cursor;
+
+use image::{
+    AnimationDecoder, DynamicImage, Frame, GenericImageView, ImageDecoder, ImageFormat,
+    ImageReader, Limits, Rgba, RgbaImage,
+    codecs::{
+        gif::{GifDecoder, GifEncoder, Repeat},
+        jpeg::JpegEncoder,
+        webp::WebPDecoder,
+    },
+    imageops::FilterType,
+    metadata::Orientation,
+};
+use wick_core::{
+    Error, Result,
+    config::{ThumbnailMethod, ThumbnailSize},
+};
+
+use crate::deletion::unsuitable;
+
+/// Pixels of all frames of an animation together, for each pixel that a still image may have.
+const ANIMATION_FACTOR: u64 = 4;
+
+/// Pixels of all frames of an animated thumbnail together.
+const MAX_ANIMATED_PIXELS: u64 = 32_000_000;
+
+/// Bytes a decoder may allocate for each pixel: four channels of 16 bits, and as much again to work with.
+const BYTES_PER_PIXEL: u64 = 16;
+
+/// Quality of JPEG, of 100.
+const QUALITY: u8 = 85;
+
+const JPEG: &str = "image/jpeg";
+const PNG: &str = "image/png";
+const GIF: &str = "image/gif";
+const WEBP: &str = "image/webp";
+
+/// What a thumbnail is.
+pub(super) enum Rendered {
+    /// The image as it is.
+    Original {
+        /// Its content type, as its bytes say.
+        content_type: &'static str,
+    },
+    /// An image of its own.
+    Made {
+        /// Its file.
+        bytes: Vec<u8>,
+        /// Its content type.
+        content_type: &'static str,
+    },
+}
+
+/// Makes a thumbnail of an image of at most `max_pixels`.
+///
+/// # Errors
+/// `M_UNKNOWN`, 400, if the file is no image that can be decoded; `M_TOO_LARGE` if it has too many pixels.
+pub(super) fn render(
+    bytes: &[u8],
+    size: ThumbnailSize,
+    animated: bool,
+    max_pixels: u64,
+) -> Result<Rendered> {
+    let (format, content_type) = format_of(bytes)?;
+    let (width, height) = dimensions(bytes, format, max_pixels)?;
+    let is_animation = is_animation(bytes, format, max_pixels);
+    if is_animation && animated {
+        if is_small(width, height, size) {
+            return Ok(Rendered::Original { content_type });
+        }
+        if let Some(bytes) = animation(bytes, format, size, max_pixels) {
+            return Ok(Rendered::Made { bytes, content_type: GIF });
+        }
+    }
+    let (image, orientation) = decode(bytes, format, max_pixels)?;
+    // An original can only stand for a thumbnail if it is a still image.
+    if !is_animation && is_small(width, height, turned(size, orientation)) {
+        return Ok(Rendered::Original { content_type });
+    }
+    let mut small = resize(&image, turned(size, orientation));
+    small.apply_orientation(orientation);
+    encode(&small)
+}
+
+fn format_of(bytes: &[u8]) -> Result<(ImageFormat, &'static str)> {
+    match image::guess_format(bytes) {
+        Ok(format @ ImageFormat::Jpeg) => Ok((format, JPEG)),
+        Ok(format @ ImageFormat::Png) => Ok((format, PNG)),
+        Ok(format @ ImageFormat::Gif) => Ok((format, GIF)),
+        Ok(format @ ImageFormat::WebP) => Ok((format, WEBP)),
+        _ => Err(unsuitable("this is no image that thumbnails can be made of")),
+    }
+}
+
+fn broken<E>(_: E) -> Error {
+    unsuitable("the image cannot be decoded")
+}
+
+fn limits(max_pixels: u64) -> Limits {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(max_pixels.saturating_mul(BYTES_PER_PIXEL));
+    limits
+}
+
+fn decoder(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<impl ImageDecoder + '_> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits(max_pixels));
+    reader.into_decoder().map_err(broken)
+}
+
+/// Reads how large the image is, without its pixels.
+fn dimensions(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<(u32, u32)> {
+    let (width, height) = decoder(bytes, format, max_pixels)?.dimensions();
+    if u64::from(width).saturating_mul(u64::from(height)) > max_pixels {
+        return Err(Error::too_large("the image has too many pixels"));
+    }
+    if width == 0 || height == 0 {
+        return Err(broken(()));
+    }
+    Ok((width, height))
+}
+
+fn decode(
+    bytes: &[u8],
+    format: ImageFormat,
+    max_pixels: u64,
+) -> Result<(DynamicImage, Orientation)> {
+    let mut decoder = decoder(bytes, format, max_pixels)?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let image = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    Ok((image, orientation))
+}
+
+/// The size as it is before the image is turned.
+fn turned(size: ThumbnailSize, orientation: Orientation) -> ThumbnailSize {
+    match orientation {
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => {
+            ThumbnailSize { width: size.height, height: size.width, method: size.method }
+        }
+        _ => size,
+    }
+}
+
+fn is_small(width: u32, height: u32, size: ThumbnailSize) -> bool {
+    width <= size.width && height <= size.height
+}
+
+/// The width and height of a thumbnail before anything is cut off, and after it. Never more than the image has.
+fn fit(width: u32, height: u32, size: ThumbnailSize) -> ((u32, u32), (u32, u32)) {
+    // Fractions of the image: (across, down) as width over width, height over height.
+    let (across, down) = ((size.width, width), (size.height, height));
+    let is_less = |one: (u32, u32), other: (u32, u32)| {
+        u64::from(one.0) * u64::from(other.1) < u64::from(other.0) * u64::from(one.1)
+    };
+    let (less, more) = if is_less(across, down) { (across, down) } else { (down, across) };
+    let scaled = |side: u32, (part, whole): (u32, u32)| {
+        let scaled = (u64::from(side) * u64::from(part) + u64::from(whole) / 2) / u64::from(whole);
+        u32::try_from(scaled).unwrap_or(side).clamp(1, side)
+    };
+    match size.method {
+        ThumbnailMethod::Scale => {
+            let whole = (scaled(width, less), scaled(height, less));
+            (whole, whole)
+        }
+        ThumbnailMethod::Crop => {
+            let whole = (scaled(width, more), scaled(height, more));
+            (whole, (whole.0.min(size.width), whole.1.min(size.height)))
+        }
+    }
+}
+
+fn resize(image: &DynamicImage, size: ThumbnailSize) -> DynamicImage {
+    let (width, height) = image.dimensions();
+    let ((full_width, full_height), (cut_width, cut_height)) = fit(width, height, size);
+    // A cheap step to twice the size comes first where the image is much larger.
+    let (twice_width, twice_height) = (full_width.saturating_mul(2), full_height.saturating_mul(2));
+    let near = (width > twice_width && height > twice_height)
+        .then(|| image.thumbnail_exact(twice_width, twice_height));
+    let image = near.as_ref().unwrap_or(image);
+    let full = if image.dimensions() == (full_width, full_height) {
+        image.clone()
+    } else {
+        image.resize_exact(full_width, full_height, FilterType::CatmullRom)
+    };
+    if (full_width, full_height) == (cut_width, cut_height) {
+        return full;
+    }
+    let left = full_width.saturating_sub(cut_width) / 2;
+    let top = full_height.saturating_sub(cut_height) / 2;
+    full.crop_imm(left, top, cut_width, cut_height)
+}
+
+fn encode(image: &DynamicImage) -> Result<Rendered> {
+    let failed = |error| Error::internal("a thumbnail cannot be encoded", error);
+    let mut bytes = Vec::new();
+    if is_opaque(image) {
+        let encoder = JpegEncoder::new_with_quality(&mut bytes, QUALITY);
+        image.to_rgb8().write_with_encoder(encoder).map_err(failed)?;
+        return Ok(Rendered::Made { bytes, content_type: JPEG });
+    }
+    let image = DynamicImage::ImageRgba8(image.to_rgba8());
+    image.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).map_err(failed)?;
+    Ok(Rendered::Made { bytes, content_type: PNG })
+}
+
+fn is_opaque(image: &DynamicImage) -> bool {
+    let is_full = |pixel: &Rgba<u8>| {
+        let [.., alpha] = pixel.0;
+        alpha == u8::MAX
+    };
+    !image.color().has_alpha() || image.to_rgba8().pixels().all(is_full)
+}
+
+/// Whether there are several frames. What cannot be decoded has none.
+fn is_animation(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> bool {
+    match format {
+        ImageFormat::Gif => gif(bytes, max_pixels)
+            .is_some_and(|gif| gif.into_frames().take(2).filter(Result::is_ok).count() == 2),
+        ImageFormat::WebP => webp(bytes, max_pixels).is_some_and(|webp| webp.has_animation()),
+        _ => false,
+    }
+}
+
+fn gif(bytes: &[u8], max_pixels: u64) -> Option<GifDecoder<Cursor<&[u8]>>> {
+    let mut decoder = GifDecoder::new(Cursor::new(bytes)).ok()?;
+    decoder.set_limits(limits(max_pixels)).ok()?;
+    Some(decoder)
+}
+
+fn webp(bytes: &[u8], max_pixels: u64) -> Option<WebPDecoder<Cursor<&[u8]>>> {
+    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).ok()?;
+    decoder.set_limits(limits(max_pixels)).ok()?;
+    Some(decoder)
+}
+
+/// The animation as a small GIF; `None` if it has too many pixels, or is broken.
+fn animation(
+    bytes: &[u8],
+    format: ImageFormat,
+    size: ThumbnailSize,
+    max_pixels: u64,
+) -> Option<Vec<u8>> {
+    let frames = match format {
+        ImageFormat::Gif => gif(bytes, max_pixels)?.into_frames(),
+        _ => webp(bytes, max_pixels)?.into_frames(),
+    };
+    let (mut decoded, mut made) = (0_u64, 0_u64);
+    let mut small = Vec::new();
+    {
+        let mut encoder = GifEncoder::new_with_speed(&mut small, 30);
+        encoder.set_repeat(Repeat::Infinite).ok()?;
+        for frame in frames {
+            let frame = frame.ok()?;
+            decoded = decoded.saturating_add(pixels(frame.buffer()));
+            let delay = frame.delay();
+            let image = resize(&DynamicImage::ImageRgba8(frame.into_buffer()), size).into_rgba8();
+            made = made.saturating_add(pixels(&image));
+            if decoded > max_pixels.saturating_mul(ANIMATION_FACTOR) || made > MAX_ANIMATED_PIXELS {
+                return None;
+            }
+            encoder.encode_frame(Frame::from_parts(image, 0, 0, delay)).ok()?;
+        }
+    }
+    Some(small)
+}
+
+fn pixels(image: &RgbaImage) -> u64 {
+    u64::from(image.width()).saturating_mul(u64::from(image.height()))
+}

@@ -1,0 +1,237 @@
+//! Uploads: received in portions, hashed and stored meanwhile, and described by a row at the end.
+//!
+//! Invariants: an upload takes no more memory than a portion; one that breaks leaves neither a row nor a file; the row is
+//! written even if the client hangs up once all bytes are there. Uploads end well before the sweep takes their file for
+//! an orphan.
+
+use std::{mem, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use ruma::{OwnedMxcUri, ServerName, api::error::ErrorKind};
+use sha2::{Digest, Sha256};
+use wick_core::{Error, Result, ShortUserId, Timestamp};
+use wick_database::{
+    Batch, Read,
+    schema::media::{FileHash, MEDIA_BY_ID, MEDIA_BY_OWNER, Media, USAGE_BY_OWNER},
+};
+
+use crate::{
+    MediaRepository, pending,
+    repository::refer,
+    store::{self, Writing},
+};
+
+/// How much is hashed and stored at once, in bytes.
+const PORTION: usize = 128 * 1024;
+
+/// The longest an upload may take.
+pub(crate) const MAX_DURATION: Duration = Duration::from_secs(6 * 3600);
+
+/// Bytes of a content type and of a file name that are kept. Longer ones are dropped.
+const MAX_TEXT_BYTES: usize = 255;
+
+/// What the client says of a file.
+#[derive(Clone, Debug, Default)]
+pub struct Description {
+    /// The content type.
+    pub content_type: Option<String>,
+    /// The name.
+    pub file_name: Option<String>,
+}
+
+/// A file that is being uploaded. It is given up if it is dropped.
+pub struct Upload {
+    repository: Arc<MediaRepository>,
+    owner: ShortUserId,
+    /// The media id it is for, and whether that was reserved.
+    media_id: String,
+    is_reserved: bool,
+    begun: Timestamp,
+    name: String,
+    writing: Box<dyn Writing>,
+    hash: Sha256,
+    portion: BytesMut,
+    size: u64,
+    max_size: u64,
+    /// How many bytes more the user may store.
+    quota: u64,
+}
+
+impl MediaRepository {
+    /// Begins the upload of a file, of which the client may have announced the size in bytes. It gets a new media id.
+    ///
+    /// # Errors
+    /// `M_TOO_LARGE`; `M_FORBIDDEN` if the user has no space left; 507 if the server has none.
+    pub async fn begin_upload(
+        self: &Arc<Self>,
+        owner: ShortUserId,
+        announced: Option<u64>,
+    ) -> Result<Upload> {
+        self.begin(owner, None, announced).await
+    }
+
+    /// Begins the upload to a reserved media id.
+    ///
+    /// # Errors
+    /// As [`MediaRepository::begin_upload`]; `M_NOT_FOUND` if the media id is not reserved (any more), `M_FORBIDDEN` if it
+    /// is reserved for another user, `M_CANNOT_OVERWRITE_MEDIA` if it has a file.
+    pub async fn begin_reserved_upload(
+        self: &Arc<Self>,
+        owner: ShortUserId,
+        (server_name, media_id): (&ServerName, &str),
+        announced: Option<u64>,
+    ) -> Result<Upload> {
+        if !self.is_own(server_name) {
+            return Err(pending::not_reserved());
+        }
+        pending::ensure(&self.resources.database.latest(), owner, media_id, self.now())?;
+        self.begin(owner, Some(media_id), announced).await
+    }
+
+    async fn begin(
+        self: &Arc<Self>,
+        owner: ShortUserId,
+        reserved: Option<&str>,
+        announced: Option<u64>,
+    ) -> Result<Upload> {
+        let used = self.resources.database.latest().get(&USAGE_BY_OWNER, &owner)?;
+        let quota = self.max_usage().saturating_sub(used.unwrap_or_default());
+        let max_size = self.max_upload();
+        ensure_size(announced.unwrap_or_default(), max_size, quota)?;
+        let random = &*self.resources.random;
+        let begun = self.now();
+        let name = store::new_name(random, begun);
+        let writing = self.store.create(&name).await.map_err(store::failed("begin an upload"))?;
+        Ok(Upload {
+            repository: Arc::clone(self),
+            owner,
+            media_id: reserved.map_or_else(|| random.token(), str::to_owned),
+            is_reserved: reserved.is_some(),
+            begun,
+            name,
+            writing,
+            hash: Sha256::new(),
+            portion: BytesMut::with_capacity(PORTION),
+            size: 0,
+            max_size,
+            quota,
+        })
+    }
+
+    fn max_usage(&self) -> u64 {
+        u64::from(self.resources.config.media.max_user_megabytes) << 20
+    }
+}
+
+fn ensure_size(size: u64, max_size: u64, quota: u64) -> Result<()> {
+    if size > max_size {
+        return Err(Error::too_large(format!("a file has at most {max_size} bytes")));
+    }
+    if size > quota || quota == 0 {
+        return Err(no_space());
+    }
+    Ok(())
+}
+
+fn no_space() -> Error {
+    Error::forbidden("the user has no space left: delete media, or ask an administrator")
+}
+
+impl Upload {
+    /// Takes bytes.
+    ///
+    /// # Errors
+    /// `M_TOO_LARGE`, `M_FORBIDDEN` and 507 as soon as the file gets too large; 408 if it takes too long.
+    pub async fn write(&mut self, mut bytes: Bytes) -> Result<()> {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.size = self.size.saturating_add(length);
+        ensure_size(self.size, self.max_size, self.quota)?;
+        while !bytes.is_empty() {
+            let room = PORTION.saturating_sub(self.portion.len());
+            self.portion.extend_from_slice(&bytes.split_to(room.min(bytes.len())));
+            if self.portion.len() >= PORTION {
+                self.store_portion().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn store_portion(&mut self) -> Result<()> {
+        if self.repository.now() > self.begun.after(MAX_DURATION) {
+            return Err(Error::refused_with(408, ErrorKind::Unknown, "the upload takes too long"));
+        }
+        let portion = mem::replace(&mut self.portion, BytesMut::with_capacity(PORTION)).freeze();
+        self.hash.update(&portion);
+        self.writing.write(portion).await.map_err(store::failed("store an upload"))
+    }
+
+    /// Completes the upload: from now on the media can be downloaded. Continues if the returned future is dropped.
+    ///
+    /// # Errors
+    /// As [`MediaRepository::begin_reserved_upload`]; then nothing is stored.
+    pub async fn finish(self, description: Description) -> Result<OwnedMxcUri> {
+        let supervisor = Arc::clone(&self.repository.supervisor);
+        supervisor.complete("upload", self.complete(description)).await
+    }
+
+    async fn complete(mut self, description: Description) -> Result<OwnedMxcUri> {
+        self.store_portion().await?;
+        let Self { repository, owner, media_id, is_reserved, name, writing, hash, size, .. } = self;
+        writing.finish().await.map_err(store::failed("complete an upload"))?;
+        let short = |text: &String| text.len() <= MAX_TEXT_BYTES;
+        let media = Media {
+            owner,
+            uploaded: repository.now(),
+            file: hash.finalize().into(),
+            size,
+            content_type: description.content_type.filter(short),
+            file_name: description.file_name.filter(short),
+        };
+        let max_usage = repository.max_usage();
+        let written = repository
+            .resources
+            .change(|batch| {
+                if is_reserved {
+                    pending::spend(batch, owner, &media_id, media.uploaded)?;
+                }
+                add(batch, &media_id, &media, &name, max_usage)
+            })
+            .await;
+        let is_in_use = match &written {
+            Ok(is_in_use) => *is_in_use,
+            // After another error the row may have been written: the sweep finds out.
+            Err(error) => error.kind().is_none(),
+        };
+        if !is_in_use {
+            repository.discard(&[name]).await;
+        }
+        written?;
+        metrics::counter!("wick_media_uploaded_bytes_total").increment(size);
+        Ok(repository.uri(&media_id))
+    }
+}
+
+/// Adds media whose file is stored under `name`. Returns whether it stays there.
+fn add(
+    batch: &mut Batch,
+    media_id: &str,
+    media: &Media,
+    name: &str,
+    max_usage: u64,
+) -> Result<bool> {
+    let used = batch.read_for_update(&USAGE_BY_OWNER, &media.owner)?.unwrap_or_default();
+    let used = used.saturating_add(media.size);
+    if used > max_usage {
+        return Err(no_space());
+    }
+    batch.put(&USAGE_BY_OWNER, &media.owner, &used);
+    batch.require(&MEDIA_BY_ID, media_id, None);
+    batch.put(&MEDIA_BY_ID, media_id, media);
+    batch.put(&MEDIA_BY_OWNER, &(media.owner, media_id), &());
+    refer(batch, &media.file, name)
+}
+
+/// A file's hash as text.
+pub(crate) fn hexadecimal(hash: &FileHash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
