@@ -9,7 +9,7 @@ mod total;
 
 use std::collections::{BTreeMap, HashSet};
 
-use ruma::{DeviceId, OwnedUserId, RoomId, api::error::ErrorKind};
+use ruma::{DeviceId, OwnedUserId, RoomId, UserId, api::error::ErrorKind};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use wick_core::{Error, Position, Result, ShortRoomId, ShortUserId};
@@ -21,8 +21,6 @@ use wick_database::{
     },
 };
 use wick_runtime::Resources;
-
-use crate::Session;
 
 /// Types that clients cannot write.
 const SERVER_TYPES: [&str; 2] = ["m.push_rules", "m.fully_read"];
@@ -181,17 +179,21 @@ pub fn content(
 ///
 /// # Errors
 /// If the database cannot be read.
-pub fn ignored_users(read: &impl Read, session: &Session) -> Result<HashSet<OwnedUserId>> {
+pub fn ignored_users(
+    read: &impl Read,
+    user: ShortUserId,
+    user_id: &UserId,
+) -> Result<HashSet<OwnedUserId>> {
     #[derive(Deserialize)]
     struct Content {
         ignored_users: BTreeMap<String, IgnoredAny>,
     }
-    let content = content(read, session.user, None, "m.ignored_user_list")?;
+    let content = content(read, user, None, "m.ignored_user_list")?;
     // Clients can store any content there: one that is not a list of users counts as an empty list.
     let content = content.and_then(|content| serde_json::from_str::<Content>(&content).ok());
     let users = content.map(|content| content.ignored_users).unwrap_or_default();
     let users = users.into_keys().filter_map(|user_id| OwnedUserId::try_from(user_id).ok());
-    Ok(users.filter(|user_id| *user_id != session.user_id).collect())
+    Ok(users.filter(|ignored| ignored != user_id).collect())
 }
 
 /// Everything a user has for one room, or globally, for a sync from the beginning.

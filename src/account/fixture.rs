@@ -77,7 +77,7 @@ impl Fixture {
             devices,
             account_data: AccountData::new(resources.clone()),
             push_rules: PushRules::new(resources.clone()),
-            pushers: Pushers::new(resources.clone()),
+            pushers: Pushers::new(resources.clone()).unwrap(),
             uia: Uia::new(resources.clone(), limits, Arc::clone(&users)),
             users,
             resources,

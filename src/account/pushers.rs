@@ -1,21 +1,25 @@
-//! Pushers, as clients set them. They are stored and listed; nothing is pushed.
+//! Pushers, as clients set them. `push` sends what they ask for.
 //!
-//! Invariant: a pusher ends with the device that set it.
+//! Invariant: a pusher ends with the device that set it, and what it was still to send ends with it.
+
+mod owners;
 
 use ruma::{
     DeviceId,
-    api::client::push::{Pusher, PusherIds, set_pusher::v3::PusherAction},
+    api::client::push::{Pusher, PusherIds, PusherKind, set_pusher::v3::PusherAction},
 };
 use wick_core::{Error, Result, ShortUserId};
 use wick_database::{
-    Batch, Range, Read,
+    Batch, Range, Read, Topic,
     schema::{
         account_data::{PUSHER_BY_ID, StoredPusher, USER_BY_PUSHER},
         devices::DEVICE_BY_ID,
+        push::{PENDING_PUSH_BY_POSITION, PROGRESS_BY_PUSHER, PusherProgress},
     },
 };
 use wick_runtime::Resources;
 
+use self::owners::Owners;
 use crate::Session;
 
 /// The specification's bounds on a pusher's ids.
@@ -24,16 +28,74 @@ const MAX_APP_ID_CHARS: usize = 64;
 
 const MAX_PUSHER_BYTES: usize = 16_384;
 
+/// The path that the URL of every push gateway has.
+///
+/// <https://spec.matrix.org/v1.19/push-gateway-api/#post_matrixpushv1notify>
+const GATEWAY_PATH: &str = "_matrix/push/v1/notify";
+
+/// The name of a pusher: its user, app id and push key.
+pub type PusherKey = (ShortUserId, String, String);
+
+/// Wakes those that wait for a user to set a pusher.
+#[must_use]
+pub fn topic(user: ShortUserId) -> Topic {
+    Topic::Numbered("pushers", user.0)
+}
+
 /// The pushers of local users.
 pub struct Pushers {
     resources: Resources,
+    owners: Owners,
 }
 
 impl Pushers {
     /// Pushers in the database.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn new(resources: Resources) -> Result<Self> {
+        let owners = Owners::read(&resources.database)?;
+        Ok(Self { resources, owners })
+    }
+
+    /// Whether a user may have pushers. Costs no read of the database.
     #[must_use]
-    pub fn new(resources: Resources) -> Self {
-        Self { resources }
+    pub fn may_have(&self, user: ShortUserId) -> bool {
+        self.owners.contains(user)
+    }
+
+    /// The users who may have pushers. Costs no read of the database.
+    #[must_use]
+    pub fn owners(&self) -> Vec<ShortUserId> {
+        self.owners.list()
+    }
+
+    /// The names of a user's pushers.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn keys(&self, read: &impl Read, user: ShortUserId) -> Result<Vec<PusherKey>> {
+        let keys = read.scan(&PUSHER_BY_ID, Range::prefix((user,))).keys();
+        let keys = keys.collect::<std::result::Result<Vec<_>, _>>()?;
+        if keys.is_empty() {
+            self.owners.prune(user, &self.resources.database)?;
+        }
+        Ok(keys)
+    }
+
+    /// Deletes a pusher that its gateway rejected, unless it was set anew since `rejected` was read.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn reject(&self, key: &PusherKey, rejected: &StoredPusher) -> Result<()> {
+        self.resources
+            .change(|batch| {
+                if batch.read_for_update(&PUSHER_BY_ID, key)?.as_ref() == Some(rejected) {
+                    drop_pusher(key.0, &key.1, &key.2, batch)?;
+                }
+                Ok(())
+            })
+            .await
     }
 
     /// The pushers of a user.
@@ -70,6 +132,7 @@ impl Pushers {
         ensure_ids(ids)?;
         let stored = match stored {
             Some(pusher) => {
+                self.ensure_gateway(&pusher.kind)?;
                 Some(StoredPusher { device_id: session.device_id.clone(), json: to_json(pusher)? })
             }
             None => None,
@@ -81,16 +144,55 @@ impl Pushers {
                 }
                 match &stored {
                     Some(stored) => {
-                        put_pusher(session.user, ids, stored, batch);
+                        self.put(session.user, ids, stored, batch)?;
                         self.ensure_within(session.user, batch)
                     }
-                    None => {
-                        drop_pusher(session.user, &ids.app_id, &ids.pushkey, batch);
-                        Ok(())
-                    }
+                    None => drop_pusher(session.user, &ids.app_id, &ids.pushkey, batch),
                 }
             })
             .await
+    }
+
+    /// Refuses what is no push gateway.
+    fn ensure_gateway(&self, kind: &PusherKind) -> Result<()> {
+        let PusherKind::Http(data) = kind else {
+            return Err(Error::invalid_param("this server supports pushers of kind http alone"));
+        };
+        let allow_http = self.resources.config.push.allow_http;
+        let rest = data.url.strip_prefix("https://");
+        let rest = rest.or_else(|| data.url.strip_prefix("http://").filter(|_| allow_http));
+        let is_host = |host: &str| {
+            let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+            !host.is_empty() && host.bytes().all(is_part)
+        };
+        match rest.and_then(|rest| rest.split_once('/')) {
+            Some((host, GATEWAY_PATH)) if is_host(host) => Ok(()),
+            _ => Err(Error::invalid_param(
+                "the url of a push gateway is https://, a host and /_matrix/push/v1/notify",
+            )),
+        }
+    }
+
+    fn put(
+        &self,
+        user: ShortUserId,
+        ids: &PusherIds,
+        stored: &StoredPusher,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let key = (user, ids.app_id.clone(), ids.pushkey.clone());
+        batch.put(&PUSHER_BY_ID, &key, stored);
+        batch.put(&USER_BY_PUSHER, &(&ids.app_id, &ids.pushkey, user), &());
+        if batch.read_for_update(&PROGRESS_BY_PUSHER, &key)?.is_none() {
+            let set_at = self.resources.clock.now();
+            let slot = batch.reserve_position();
+            batch.put_at(slot, &PROGRESS_BY_PUSHER, move |upto| {
+                (key, PusherProgress { upto, badge: None, set_at })
+            });
+        }
+        self.owners.add(user, batch);
+        batch.wake(topic(user));
+        Ok(())
     }
 
     fn ensure_within(&self, user: ShortUserId, batch: &Batch) -> Result<()> {
@@ -125,19 +227,20 @@ pub(crate) fn drop_device(
         }
     }
     for (app_id, push_key) in dropped {
-        drop_pusher(user, &app_id, &push_key, batch);
+        drop_pusher(user, &app_id, &push_key, batch)?;
     }
     Ok(())
 }
 
-fn put_pusher(user: ShortUserId, ids: &PusherIds, stored: &StoredPusher, batch: &mut Batch) {
-    batch.put(&PUSHER_BY_ID, &(user, &ids.app_id, &ids.pushkey), stored);
-    batch.put(&USER_BY_PUSHER, &(&ids.app_id, &ids.pushkey, user), &());
-}
-
-fn drop_pusher(user: ShortUserId, app_id: &str, push_key: &str, batch: &mut Batch) {
+/// Deletes a pusher, and with the last one of its user what is still to be sent.
+fn drop_pusher(user: ShortUserId, app_id: &str, push_key: &str, batch: &mut Batch) -> Result<()> {
     batch.delete(&PUSHER_BY_ID, &(user, app_id, push_key));
     batch.delete(&USER_BY_PUSHER, &(app_id, push_key, user));
+    batch.delete(&PROGRESS_BY_PUSHER, &(user, app_id, push_key));
+    if batch.first(&PUSHER_BY_ID, Range::prefix((user,)))?.is_none() {
+        batch.delete_range(&PENDING_PUSH_BY_POSITION, Range::prefix((user,)))?;
+    }
+    Ok(())
 }
 
 fn drop_others(user: ShortUserId, ids: &PusherIds, batch: &mut Batch) -> Result<()> {
@@ -149,7 +252,7 @@ fn drop_others(user: ShortUserId, ids: &PusherIds, batch: &mut Batch) -> Result<
         }
     }
     for other in others {
-        drop_pusher(other, &ids.app_id, &ids.pushkey, batch);
+        drop_pusher(other, &ids.app_id, &ids.pushkey, batch)?;
     }
     Ok(())
 }

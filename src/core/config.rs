@@ -19,6 +19,7 @@ mod media;
 mod metrics;
 mod outbound;
 mod presence;
+mod push;
 mod registration;
 mod rooms;
 mod server;
@@ -48,6 +49,7 @@ pub use self::{
     metrics::Metrics,
     outbound::Outbound,
     presence::Presence,
+    push::{Counted, Push},
     registration::{Mode, Registration},
     rooms::Rooms,
     server::Server,
@@ -88,6 +90,8 @@ pub struct Config {
     pub calls: Calls,
     /// Where calls pass through if no direct way exists.
     pub turn: Turn,
+    /// Notifications sent to push gateways.
+    pub push: Push,
     /// Requests to addresses that users and other servers name.
     pub outbound: Outbound,
     /// Files that users upload.

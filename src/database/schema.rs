@@ -77,6 +77,7 @@ subjects! {
     lookup,
     media,
     meta,
+    push,
     replacement,
     reports,
     room,

@@ -16,15 +16,15 @@ use std::{
 };
 
 use quick_cache::sync::Cache;
-use ruma::{EventId, OwnedEventId, OwnedUserId};
+use ruma::{EventId, OwnedEventId, OwnedUserId, push::Action};
 use serde::Serialize;
-use wick_account::Session;
 use wick_core::{Pdu, Result, ShortEventId, ShortRoomId, ShortUserId};
 use wick_database::{Read, Snapshot, schema::room::REDACTION_BY_EVENT};
 use wick_people::receipts::{self, thread_of};
-use wick_room::{Direction, Graph, TimelineItem};
+use wick_room::{Direction, Graph, TimelineItem, to_place};
 
 use crate::{
+    Recipient,
     evaluate::{Evaluator, Verdict, is_arrival, is_own_reading},
     rules::RulesCache,
 };
@@ -74,6 +74,9 @@ struct Notable {
     thread: Option<ShortEventId>,
     highlight: bool,
 }
+
+/// The root of a thread; `None` for what is in none.
+struct Thread(Option<OwnedEventId>);
 
 /// What was not counted before.
 #[derive(Default)]
@@ -168,14 +171,68 @@ impl Counts {
     }
 
     /// What is unread in a room up to `upto`, which is at most where the snapshot ends.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
     pub fn unread(
         &self,
         read: &Snapshot,
-        session: &Session,
+        recipient: Recipient<'_>,
         (room, upto): (ShortRoomId, i64),
         ignored: &Arc<HashSet<OwnedUserId>>,
     ) -> Result<UnreadIn> {
-        let user = session.user;
+        self.look(read, recipient, (room, upto), ignored, |notable, read_upto| {
+            self.sum(read, notable, read_upto, upto)
+        })
+    }
+
+    /// Whether an event is among those that are unread in its room.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn is_unread(
+        &self,
+        read: &Snapshot,
+        recipient: Recipient<'_>,
+        (room, event): (ShortRoomId, ShortEventId),
+        ignored: &Arc<HashSet<OwnedUserId>>,
+    ) -> Result<bool> {
+        let upto = to_place(read.position());
+        self.look(read, recipient, (room, upto), ignored, |notable, read_upto| {
+            match notable.iter().find(|notable| notable.event == event) {
+                Some(notable) => Ok(self.thread_if_unread(read, notable, read_upto)?.is_some()),
+                None => Ok(false),
+            }
+        })
+    }
+
+    /// What the push rules of a user want done about an event of another user; `None` if it does not notify.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn judge(
+        &self,
+        read: &Snapshot,
+        recipient: Recipient<'_>,
+        (room, item): (ShortRoomId, TimelineItem),
+        pdu: &Pdu,
+    ) -> Result<Option<Vec<Action>>> {
+        let rules = self.rules.get(read, recipient)?;
+        let evaluator = Evaluator::new(&self.graph, read, room, recipient, rules)?;
+        let verdict = evaluator.judge(&item, pdu, &mut 0)?;
+        Ok(verdict.map(|verdict| verdict.actions))
+    }
+
+    /// Brings what was counted in a room up to `upto`, and looks at it.
+    fn look<T>(
+        &self,
+        read: &Snapshot,
+        recipient: Recipient<'_>,
+        (room, upto): (ShortRoomId, i64),
+        ignored: &Arc<HashSet<OwnedUserId>>,
+        look: impl FnOnce(&[Notable], &ReadUpTo) -> Result<T>,
+    ) -> Result<T> {
+        let user = recipient.user;
         let read_upto = read_upto(read, room, user)?;
         let key = (user, room);
         let counted = self.counted.get(&key).unwrap_or_else(|| {
@@ -190,18 +247,18 @@ impl Counts {
         let from =
             counted.upto.map_or(read_upto.everywhere, |before| before.max(read_upto.everywhere));
         if counted.upto.is_none_or(|before| before < upto) {
-            let new = self.count(read, session, (room, from, upto), ignored)?;
+            let new = self.count(read, recipient, (room, from, upto), ignored)?;
             counted.take(new, upto);
         }
         counted.notable.retain(|event| event.place > read_upto.everywhere);
-        self.sum(read, &counted.notable, &read_upto, upto)
+        look(&counted.notable, &read_upto)
     }
 
     /// The events after `from` that notify.
     fn count(
         &self,
         read: &Snapshot,
-        session: &Session,
+        recipient: Recipient<'_>,
         (room, from, upto): (ShortRoomId, i64, i64),
         ignored: &HashSet<OwnedUserId>,
     ) -> Result<New> {
@@ -221,7 +278,7 @@ impl Counts {
             if pdu.redacts.is_some() {
                 new.redacted.extend(self.redacted(read, &pdu)?);
             }
-            if pdu.sender == session.user_id {
+            if pdu.sender == *recipient.user_id {
                 if is_arrival(&self.graph, read, item.event, &pdu)? {
                     // Events before the user joined do not count.
                     new.anew = true;
@@ -242,8 +299,8 @@ impl Counts {
                     &self.graph,
                     read,
                     room,
-                    session,
-                    self.rules.get(read, session)?,
+                    recipient,
+                    self.rules.get(read, recipient)?,
                 )?),
             };
             let found = evaluator.judge(&item, &pdu, &mut cost)?;
@@ -271,16 +328,9 @@ impl Counts {
     ) -> Result<UnreadIn> {
         let mut unread = UnreadIn::default();
         for event in notable.iter().filter(|event| event.place <= upto) {
-            let root = match event.thread {
-                None => None,
-                Some(root) => match self.graph.intern().event_id(read, root)? {
-                    Some(root) => Some(root),
-                    None => continue,
-                },
-            };
-            if read_upto.covers(event.place, root.as_deref()) {
+            let Some(Thread(root)) = self.thread_if_unread(read, event, read_upto)? else {
                 continue;
-            }
+            };
             let count = match root {
                 None => &mut unread.main,
                 Some(root) => unread.threads.entry(root).or_default(),
@@ -290,6 +340,24 @@ impl Counts {
             count.highlight_count = count.highlight_count.saturating_add(highlight);
         }
         Ok(unread)
+    }
+
+    /// The thread of an event; `None` if it is read.
+    fn thread_if_unread(
+        &self,
+        read: &Snapshot,
+        event: &Notable,
+        read_upto: &ReadUpTo,
+    ) -> Result<Option<Thread>> {
+        let root = match event.thread {
+            None => None,
+            Some(root) => match self.graph.intern().event_id(read, root)? {
+                Some(root) => Some(root),
+                None => return Ok(None),
+            },
+        };
+        let is_read = read_upto.covers(event.place, root.as_deref());
+        Ok((!is_read).then_some(Thread(root)))
     }
 }
 

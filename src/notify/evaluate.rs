@@ -8,7 +8,6 @@ use ruma::{
     push::{Action, FlattenedJson, PushConditionRoomCtx},
     serde::Raw,
 };
-use wick_account::Session;
 use wick_core::{Error, Pdu, Result, ShortEventId, ShortRoomId};
 use wick_database::{
     Read, Snapshot,
@@ -19,6 +18,7 @@ use wick_room::{Graph, RelatesTo, TimelineItem, membership};
 use wick_ruma::{EXPIRE_RELATION, ExpireStatus};
 
 use crate::{
+    Recipient,
     pattern::Pattern,
     rules::{Candidate, Rules},
 };
@@ -52,12 +52,12 @@ impl<'a> Evaluator<'a> {
         graph: &'a Graph,
         read: &'a Snapshot,
         room: ShortRoomId,
-        session: &Session,
+        recipient: Recipient<'_>,
         rules: Arc<Rules>,
     ) -> Result<Self> {
         let head =
             graph.head(read, room)?.ok_or_else(|| Error::corrupt("a joined room has no head"))?;
-        let user_id = session.user_id.clone();
+        let user_id = recipient.user_id.to_owned();
         let member =
             graph.state_event(read, room, &StateEventType::RoomMember, user_id.as_str())?;
         let name = member

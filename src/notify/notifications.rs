@@ -134,8 +134,8 @@ impl Notifications {
             graph: &self.graph,
             read: &read,
             session,
-            ignored: Arc::new(account_data::ignored_users(&read, session)?),
-            rules: self.rules.get(&read, session)?,
+            ignored: Arc::new(account_data::ignored_users(&read, session.user, &session.user_id)?),
+            rules: self.rules.get(&read, session.into())?,
             rooms: HashMap::new(),
             heads: BinaryHeap::new(),
             cost: 0,
@@ -275,7 +275,7 @@ impl<'a> Lister<'a> {
         let device = Some(&*session.device_id);
         Ok(vacant.insert(Room {
             id: id.ok_or_else(|| Error::corrupt("a joined room has no room id"))?,
-            judge: Evaluator::new(graph, read, room, session, Arc::clone(&self.rules))?,
+            judge: Evaluator::new(graph, read, room, session.into(), Arc::clone(&self.rules))?,
             viewer: Viewer::new(graph, read, room, &session.user_id, device)?
                 .ignoring(Arc::clone(&self.ignored)),
             read_upto: read_upto(read, room, session.user)?,

@@ -16,11 +16,14 @@ use ruma::{
         Action, ConditionalPushRule, FlattenedJson, PushCondition, PushConditionRoomCtx, Ruleset,
     },
 };
-use wick_account::{Session, push_rules};
+use wick_account::push_rules;
 use wick_core::{Position, Result, ShortRoomId, ShortUserId};
 use wick_database::{Read, schema::account_data::ACCOUNT_DATA_BY_TYPE};
 
-use crate::pattern::{Pattern, Within};
+use crate::{
+    Recipient,
+    pattern::{Pattern, Within},
+};
 
 /// How much memory the cached rules may take, by [`Rules::weight`].
 const CACHED_BYTES: u64 = 32 << 20;
@@ -191,9 +194,9 @@ impl Default for RulesCache {
 }
 
 impl RulesCache {
-    /// The rules of the session's user.
-    pub(crate) fn get(&self, read: &impl Read, session: &Session) -> Result<Arc<Rules>> {
-        let user = session.user;
+    /// The rules of a user.
+    pub(crate) fn get(&self, read: &impl Read, of: Recipient<'_>) -> Result<Arc<Rules>> {
+        let user = of.user;
         let key = (user, None::<ShortRoomId>, push_rules::TYPE);
         let row = read.get(&ACCOUNT_DATA_BY_TYPE, &key)?;
         let position = row.map_or(Position::MIN, |row| row.position);
@@ -202,7 +205,7 @@ impl RulesCache {
         {
             return Ok(rules);
         }
-        let rules = push_rules::ruleset(read, user, &session.user_id)?;
+        let rules = push_rules::ruleset(read, user, of.user_id)?;
         let rules = Arc::new(Rules::new(&rules));
         self.0.insert(user, (position, Arc::clone(&rules)));
         Ok(rules)

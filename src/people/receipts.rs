@@ -12,7 +12,8 @@ use wick_database::{
     Batch, Durability, Range, Read,
     schema::{
         ephemeral::{
-            RECEIPT_BY_USER, RECEIPT_CHANGE_BY_POSITION, ReceiptKind, ReceiptName, ReceiptRow,
+            MovedReceipt, RECEIPT_BY_STREAM, RECEIPT_BY_USER, RECEIPT_CHANGE_BY_POSITION,
+            ReceiptKind, ReceiptName, ReceiptRow,
         },
         room::Membership,
     },
@@ -152,6 +153,7 @@ impl Receipts {
         }
         if let Some(old) = old {
             batch.delete(&RECEIPT_CHANGE_BY_POSITION, &(room, old.position));
+            batch.delete(&RECEIPT_BY_STREAM, &old.position);
         }
         let name = ReceiptName { user, kind, thread: (*thread).to_owned() };
         let (event_id, place) = (mark.event_id.clone(), mark.place);
@@ -161,6 +163,8 @@ impl Receipts {
             (key, ReceiptRow { position, event_id, place, at })
         });
         batch.put_at(slot, &RECEIPT_CHANGE_BY_POSITION, move |position| ((room, position), name));
+        let moved = MovedReceipt { room, user };
+        batch.put_at(slot, &RECEIPT_BY_STREAM, move |position| (position, moved));
         Ok(())
     }
 

@@ -35,7 +35,7 @@ pub use self::{
     receive::Received,
     relation::RelatesTo,
     stage::{Appended, Redacted},
-    timeline::{Direction, TimelineItem},
+    timeline::{Direction, TimelineItem, to_place},
 };
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Invariant: a token at place P stands after all events up to and including P: forward from P are
 //! those above, backward from P those up to it.
 
-use wick_core::{Error, Result, ShortEventId, ShortRoomId};
+use wick_core::{Error, Position, Result, ShortEventId, ShortRoomId};
 use wick_database::{Range, Read, schema::room::EVENT_BY_POSITION};
 
 use crate::Graph;
@@ -24,6 +24,12 @@ pub struct TimelineItem {
     pub place: i64,
     /// The event.
     pub event: ShortEventId,
+}
+
+/// A position in the stream as a place in a room's timeline.
+#[must_use]
+pub fn to_place(position: Position) -> i64 {
+    i64::try_from(position.0).unwrap_or(i64::MAX)
 }
 
 impl Graph {

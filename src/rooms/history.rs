@@ -110,7 +110,7 @@ impl History {
     ) -> Result<Viewer<'a>> {
         let device = Some(&*session.device_id);
         let viewer = Viewer::new(&self.graph, read, room, &session.user_id, device)?;
-        Ok(viewer.ignoring(Arc::new(ignored_users(read, session)?)))
+        Ok(viewer.ignoring(Arc::new(ignored_users(read, session.user, &session.user_id)?)))
     }
 
     /// A reader of the room for the session's user.

@@ -100,7 +100,7 @@ impl History {
             read: &read,
             criteria: &ask.criteria,
             words: words::wanted(&ask.criteria.search_term),
-            ignored: ignored_users(&read, session)?,
+            ignored: ignored_users(&read, session.user, &session.user_id)?,
             readers: HashMap::new(),
         };
         let mut matches = searching.matches()?;

@@ -1,7 +1,8 @@
 //! Consumers of the stream that lie outside a commit: push gateways, application services, other servers.
 //!
 //! Invariants (R7): a follower's cursor moves only after its consumer has acknowledged everything up to it, so each
-//! position is consumed at least once, whatever crashes; the commit path knows no follower.
+//! position is consumed at least once, whatever crashes; the commit path knows no follower; what is nothing to a
+//! consumer costs no commit.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -17,18 +18,22 @@ use crate::{Resources, Supervisor};
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 const LAST_BACK_OFF: Duration = Duration::from_secs(300);
 
+/// How many positions that were nothing to the consumer a start goes through again at most.
+const MAX_BEHIND: u64 = 10_000;
+
 /// How many events one span has at most.
 const MAX_EVENTS: usize = 100;
 
 /// Consumes the stream, a [`Span`] after another.
 pub trait Consumer: Send + Sync + 'static {
-    /// Delivers what the consumer finds in the span. Success acknowledges all of it. After an error, a restart or a
+    /// Delivers what the consumer finds in the span. Success acknowledges all of it, and says whether there was
+    /// anything; otherwise the cursor need not be stored at once. After an error, a restart or a
     /// crash the same positions come again, perhaps in other spans: what must happen once carries an id that
     /// follows from the position.
     ///
     /// # Errors
     /// If it must be tried again.
-    fn consume(&self, span: &Span) -> impl Future<Output = Result<()>> + Send;
+    fn consume(&self, span: &Span) -> impl Future<Output = Result<bool>> + Send;
 }
 
 /// A part of the stream: the positions above one, up to and including another.
@@ -75,8 +80,7 @@ impl<C: Consumer> Follower<C> {
         Self { resources, name, consumer }
     }
 
-    /// Stores the present position as the cursor of a follower that has none, so that it misses nothing from now
-    /// on.
+    /// Stores the present position as the cursor if there is none. What is committed afterwards is consumed.
     ///
     /// # Errors
     /// If the database refuses.
@@ -103,8 +107,9 @@ impl<C: Consumer> Follower<C> {
         let clock = &self.resources.clock;
         let mut back_off = FIRST_BACK_OFF;
         let mut watch = self.resources.database.watch().topic(Topic::Stream);
+        let mut passed = Position::MIN;
         loop {
-            match self.step().await {
+            match self.step(&mut passed).await {
                 Ok(true) => back_off = FIRST_BACK_OFF,
                 Ok(false) => watch.changed().await,
                 Err(error) => {
@@ -116,19 +121,23 @@ impl<C: Consumer> Follower<C> {
         }
     }
 
-    /// Consumes one span. Returns whether there was one.
-    async fn step(&self) -> Result<bool> {
+    /// Consumes one span. Returns whether there was one. `passed` is what was consumed beyond the cursor.
+    async fn step(&self, passed: &mut Position) -> Result<bool> {
         let Some(cursor) = self.resources.database.latest().get(&CURSOR_BY_FOLLOWER, &self.name)?
         else {
             self.begin().await?;
             return Ok(true);
         };
-        let span = Span::after(self.resources.database.published(), cursor)?;
-        if span.upto <= cursor {
+        let after = cursor.max(*passed);
+        let span = Span::after(self.resources.database.published(), after)?;
+        if span.upto <= after {
             return Ok(false);
         }
-        self.consumer.consume(&span).await?;
-        self.move_cursor(Some(cursor), span.upto).await?;
+        let is_something = self.consumer.consume(&span).await?;
+        if is_something || span.upto.0.saturating_sub(cursor.0) >= MAX_BEHIND {
+            self.move_cursor(Some(cursor), span.upto).await?;
+        }
+        *passed = span.upto;
         Ok(true)
     }
 
@@ -165,17 +174,19 @@ mod tests {
     struct Recorder {
         consumed: mpsc::UnboundedSender<Vec<u64>>,
         failures: AtomicU64,
+        /// What it says of each span.
+        is_something: bool,
     }
 
     impl Consumer for Recorder {
-        async fn consume(&self, span: &Span) -> Result<()> {
+        async fn consume(&self, span: &Span) -> Result<bool> {
             if self.failures.load(Ordering::SeqCst) > 0 {
                 self.failures.fetch_sub(1, Ordering::SeqCst);
                 return Err(Error::corrupt("the far side is away"));
             }
             let events = span.events()?.into_iter().map(|(position, _)| position.0).collect();
             self.consumed.send(events).unwrap();
-            Ok(())
+            Ok(self.is_something)
         }
     }
 
@@ -208,7 +219,8 @@ mod tests {
             failures: u64,
         ) -> (Follower<Recorder>, mpsc::UnboundedReceiver<Vec<u64>>) {
             let (consumed, received) = mpsc::unbounded_channel();
-            let recorder = Recorder { consumed, failures: AtomicU64::new(failures) };
+            let failures = AtomicU64::new(failures);
+            let recorder = Recorder { consumed, failures, is_something: true };
             (Follower::new(self.resources.clone(), "test".to_owned(), recorder), received)
         }
 
@@ -238,22 +250,25 @@ mod tests {
         // The first commit sets the cursor, the second has the events, the third moves the cursor.
         let server = Server::open(&folder, Some(Arc::new(DiesAt(3))));
         let (follower, mut consumed) = server.follower(0);
-        assert!(follower.step().await.unwrap());
+        assert!(follower.step(&mut Position::default()).await.unwrap());
         server.events(2).await;
-        follower.step().await.unwrap_err();
+        follower.step(&mut Position::default()).await.unwrap_err();
         assert_eq!(consumed.recv().await.unwrap(), [1, 2]);
         drop((follower, server));
 
         let server = Server::open(&folder, None);
         let (follower, mut consumed) = server.follower(0);
-        assert!(follower.step().await.unwrap());
+        assert!(follower.step(&mut Position::default()).await.unwrap());
         assert_eq!(consumed.recv().await.unwrap(), [1, 2], "they come again");
-        assert!(!follower.step().await.unwrap(), "what is acknowledged does not");
+        assert!(
+            !follower.step(&mut Position::default()).await.unwrap(),
+            "what is acknowledged does not"
+        );
         drop((follower, server));
 
         let server = Server::open(&folder, None);
         let (follower, mut consumed) = server.follower(0);
-        assert!(!follower.step().await.unwrap());
+        assert!(!follower.step(&mut Position::default()).await.unwrap());
         assert!(consumed.try_recv().is_err());
     }
 
@@ -263,7 +278,7 @@ mod tests {
         let server = Server::open(&folder, None);
         server.events(3).await;
         let (follower, mut consumed) = server.follower(0);
-        assert!(follower.step().await.unwrap());
+        assert!(follower.step(&mut Position::default()).await.unwrap());
         follower.start(&server.supervisor, "test");
         for expected in [[4], [5]] {
             server.events(1).await;
@@ -277,7 +292,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let server = Server::open(&folder, None);
         let (follower, mut consumed) = server.follower(3);
-        assert!(follower.step().await.unwrap());
+        assert!(follower.step(&mut Position::default()).await.unwrap());
         server.events(1).await;
         follower.start(&server.supervisor, "test");
         assert_eq!(consumed.recv().await.unwrap(), [1]);
@@ -290,13 +305,38 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let server = Server::open(&folder, None);
         let (follower, mut consumed) = server.follower(0);
-        assert!(follower.step().await.unwrap());
+        assert!(follower.step(&mut Position::default()).await.unwrap());
         server.events(250).await;
-        while follower.step().await.unwrap() {}
+        while follower.step(&mut Position::default()).await.unwrap() {}
         let mut sizes = Vec::new();
         while let Ok(events) = consumed.try_recv() {
             sizes.push(events.len());
         }
         assert_eq!(sizes, [100, 100, 50]);
+    }
+
+    #[tokio::test]
+    async fn what_is_nothing_to_the_consumer_is_consumed_once_and_moves_no_cursor_until_it_is_much()
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::open(&folder, None);
+        let (mut follower, mut consumed) = server.follower(0);
+        follower.consumer.is_something = false;
+        follower.begin().await.unwrap();
+        let cursor = || {
+            let latest = server.resources.database.latest();
+            latest.get(&CURSOR_BY_FOLLOWER, &"test".to_owned()).unwrap().unwrap()
+        };
+        let (begun, mut passed) = (cursor(), Position::MIN);
+        for number in 1..=3 {
+            server.events(1).await;
+            assert!(follower.step(&mut passed).await.unwrap());
+            assert!(!follower.step(&mut passed).await.unwrap());
+            assert_eq!(consumed.recv().await.unwrap(), [number]);
+        }
+        assert_eq!(cursor(), begun);
+        server.events(MAX_BEHIND).await;
+        while follower.step(&mut passed).await.unwrap() {}
+        assert!(cursor() > begun);
     }
 }

@@ -15,9 +15,10 @@ use wick_encryption::{
     Backups, CrossSigning, DehydratedDevices, DeviceEvents, DeviceKeys, ToDevice,
 };
 use wick_media::MediaRepository;
-use wick_notify::Notifications;
+use wick_notify::{Counts, Notifications};
 use wick_outbound::Outbound;
 use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
+use wick_push::Push;
 use wick_room::{Assembly, Graph, Hooks};
 use wick_rooms::{Delayed, GuestAccess, History, Memberships, Reports, Rooms, Spaces, search};
 use wick_runtime::{Health, Limits, Resources, Supervisor, Workers};
@@ -75,8 +76,10 @@ pub struct Services {
     pub filters: Filters,
     /// Push rules.
     pub push_rules: PushRules,
-    /// Where notifications would go.
-    pub pushers: Pushers,
+    /// Where notifications go.
+    pub pushers: Arc<Pushers>,
+    /// Sends them there.
+    pub push: Push,
     /// The public keys of devices.
     pub device_keys: DeviceKeys,
     /// Cross-signing keys, and the signatures on keys.
@@ -185,6 +188,9 @@ impl Services {
             Arc::new(Calls::new(resources.clone(), graph, timers, Arc::clone(delayed), livekit))
         });
         let media = MediaRepository::new(resources.clone(), Arc::clone(&supervisor))?;
+        let (counts, pushers, push) = open_push(&resources, &graph, &outbound, &supervisor)?;
+        let user_directory =
+            UserDirectory::new(resources.clone(), Arc::clone(&graph), Arc::clone(&profiles));
         Ok(Arc::new(Self {
             config,
             clock,
@@ -200,18 +206,15 @@ impl Services {
             upkeep: Upkeep::new(resources.clone(), Arc::clone(&users)),
             limits,
             users,
-            user_directory: UserDirectory::new(
-                resources.clone(),
-                Arc::clone(&graph),
-                Arc::clone(&profiles),
-            ),
+            user_directory,
             profiles,
             memberships,
             guest_access: GuestAccess::new(resources.clone(), Arc::clone(&graph)),
             account_data: AccountData::new(resources.clone()),
             filters: Filters::new(resources.clone()),
             push_rules: PushRules::new(resources.clone()),
-            pushers: Pushers::new(resources.clone()),
+            pushers,
+            push,
             device_keys: DeviceKeys::new(resources.clone()),
             cross_signing: CrossSigning::new(resources.clone()),
             backups: Arc::new(Backups::new(resources.clone())),
@@ -225,7 +228,7 @@ impl Services {
             presence: Arc::clone(&presence),
             receipts: Receipts::new(resources.clone(), Arc::clone(&graph)),
             typing: Arc::new(Typing::new(resources.clone(), Arc::clone(&graph))),
-            sync: Sync::new(resources, Arc::clone(&graph), presence, to_device, stopping),
+            sync: Sync::new(resources, Arc::clone(&graph), presence, to_device, counts, stopping),
             graph,
             expiry,
             delayed,
@@ -267,6 +270,7 @@ impl Services {
                 async move { memberships.remove_unused_guests().await }
             });
         }
+        self.push.start().await?;
         let services = Arc::clone(self);
         self.supervisor.spawn_once("memberships", async move {
             if let Err(error) = services.finish_departures().await {
@@ -400,6 +404,26 @@ fn open_rooms(
         Arc::clone(&rooms),
     ));
     (expiry, rooms, delayed)
+}
+
+/// What counts the unread, and what sends notifications with it.
+fn open_push(
+    resources: &Resources,
+    graph: &Arc<Graph>,
+    outbound: &Arc<Outbound>,
+    supervisor: &Arc<Supervisor>,
+) -> Result<(Arc<Counts>, Arc<Pushers>, Push)> {
+    let counts = Arc::new(Counts::new(Arc::clone(graph)));
+    let pushers = Arc::new(Pushers::new(resources.clone())?);
+    let push = Push::new(
+        resources.clone(),
+        Arc::clone(graph),
+        Arc::clone(&pushers),
+        Arc::clone(&counts),
+        Arc::clone(outbound),
+        Arc::clone(supervisor),
+    );
+    Ok((counts, pushers, push))
 }
 
 /// What timers of each kind do when they fire.

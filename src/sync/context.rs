@@ -8,9 +8,7 @@ use ruma::{OwnedRoomId, OwnedUserId, UserId, events::StateEventType};
 use wick_account::{Session, account_data};
 use wick_core::{Error, Position, Result, ShortRoomId, StateRoot};
 use wick_database::{Snapshot, schema::room::Membership};
-use wick_room::{Graph, membership, visibility::Viewer};
-
-use crate::token::to_place;
+use wick_room::{Graph, membership, to_place, visibility::Viewer};
 
 /// The input that all parts share.
 pub struct Context<'a> {
@@ -32,7 +30,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// If the database cannot be read.
     pub fn new(graph: &'a Graph, session: &'a Session, read: Snapshot) -> Result<Self> {
-        let ignored = Arc::new(account_data::ignored_users(&read, session)?);
+        let ignored = Arc::new(account_data::ignored_users(&read, session.user, &session.user_id)?);
         Ok(Self { graph, session, upto: read.position(), read, ignored })
     }
 

@@ -20,9 +20,9 @@ use wick_database::{
 };
 use wick_encryption::device_lists;
 use wick_people::presence::shares_room;
-use wick_room::{Graph, membership};
+use wick_room::{Graph, membership, to_place};
 
-use crate::{context::Context, token::to_place};
+use crate::context::Context;
 
 /// Users whose devices are to be looked up anew, and users who are of no interest any more.
 #[derive(Debug, Default, Serialize)]

@@ -2,9 +2,9 @@
 
 use wick_core::{Position, Result, ShortRoomId};
 use wick_database::schema::room::MemberRow;
-use wick_room::visibility::Viewer;
+use wick_room::{to_place, visibility::Viewer};
 
-use crate::{context::Context, token::to_place};
+use crate::context::Context;
 
 /// The part of a room that a response covers.
 #[derive(Clone, Debug)]

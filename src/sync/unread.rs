@@ -11,5 +11,5 @@ use crate::{context::Context, scope::Scope};
 /// If the database cannot be read.
 pub fn unread(context: &Context<'_>, counts: &Counts, scope: &Scope) -> Result<UnreadIn> {
     let at = (scope.room, scope.upto);
-    counts.unread(&context.read, context.session, at, &context.ignored)
+    counts.unread(&context.read, context.session.into(), at, &context.ignored)
 }

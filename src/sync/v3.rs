@@ -59,7 +59,7 @@ pub struct Sync {
     pub(crate) stopping: CancellationToken,
     to_device: Arc<ToDevice>,
     lazy: Lazy,
-    counts: Counts,
+    counts: Arc<Counts>,
     joined: Joined,
 }
 
@@ -71,9 +71,9 @@ impl Sync {
         graph: Arc<Graph>,
         presence: Arc<Presence>,
         to_device: Arc<ToDevice>,
+        counts: Arc<Counts>,
         stopping: CancellationToken,
     ) -> Self {
-        let counts = Counts::new(Arc::clone(&graph));
         let (joined, lazy) = (Joined::new(resources.database.clone()), Lazy::default());
         let history = History::new(resources.clone(), Arc::clone(&graph));
         Self { resources, graph, history, presence, stopping, to_device, lazy, counts, joined }

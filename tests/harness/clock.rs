@@ -66,6 +66,21 @@ impl MockClock {
         self.state().sleepers.len()
     }
 
+    /// Whether somebody sleeps until exactly `time` from now.
+    #[must_use]
+    pub fn is_awaited(&self, time: Duration) -> bool {
+        let state = self.state();
+        let deadline = state.passed.saturating_add(time);
+        state.sleepers.range((deadline, 0)..=(deadline, u64::MAX)).next().is_some()
+    }
+
+    /// Waits until somebody does.
+    pub async fn awaited(&self, time: Duration) {
+        while !self.is_awaited(time) {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Moves to the next deadline up to `end`, if there is one, and returns whom to wake.
     fn step(&self, end: Duration) -> Option<Vec<Waker>> {
         let mut state = self.state();

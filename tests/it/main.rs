@@ -34,6 +34,7 @@ mod parallel_writes;
 mod presence;
 mod process;
 mod profile;
+mod push;
 mod push_rules;
 mod receipts;
 mod redactions;

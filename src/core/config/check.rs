@@ -114,6 +114,8 @@ impl Config {
             ("connections.max_per_address", connections.max_per_address, 1),
             ("connections.max_streams", connections.max_streams, 1),
             ("connections.max_unread_megabytes", connections.max_unread_megabytes, 64),
+            ("push.max_requests", self.push.max_requests, 1),
+            ("push.max_requests_per_gateway", self.push.max_requests_per_gateway, 1),
         ] {
             problems.require(number >= least, key, &format!("must be at least {least}"));
         }

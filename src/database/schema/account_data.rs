@@ -68,7 +68,7 @@ tables! {
     FILTER_BY_CREATION: (ShortUserId, Timestamp, String) => (), Random;
 
     /// Pushers by user, app id and push key. Written by `POST /pushers/set` and by what ends a device;
-    /// read by `GET /pushers`; rebuilt from nothing else.
+    /// read by `GET /pushers` and by `push`; rebuilt from nothing else.
     PUSHER_BY_ID: (ShortUserId, String, String) => StoredPusher, Random;
 
     /// The users who have a pusher with an app id and push key. Written with [`PUSHER_BY_ID`], from

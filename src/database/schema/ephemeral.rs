@@ -119,6 +119,16 @@ pub enum PresenceKind {
     Offline,
 }
 
+/// Whose receipt moved, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovedReceipt {
+    /// The room.
+    pub room: ShortRoomId,
+    /// The user.
+    pub user: ShortUserId,
+}
+
+postcard_value!(MovedReceipt, version = 1);
 postcard_value!(ReceiptRow, version = 1);
 postcard_value!(ReceiptName, version = 1);
 postcard_value!(TypingRow, version = 2, older = [1 => FirstTypingRow]);
@@ -132,6 +142,11 @@ tables! {
     /// The newest move of each receipt of a room, in stream order. Written with [`RECEIPT_BY_USER`],
     /// from which it can be rebuilt; read by sync; wakes the room's readers.
     RECEIPT_CHANGE_BY_POSITION: (ShortRoomId, Position) => ReceiptName, Sequential, wakes_room;
+
+    /// The newest move of each receipt, whatever room it is in, in stream order. In a database that is older than
+    /// this table, receipts from before are not in it. Written with [`RECEIPT_BY_USER`], from which it can be rebuilt;
+    /// read by followers.
+    RECEIPT_BY_STREAM: Position => MovedReceipt, Sequential;
 
     /// The users who are typing, by room. Written by `PUT /typing`, by the end of a membership and by timeouts;
     /// read by sync and, for the timeouts, at start; rebuilt from nothing else. A row wakes no

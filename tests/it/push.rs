@@ -1,0 +1,8 @@
+//! Pushers and what they send to push gateways.
+
+mod content;
+mod counting;
+mod crashes;
+mod gateway;
+mod retries;
+mod setting;
