@@ -32,7 +32,8 @@ pub(crate) struct Removal {
 }
 
 impl Consumer for Removal {
-    async fn consume(&self, span: &Span) -> Result<()> {
+    async fn consume(&self, span: &Span) -> Result<bool> {
+        let mut found = false;
         for (_, StreamEntry { room, event }) in span.events()? {
             let Some(event) = self.calls.graph.event(&span.read, event)? else { continue };
             if event.event_type != TimelineEventType::RoomMember {
@@ -46,8 +47,9 @@ impl Consumer for Removal {
                 continue;
             };
             self.remove_unless_joined(room, user).await?;
+            found = true;
         }
-        Ok(())
+        Ok(found)
     }
 }
 

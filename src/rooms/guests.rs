@@ -117,16 +117,16 @@ impl GuestAccess {
 }
 
 impl Consumer for GuestAccess {
-    async fn consume(&self, span: &Span) -> Result<()> {
+    async fn consume(&self, span: &Span) -> Result<bool> {
         let mut rooms = BTreeSet::new();
         for (_, entry) in span.events()? {
             if !rooms.contains(&entry.room) && self.concerns_guests(&span.read, entry)? {
                 rooms.insert(entry.room);
             }
         }
-        for room in rooms {
-            self.remove_guests(room).await?;
+        for room in &rooms {
+            self.remove_guests(*room).await?;
         }
-        Ok(())
+        Ok(!rooms.is_empty())
     }
 }

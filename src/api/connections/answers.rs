@@ -305,7 +305,8 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_is_not_read_on_is_dropped_with_its_source_and_ends_in_an_error() {
         let (answers, source) = (Arc::new(Answers::new(250_000)), Arc::new(()));
-        let phases = Arc::new(Phases::new(Arc::new(Still), &Config::default().connections));
+        let phases =
+            Arc::new(Phases::new(Arc::new(ManualClock::default()), &Config::default().connections));
         let response = Response::new(Body::new(Endless(Arc::clone(&source))));
         let open = Phases::begin(&phases, http::Version::HTTP_2);
         let answer = Answer::wrap(response, open, &answers).await.unwrap();

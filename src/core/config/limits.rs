@@ -61,7 +61,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Every rate with its key.
-    pub(super) fn rates(&self) -> [(&'static str, Rate); 12] {
+    pub(super) fn rates(&self) -> [(&'static str, Rate); 13] {
         [
             ("limits.requests", self.requests),
             ("limits.anonymous", self.anonymous),
