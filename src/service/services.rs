@@ -182,11 +182,8 @@ impl Services {
             Arc::clone(&delayed),
         ));
         let to_device = Arc::new(ToDevice::new(resources.clone()));
-        let calls = livekit.map(|livekit| {
-            let (graph, timers, delayed) = (&graph, &timers, &delayed);
-            let (graph, timers) = (Arc::clone(graph), Arc::clone(timers));
-            Arc::new(Calls::new(resources.clone(), graph, timers, Arc::clone(delayed), livekit))
-        });
+        let calls =
+            livekit.map(|livekit| open_calls(&resources, &graph, (&timers, &delayed), livekit));
         let media = MediaRepository::new(resources.clone(), Arc::clone(&supervisor))?;
         let (counts, pushers, push) = open_push(&resources, &graph, &outbound, &supervisor)?;
         let user_directory =
@@ -404,6 +401,17 @@ fn open_rooms(
         Arc::clone(&rooms),
     ));
     (expiry, rooms, delayed)
+}
+
+/// Calls by a LiveKit server.
+fn open_calls(
+    resources: &Resources,
+    graph: &Arc<Graph>,
+    (timers, delayed): (&Arc<Timers>, &Arc<Delayed>),
+    livekit: Arc<dyn LiveKit>,
+) -> Arc<Calls> {
+    let (graph, timers) = (Arc::clone(graph), Arc::clone(timers));
+    Arc::new(Calls::new(resources.clone(), graph, timers, Arc::clone(delayed), livekit))
 }
 
 /// What counts the unread, and what sends notifications with it.
