@@ -33,7 +33,7 @@ pub(crate) struct Removal {
 
 impl Consumer for Removal {
     async fn consume(&self, span: &Span) -> Result<bool> {
-        let mut found = false;
+        let mut has_removed = false;
         for (_, StreamEntry { room, event }) in span.events()? {
             let Some(event) = self.calls.graph.event(&span.read, event)? else { continue };
             if event.event_type != TimelineEventType::RoomMember {
@@ -46,26 +46,28 @@ impl Consumer for Removal {
             let Some(user) = self.calls.graph.intern().lookup_user(&span.read, user_id)? else {
                 continue;
             };
-            self.remove_unless_joined(room, user).await?;
-            found = true;
+            has_removed |= self.remove_unless_joined(room, user).await?;
         }
-        Ok(found)
+        Ok(has_removed)
     }
 }
 
 impl Removal {
-    async fn remove_unless_joined(&self, room: ShortRoomId, user: ShortUserId) -> Result<()> {
+    /// Returns whether there was something to remove.
+    async fn remove_unless_joined(&self, room: ShortRoomId, user: ShortUserId) -> Result<bool> {
         let latest = self.calls.resources.database.latest();
         let member = latest.get(&MEMBER_BY_USER, &(user, room))?;
         if member.is_none_or(|member| member.membership == Membership::Join) {
-            return Ok(());
+            return Ok(false);
         }
+        let mut has_removed = false;
         for row in latest.scan(&ISSUED_BY_PARTICIPANT, Range::prefix((room, user))).keys() {
             let (.., room, identity) = row?;
             let place = Place { room, identity };
             // The row stays: the token may be used again until it has expired.
             self.calls.livekit.remove(&place.room, &place.identity).await?;
+            has_removed = true;
         }
-        Ok(())
+        Ok(has_removed)
     }
 }

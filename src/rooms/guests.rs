@@ -124,9 +124,10 @@ impl Consumer for GuestAccess {
                 rooms.insert(entry.room);
             }
         }
-        for room in &rooms {
-            self.remove_guests(*room).await?;
+        let is_something = !rooms.is_empty();
+        for room in rooms {
+            self.remove_guests(room).await?;
         }
-        Ok(!rooms.is_empty())
+        Ok(is_something)
     }
 }

@@ -1,5 +1,7 @@
 //! What becomes of notifications if a commit fails or the process dies at it.
 
+#![expect(clippy::indexing_slicing, reason = "what a test asks for is there")]
+
 use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
