@@ -160,7 +160,7 @@ mod tests {
     use wick_database::{Database, Fault, FaultAction, Options};
 
     use super::*;
-    use crate::{Limits, Workers};
+    use crate::{ChangeTurns, Limits, Workers};
 
     struct Zeros;
 
@@ -210,6 +210,7 @@ mod tests {
                 random: Arc::new(Zeros),
                 limits: Arc::new(limits),
                 workers: Arc::new(Workers::new(&supervisor)),
+                turns: ChangeTurns::default(),
             };
             Self { resources, clock, supervisor }
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use wick_core::{Clock, Config, Error, Random, Result};
 use wick_database::{Batch, Database, Durability};
 
@@ -25,7 +26,14 @@ pub struct Resources {
     pub limits: Arc<Limits>,
     /// Threads for work of more than about a millisecond.
     pub workers: Arc<Workers>,
+    /// The turns of changes that met others.
+    pub turns: ChangeTurns,
 }
+
+/// Changes that conflicted with others take turns, so that many changes of one row do not run again until they
+/// give up. It makes nothing correct: a change requires what it read.
+#[derive(Clone, Debug, Default)]
+pub struct ChangeTurns(Arc<Mutex<()>>);
 
 impl Resources {
     /// Waits until all that is written is durable and published: what was read from the latest state may
@@ -58,6 +66,7 @@ impl Resources {
         mut build: impl FnMut(&mut Batch) -> Result<T> + Send,
     ) -> Result<T> {
         let mut attempt = 1;
+        let mut turn = None;
         loop {
             let mut batch = self.database.batch();
             let result = build(&mut batch)?;
@@ -68,10 +77,16 @@ impl Resources {
             };
             match pending {
                 Ok(pending) => {
+                    drop(turn);
                     pending.await?;
                     return Ok(result);
                 }
-                Err(error) if error.is_conflict() && attempt < ATTEMPTS => attempt += 1,
+                Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
+                    attempt += 1;
+                    if turn.is_none() {
+                        turn = Some(self.turns.0.lock().await);
+                    }
+                }
                 Err(error) => return Err(Error::from(error)),
             }
         }

@@ -21,7 +21,7 @@ use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
 use wick_push::Push;
 use wick_room::{Assembly, Graph, Hooks};
 use wick_rooms::{Delayed, GuestAccess, History, Memberships, Reports, Rooms, Spaces, search};
-use wick_runtime::{Health, Limits, Resources, Supervisor, Workers};
+use wick_runtime::{ChangeTurns, Health, Limits, Resources, Supervisor, Workers};
 use wick_sync::Sync;
 use wick_timers::{
     Expiry, Timers,
@@ -165,6 +165,7 @@ impl Services {
             random: Arc::clone(&random),
             limits: Arc::clone(&limits),
             workers: Arc::new(Workers::new(&supervisor)),
+            turns: ChangeTurns::default(),
         };
         let (sessions, devices, users) = open_accounts(&resources)?;
         let profiles = Arc::new(Profiles::new(resources.clone(), Arc::clone(&limits)));

@@ -102,9 +102,9 @@ async fn a_claimed_key_does_not_come_back_when_its_upload_is_repeated() {
     assert_eq!(claim(&server, &bob, &alice).await, new);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn claims_at_the_same_time_never_get_the_same_key() {
-    const KEYS: usize = 60;
+    const KEYS: usize = 400;
     let server = TestServer::start().await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
     upload(&server, &alice, json!({ "one_time_keys": keys(0..KEYS) })).await;
