@@ -33,6 +33,21 @@ pub struct OneTimeKeys {
     /// Digests of those claimed last, the latest at the end: an upload that comes again does not
     /// bring them back.
     pub claimed: Vec<u64>,
+    /// The position and the id of the last one that was claimed: the next one comes after it.
+    pub last: Option<(Position, String)>,
+}
+
+/// The same as it was stored before it held the last one.
+#[derive(Deserialize)]
+struct OneTimeKeysWithoutLast {
+    count: u64,
+    claimed: Vec<u64>,
+}
+
+impl From<OneTimeKeysWithoutLast> for OneTimeKeys {
+    fn from(OneTimeKeysWithoutLast { count, claimed }: OneTimeKeysWithoutLast) -> Self {
+        Self { count, claimed, last: None }
+    }
 }
 
 /// The key that is handed out when there is no one-time key.
@@ -47,7 +62,7 @@ pub struct FallbackKey {
 }
 
 postcard_value!(OneTimeKey, version = 1);
-postcard_value!(OneTimeKeys, version = 1);
+postcard_value!(OneTimeKeys, version = 2, older = [1 => OneTimeKeysWithoutLast]);
 postcard_value!(FallbackKey, version = 1);
 
 tables! {
@@ -71,4 +86,19 @@ tables! {
     /// Fallback keys by user, device and algorithm. Written by `POST /keys/upload` and by the first
     /// claim; read by `POST /keys/claim` and sync; rebuilt from nothing else.
     FALLBACK_KEY_BY_ALGORITHM: (ShortUserId, OwnedDeviceId, String) => FallbackKey, Random;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Value;
+
+    #[test]
+    fn counts_from_before_the_last_claimed_key_was_stored_are_read() {
+        let counts = OneTimeKeys { count: 2, claimed: vec![7], last: None };
+        assert_eq!(OneTimeKeys::decode(&[1, 2, 1, 7]).unwrap(), counts);
+        let last = Some((Position(300), "A".to_owned()));
+        let counts = OneTimeKeys { last, ..counts };
+        assert_eq!(OneTimeKeys::decode(&counts.encode()).unwrap(), counts);
+    }
 }

@@ -127,7 +127,12 @@ fn take_one_time_key(of: Of<'_>, batch: &mut Batch) -> Result<Option<(String, St
     let (user, device_id, algorithm) = of;
     let all = batch.read_for_update(&ONE_TIME_KEYS_BY_ALGORITHM, &of)?;
     let Some(mut all) = all.filter(|all| all.count > 0) else { return Ok(None) };
-    let Some((age, ())) = batch.first(&ONE_TIME_KEY_BY_AGE, Range::prefix(of))? else {
+    let mut left = Range::prefix(of);
+    if let Some((uploaded, id)) = &all.last {
+        // What was deleted before it is not gone through again.
+        left = left.and(Range::after(&(user, device_id, algorithm, *uploaded, id)));
+    }
+    let Some((age, ())) = batch.first(&ONE_TIME_KEY_BY_AGE, left)? else {
         return Err(Error::corrupt("a one-time key is counted and not there"));
     };
     let id = age.4.clone();
@@ -141,6 +146,7 @@ fn take_one_time_key(of: Of<'_>, batch: &mut Batch) -> Result<Option<(String, St
     all.claimed.push(digest_of_stored(&id, &row.json)?);
     let forgotten = all.claimed.len().saturating_sub(REMEMBERED);
     all.claimed.drain(..forgotten);
+    all.last = Some((row.uploaded, id.clone()));
     batch.put(&ONE_TIME_KEYS_BY_ALGORITHM, &of, &all);
     Ok(Some((id, row.json)))
 }

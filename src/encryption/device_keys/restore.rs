@@ -36,7 +36,7 @@ impl DeviceKeys {
                         let prefix = (*user, device_id, algorithm);
                         batch.delete_range(&ONE_TIME_KEY_BY_ID, Range::prefix(prefix))?;
                         batch.delete_range(&ONE_TIME_KEY_BY_AGE, Range::prefix(prefix))?;
-                        let none = OneTimeKeys { count: 0, claimed: keys.claimed.clone() };
+                        let none = OneTimeKeys { count: 0, ..keys.clone() };
                         batch.put(&ONE_TIME_KEYS_BY_ALGORITHM, key, &none);
                         count = count.saturating_add(keys.count);
                     }
