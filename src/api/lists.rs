@@ -104,7 +104,7 @@ impl Shape {
 
     fn ensure_text(self, body: &RawValue) -> Result<()> {
         match self.text {
-            Some(path) if size(body, path, &bytes) > TEXT => {
+            Some(path) if sizes(body, &[path], &bytes).iter().any(|bytes| *bytes > TEXT) => {
                 Err(Error::invalid_param(format!("{path} is longer than {TEXT} bytes")))
             }
             _ => Ok(()),
@@ -143,31 +143,50 @@ struct Query {
 }
 
 fn ensure_lists(json: &RawValue, lists: &[(&str, usize)]) -> Result<()> {
-    for (path, max) in lists {
-        if size(json, path, &entries) > *max {
+    let paths: Vec<_> = lists.iter().map(|(path, _)| *path).collect();
+    for ((path, max), found) in lists.iter().zip(sizes(json, &paths, &entries)) {
+        if found > *max {
             return Err(Error::invalid_param(format!("{path} has more than {max} entries")));
         }
     }
     Ok(())
 }
 
-/// The largest size of a value at `path`, or the size of all together where it has a `+`; zero if there is none.
-fn size(json: &RawValue, path: &str, measure: &impl Fn(&RawValue) -> usize) -> usize {
-    let (field, rest) =
-        path.split_once('.').map_or((path, None), |(field, rest)| (field, Some(rest)));
+/// For each path the largest size of a value there, or the size of all together where it has a `+`; zero if
+/// there is none. Each part of the JSON is read once for all paths.
+fn sizes(json: &RawValue, paths: &[&str], measure: &impl Fn(&RawValue) -> usize) -> Vec<usize> {
+    let mut found = vec![0_usize; paths.len()];
     let Ok(fields) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(json.get()) else {
-        return 0;
+        return found;
     };
-    let sizes = fields.iter().filter(|(name, _)| matches!(field, "*" | "+") || *name == field).map(
-        |(_, value)| match rest {
-            Some(rest) => size(value, rest, measure),
-            None => measure(value),
-        },
-    );
-    match field {
-        "+" => sizes.fold(0, usize::saturating_add),
-        _ => sizes.max().unwrap_or_default(),
+    for (name, value) in fields {
+        let (mut ends, mut further, mut rests) = (Vec::new(), Vec::new(), Vec::new());
+        for (path, found) in paths.iter().zip(&mut found) {
+            let (field, rest) =
+                path.split_once('.').map_or((*path, None), |(field, rest)| (field, Some(rest)));
+            match rest {
+                _ if !matches!(field, "*" | "+") && name != field => {}
+                None => ends.push((field, found)),
+                Some(rest) => {
+                    further.push((field, found));
+                    rests.push(rest);
+                }
+            }
+        }
+        if !ends.is_empty() {
+            let size = measure(value);
+            ends.into_iter().for_each(|(field, found)| add(field, found, size));
+        }
+        if !further.is_empty() {
+            let further = further.into_iter().zip(sizes(value, &rests, measure));
+            further.for_each(|((field, found), size)| add(field, found, size));
+        }
     }
+    found
+}
+
+fn add(field: &str, found: &mut usize, size: usize) {
+    *found = if field == "+" { found.saturating_add(size) } else { size.max(*found) };
 }
 
 /// The bytes of a text; zero for anything else.
