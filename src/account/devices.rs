@@ -144,11 +144,18 @@ impl Devices {
                 let Some(display_name) = display_name.clone() else { return Ok(()) };
                 let device = Device { display_name: Some(display_name), ..old };
                 batch.put(&DEVICE_BY_ID, &key, &device);
-                self.listeners
-                    .iter()
-                    .try_for_each(|listener| listener.renamed(session.user, device_id, batch))
+                self.notify_renamed(session.user, device_id, batch)
             })
             .await
+    }
+
+    fn notify_renamed(
+        &self,
+        user: ShortUserId,
+        device_id: &DeviceId,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        self.listeners.iter().try_for_each(|listener| listener.renamed(user, device_id, batch))
     }
 
     /// Logs a device out: removes it and all that belongs to it.
@@ -211,6 +218,9 @@ impl Devices {
             Some(known) => {
                 for pair in [Some(known.tokens), known.previous].into_iter().flatten() {
                     self.sessions.revoke(user, pair, batch);
+                }
+                if known.display_name.is_none() && new.display_name.is_some() {
+                    self.notify_renamed(user, &device_id, batch)?;
                 }
                 (known.display_name.or_else(|| new.display_name.clone()), known.created)
             }

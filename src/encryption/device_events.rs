@@ -50,6 +50,7 @@ impl DeviceListener for DeviceEvents {
 
     fn deactivated(&self, user: ShortUserId, batch: &mut Batch) -> Result<()> {
         cross_signing::drop_keys(user, batch)?;
+        note_change(user, batch)?;
         drop_backups(batch, user)?;
         device_lists::drop_signature_changes(user, batch)
     }

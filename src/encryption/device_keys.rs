@@ -9,6 +9,9 @@ mod claim;
 mod new_keys;
 mod query;
 mod restore;
+mod shown;
+
+use std::sync::Arc;
 
 use ruma::{DeviceId, UserId, api::client::keys::upload_keys};
 use wick_account::Session;
@@ -25,12 +28,14 @@ use wick_database::{
 };
 use wick_runtime::Resources;
 
-pub use self::new_keys::NewKeys;
+use self::shown::LastShown;
+pub use self::{new_keys::NewKeys, shown::QueriedKeys};
 
 /// The public keys of the devices of local users.
 #[derive(Clone)]
 pub struct DeviceKeys {
     resources: Resources,
+    last_shown: Arc<LastShown>,
 }
 
 /// A device and whose it is.
@@ -48,7 +53,7 @@ impl DeviceKeys {
     /// Keys in the database.
     #[must_use]
     pub fn new(resources: Resources) -> Self {
-        Self { resources }
+        Self { resources, last_shown: Arc::new(LastShown::new()) }
     }
 
     /// Stores keys of the session's device. Returns how many one-time keys the device has, by algorithm.

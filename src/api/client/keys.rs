@@ -4,18 +4,19 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::response::Response;
 use ruma::{
-    OneTimeKeyAlgorithm, OwnedDeviceId, OwnedUserId, UInt,
+    OneTimeKeyAlgorithm, OwnedUserId, UInt,
     api::client::keys::{
         claim_keys, get_key_changes, get_keys, upload_keys, upload_signatures, upload_signing_keys,
     },
-    encryption::{CrossSigningKey, DeviceKeys},
-    serde::Raw,
 };
 use serde::Serialize;
 use serde_json::Value;
 use wick_account::uia::{Confirmation, Finished};
 use wick_core::{Result, SyncToken};
-use wick_encryption::cross_signing::{Failures, Uploaded};
+use wick_encryption::{
+    cross_signing::{Failures, Uploaded},
+    device_keys::QueriedKeys,
+};
 use wick_service::Services;
 use wick_sync::device_lists;
 
@@ -47,32 +48,12 @@ async fn upload_keys(
     Ok(upload_keys::v3::Response::new(counts.collect()))
 }
 
-/// The answer to a query. Ruma leaves `device_keys` and `failures` out when they are empty; clients read them
-/// unasked.
-#[derive(Serialize)]
-struct KeysResponse {
-    device_keys: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Raw<DeviceKeys>>>,
-    failures: BTreeMap<String, Value>,
-    master_keys: CrossSigningKeys,
-    self_signing_keys: CrossSigningKeys,
-    user_signing_keys: CrossSigningKeys,
-}
-
-type CrossSigningKeys = BTreeMap<OwnedUserId, Raw<CrossSigningKey>>;
-
 /// `POST /_matrix/client/v3/keys/query`
 async fn get_keys(
     services: Arc<Services>,
     Ruma { body, sender, .. }: Ruma<get_keys::v3::Request>,
-) -> Result<Json<KeysResponse>> {
-    let keys = services.device_keys.query(&sender, body.device_keys).await?;
-    Ok(Json(KeysResponse {
-        device_keys: keys.device_keys,
-        failures: keys.failures,
-        master_keys: keys.master_keys,
-        self_signing_keys: keys.self_signing_keys,
-        user_signing_keys: keys.user_signing_keys,
-    }))
+) -> Result<Json<QueriedKeys>> {
+    services.device_keys.query(&sender, body.device_keys).await.map(Json)
 }
 
 /// The answer to a claim, with `failures` also when it is empty, which ruma leaves out.

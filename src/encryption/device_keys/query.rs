@@ -2,12 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ruma::{
-    DeviceId, OwnedDeviceId, OwnedUserId, UserId, api::client::keys::get_keys::v3::Response,
-    serde::Raw,
-};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use wick_account::Session;
 use wick_core::{Error, Result, ShortUserId};
 use wick_database::{
@@ -15,11 +12,15 @@ use wick_database::{
     schema::{
         cross_signing::{CROSS_SIGNING_KEY_BY_USAGE, SIGNATURE_BY_KEY},
         device_keys::KEYS_BY_DEVICE,
+        device_lists::{DEVICE_LIST_CHANGE_BY_USER, SIGNATURE_CHANGE_BY_USER},
         devices::DEVICE_BY_ID,
     },
 };
 
-use super::DeviceKeys;
+use super::{
+    DeviceKeys, QueriedKeys,
+    shown::{LastShown, Shown},
+};
 use crate::signed_json::SignedJson;
 
 /// Users whose keys are looked up on the thread of the request.
@@ -48,7 +49,7 @@ impl DeviceKeys {
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub async fn query(&self, session: &Arc<Session>, wanted: Wanted) -> Result<Response> {
+    pub async fn query(&self, session: &Arc<Session>, wanted: Wanted) -> Result<QueriedKeys> {
         if wanted.len() <= FEW_USERS {
             return self.look_up(session, &wanted);
         }
@@ -57,21 +58,21 @@ impl DeviceKeys {
         self.resources.workers.run(&user, move || keys.look_up(&session, &wanted)).await
     }
 
-    fn look_up(&self, session: &Session, wanted: &Wanted) -> Result<Response> {
+    fn look_up(&self, session: &Session, wanted: &Wanted) -> Result<QueriedKeys> {
         let read = self.resources.database.published();
-        let mut response = Response::new();
+        let mut queried = QueriedKeys::default();
         for (user_id, device_ids) in wanted {
             if !self.is_local(user_id) {
-                response.failures.insert(user_id.server_name().to_string(), unreachable());
+                queried.failures.insert(user_id.server_name().to_string(), unreachable());
                 continue;
             }
             let Some(user) = self.resources.database.intern().lookup_user(&read, user_id)? else {
                 continue;
             };
             let of = Queried { read: &read, viewer: session, user, user_id };
-            of.answer(device_ids, &mut response)?;
+            queried.users.push((user_id.clone(), of.shown(device_ids, &self.last_shown)?));
         }
-        Ok(response)
+        Ok(queried)
     }
 
     /// Whether a user id is one of this server's.
@@ -96,27 +97,41 @@ struct Queried<'a> {
 }
 
 impl Queried<'_> {
-    fn answer(&self, device_ids: &[OwnedDeviceId], response: &mut Response) -> Result<()> {
+    /// What the viewer is shown of these devices, or of all.
+    fn shown(&self, device_ids: &[OwnedDeviceId], last: &LastShown) -> Result<Arc<Shown>> {
+        let changed = self.read.get(&DEVICE_LIST_CHANGE_BY_USER, &self.user)?;
+        match changed.filter(|_| device_ids.is_empty()) {
+            Some(changed) if !self.has_signed()? => last.get(self.user, changed, || self.read(&[])),
+            _ => self.read(device_ids).map(Arc::new),
+        }
+    }
+
+    /// Whether the viewer may be shown something that others are not.
+    fn has_signed(&self) -> Result<bool> {
+        let signed = (self.viewer.user, self.user);
+        Ok(self.user == self.viewer.user
+            || self.read.contains(&SIGNATURE_CHANGE_BY_USER, &signed)?)
+    }
+
+    fn read(&self, device_ids: &[OwnedDeviceId]) -> Result<Shown> {
         let added = self.added_signatures()?;
         let mut devices = BTreeMap::new();
         for (device_id, keys) in self.stored(device_ids)? {
             let shown = self.device(&device_id, &keys, &added)?;
-            devices.insert(device_id, Raw::from_json(shown));
+            devices.insert(device_id, shown);
         }
-        response.device_keys.insert(self.user_id.to_owned(), devices);
-        for (usage, keys) in [
-            ("master", &mut response.master_keys),
-            ("self_signing", &mut response.self_signing_keys),
-            ("user_signing", &mut response.user_signing_keys),
-        ] {
-            if usage == "user_signing" && self.user != self.viewer.user {
-                continue;
-            }
-            if let Some(key) = self.cross_signing_key(usage, &added)? {
-                keys.insert(self.user_id.to_owned(), Raw::from_json(key));
-            }
-        }
-        Ok(())
+        let devices = to_raw_value(&devices)
+            .map_err(|error| Error::internal("the keys of devices cannot be written", error))?;
+        let user_signing = match self.user == self.viewer.user {
+            true => self.cross_signing_key("user_signing", &added)?,
+            false => None,
+        };
+        Ok(Shown {
+            devices,
+            master: self.cross_signing_key("master", &added)?,
+            self_signing: self.cross_signing_key("self_signing", &added)?,
+            user_signing,
+        })
     }
 
     /// The keys of these devices, or of all.

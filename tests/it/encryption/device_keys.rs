@@ -257,3 +257,33 @@ async fn a_removed_device_leaves_no_key_behind() {
     assert_eq!(body["one_time_key_counts"], json!({ ALGORITHM: 0 }));
     assert_eq!(claim(&server, &bob, &other).await, Value::Null);
 }
+
+#[tokio::test]
+async fn a_query_shows_every_change_at_once_however_often_it_was_asked_before() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let name = async || {
+        let body = query(&server, &bob, &[&alice]).await;
+        assert_eq!(body, query(&server, &bob, &[&alice]).await);
+        shown(&body, &alice)["unsigned"]["device_display_name"].clone()
+    };
+    assert_eq!(name().await, Value::Null);
+    upload_device_keys(&server, &alice).await;
+    let unnamed = shown(&query(&server, &bob, &[&alice]).await, &alice).clone();
+    assert!(unnamed.is_object());
+    let path = format!("/_matrix/client/v3/devices/{}", alice.device_id);
+    for new in ["first", "second"] {
+        let body = json!({ "display_name": new });
+        let (status, body) = server.put(&path, &alice.token, body).await;
+        assert_eq!(status.as_u16(), 200, "{body}");
+        assert_eq!(name().await, new);
+    }
+    let again = server.log_in(&alice).await;
+    upload_device_keys(&server, &again).await;
+    let body = query(&server, &bob, &[&alice]).await;
+    assert!(shown(&body, &alice).is_object() && shown(&body, &again).is_object());
+    let (status, _) = server.post("/_matrix/client/v3/logout", &alice.token, json!({})).await;
+    assert_eq!(status.as_u16(), 200);
+    let body = query(&server, &bob, &[&alice]).await;
+    assert!(shown(&body, &alice).is_null() && shown(&body, &again).is_object());
+}
