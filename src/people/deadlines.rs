@@ -1,7 +1,7 @@
 //! When what ends by itself is due: an index, in memory, of deadlines that are in rows.
 //!
 //! Invariants: a key has at most one deadline. It decides only when a row is looked at again; whether something
-//! is over is what the row says then.
+//! is over is decided by the row.
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -7,8 +7,8 @@
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#presence>
 //!
-//! Invariants: what others see is in rows. A row says until when its state holds without a word from the user's
-//! devices, so a state ends although the server that wrote it is gone. The devices in memory decide what
+//! Invariants: what others see is in rows. A row has the time until which its state holds without a request of the
+//! user, so a state also ends if the server that wrote it has stopped. The devices in memory decide what
 //! is written next; a client that only polls writes hardly ever, and wakes nobody.
 
 mod devices;
@@ -105,7 +105,7 @@ impl Presence {
         Ok(())
     }
 
-    /// Takes up the state of a row: it ends when the row says, unless a device of the user comes before.
+    /// Takes up the state of a row: it ends at the time in the row, unless a device of the user connects before.
     fn restore(&self, user: ShortUserId, row: &PresenceRow, inactive: Duration) {
         let clock = &self.resources.clock;
         let now = clock.monotonic();

@@ -48,7 +48,7 @@ pub struct FoundUser {
     pub profile: MemberProfile,
 }
 
-/// A search as it goes on.
+/// A search and what it has found.
 struct Looking<'a> {
     graph: &'a Graph,
     read: &'a Snapshot,

@@ -42,7 +42,7 @@ impl<'a> Assembly<'a> {
         commit::timer::finish_silently(self, finish)
     }
 
-    /// Ends a delayed event of which no event comes: it was refused, or says what is the case already.
+    /// Ends a delayed event of which no event comes: it was refused, or would change nothing.
     ///
     /// # Errors
     /// If the database cannot be read.

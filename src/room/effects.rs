@@ -116,6 +116,6 @@ impl Outcome {
 pub enum TimerChange {
     /// It runs.
     Armed(TimerId, TimerRow),
-    /// It is gone.
+    /// It was removed.
     Stopped(TimerId, TimerRow, Outcome),
 }

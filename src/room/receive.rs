@@ -41,7 +41,7 @@ pub enum Received {
     Known(OwnedEventId),
 }
 
-/// An event whose history is known, with what that history says about it.
+/// An event whose history is known, with what follows from that history.
 pub(crate) struct Judged {
     pub(crate) verified: Verified,
     /// The events it was built on.
@@ -56,7 +56,7 @@ pub(crate) struct Judged {
 
 impl Graph {
     /// Receives one event of a room that is here. `keys` are the signing keys of the servers that had to sign
-    /// it, each of which was valid when the event says it was made.
+    /// it, each of which was valid at the time of the event.
     ///
     /// # Errors
     /// `M_BAD_JSON` if it is no event of this room version, `M_FORBIDDEN` if a signature is wrong: the event

@@ -94,7 +94,7 @@ impl Viewer<'_> {
         self.show_event(short, &pdu, &place, show).map(Some)
     }
 
-    /// The event whose parts are at hand, in the form that the client wants.
+    /// The event whose parts are at hand, in the form that the client asks for.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -183,7 +183,7 @@ impl Viewer<'_> {
         redacted: bool,
     ) -> Result<Cow<'p, RawValue>> {
         if redacted {
-            // The cache may still hold what the event said before.
+            // The cache may still hold the event as it was before.
             return self.rooms.redacted_content(self.read, pdu, place).map(Cow::Owned);
         }
         let (TimelineEventType::RoomRedaction, Some(redacts)) = (&pdu.event_type, &pdu.redacts)
@@ -217,7 +217,7 @@ impl Graph {
         short: ShortEventId,
         pdu: &Pdu,
     ) -> Result<Box<RawValue>> {
-        // The cache may still hold what the event said before.
+        // The cache may still hold the event as it was before.
         if !read.contains(&REDACTION_BY_EVENT, &short)? {
             return Ok(pdu.content.clone());
         }

@@ -30,7 +30,7 @@ mod tenure;
 pub use self::tenure::Reach;
 use crate::{Graph, membership, render::Format};
 
-/// A user who reads one room from one snapshot. Caches what decides visibility by state, since
+/// A user reading one room from one snapshot. Caches what decides visibility by state, since
 /// neighbouring events share their states.
 pub struct Viewer<'a> {
     pub(crate) rooms: &'a Graph,
@@ -90,7 +90,7 @@ impl Graph {
         Ok(visibility)
     }
 
-    /// Whether everybody may join the room now.
+    /// Whether the room is public now.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -133,7 +133,7 @@ impl<'a> Viewer<'a> {
         })
     }
 
-    /// The same viewer with the users they ignore, who are left out of aggregations.
+    /// The same viewer with the users that they ignore, whose events are left out of aggregations.
     ///
     /// <https://spec.matrix.org/v1.18/client-server-api/#ignoring-users>
     #[must_use]
@@ -141,7 +141,7 @@ impl<'a> Viewer<'a> {
         Self { ignored, ..self }
     }
 
-    /// The same viewer who wants events in another form.
+    /// The same viewer with events in another form.
     #[must_use]
     pub fn formatted(self, format: Arc<Format>) -> Self {
         Self { format, ..self }

@@ -147,7 +147,7 @@ impl Memberships {
         Ok(())
     }
 
-    /// Changes one room, and goes on if the room does not let it happen.
+    /// Changes one room, and continues if the auth rules of the room refuse it.
     async fn in_room(
         &self,
         room_id: &RoomId,

@@ -1,7 +1,7 @@
 //! Use cases of rooms: creation, membership, messages, state, aliases, upgrades.
 //!
 //! Invariant: every use case is one change of one room in one batch, its rows in other tables included. What
-//! goes on elsewhere afterwards is noted in that batch, and resumed after a crash.
+//! follows elsewhere afterwards is noted in that batch, and resumed after a crash.
 
 mod alias;
 mod append;

@@ -70,7 +70,7 @@ struct Match {
     rank: f64,
 }
 
-/// One search as it goes on.
+/// One search and what it has found.
 struct Searching<'a> {
     history: &'a History,
     session: &'a Session,

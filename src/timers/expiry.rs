@@ -42,7 +42,7 @@ pub struct Expiry {
 
 /// A timer that an event is about to arm. While it lives it counts against its owner's limit.
 pub struct Prepared {
-    /// What the event's [`Effects`](wick_room::Effects) want.
+    /// Goes into the event's [`Effects`](wick_room::Effects).
     pub arm: Arm,
     _reservation: Reservation,
 }

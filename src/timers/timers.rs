@@ -1,7 +1,7 @@
 //! Durable timers: one table, one queue and one way of firing for events that expire and for events that
 //! are sent later.
 //!
-//! Invariants: a timer is what its row says; an answered keep-alive is in the row; a handle is the right
+//! Invariants: a timer is defined by its row; an answered keep-alive is in the row; a handle is the right
 //! to a timer, and is in no log, error or metric.
 
 mod admin;
@@ -256,7 +256,7 @@ fn take_in(resources: &Resources, queue: &Queue, change: &TimerChange) {
     metrics::gauge!("wick_timers_running").set(gauge(queue.len()));
 }
 
-/// Whose limit a timer counts against.
+/// The limit that a timer counts against.
 fn quota(row: &TimerRow) -> QuotaKey {
     (row.kind.feature(), row.owner)
 }

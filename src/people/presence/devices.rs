@@ -1,4 +1,4 @@
-//! The devices that are present, in memory: what the server knows beyond the rows.
+//! The devices that are present, in memory: what is not in the rows.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -21,7 +21,7 @@ struct User {
     unknown: Option<Device>,
     /// When the user becomes idle.
     idle_at: Monotonic,
-    /// Until when the user's row says that its state holds.
+    /// Until when the state in the user's row holds.
     held_until: Monotonic,
 }
 

@@ -31,7 +31,7 @@ const NEVER: &[TimelineEventType] = &[
     TimelineEventType::RoomRedaction,
 ];
 
-/// Whether events of a type can expire. What says that another one is over is not believed either.
+/// Whether events of a type can expire. An event that relates to another one as its end cannot either.
 #[must_use]
 pub fn can_expire(event_type: &TimelineEventType) -> bool {
     !NEVER.contains(event_type)
@@ -64,7 +64,7 @@ fn arm(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
 /// `prev_events` in place of one, more auth events, a greater depth.
 const COPY_GROWTH_BYTES: usize = 1_300;
 
-/// An event whose copy could not be sent is refused now, not when it is too late to say so.
+/// An event whose copy could not be sent is refused now, while the request can be answered with the error.
 fn check_copy_fits(entry: &Entry) -> Result<()> {
     let relation = r#""m.relates_to":{"event_id":"","rel_type":""},"#.len()
         + EXPIRE_RELATION.len()
@@ -80,7 +80,7 @@ pub(crate) fn stop(room: &mut Assembly<'_>, event: ShortEventId, outcome: Outcom
     let Some(timer) = room.batch.get(&TIMER_BY_EVENT, &event)? else { return Ok(()) };
     room.batch.delete(&TIMER_BY_EVENT, &event);
     timer::stop(room, timer, outcome)?;
-    // No terminal event will ever come, so nothing may go on saying that it runs.
+    // There will be no terminal event, so the status must not stay `running`.
     room.batch.delete(&EXPIRY_BY_EVENT, &event);
     note_change(room);
     Ok(())

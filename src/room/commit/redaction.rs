@@ -49,7 +49,7 @@ fn redact_target(
     let target = room.rooms.intern().event(target_id, &mut room.batch)?;
     let already = room.batch.contains(&REDACTION_BY_EVENT, &target)?;
     let Some(mut stored) = room.batch.get(&STORED_BY_EVENT, &target)? else {
-        // It takes effect when its target comes.
+        // It takes effect when its target is received.
         if !already {
             room.batch.put(&REDACTION_BY_EVENT, &target, &entry.short);
         }

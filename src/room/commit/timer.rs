@@ -1,4 +1,4 @@
-//! A timer that fires: its row goes in the batch of what it says, so that it fires once.
+//! A timer that fires: its row is deleted in the batch of what it sends, so that it fires once.
 
 use wick_core::{Error, Result, TimerId};
 use wick_database::schema::{

@@ -178,7 +178,7 @@ impl Viewer<'_> {
     }
 }
 
-/// Whether an edit says what its parent becomes. What is encrypted says so inside.
+/// Whether an edit has a new content. That of an encrypted edit is inside its ciphertext.
 fn has_new_content(content: &RawValue) -> bool {
     #[derive(Deserialize)]
     struct Content<'a> {

@@ -1,4 +1,4 @@
-//! The form in which a client wants events: `event_format` and `event_fields` of a filter.
+//! The form of events that a client asks for: `event_format` and `event_fields` of a filter.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#filtering>
 

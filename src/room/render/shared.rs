@@ -105,7 +105,7 @@ impl Viewer<'_> {
         Ok(shared)
     }
 
-    /// The parts of an event as of the snapshot; `erased`: redacted although no redaction says so.
+    /// The parts of an event as of the snapshot; `erased`: redacted without a redaction.
     pub(super) fn make_shared(
         &self,
         short: ShortEventId,

@@ -30,7 +30,7 @@ impl Viewer<'_> {
         push_member(json, "membership", membership_name(self.membership_at(pdu, place)?))?;
         self.push_senders_own(json, short, pdu, place)?;
         push_members(json, &shared.unsigned);
-        // An event can be part of a state the viewer knows, and have replaced something they don't.
+        // An event can be in a state that the viewer may see, and have replaced one that they may not.
         if !shared.previous.is_empty() && self.can_see(pdu, place)? {
             push_members(json, &shared.previous);
         }

@@ -108,7 +108,7 @@ impl<'a, S: Source> Graph<'a, S> {
         Self { source, loaded: RefCell::default(), failure: RefCell::default() }
     }
 
-    /// An event, without the chance to say that reading failed; [`Self::finish`] says it.
+    /// An event, without an error if it cannot be read; [`Self::finish`] returns it.
     fn event(&self, id: &EventId) -> Option<SharedPdu> {
         if let Some(known) = self.loaded.borrow().get(id) {
             return known.clone();

@@ -32,7 +32,7 @@ impl Fires for Delayed {
         };
         let account = room.batch().get(&ACCOUNT_BY_USER, &decided.row.owner)?;
         if account.is_none_or(|account| account.deactivated.is_some()) {
-            // Whatever comes first: this, or the one that takes back all they had.
+            // Deactivation erases the delayed events of the account, and may not have come to this one yet.
             room.erase_delayed(&Finish { outcome: Outcome::Cancelled, ..finish })?;
             return Ok(Fired::Ended { outcome: Outcome::Cancelled, event_id: None });
         }

@@ -111,7 +111,7 @@ fn next(
     for (index, list) in lists.iter_mut().enumerate() {
         let place = match list.peek() {
             Some(Ok((place, _))) => *place,
-            // Taking it below tells the error.
+            // The error is returned by the read below.
             Some(Err(_)) => return list.next().transpose(),
             None => continue,
         };

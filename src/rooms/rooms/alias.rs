@@ -52,7 +52,7 @@ impl Rooms {
     /// The aliases of a room.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` unless the session's user is in the room or everybody may read it.
+    /// `M_FORBIDDEN` unless the session's user is in the room or the room is world-readable.
     pub fn aliases(&self, session: &Session, room_id: &RoomId) -> Result<Vec<OwnedRoomAliasId>> {
         let read = self.resources.database.published();
         let room = self.graph.short(&read, room_id)?.ok_or_else(not_joined)?;

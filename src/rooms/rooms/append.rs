@@ -55,7 +55,7 @@ impl SendOutcome {
 }
 
 impl Rooms {
-    /// A content as it is sent, and the timer to arm if it asks for one. The one place that knows of events
+    /// A content as it is sent, and the timer to arm if it asks for one. The only place that handles events
     /// that expire.
     ///
     /// # Errors

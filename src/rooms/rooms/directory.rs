@@ -94,7 +94,7 @@ impl Entry {
 
 impl Rooms {
     /// A page of the directory. Runs on the worker threads, since it looks at every listed room. `asker`:
-    /// the user or address in whose turn it runs.
+    /// the user or address that it is scheduled for.
     ///
     /// # Errors
     /// `M_INVALID_PARAM` if `since` is no place in it.

@@ -11,7 +11,7 @@ use wick_room::{Assembly, Effects};
 
 use super::{Rooms, append::SendOutcome, content};
 
-/// An event as its sender wants it.
+/// An event as it was requested.
 #[derive(Clone)]
 pub(crate) struct EventRequest {
     pub(crate) event_type: TimelineEventType,
@@ -65,7 +65,7 @@ impl EventRequest {
 }
 
 impl Rooms {
-    /// Appends an event as its sender wants it, with `effects` in the same batch.
+    /// Appends an event as it was requested, with `effects` in the same batch.
     ///
     /// # Errors
     /// `M_FORBIDDEN` if the sender may not, and everything else that is wrong with it.

@@ -1,4 +1,4 @@
-//! What goes on without a request: finishing what a crash has interrupted, pruning old rows.
+//! Background work: finishing what a crash has interrupted, pruning old rows.
 
 use std::{sync::Arc, time::Duration};
 
@@ -61,7 +61,7 @@ impl Rooms {
         self.resources.settle().await
     }
 
-    /// Deletes the answers that are too old for their requests to come again.
+    /// Deletes the answers that are too old for their requests to be repeated.
     async fn prune_answers(&self) -> Result<()> {
         let now = self.resources.clock.now();
         loop {

@@ -65,7 +65,7 @@ pub trait Fires: Send + Sync {
     /// If it must be tried again. What was asked for by hand may also be refused; then it stays.
     fn fire(&self, room: &mut Assembly<'_>, decided: &Decided) -> Result<Fired>;
 
-    /// Removes what belongs to a timer whose room is gone.
+    /// Removes what belongs to a timer of a room that does not exist any more.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -136,7 +136,7 @@ impl Timers {
         Some(Decided { timer, row, cause })
     }
 
-    /// Removes the timers of a room that is gone: they have nothing left to send.
+    /// Removes the timers of a room that does not exist any more.
     async fn discard(&self, firings: &[Firing], fires: &dyn Fires) -> Result<()> {
         self.resources
             .change(|batch| {

@@ -1,4 +1,4 @@
-//! Running timers in memory: when each is due by the clock that never jumps, and whose it is.
+//! Running timers in memory: when each is due by the clock that never jumps, and which user owns it.
 //!
 //! Invariants: what is on disk decides; this only holds when to look there. A refresh touches the
 //! timer's entry and not the queue: an entry of the queue that comes up too early goes back in.
@@ -45,7 +45,7 @@ struct State {
 /// Microseconds of the monotonic clock: half the size of a `Duration`, of which there are many.
 type Micros = u64;
 
-/// Whose limit a timer counts against, and which of theirs.
+/// The limit that a timer counts against: a feature and an owner.
 pub type QuotaKey = (Feature, ShortUserId);
 
 #[derive(Clone, Copy)]
@@ -182,7 +182,7 @@ impl Queue {
         taken
     }
 
-    /// When the queue wants to be looked at next.
+    /// When the next entry is due.
     #[must_use]
     pub fn next(&self) -> Option<Monotonic> {
         self.lock().queue.peek().map(|Reverse((at, _))| monotonic(*at))

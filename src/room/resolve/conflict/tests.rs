@@ -13,7 +13,7 @@ type State = StateMap<OwnedEventId>;
 
 const USERS: [&str; 5] = ["@a:one", "@b:two", "@c:three", "@d:four", "@e:five"];
 
-/// A room of events that nobody signed, with the states of its branches.
+/// A room of unsigned events, with the states of its branches.
 struct Room {
     rules: RoomVersionRules,
     id: OwnedRoomId,
@@ -185,7 +185,7 @@ impl Source for Side<'_> {
     }
 }
 
-/// Something that somebody does on a branch; `merge` first resolves that branch with another.
+/// An event on a branch; `merge` first resolves that branch with another.
 #[derive(Clone, Debug)]
 struct Act {
     branch: usize,

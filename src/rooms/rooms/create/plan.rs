@@ -191,7 +191,7 @@ impl State {
 /// The content of a create event.
 ///
 /// # Errors
-/// `M_BAD_JSON` if what the client wants in it makes no sense.
+/// `M_BAD_JSON` if the request contradicts itself.
 pub(in crate::rooms) fn create_content(
     wanted: Option<CanonicalJsonObject>,
     creator: &UserId,
