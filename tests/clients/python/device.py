@@ -27,6 +27,7 @@ class Device:
     def __init__(self, client):
         self.client = client
         self.bodies = {}
+        self.sessions = {}
         self.undecryptable = set()
         self.sources = {}
 
@@ -45,6 +46,7 @@ class Device:
                         self.undecryptable.add(event.event_id)
                     elif isinstance(event, RoomMessageText):
                         self.bodies[event.event_id] = event.body
+                        self.sessions[event.event_id] = event.session_id
         if client.should_upload_keys:
             await client.keys_upload()
         if client.should_query_keys:

@@ -18,6 +18,7 @@ from nio import (
     AsyncClientConfig,
     JoinResponse,
     LoginResponse,
+    LogoutResponse,
     RegisterResponse,
     RoomCreateResponse,
     RoomSendResponse,
@@ -110,6 +111,22 @@ class Encryption(unittest.IsolatedAsyncioTestCase):
             await self.say(device, body)
             await self.read_by_all(device, body)
         self.assertEqual([device.undecryptable for device in self.devices], [set()] * 4)
+
+    async def test_messages_after_the_logout_of_a_device_use_another_session(self):
+        grace, _, heidi, gone = self.devices
+        await self.say(grace, "with four devices")
+        await self.read_by_all(grace, "with four devices")
+        self.devices.remove(gone)
+        self.assertIsInstance(await gone.client.logout(), LogoutResponse)
+        await self.eventually(
+            "the device is gone from the lists",
+            lambda device: gone.client.device_id
+            not in [known.device_id for known in device.client.device_store.active_user_devices(heidi.client.user_id)],
+        )
+        await self.say(grace, "with three devices")
+        await self.read_by_all(grace, "with three devices")
+        sessions = {body: heidi.sessions[event_id] for event_id, body in heidi.bodies.items()}
+        self.assertNotEqual(sessions["with four devices"], sessions["with three devices"])
 
     async def test_an_encrypted_event_expires_its_copy_is_refused_as_a_replay_and_the_original_says_so(self):
         grace, _, heidi, _ = self.devices
