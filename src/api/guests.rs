@@ -12,7 +12,7 @@ const OPEN: &[(Method, &str)] = &[
     // Retrieving events and media.
     (Method::GET, "events"),
     (Method::GET, "media/download/{server_name}/{media_id}"),
-    (Method::GET, "media/download/{server_name}/{media_id}/{file_name}"),
+    (Method::GET, "media/download/{server_name}/{media_id}/{filename}"),
     (Method::GET, "media/thumbnail/{server_name}/{media_id}"),
     (Method::GET, "rooms/{room_id}/context/{event_id}"),
     (Method::GET, "rooms/{room_id}/event/{event_id}"),
