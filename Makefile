@@ -8,7 +8,7 @@ DATA ?= wick-data
 ROUNDS ?= 3
 KILLS ?= 200
 
-.PHONY: help setup build run release test check fmt-check dependencies clippy docs book fmt bench beside load test-clients test-crash \
+.PHONY: help setup build run release test check fmt-check dependencies clippy docs book fmt bench beside load test-clients test-calls test-crash \
         complement complement-own complement-process clean-data
 
 help: ## show this list
@@ -69,6 +69,9 @@ beside: build release ## delayed events and encryption of wick and of Synapse wi
 
 test-clients: build ## let real clients use the server: libraries in JavaScript, Python and Rust, and Hydrogen in a browser
 	@.ci/script tests/clients/run $(ARGS)
+
+test-calls: build ## run LiveKit and its client against the server (needs Go, Node and npm)
+	@.ci/script tests/calls/run $(ARGS)
 
 test-crash: build ## kill the server at random moments (KILLS=200), fail at every commit (ROUNDS=3)
 	@. .ci/env && "$$TARGET_DIR/debug/wick-crash" $(KILLS) $(ARGS)

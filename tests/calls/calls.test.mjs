@@ -1,0 +1,179 @@
+// Participants of calls at a real LiveKit server: what becomes of their delegated leaves.
+import assert from "node:assert/strict";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { openSync, writeFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+
+const { WICK_URL, WICK_BINARY, LIVEKIT_BINARY, LIVEKIT_URL, CALLS_FOLDER } = process.env;
+const MEMBER = "org.matrix.msc3401.call.member";
+const servers = {};
+let users = 0;
+
+async function until(what, seconds, so) {
+    const end = Date.now() + seconds * 1000;
+    while (Date.now() < end) {
+        if (await so()) return;
+        await sleep(20);
+    }
+    assert.fail(`not within ${seconds} s: ${what}`);
+}
+
+function start(name, binary, args) {
+    const log = openSync(`${CALLS_FOLDER}/${name}.log`, "a");
+    const child = spawn(binary, args, { stdio: ["ignore", log, log] });
+    writeFileSync(`${CALLS_FOLDER}/${name}.pid`, `${child.pid}`);
+    servers[name] = child;
+}
+
+const reachable = (url) => fetch(url).then((answer) => answer.status < 500, () => false);
+
+async function startWick() {
+    start("wick", WICK_BINARY, ["--config", `${CALLS_FOLDER}/wick.toml`]);
+    await until("wick", 60, () => reachable(`${WICK_URL}/_matrix/client/versions`));
+}
+
+async function startLiveKit() {
+    start("livekit", LIVEKIT_BINARY, ["--config", `${CALLS_FOLDER}/livekit.yaml`]);
+    await until("livekit", 60, () => reachable(LIVEKIT_URL.replace("ws", "http")));
+}
+
+async function kill(name) {
+    const ended = once(servers[name], "exit");
+    servers[name].kill("SIGKILL");
+    await ended;
+}
+
+async function request(method, path, token, body) {
+    const headers = token ? { authorization: `Bearer ${token}` } : {};
+    const answer = await fetch(`${WICK_URL}${path}`, { method, headers, body: body && JSON.stringify(body) });
+    const json = await answer.json();
+    assert.ok(answer.ok, `${method} ${path}: ${answer.status} ${JSON.stringify(json)}`);
+    return json;
+}
+
+async function register() {
+    const body = { username: `user${(users += 1)}`, password: "correct horse", auth: { type: "m.login.dummy" } };
+    return request("POST", "/_matrix/client/v3/register", null, body);
+}
+
+async function room(user) {
+    const power = { events: { [MEMBER]: 0 } };
+    const body = { preset: "public_chat", power_level_content_override: power };
+    return (await request("POST", "/_matrix/client/v3/createRoom", user.access_token, body)).room_id;
+}
+
+const statePath = (roomId, user) =>
+    `/_matrix/client/v3/rooms/${roomId}/state/${MEMBER}/_${user.user_id}_${user.device_id}`;
+
+const isMember = async (roomId, user) =>
+    "application" in (await request("GET", statePath(roomId, user), user.access_token));
+
+// Joins as Element Call does: a leave in an hour, the membership, a token, the connection, the delegation.
+async function join(roomId, user) {
+    const path = statePath(roomId, user);
+    const later = await request("PUT", `${path}?org.matrix.msc4140.delay=3600000`, user.access_token, {});
+    await request("PUT", path, user.access_token, { application: "m.call", device_id: user.device_id });
+    const openid = `/_matrix/client/v3/user/${user.user_id}/openid/request_token`;
+    const body = { room: roomId, device_id: user.device_id, openid_token: await request("POST", openid, user.access_token, {}) };
+    const { url, jwt } = await request("POST", "/_matrix/livekit/jwt/sfu/get", null, body);
+    const child = spawn(process.execPath, ["participant.mjs", url, jwt], { stdio: ["pipe", "pipe", "inherit"] });
+    const said = [];
+    // The library writes lines of its own there.
+    const own = ["connected", "reconnected", "disconnected"];
+    createInterface({ input: child.stdout }).on("line", (line) => own.includes(line) && said.push(line));
+    await until("a connection", 60, () => said.includes("connected"));
+    const delegated = { ...body, delay_id: later.delay_id, delay_timeout: 3600000, delay_cs_api_url: WICK_URL };
+    await request("POST", "/_matrix/livekit/jwt/sfu/get", null, delegated);
+    return { child, said };
+}
+
+// Until the leave is sent. LiveKit takes about 20 seconds to notice that a process was killed.
+async function gone(t, what, roomId, user) {
+    const began = Date.now();
+    await until(`the leave after ${what}`, 60, async () => !(await isMember(roomId, user)));
+    t.diagnostic(`${what}: the leave was sent after ${Date.now() - began} ms`);
+}
+
+before(async () => {
+    await startLiveKit();
+    await startWick();
+});
+
+after(() => Object.values(servers).forEach((child) => child.kill("SIGKILL")));
+
+test("the check finds nothing missing", async () => {
+    const args = ["--config", `${CALLS_FOLDER}/wick.toml`, "admin", "calls", "check"];
+    const { stdout } = await promisify(execFile)(WICK_BINARY, args);
+    assert.equal(stdout.trim(), "calls work");
+});
+
+test("the leave of a participant that hangs up is sent at once", async (t) => {
+    const alice = await register();
+    const roomId = await room(alice);
+    const { child } = await join(roomId, alice);
+    await sleep(3000);
+    assert.ok(await isMember(roomId, alice));
+    child.stdin.end();
+    await gone(t, "a hang-up", roomId, alice);
+});
+
+test("the leave of a participant that is killed is sent when LiveKit notices it", async (t) => {
+    const alice = await register();
+    const roomId = await room(alice);
+    const { child } = await join(roomId, alice);
+    child.kill("SIGKILL");
+    await gone(t, "kill -9", roomId, alice);
+});
+
+test("a kill and a restart of wick end no call", async (t) => {
+    const alice = await register();
+    const roomId = await room(alice);
+    const { child, said } = await join(roomId, alice);
+    await kill("wick");
+    await startWick();
+    await sleep(5000);
+    assert.ok(await isMember(roomId, alice));
+    assert.deepEqual(said, ["connected"]);
+    child.stdin.end();
+    await gone(t, "a hang-up after a restart of wick", roomId, alice);
+});
+
+test("a hang-up while wick is down is noticed when it is back", async (t) => {
+    const alice = await register();
+    const roomId = await room(alice);
+    const { child } = await join(roomId, alice);
+    await kill("wick");
+    child.stdin.end();
+    await once(child, "exit");
+    await startWick();
+    await gone(t, "a hang-up while wick was down", roomId, alice);
+});
+
+test("a kicked member is removed from the call", async (t) => {
+    const [alice, bob] = [await register(), await register()];
+    const roomId = await room(alice);
+    await request("POST", `/_matrix/client/v3/join/${roomId}`, bob.access_token, {});
+    const { child, said } = await join(roomId, bob);
+    const began = Date.now();
+    await request("POST", `/_matrix/client/v3/rooms/${roomId}/kick`, alice.access_token, { user_id: bob.user_id });
+    await until("the disconnect", 30, () => said.includes("disconnected"));
+    t.diagnostic(`a kick: disconnected after ${Date.now() - began} ms`);
+    child.kill("SIGKILL");
+});
+
+test("a restart of LiveKit is no hang-up", async (t) => {
+    const alice = await register();
+    const roomId = await room(alice);
+    const { child, said } = await join(roomId, alice);
+    await kill("livekit");
+    await startLiveKit();
+    await sleep(20_000);
+    t.diagnostic(`after a restart of LiveKit: ${said.join(", ")}`);
+    assert.ok(await isMember(roomId, alice));
+    child.kill("SIGKILL");
+    await gone(t, "a restart of LiveKit and kill -9", roomId, alice);
+});
