@@ -9,11 +9,11 @@ use wick_core::{Error, Result};
 use wick_room::Graph;
 use wick_rooms::Delayed;
 use wick_runtime::{Limit, Resources, Supervisor};
-use wick_timers::Timers;
+use wick_timers::{Expiry, Timers};
 
 use crate::{
-    Failure, LiveKit, Seat, diagnosis::HookTrace, jwt::Signer, participants::Place, removal,
-    watch::Watch,
+    Failure, Handed, LiveKit, Seat, diagnosis::HookTrace, jwt::Signer, participants::Place,
+    removal, watch::Watch,
 };
 
 /// How long a client may take from the token to the connection. LiveKit renews the tokens of those who are
@@ -26,6 +26,7 @@ pub struct Calls {
     pub(crate) graph: Arc<Graph>,
     pub(crate) timers: Arc<Timers>,
     pub(crate) delayed: Arc<Delayed>,
+    pub(crate) expiry: Arc<Expiry>,
     pub(crate) livekit: Arc<dyn LiveKit>,
     pub(crate) signer: Signer,
     pub(crate) watch: Arc<Watch>,
@@ -48,7 +49,7 @@ impl Calls {
         resources: Resources,
         graph: Arc<Graph>,
         timers: Arc<Timers>,
-        delayed: Arc<Delayed>,
+        (delayed, expiry): (Arc<Delayed>, Arc<Expiry>),
         livekit: Arc<dyn LiveKit>,
     ) -> Self {
         let config = &resources.config.calls;
@@ -61,6 +62,7 @@ impl Calls {
             graph,
             timers,
             delayed,
+            expiry,
             livekit,
         }
     }
@@ -103,24 +105,19 @@ impl Calls {
         })
     }
 
-    /// A token for a seat, if the user is joined to its room. With a delay id, the delayed event is handed over as by
+    /// A token for a seat, if the user is joined to its room. What is handed over is taken over as by
     /// [`Calls::delegate`]. Makes the room at LiveKit, which clients may not.
     ///
     /// # Errors
     /// `M_FORBIDDEN` if the user is not joined, `M_INVALID_PARAM` for unusable ids, `M_LIMIT_EXCEEDED`; 502 if
     /// LiveKit does not answer.
-    pub async fn token(
-        &self,
-        user_id: &UserId,
-        seat: &Seat,
-        delay_id: Option<&str>,
-    ) -> Result<Token> {
+    pub async fn token(&self, user_id: &UserId, seat: &Seat, handed: Handed<'_>) -> Result<Token> {
         self.resources.limits.ensure(Limit::Requests, &("calls", user_id))?;
         let place = Place::of(user_id, seat)?;
         let joined = self.joined(user_id, &seat.room_id)?;
-        let leave = delay_id.map(|delay_id| self.leave_of(joined, delay_id)).transpose()?;
+        let timers = self.timers_of(joined, handed)?;
         self.livekit.create_room(&place.room).await.map_err(unavailable)?;
-        self.note(&place, joined, leave).await?;
+        self.note(&place, joined, &timers).await?;
         let grants = json!({
             "room": place.room,
             "roomCreate": false,
@@ -135,18 +132,19 @@ impl Calls {
         Ok(Token { url: self.url().to_owned(), jwt })
     }
 
-    /// Takes a delayed event over: it is kept alive while the participant is connected to LiveKit, and sent when it is
-    /// gone. It takes the place of one that was delegated for the same seat.
+    /// Takes timers over: each is kept alive while the participant is connected to LiveKit; when it is gone, a delayed
+    /// event is sent and an event that expires has ended. A delayed event takes the place of one that was delegated
+    /// for the same seat, and so does an event that expires.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` if the user is not joined to the room; `M_INVALID_PARAM` if the delayed event is not the
-    /// user's, not in this room or not scheduled any more; `M_LIMIT_EXCEEDED`.
-    pub async fn delegate(&self, user_id: &UserId, seat: &Seat, delay_id: &str) -> Result<()> {
+    /// `M_FORBIDDEN` if the user is not joined to the room; `M_INVALID_PARAM` if a timer is not the user's, not in this
+    /// room or does not run any more; `M_LIMIT_EXCEEDED`.
+    pub async fn delegate(&self, user_id: &UserId, seat: &Seat, handed: Handed<'_>) -> Result<()> {
         self.resources.limits.ensure(Limit::Requests, &("calls", user_id))?;
         let place = Place::of(user_id, seat)?;
         let joined = self.joined(user_id, &seat.room_id)?;
-        let leave = self.leave_of(joined, delay_id)?;
-        self.note(&place, joined, Some(leave)).await
+        let timers = self.timers_of(joined, handed)?;
+        self.note(&place, joined, &timers).await
     }
 }
 

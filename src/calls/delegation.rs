@@ -1,7 +1,7 @@
-//! Delegated leaves: delayed events that clients hand over.
+//! Delegated timers: of delayed events, and of events that expire, which clients hand over.
 //!
-//! Invariant: a leave is sent by the timer of its delayed event, which ends once whatever races it; the row of the
-//! delegation goes after that, and one that a crash leaves behind is found to be over.
+//! Invariant: a timer ends once whatever races it; the row of its delegation goes after that, and one that a crash
+//! leaves behind is found to be over.
 
 use std::time::Duration;
 
@@ -9,45 +9,70 @@ use wick_core::{Error, Result, ShortRoomId, ShortUserId};
 use wick_database::{
     Durability, Range, Read,
     schema::{
-        calls::{DelegatedLeave, PARTICIPANT_BY_IDENTITY, ParticipantRow},
+        calls::{DelegatedTimer, PARTICIPANT_BY_IDENTITY, ParticipantRow},
         timer::{Feature, TIMER_BY_ID},
     },
 };
 
 use crate::{Calls, participants::Place, presence::Watched};
 
-/// The shortest delay that is taken over: each is restarted after 80 % of it.
+/// The shortest duration that is taken over: each begins anew after 80 % of it.
 const MIN_DELAY: Duration = Duration::from_secs(5);
 
-/// Which part of the delay is left when it is restarted.
+/// Which part of a duration is left when it begins anew.
 const LEAD: u32 = 5;
 
-/// What has become of a delayed event.
+/// What has become of a timer.
 pub(crate) enum Kept {
-    /// It is restarted after this time.
+    /// Its duration begins anew after this time.
     For(Duration),
-    /// It was sent or cancelled.
+    /// It has ended.
     Over,
 }
 
+/// What a client hands over.
+#[derive(Clone, Copy, Default)]
+pub struct Handed<'a> {
+    /// The delay id of a delayed event, which is sent when the participant is gone.
+    pub delay_id: Option<&'a str>,
+    /// The refresh token of an event that expires, which ends when the participant is gone.
+    pub refresh_token: Option<&'a str>,
+}
+
 impl Calls {
-    /// The delayed event with a delay id, if it is scheduled by this user in this room.
-    pub(crate) fn leave_of(
+    /// The timers of what is handed over, if this user has them in this room.
+    pub(crate) fn timers_of(
+        &self,
+        owner: (ShortUserId, ShortRoomId),
+        handed: Handed<'_>,
+    ) -> Result<Vec<DelegatedTimer>> {
+        let Handed { delay_id, refresh_token } = handed;
+        let delayed = delay_id.map(|handle| (Feature::Delay, handle));
+        let expiring = refresh_token.map(|handle| (Feature::Expiry, handle));
+        let handles = delayed.into_iter().chain(expiring);
+        handles.map(|(feature, handle)| self.timer_of(owner, feature, handle)).collect()
+    }
+
+    fn timer_of(
         &self,
         (user, room): (ShortUserId, ShortRoomId),
-        delay_id: &str,
-    ) -> Result<DelegatedLeave> {
-        let unknown = || Error::invalid_param("you have no such delayed event in this room");
-        let shown = self.timers.shown(Feature::Delay, delay_id).ok_or_else(unknown)?;
+        feature: Feature,
+        handle: &str,
+    ) -> Result<DelegatedTimer> {
+        let unknown = || Error::invalid_param("you have no such timer in this room");
+        let shown = self.timers.shown(feature, handle).ok_or_else(unknown)?;
         let row = self
             .timers
             .running(&shown)?
             .filter(|row| (row.owner, row.room) == (user, room))
             .ok_or_else(unknown)?;
         if Duration::from_millis(row.duration) < MIN_DELAY {
-            return Err(Error::invalid_param("only delays of 5 seconds or more can be delegated"));
+            return Err(Error::invalid_param(
+                "only durations of 5 seconds or more can be delegated",
+            ));
         }
-        Ok(DelegatedLeave { timer: shown.timer, nonce: row.nonce })
+        let expires = feature == Feature::Expiry;
+        Ok(DelegatedTimer { timer: shown.timer, nonce: row.nonce, expires })
     }
 
     /// Follows the participants of earlier runs again.
@@ -55,59 +80,67 @@ impl Calls {
         let now = self.resources.clock.monotonic();
         for row in self.resources.database.latest().scan(&PARTICIPANT_BY_IDENTITY, Range::all()) {
             let ((room, identity), ParticipantRow { delegated, .. }) = row?;
-            if let Some(DelegatedLeave { timer, nonce }) = delegated {
-                self.watch.add(&room, &identity, Watched::resumed(timer, nonce), now);
+            if !delegated.is_empty() {
+                self.watch.add(&room, &identity, Watched::resumed(delegated), now);
             }
         }
         Ok(())
     }
 
-    /// Restarts a delayed event if 80 % of its delay have passed and `may` is set.
-    pub(crate) async fn keep(&self, leave: DelegatedLeave, may: bool) -> Result<Kept> {
-        let row = self.timers.latest().get(&TIMER_BY_ID, &leave.timer)?;
-        let Some(row) = row.filter(|row| row.nonce == leave.nonce) else { return Ok(Kept::Over) };
+    /// Begins a timer's duration anew if 80 % of it have passed and `may` is set.
+    pub(crate) async fn keep(&self, delegated: DelegatedTimer, may: bool) -> Result<Kept> {
+        let row = self.timers.latest().get(&TIMER_BY_ID, &delegated.timer)?;
+        let Some(row) = row.filter(|row| row.nonce == delegated.nonce) else {
+            return Ok(Kept::Over);
+        };
         let duration = Duration::from_millis(row.duration);
         let lead = duration / LEAD;
         let left = row.deadline.since(self.resources.clock.now()).min(duration);
         if left > lead || !may {
             return Ok(Kept::For(left.saturating_sub(lead)));
         }
-        let handle = self.timers.handle(Feature::Delay, leave.timer, leave.nonce);
-        let Some(shown) = self.timers.shown(Feature::Delay, &handle) else { return Ok(Kept::Over) };
+        let feature = row.kind.feature();
+        let handle = self.timers.handle(feature, delegated.timer, delegated.nonce);
+        let Some(shown) = self.timers.shown(feature, &handle) else { return Ok(Kept::Over) };
         let kept = self.timers.keep_alive(&shown).await?;
         Ok(if kept { Kept::For(duration.saturating_sub(lead)) } else { Kept::Over })
     }
 
-    /// Sends the leave of a participant that is gone, and ends the delegation. If the room's rules refuse it, the
-    /// delegation ends all the same, and the delay runs out.
+    /// Ends a timer of a participant that is gone, and its delegation: a delayed event is sent, an event that expires
+    /// has ended. If the room's rules refuse it, the delegation ends all the same, and the duration runs out.
     ///
     /// # Errors
     /// If it must be tried again.
-    pub(crate) async fn leave(&self, place: &Place, leave: DelegatedLeave) -> Result<()> {
-        match self.delayed.send_now(leave.timer).await {
+    pub(crate) async fn end(&self, place: &Place, delegated: DelegatedTimer) -> Result<()> {
+        let ended = if delegated.expires {
+            self.expiry.end_by_id(delegated.timer).await
+        } else {
+            self.delayed.send_now(delegated.timer).await
+        };
+        match ended {
             Ok(()) => metrics::counter!("wick_calls_left_total").increment(1),
             Err(Error::Refused(refusal)) => {
-                tracing::info!(%refusal, "a delegated leave was refused");
+                tracing::info!(%refusal, "the end of a delegated timer was refused");
             }
             Err(error) => return Err(error),
         }
-        self.end_delegation(place, leave).await
+        self.end_delegation(place, delegated).await
     }
 
-    /// Removes a delegation, unless another one has taken its place.
+    /// Removes the delegation of a timer.
     ///
     /// # Errors
     /// If the database fails.
-    pub(crate) async fn end_delegation(&self, place: &Place, leave: DelegatedLeave) -> Result<()> {
+    pub(crate) async fn end_delegation(&self, place: &Place, ended: DelegatedTimer) -> Result<()> {
         self.resources
             .change_with(Durability::Flushed, |batch| {
                 batch.update(&PARTICIPANT_BY_IDENTITY, &place.key(), |row| {
-                    row.map(|row| ParticipantRow {
-                        delegated: row.delegated.filter(|delegated| *delegated != leave),
-                        ..row
+                    row.map(|mut row| {
+                        row.delegated.retain(|delegated| *delegated != ended);
+                        row
                     })
                 })?;
-                self.unwatch_in(batch, place, leave);
+                self.unwatch_in(batch, place, ended);
                 Ok(())
             })
             .await

@@ -1,4 +1,4 @@
-//! The task that asks LiveKit for the participants of calls with delegated leaves: at once after news, and
+//! The task that asks LiveKit for the participants of calls with delegated timers: at once after news, and
 //! regularly, for web hooks can be lost.
 //!
 //! Invariant: a room is asked about by one check at a time; a few rooms are checked side by side, so that an
@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use wick_core::{Monotonic, Result};
-use wick_database::schema::calls::DelegatedLeave;
+use wick_database::schema::calls::DelegatedTimer;
 use wick_runtime::Supervisor;
 
-use crate::{Calls, delegation::Kept, participants::Place, presence::Watched, watch::POLL_SOON};
+use crate::{Calls, delegation::Kept, participants::Place, watch::POLL_SOON};
 
 /// How many rooms are asked about at a time.
 const MOST_CHECKS: usize = 8;
@@ -73,39 +73,39 @@ impl Calls {
         let mut next = now + findings.next;
         for (identity, watched) in findings.left {
             let place = Place { room: room.clone(), identity };
-            if let Err(error) = self.leave(&place, leave_of(&watched)).await {
-                tracing::error!(%error, "a delegated leave could not be sent and will be tried again");
-                next = next.min(now + POLL_SOON);
+            for delegated in watched.timers {
+                if let Err(error) = self.end(&place, delegated).await {
+                    tracing::error!(%error, "a delegated timer could not be ended and will be tried again");
+                    next = next.min(now + POLL_SOON);
+                }
             }
         }
         for (identity, watched) in findings.staying {
             let place = Place { room: room.clone(), identity };
-            next = next.min(self.keep_or_end(&place, &watched, findings.keeps_alive, now).await);
+            for delegated in watched.timers {
+                let may = findings.keeps_alive;
+                next = next.min(self.keep_or_forget(&place, delegated, may, now).await);
+            }
         }
         self.watch.checked(&room, (clock.monotonic(), next));
     }
 
-    /// Keeps the delayed event of a participant alive. Returns when it is to be looked at again.
-    async fn keep_or_end(
+    /// Keeps a timer of a participant alive. Returns when it is to be looked at again.
+    async fn keep_or_forget(
         &self,
         place: &Place,
-        watched: &Watched,
+        delegated: DelegatedTimer,
         may: bool,
         now: Monotonic,
     ) -> Monotonic {
-        let leave = leave_of(watched);
-        let ended: Result<()> = match self.keep(leave, may).await {
+        let ended: Result<()> = match self.keep(delegated, may).await {
             Ok(Kept::For(time)) => return now + if may { time } else { POLL_SOON },
-            Ok(Kept::Over) => self.end_delegation(place, leave).await,
+            Ok(Kept::Over) => self.end_delegation(place, delegated).await,
             Err(error) => Err(error),
         };
         if let Err(error) = ended {
-            tracing::warn!(%error, "a delegated leave could not be kept");
+            tracing::warn!(%error, "a delegated timer could not be kept alive");
         }
         now + POLL_SOON
     }
-}
-
-fn leave_of(watched: &Watched) -> DelegatedLeave {
-    DelegatedLeave { timer: watched.timer, nonce: watched.nonce }
 }

@@ -1,9 +1,9 @@
-//! Calls by LiveKit (MSC4195): the token service of one LiveKit server, and the leaves that clients delegate
+//! Calls by LiveKit (MSC4195): the token service of one LiveKit server, and the timers that clients delegate
 //! to it.
 //!
 //! Invariants: a token is issued to a user who is joined to the room at that moment, for an identity that no
-//! other user can get; a delegated delayed event is kept alive as long as LiveKit reports its participant
-//! connected, and is sent once LiveKit reports it gone.
+//! other user can get; a delegated timer is kept alive as long as LiveKit reports its participant
+//! connected, and ends once LiveKit reports it gone.
 
 mod calls;
 mod delegation;
@@ -22,6 +22,7 @@ mod web_hook;
 
 pub use self::{
     calls::{Calls, Token},
+    delegation::Handed,
     identity::{Member, Seat},
     livekit::{Answering, Failure, LiveKit, Participant},
     twirp::Twirp,

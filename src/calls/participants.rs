@@ -7,7 +7,7 @@ use wick_core::{Error, Result, ShortRoomId, ShortUserId, Timestamp};
 use wick_database::{
     Batch, Durability, Range, Read,
     schema::{
-        calls::{DelegatedLeave, ISSUED_BY_PARTICIPANT, PARTICIPANT_BY_IDENTITY, ParticipantRow},
+        calls::{DelegatedTimer, ISSUED_BY_PARTICIPANT, PARTICIPANT_BY_IDENTITY, ParticipantRow},
         room::{MEMBER_BY_USER, MemberRow, Membership},
     },
 };
@@ -52,15 +52,15 @@ impl Calls {
         Ok((user, room))
     }
 
-    /// Notes a participant, with a delayed event that is delegated for it. Returns once that survives a killed
-    /// process; with a delayed event, a power loss.
+    /// Notes a participant, with timers that are delegated for it in place of those of the same feature. Returns once
+    /// that survives a killed process; with a timer, a power loss.
     pub(crate) async fn note(
         &self,
         place: &Place,
         (user, room): (ShortUserId, ShortRoomId),
-        leave: Option<DelegatedLeave>,
+        timers: &[DelegatedTimer],
     ) -> Result<()> {
-        let durability = if leave.is_some() { Durability::Synced } else { Durability::Flushed };
+        let durability = if timers.is_empty() { Durability::Flushed } else { Durability::Synced };
         self.resources
             .change_with(durability, |batch| {
                 ensure_joined(batch.read_for_update(&MEMBER_BY_USER, &(user, room))?)?;
@@ -69,16 +69,18 @@ impl Calls {
                     self.forget_oldest(batch, (room, user))?;
                 }
                 let issued = self.resources.clock.now();
-                let delegated = leave.or_else(|| before.and_then(|row| row.delegated));
+                let mut delegated = before.map(|row| row.delegated).unwrap_or_default();
+                delegated.retain(|old| timers.iter().all(|new| new.expires != old.expires));
+                delegated.extend_from_slice(timers);
                 let row = ParticipantRow { room, user, issued, delegated };
                 batch.put(&PARTICIPANT_BY_IDENTITY, &place.key(), &row);
                 let key = (room, user, &place.room, &place.identity);
                 batch.put(&ISSUED_BY_PARTICIPANT, &key, &issued);
-                if let Some(DelegatedLeave { timer, nonce }) = leave {
+                if !timers.is_empty() {
                     let (watch, place) = (self.watch.clone(), place.clone());
                     let now = self.resources.clock.monotonic();
+                    let watched = Watched::awaited(row.delegated, now);
                     batch.on_applied(move || {
-                        let watched = Watched::awaited(timer, nonce, now);
                         watch.add(&place.room, &place.identity, watched, now);
                     });
                 }
@@ -117,16 +119,16 @@ impl Calls {
         batch.delete(&PARTICIPANT_BY_IDENTITY, &place.key());
         let key = (room, user, &place.room, &place.identity);
         batch.delete(&ISSUED_BY_PARTICIPANT, &key);
-        if let Some(leave) = row.and_then(|row| row.delegated) {
-            self.unwatch_in(batch, place, leave);
+        for delegated in row.map(|row| row.delegated).unwrap_or_default() {
+            self.unwatch_in(batch, place, delegated);
         }
         Ok(())
     }
 
-    /// Stops following a participant once `batch` is written.
-    pub(crate) fn unwatch_in(&self, batch: &mut Batch, place: &Place, leave: DelegatedLeave) {
+    /// Stops following a timer of a participant once `batch` is written.
+    pub(crate) fn unwatch_in(&self, batch: &mut Batch, place: &Place, delegated: DelegatedTimer) {
         let (watch, place) = (self.watch.clone(), place.clone());
-        batch.on_applied(move || watch.remove(&place.room, &place.identity, leave.timer));
+        batch.on_applied(move || watch.remove(&place.room, &place.identity, delegated.timer));
     }
 }
 

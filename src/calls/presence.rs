@@ -1,26 +1,25 @@
-//! Whether a participant whose leave is delegated is in the call, from what LiveKit lists and reports.
+//! Whether a participant with a delegated timer is in the call, from what LiveKit lists and reports.
 //!
 //! Invariants: a participant that LiveKit lists has not left; one that it reported gone and does not list has left;
 //! time in which LiveKit could not be asked does not count.
 
 use std::time::Duration;
 
-use wick_core::{Monotonic, TimerId};
+use wick_core::Monotonic;
+use wick_database::schema::calls::DelegatedTimer;
 
-/// How long a participant may take to connect after its leave was delegated.
+/// How long a participant may take to connect after its timer was delegated.
 pub(crate) const JOIN_GRACE: Duration = Duration::from_secs(60);
 
 /// How long a participant may be missing that LiveKit has not reported gone: after a restart of LiveKit, clients
 /// connect anew for about that long.
 pub(crate) const ABSENCE_GRACE: Duration = Duration::from_secs(30);
 
-/// A participant whose leave is delegated.
+/// A participant with delegated timers.
 #[derive(Clone, Debug)]
 pub(crate) struct Watched {
-    /// The timer of the delayed event to send when it is gone.
-    pub(crate) timer: TimerId,
-    /// The timer's nonce.
-    pub(crate) nonce: u64,
+    /// The timers to end when it is gone.
+    pub(crate) timers: Vec<DelegatedTimer>,
     presence: Presence,
     /// The session that LiveKit reported gone last.
     gone: Option<String>,
@@ -38,13 +37,13 @@ enum Presence {
 
 impl Watched {
     /// One that was not seen yet.
-    pub(crate) fn awaited(timer: TimerId, nonce: u64, now: Monotonic) -> Self {
-        Self { timer, nonce, presence: Presence::Awaited(now), gone: None }
+    pub(crate) fn awaited(timers: Vec<DelegatedTimer>, now: Monotonic) -> Self {
+        Self { timers, presence: Presence::Awaited(now), gone: None }
     }
 
     /// One that was seen before this server started.
-    pub(crate) fn resumed(timer: TimerId, nonce: u64) -> Self {
-        Self { timer, nonce, presence: Presence::Here, gone: None }
+    pub(crate) fn resumed(timers: Vec<DelegatedTimer>) -> Self {
+        Self { timers, presence: Presence::Here, gone: None }
     }
 
     /// LiveKit reports that it has connected.
@@ -52,8 +51,8 @@ impl Watched {
         self.presence = Presence::Here;
     }
 
-    /// LiveKit reports that a session of it is gone for good. A report about a session from before the leave
-    /// was delegated has no effect.
+    /// LiveKit reports that a session of it is gone for good. A report about a session from before the
+    /// delegation has no effect.
     pub(crate) fn left(&mut self, sid: &str) {
         if !matches!(self.presence, Presence::Awaited(_)) {
             self.gone = Some(sid.to_owned());
@@ -105,7 +104,7 @@ mod tests {
     }
 
     fn awaited() -> Watched {
-        Watched::awaited(TimerId(1), 1, at(0))
+        Watched::awaited(Vec::new(), at(0))
     }
 
     fn here() -> Watched {

@@ -8,7 +8,7 @@ use wick_runtime::Supervisor;
 
 use crate::{Calls, participants::Place};
 
-/// How long a participant without a delegated leave is known after its last token.
+/// How long a participant without a delegated timer is known after its last token.
 const KEPT_FOR: Duration = Duration::from_secs(7 * 86_400);
 
 /// How often old ones are looked for.
@@ -32,7 +32,7 @@ impl Calls {
         let mut old = Vec::new();
         for row in self.resources.database.latest().scan(&PARTICIPANT_BY_IDENTITY, Range::all()) {
             let ((room, identity), row) = row?;
-            if row.delegated.is_none() && now.since(row.issued) > KEPT_FOR {
+            if row.delegated.is_empty() && now.since(row.issued) > KEPT_FOR {
                 old.push((Place { room, identity }, row));
             }
         }

@@ -1,6 +1,6 @@
-//! The participants whose leaves are delegated, by LiveKit room, and when each room is looked at next.
+//! The participants with delegated timers, by LiveKit room, and when each room is looked at next.
 //!
-//! Invariant: it holds what the rows of `PARTICIPANT_BY_IDENTITY` with a delegated leave say: rows are added and
+//! Invariant: it holds what the rows of `PARTICIPANT_BY_IDENTITY` with a delegated timer say: rows are added and
 //! removed here when their batch is written.
 
 use std::{
@@ -20,7 +20,7 @@ const POLL_EVERY: Duration = Duration::from_secs(15);
 /// How often one is looked at with a missing or awaited participant, or while LiveKit does not answer.
 pub(crate) const POLL_SOON: Duration = Duration::from_secs(2);
 
-/// For how long delayed events are kept alive while LiveKit does not answer.
+/// For how long timers are kept alive while LiveKit does not answer.
 const OUTAGE_GRACE: Duration = Duration::from_secs(120);
 
 /// What is watched.
@@ -53,7 +53,7 @@ pub(crate) struct Findings {
     pub(crate) left: Vec<(String, Watched)>,
     /// The participants that have not.
     pub(crate) staying: Vec<(String, Watched)>,
-    /// Whether the delayed events of the latter are kept alive.
+    /// Whether the timers of the latter are kept alive.
     pub(crate) keeps_alive: bool,
     /// Whether LiveKit lists no participant.
     pub(crate) is_empty: bool,
@@ -76,11 +76,13 @@ impl Watch {
         self.news.notify_one();
     }
 
-    /// Removes a participant, unless another delayed event is delegated for it by now.
+    /// Removes a timer of a participant, and the participant with the last one.
     pub(crate) fn remove(&self, room: &str, identity: &str, timer: TimerId) {
         let mut state = self.state();
         let Some(members) = state.rooms.get_mut(room).map(|room| &mut room.members) else { return };
-        if members.get(identity).is_some_and(|watched| watched.timer == timer) {
+        let Some(watched) = members.get_mut(identity) else { return };
+        watched.timers.retain(|delegated| delegated.timer != timer);
+        if watched.timers.is_empty() {
             members.remove(identity);
         }
     }

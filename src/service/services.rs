@@ -183,8 +183,8 @@ impl Services {
             Arc::clone(&delayed),
         ));
         let to_device = Arc::new(ToDevice::new(resources.clone()));
-        let calls =
-            livekit.map(|livekit| open_calls(&resources, &graph, (&timers, &delayed), livekit));
+        let calls = livekit
+            .map(|livekit| open_calls(&resources, &graph, (&timers, &delayed, &expiry), livekit));
         let media = MediaRepository::new(resources.clone(), Arc::clone(&supervisor))?;
         let (counts, pushers, push) = open_push(&resources, &graph, &outbound, &supervisor)?;
         let user_directory =
@@ -408,11 +408,12 @@ fn open_rooms(
 fn open_calls(
     resources: &Resources,
     graph: &Arc<Graph>,
-    (timers, delayed): (&Arc<Timers>, &Arc<Delayed>),
+    (timers, delayed, expiry): (&Arc<Timers>, &Arc<Delayed>, &Arc<Expiry>),
     livekit: Arc<dyn LiveKit>,
 ) -> Arc<Calls> {
     let (graph, timers) = (Arc::clone(graph), Arc::clone(timers));
-    Arc::new(Calls::new(resources.clone(), graph, timers, Arc::clone(delayed), livekit))
+    let ends = (Arc::clone(delayed), Arc::clone(expiry));
+    Arc::new(Calls::new(resources.clone(), graph, timers, ends, livekit))
 }
 
 /// What counts the unread, and what sends notifications with it.

@@ -9,9 +9,12 @@ use ruma::OwnedRoomId;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 use wick_account::Session;
-use wick_calls::{Calls, Member, Seat};
+use wick_calls::{Calls, Handed, Member, Seat};
 use wick_core::{Error, Result, config::TOKEN_SERVICE_PATH, json};
-use wick_ruma::livekit::{self, delegate_delayed_leave, get_token};
+use wick_ruma::{
+    ExpireRefreshToken,
+    livekit::{self, delegate_delayed_leave, get_token},
+};
 use wick_runtime::Limit;
 use wick_service::Services;
 
@@ -62,16 +65,23 @@ struct OpenIdToken {
     matrix_server_name: String,
 }
 
-/// A delayed event to hand over. The delay and the server in the request are this server's own.
+/// Timers to hand over. The delay and the server in the request are this server's own.
 #[derive(Deserialize)]
 struct Delegated {
     #[serde(default)]
     delay_id: Option<String>,
+    #[serde(default)]
+    expire_refresh_token: Option<ExpireRefreshToken>,
 }
 
 impl Delegated {
-    fn delay_id(&self) -> Option<&str> {
-        self.delay_id.as_deref().filter(|delay_id| !delay_id.is_empty())
+    fn handed(&self) -> Handed<'_> {
+        let token = self.expire_refresh_token.as_ref().map(ExpireRefreshToken::as_str);
+        let given = |handle: &&str| !handle.is_empty();
+        Handed {
+            delay_id: self.delay_id.as_deref().filter(given),
+            refresh_token: token.filter(given),
+        }
     }
 }
 
@@ -100,7 +110,7 @@ async fn legacy_token(services: Arc<Services>, calls: Arc<Calls>, call: Call) ->
     let user = user_of(&services, &calls, &request.openid_token, &call)?;
     let member = Member::Device(request.device_id);
     let seat = Seat { room_id: request.room, slot_id: None, member };
-    let token = calls.token(&user, &seat, request.delegated.delay_id()).await?;
+    let token = calls.token(&user, &seat, request.delegated.handed()).await?;
     reply::json(StatusCode::OK, &json!({ "url": token.url, "jwt": token.jwt }))
 }
 
@@ -109,18 +119,20 @@ async fn token(services: Arc<Services>, calls: Arc<Calls>, call: Call) -> Result
     let request: Request = read(&call)?;
     let user = user_of(&services, &calls, &request.openid_token, &call)?;
     let seat = seat(&user, request.room_id, request.slot_id, (None, Some(request.member)))?;
-    let token = calls.token(&user, &seat, request.delegated.delay_id()).await?;
+    let token = calls.token(&user, &seat, request.delegated.handed()).await?;
     reply::json(StatusCode::OK, &json!({ "url": token.url, "jwt": token.jwt }))
 }
 
 /// `POST /delegate_delayed_leave`
 async fn delegate(services: Arc<Services>, calls: Arc<Calls>, call: Call) -> Result<Response> {
     let request: Request = read(&call)?;
-    let delay_id = request.delegated.delay_id();
-    let delay_id = delay_id.ok_or_else(|| Error::bad_json("delay_id is missing"))?.to_owned();
+    let handed = request.delegated.handed();
+    if handed.delay_id.or(handed.refresh_token).is_none() {
+        return Err(Error::bad_json("delay_id is missing"));
+    }
     let user = user_of(&services, &calls, &request.openid_token, &call)?;
     let seat = seat(&user, request.room_id, request.slot_id, (None, Some(request.member)))?;
-    calls.delegate(&user, &seat, &delay_id).await?;
+    calls.delegate(&user, &seat, handed).await?;
     reply::json(StatusCode::OK, &json!({}))
 }
 
@@ -149,7 +161,7 @@ async fn client_token(
     ensure_own(calls, body.url.as_deref())?;
     let is_deployed = body.member.is_some();
     let seat = seat_of(&sender, body.room_id, body.slot_id, (body.member_id, body.member))?;
-    let token = calls.token(&sender.user_id, &seat, None).await?;
+    let token = calls.token(&sender.user_id, &seat, Handed::default()).await?;
     Ok(get_token::Response::new(token.jwt, is_deployed.then_some(token.url)))
 }
 
@@ -161,7 +173,8 @@ async fn client_delegate(
     let calls = calls(&services)?;
     ensure_own(calls, body.url.as_deref())?;
     let seat = seat_of(&sender, body.room_id, body.slot_id, (body.member_id, body.member))?;
-    calls.delegate(&sender.user_id, &seat, &body.delay_id).await?;
+    let handed = Handed { delay_id: Some(&body.delay_id), refresh_token: None };
+    calls.delegate(&sender.user_id, &seat, handed).await?;
     Ok(delegate_delayed_leave::Response::new())
 }
 

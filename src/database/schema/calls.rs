@@ -1,4 +1,4 @@
-//! Participants of calls: the holders of tokens for LiveKit, with their delegated leaves.
+//! Participants of calls: the holders of tokens for LiveKit, with their delegated timers.
 //!
 //! Invariant: each row of one table has its row in the other.
 
@@ -14,25 +14,27 @@ pub struct ParticipantRow {
     pub room: ShortRoomId,
     /// The user.
     pub user: ShortUserId,
-    /// When the last token was issued or the last leave delegated.
+    /// When the last token was issued or the last timer delegated.
     pub issued: Timestamp,
-    /// The delayed event to send when the participant is gone.
-    pub delegated: Option<DelegatedLeave>,
+    /// The timers to end when the participant is gone: at most one of each feature.
+    pub delegated: Vec<DelegatedTimer>,
 }
 postcard_value!(ParticipantRow, version = 1);
 
-/// A delayed event that its client handed over.
+/// The timer of a delayed event, or of an event that expires, whose handle its client handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DelegatedLeave {
+pub struct DelegatedTimer {
     /// Its timer.
     pub timer: TimerId,
-    /// The timer's nonce, from which its delay id is made.
+    /// The timer's nonce, from which its handle is made.
     pub nonce: u64,
+    /// It is that of an event that expires.
+    pub expires: bool,
 }
 
 tables! {
     /// By LiveKit room and identity: the participant. Written when a token is issued, read by web hooks. Deleted after
-    /// seven days without a new token or a delegated leave (`wick_calls`). Scanned once, at start.
+    /// seven days without a new token or a delegated timer (`wick_calls`). Scanned once, at start.
     PARTICIPANT_BY_IDENTITY: (String, String) => ParticipantRow, Random;
     /// By room, user, LiveKit room and identity: when the last token was issued. Read when a membership ends.
     ISSUED_BY_PARTICIPANT: (ShortRoomId, ShortUserId, String, String) => Timestamp, Random;

@@ -94,6 +94,52 @@ async fn a_leave_can_be_delegated_by_each_endpoint() {
 }
 
 #[tokio::test]
+async fn an_event_that_expires_can_be_handed_over_as_well_and_ends_with_the_participant() {
+    let mut stage = Stage::new().await;
+    let armed = stage.call.arm_state("alice", 10).await;
+    let leave = stage.leave("gone").await;
+    let mut body = stage.body(&stage.call.alice, "m").await;
+    body["expire_refresh_token"] = json!(armed.token);
+    body["delay_id"] = json!(leave);
+    let seat = Seat::of(&stage.ask("/get_token", body).await);
+    let sid = stage.enters(&seat).await;
+    stage.pass(100).await;
+    stage.call.server.crash().await;
+    stage.pass(100).await;
+    assert_eq!(
+        (stage.call.status(&armed.event_id)["status"].as_str(), stage.call.running()),
+        (Some("running"), 2)
+    );
+    stage.leaves(&seat, &sid, "CLIENT_INITIATED").await;
+    stage.call.until(&armed.event_id, "ended").await;
+    stage.call.until_said("gone").await;
+    assert!(stage.is_over());
+    assert_eq!(stage.call.terminals(&armed.event_id).len(), 1);
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_handed_over_instead_of_a_delay_id_and_outages_let_it_expire() {
+    let stage = Stage::new().await;
+    let armed = stage.call.arm("1", 20).await;
+    let seat = Seat::of(&stage.token(&stage.call.alice, "m", None).await);
+    stage.enters(&seat).await;
+    let mut body = stage.body(&stage.call.alice, "m").await;
+    for token in ["nonsense", &*stage.leave("another").await] {
+        body["expire_refresh_token"] = json!(token);
+        let told = stage.ask("/delegate_delayed_leave", body.clone()).await;
+        assert_eq!(errcode(&told), (400, "M_INVALID_PARAM"), "{token}");
+    }
+    body["expire_refresh_token"] = json!(armed.token);
+    let told = stage.ask("/delegate_delayed_leave", body).await;
+    assert_eq!(told, (StatusCode::OK, json!({})));
+    stage.pass(60).await;
+    assert_eq!(stage.call.status(&armed.event_id)["status"], "running");
+    stage.livekit.state().is_down = true;
+    stage.pass(170).await;
+    stage.call.until(&armed.event_id, "expired").await;
+}
+
+#[tokio::test]
 async fn only_a_users_own_scheduled_event_of_the_same_room_can_be_delegated() {
     let stage = Stage::new().await;
     let (alice, bob) = (&stage.call.alice, &stage.call.join("bob").await);
