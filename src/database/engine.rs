@@ -162,6 +162,19 @@ impl Database {
         self.engine.write(batch.change, durability)
     }
 
+    /// Whether a row that a batch requires is another one by now, so that a commit of the batch would be a
+    /// conflict.
+    ///
+    /// # Errors
+    /// If a row cannot be read.
+    pub fn has_changed(&self, batch: &Batch) -> Result<bool> {
+        match batch.change.required.check(self.engine()) {
+            Ok(()) => Ok(false),
+            Err(error) if error.is_conflict() => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Checks what a void batch requires, and returns a future that waits until all that was written
     /// before is durable (as far as asked) and published: what the batch read can be of a request that is
     /// not answered yet. This is no commit.

@@ -69,7 +69,15 @@ impl Resources {
         let mut turn = None;
         loop {
             let mut batch = self.database.batch();
-            let result = build(&mut batch)?;
+            let result = match build(&mut batch) {
+                Ok(result) => result,
+                // Rows that changed between two reads need not fit each other.
+                Err(_) if attempt < ATTEMPTS && self.database.has_changed(&batch)? => {
+                    attempt += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let pending = match (batch.is_void(), batch.is_conditional()) {
                 (true, false) => return Ok(result),
                 (true, true) => self.database.settle(batch),

@@ -168,7 +168,7 @@ pub(super) async fn rooms(bench: &Bench<'_>) -> Result<Vec<Measure>> {
     let reader = bench.account().await?;
     let own = std::slice::from_ref(&reader);
     let (mut rooms, mut measures) = (Vec::<String>::new(), Vec::new());
-    for size in ROOMS.map(|size| size.min(bench.plan.rooms)) {
+    for (number, size) in ROOMS.map(|size| size.min(bench.plan.rooms)).into_iter().enumerate() {
         rooms.extend(bench.rooms(own, size.saturating_sub(rooms.len())).await?);
         let mut worker = Worker {
             connection: bench.connection(),
@@ -176,7 +176,7 @@ pub(super) async fn rooms(bench: &Bench<'_>) -> Result<Vec<Measure>> {
             rooms: rooms.clone(),
         };
         let before: Answer = worker.connection.call_json(&sync_call(&reader, None)).await?;
-        let (txn, content) = (format!("r{size}"), matrix::message("the only news".to_owned()));
+        let (txn, content) = (format!("r{number}"), matrix::message("the only news".to_owned()));
         let message = matrix::send_call(&reader, worker.room(0), &txn, content);
         worker.connection.call(&message).await?;
         let operation = async |worker: &mut Worker, _| {
