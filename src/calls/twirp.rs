@@ -165,8 +165,12 @@ async fn body_of(response: Response) -> Result<Bytes, Failure> {
 
 /// The participants in an answer.
 fn listed(answer: &[u8]) -> Result<Vec<Participant>, Failure> {
-    let list: ParticipantList = serde_json::from_slice(answer)
-        .map_err(|_| Failure::Unexpected("something that is no list of participants".to_owned()))?;
+    let unexpected = || Failure::Unexpected("something that is no list of participants".to_owned());
+    // serde would take an array for a struct.
+    if !answer.trim_ascii_start().starts_with(b"{") {
+        return Err(unexpected());
+    }
+    let list: ParticipantList = serde_json::from_slice(answer).map_err(|_| unexpected())?;
     let present = list.participants.into_iter().filter(|listed| !listed.is_disconnected());
     Ok(present.map(|Listed { identity, sid, .. }| Participant { identity, sid }).collect())
 }
