@@ -51,10 +51,14 @@ const FORBIDDEN: [(&str, &[&str]); 16] = [
     ("wick-service", HTTP_SERVER),
 ];
 
-/// The manifests of our crates that parse, with their text.
+/// The manifests of our crates that parse, with their text. What lies deeper is a workspace of its own,
+/// such as the clients in `tests/clients/rust`.
 fn manifests(tree: &Tree) -> impl Iterator<Item = (&File, Table)> {
-    let is_manifest =
-        |file: &&File| file.path.ends_with("/Cargo.toml") && file.crate_folder().is_some();
+    let is_manifest = |file: &&File| {
+        file.path.ends_with("/Cargo.toml")
+            && file.path.matches('/').count() == 2
+            && file.crate_folder().is_some()
+    };
     tree.files
         .iter()
         .filter(is_manifest)
