@@ -1,4 +1,4 @@
-//! Files that users upload, their thumbnails, and previews of pages. Knows no rooms.
+//! Files that users upload, and their thumbnails. Knows no rooms.
 
 mod check;
 mod deletion;
