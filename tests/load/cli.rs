@@ -37,6 +37,8 @@ pub enum Scenario {
     KeysQuery,
     /// Messages to many devices, and the syncs that deliver them.
     ToDevice,
+    /// Notifications: from sending a message to its arrival at a push gateway, and through a kill. Needs --spawn.
+    Push,
     /// A million timers: memory, restart, refreshing and lateness beside them. Needs --spawn.
     Scale,
     /// Refreshing beside a thousand timers and beside a million.
@@ -198,6 +200,7 @@ fn defaults(scenario: Scenario) -> Defaults {
         Scenario::KeysClaim => (100, 1, 0, 0, 0),
         Scenario::KeysQuery => (100, 1, 0, 0, 1),
         Scenario::ToDevice => (50, 1, 0, 0, 0),
+        Scenario::Push => (1_000, 1_000, 0, 0, 0),
         Scenario::Scale => (16, 1024, 1_000_000, 86_400, 1),
         Scenario::RefreshScale => (16, 16, 1_000_000, 86_400, 1),
         Scenario::ScaleDevices => (16, 1, 0, 0, 1),
@@ -216,7 +219,7 @@ fn default_devices(scenario: Scenario) -> usize {
 /// Where the users are not those who make the requests, a few connections make them.
 fn default_connections(scenario: Scenario, users: usize) -> usize {
     match scenario {
-        Scenario::Join => users.min(16),
+        Scenario::Join | Scenario::Push => users.min(16),
         Scenario::KeysClaim | Scenario::KeysQuery | Scenario::ToDevice => users.min(8),
         _ => users,
     }

@@ -8,6 +8,7 @@ mod clock;
 pub mod compare;
 mod connection;
 mod failure;
+mod gateway;
 pub mod histogram;
 mod keys;
 mod matrix;

@@ -4,6 +4,7 @@ mod devices;
 mod fire;
 mod keys;
 mod message;
+mod push;
 mod scale;
 mod sync;
 mod timers;
@@ -65,6 +66,7 @@ pub async fn run(plan: &Plan) -> Result<Report> {
             (vec![timers::keep_alive(&bench).await?], Vec::new())
         }
         Scenario::ExpireFire | Scenario::DelayedFire => (fire::run(&bench).await?, Vec::new()),
+        Scenario::Push => (push::run(&mut bench).await?, Vec::new()),
         Scenario::Scale => scale::run(&mut bench).await?,
         Scenario::RefreshScale => scale::refreshing(&bench).await?,
         Scenario::ScaleDevices => devices::run(&bench).await?,

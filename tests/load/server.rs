@@ -109,6 +109,12 @@ logging.filter = "warn"
 metrics.enabled = false
 admin.enabled = false
 
+[push]
+allow_http = true
+
+[outbound]
+deny_addresses = []
+
 [expiry]
 max_running = 100000000
 

@@ -70,3 +70,8 @@ fn a_sync_in_any_number_of_rooms_has_the_changed_one() {
 fn refreshes_are_measured_beside_few_timers_and_beside_all() {
     assert_counts("refresh-scale --timers 1003 --count 9", &[1000, 9, 3, 9]);
 }
+
+#[test]
+fn notifications_reach_their_gateway_and_survive_a_kill() {
+    assert_counts("push --rooms 2 --count 6", &[6, 2]);
+}
