@@ -62,6 +62,8 @@ fn rooms(database: &Database) -> Result<(), Failure> {
 }
 
 fn media(config: &Config, database: &Database) -> Result<(), Failure> {
+    // For an object store. An error says that there is a provider already.
+    drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
