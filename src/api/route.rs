@@ -181,7 +181,7 @@ impl Route {
         Self { limit: Count::Also(limit), ..self }
     }
 
-    /// Refuses what `check` refuses, before anything of the request is read or counted.
+    /// Refuses what `check` refuses, before the request is parsed or counted.
     pub(crate) fn only_if(
         self,
         check: impl Fn(&Call) -> Result<()> + Copy + Send + Sync + 'static,

@@ -1,6 +1,6 @@
 //! Uploads: received in portions, hashed and stored meanwhile, and described by a row at the end.
 //!
-//! Invariants: an upload takes no more memory than a portion; one that breaks leaves neither a row nor a file; the row is
+//! Invariants: an upload takes no more memory than a portion; one that breaks leaves no row, and no file unless the process dies (the sweep removes that one); the row is
 //! written even if the client hangs up once all bytes are there. Uploads end well before the sweep takes their file for
 //! an orphan.
 

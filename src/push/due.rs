@@ -1,7 +1,7 @@
 //! Finds out what the pushers of users are to send.
 //!
 //! Invariants: an event is judged once for each user, however many pushers they have; a user without pushers costs
-//! nothing; what is stored twice, after a crash, is the same row.
+//! nothing; what comes again, after a crash, is neither stored anew nor after all pushers have passed it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use wick_database::{
     Durability, Range, Read,
     schema::{
         ephemeral::RECEIPT_BY_STREAM,
-        push::{PENDING_PUSH_BY_POSITION, PendingPush, Pushed},
+        push::{PENDING_PUSH_BY_POSITION, PROGRESS_BY_PUSHER, PendingPush, Pushed},
         room::Membership,
         stream::StreamEntry,
     },
@@ -50,6 +50,9 @@ impl Consumer for Due {
         for rows in found.chunks(BATCH) {
             let build = |batch: &mut wick_database::Batch| {
                 for (key, what) in rows {
+                    if is_stored_or_passed(batch, key)? {
+                        continue;
+                    }
                     let pending = PendingPush { at, what: what.clone() };
                     batch.put(&PENDING_PUSH_BY_POSITION, key, &pending);
                 }
@@ -62,6 +65,19 @@ impl Consumer for Due {
         users.into_iter().try_for_each(|user| self.0.wake(user))?;
         Ok(!found.is_empty())
     }
+}
+
+/// Whether something that is due is stored already, or was, and all pushers of the user have passed it.
+fn is_stored_or_passed(read: &impl Read, key: &(ShortUserId, Position)) -> Result<bool> {
+    if read.contains(&PENDING_PUSH_BY_POSITION, key)? {
+        return Ok(true);
+    }
+    let mut lowest = None::<Position>;
+    for row in read.scan(&PROGRESS_BY_PUSHER, Range::prefix((key.0,))) {
+        let (_, progress) = row?;
+        lowest = Some(lowest.map_or(progress.upto, |lowest| lowest.min(progress.upto)));
+    }
+    Ok(lowest.is_some_and(|lowest| lowest >= key.1))
 }
 
 impl Due {
@@ -107,7 +123,7 @@ impl Due {
                 Some(Membership::Invite) => {
                     self.judge(span, (position, user), (room, event), &pdu, found)?;
                 }
-                // Who is kicked or banned has nothing unread there any more.
+                // After a kick or a ban nothing is unread there any more.
                 _ => drop(found.insert((user, position), Pushed::Count)),
             }
         }

@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -21,7 +21,8 @@ const REMEMBERED: usize = 256;
 pub(crate) struct Gateways {
     all: Arc<Semaphore>,
     most: usize,
-    known: Mutex<HashMap<String, Weak<Gateway>>>,
+    /// Those without requests, too: a failure is remembered until the next request.
+    known: Mutex<HashMap<String, Arc<Gateway>>>,
 }
 
 struct Gateway {
@@ -68,18 +69,18 @@ impl Gateways {
 
     fn gateway(&self, url: &str) -> Arc<Gateway> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(gateway) = known.get(url).and_then(Weak::upgrade) {
-            return gateway;
+        if let Some(gateway) = known.get(url) {
+            return Arc::clone(gateway);
         }
         if known.len() >= REMEMBERED {
-            known.retain(|_, gateway| gateway.strong_count() > 0);
+            known.retain(|_, gateway| Arc::strong_count(gateway) > 1);
         }
         let gateway = Arc::new(Gateway {
             requests: Arc::new(Semaphore::new(self.most)),
             trial: Arc::new(Semaphore::new(1)),
             is_failing: AtomicBool::new(false),
         });
-        known.insert(url.to_owned(), Arc::downgrade(&gateway));
+        known.insert(url.to_owned(), Arc::clone(&gateway));
         gateway
     }
 }
@@ -129,6 +130,7 @@ mod tests {
         let gateways = gateways(10, 10);
         let first = gateways.admit("one").await.unwrap();
         first.note(false);
+        drop(first);
         let trial = gateways.admit("one").await.unwrap();
         assert!(waits(gateways.admit("one")).await);
         gateways.admit("other").await.unwrap();

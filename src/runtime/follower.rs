@@ -1,4 +1,4 @@
-//! Consumers of the stream that lie outside a commit: push gateways, application services, other servers.
+//! Consumers of the stream that lie outside a commit, such as push.
 //!
 //! Invariants (R7): a follower's cursor moves only after its consumer has acknowledged everything up to it, so each
 //! position is consumed at least once, whatever crashes; the commit path knows no follower; what is nothing to a

@@ -1,5 +1,5 @@
 //! Expiring events: arming, keeping alive, ending. The contract is in the manual's page
-//! "Expiring events"; the numbers in comments are the rules of its table.
+//! "Expiring events".
 //!
 //! Invariant: an event that expires has a timer exactly as long as it runs.
 
@@ -27,10 +27,10 @@ use crate::{
     timers::{Cause, Firing, Reservation, Shown},
 };
 
-/// How long the same `end` again is answered like the first (rule 11).
+/// How long the same `end` again is answered like the first.
 const END_REPEAT: Duration = Duration::from_secs(5 * 60);
 
-/// The answer to a token without a timer, which is always the same (rule 10).
+/// The answer to a token without a timer, which is always the same.
 const UNKNOWN: &str = "no event is waiting for this token";
 
 /// Events that expire.
@@ -80,7 +80,7 @@ impl Expiry {
         ExpireRefreshToken::new(self.timers.handle(Feature::Expiry, timer, nonce))
     }
 
-    /// Begins a timer's duration anew. Returns once that survives a killed process (rule 9).
+    /// Begins a timer's duration anew. Returns once that survives a killed process.
     ///
     /// # Errors
     /// `M_NOT_FOUND` for any token without a running timer, `M_LIMIT_EXCEEDED`. `from` is where the
@@ -122,7 +122,7 @@ impl Expiry {
         self.finish(timer, Outcome::Ended).await
     }
 
-    /// Ends all timers of a deactivated account, as expired (rule 16).
+    /// Ends all timers of a deactivated account, as expired.
     ///
     /// # Errors
     /// If the database fails.

@@ -41,7 +41,7 @@ impl Fires for Expiry {
         let effects = Effects { finish: Some(finish.clone()), ..Effects::default() };
         match room.append(draft, effects) {
             Ok(_) => {}
-            // The auth rules decide now, not when it was armed (rule 15).
+            // The auth rules decide now, not when it was armed.
             Err(Error::Refused(refusal)) => {
                 metrics::counter!("wick_timers_refused_total", "kind" => "expiry").increment(1);
                 tracing::info!(event_id = %original.event_id, %refusal, "a terminal event was refused");
@@ -65,7 +65,7 @@ fn expiring(decided: &Decided) -> Result<ShortEventId> {
     }
 }
 
-/// The terminal event: the original's content with the status, related to the original (rule 19).
+/// The terminal event: the original's content with the status, related to the original.
 fn terminal_draft(original: &SharedPdu, status: &str) -> Result<Draft> {
     let mut content: CanonicalJsonObject = original
         .content_as()

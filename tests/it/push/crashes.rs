@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use wick_database::FaultAction;
+use wick_database::{FaultAction, Range, Read, schema::push::PENDING_PUSH_BY_POSITION};
 use wick_harness::{FATES, Options, Strike, TestServer};
 
 use super::gateway::Two;
@@ -87,6 +87,22 @@ impl Struck {
         }
         pushed
     }
+
+    /// Lets the server finish, and returns how many notifications are still stored.
+    async fn left(&self) -> usize {
+        let server = &self.two.server;
+        let stored = || {
+            let latest = server.services().database.latest();
+            latest.scan(&PENDING_PUSH_BY_POSITION, Range::all()).count()
+        };
+        for _ in 0..100 {
+            if stored() == 0 {
+                break;
+            }
+            server.clock.advance(SECOND).await;
+        }
+        stored()
+    }
 }
 
 #[tokio::test]
@@ -103,6 +119,7 @@ async fn every_notification_is_sent_in_order_and_one_at_most_twice_whatever_beco
             pushed.dedup();
             assert_eq!(pushed, sent, "{fate:?} at {commit}");
             assert!(count <= sent.len() + 1, "{fate:?} at {commit}: {count}");
+            assert_eq!(struck.left().await, 0, "{fate:?} at {commit}");
         }
     }
 }
