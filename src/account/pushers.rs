@@ -139,6 +139,11 @@ impl Pushers {
         };
         self.resources
             .change(|batch| {
+                // A log-out at the same time takes the pusher with it.
+                let device = (session.user, &session.device_id);
+                if batch.read_for_update(&DEVICE_BY_ID, &device)?.is_none() {
+                    return Err(Error::forbidden("the device is logged out"));
+                }
                 if !append {
                     drop_others(session.user, ids, batch)?;
                 }

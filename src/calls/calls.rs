@@ -18,7 +18,7 @@ use crate::{
 
 /// How long a client may take from the token to the connection. LiveKit renews the tokens of those who are
 /// connected.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
+pub(crate) const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
 
 /// The calls of one LiveKit server.
 pub struct Calls {
@@ -116,8 +116,10 @@ impl Calls {
         let place = Place::of(user_id, seat)?;
         let joined = self.joined(user_id, &seat.room_id)?;
         let timers = self.timers_of(joined, handed)?;
-        self.livekit.create_room(&place.room).await.map_err(unavailable)?;
+        self.remove_surplus(&place, joined).await?;
+        // Before LiveKit is asked: what is handed over is kept although it does not answer.
         self.note(&place, joined, &timers).await?;
+        self.livekit.create_room(&place.room).await.map_err(unavailable)?;
         let grants = json!({
             "room": place.room,
             "roomCreate": false,
@@ -144,6 +146,7 @@ impl Calls {
         let place = Place::of(user_id, seat)?;
         let joined = self.joined(user_id, &seat.room_id)?;
         let timers = self.timers_of(joined, handed)?;
+        self.remove_surplus(&place, joined).await?;
         self.note(&place, joined, &timers).await
     }
 }

@@ -12,7 +12,11 @@ use wick_database::{
     },
 };
 
-use crate::{Calls, Seat, presence::Watched};
+use crate::{
+    Calls, Seat,
+    calls::{TOKEN_LIFETIME, unavailable},
+    presence::Watched,
+};
 
 /// How many identities of one user in one room are known; older ones are forgotten.
 const MAX_IDENTITIES: usize = 64;
@@ -66,7 +70,9 @@ impl Calls {
                 ensure_joined(batch.read_for_update(&MEMBER_BY_USER, &(user, room))?)?;
                 let before = batch.read_for_update(&PARTICIPANT_BY_IDENTITY, &place.key())?;
                 if before.is_none() {
-                    self.forget_oldest(batch, (room, user))?;
+                    for (_, place) in surplus(batch, (user, room))? {
+                        self.forget(batch, &place, (room, user))?;
+                    }
                 }
                 let issued = self.resources.clock.now();
                 let mut delegated = before.map(|row| row.delegated).unwrap_or_default();
@@ -89,21 +95,27 @@ impl Calls {
             .await
     }
 
-    /// Forgets the oldest identities of a user in a room until there is room for one more.
-    fn forget_oldest(
+    /// Takes the oldest identities of a user in a room out of the call, so that [`Calls::note`] may forget them: what is
+    /// forgotten is not found when the user stops being a member.
+    ///
+    /// # Errors
+    /// `M_LIMIT_EXCEEDED` if a token of such an identity works still; if LiveKit does not answer.
+    pub(crate) async fn remove_surplus(
         &self,
-        batch: &mut Batch,
-        (room, user): (ShortRoomId, ShortUserId),
+        place: &Place,
+        joined: (ShortUserId, ShortRoomId),
     ) -> Result<()> {
-        let mut known: Vec<(Timestamp, Place)> = Vec::new();
-        for row in batch.scan(&ISSUED_BY_PARTICIPANT, Range::prefix((room, user))) {
-            let ((.., room, identity), issued) = row?;
-            known.push((issued, Place { room, identity }));
+        let latest = self.resources.database.latest();
+        if latest.contains(&PARTICIPANT_BY_IDENTITY, &place.key())? {
+            return Ok(());
         }
-        known.sort_by_key(|(issued, _)| *issued);
-        let most = MAX_IDENTITIES.saturating_sub(1);
-        for (_, place) in known.iter().take(known.len().saturating_sub(most)) {
-            self.forget(batch, place, (room, user))?;
+        let now = self.resources.clock.now();
+        for (issued, place) in surplus(&latest, joined)? {
+            let passed = now.since(issued);
+            if passed < TOKEN_LIFETIME {
+                return Err(Error::limit_exceeded(TOKEN_LIFETIME.saturating_sub(passed)));
+            }
+            self.livekit.remove(&place.room, &place.identity).await.map_err(unavailable)?;
         }
         Ok(())
     }
@@ -142,4 +154,20 @@ fn ensure_joined(member: Option<MemberRow>) -> Result<()> {
 /// The same for a room that is unknown.
 fn not_joined() -> Error {
     Error::forbidden("you are not joined to this room")
+}
+
+/// The oldest identities of a user in a room, beyond those that leave a place for one more.
+fn surplus(
+    read: &impl Read,
+    (user, room): (ShortUserId, ShortRoomId),
+) -> Result<Vec<(Timestamp, Place)>> {
+    let mut known = Vec::new();
+    for row in read.scan(&ISSUED_BY_PARTICIPANT, Range::prefix((room, user))) {
+        let ((.., room, identity), issued) = row?;
+        known.push((issued, Place { room, identity }));
+    }
+    known.sort_by_key(|(issued, _)| *issued);
+    let most = MAX_IDENTITIES.saturating_sub(1);
+    known.truncate(known.len().saturating_sub(most));
+    Ok(known)
 }

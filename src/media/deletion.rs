@@ -189,8 +189,8 @@ fn remove(batch: &mut Batch, media_id: &str, media: &Media, files: &mut Vec<Stri
 }
 
 fn remove_thumbnails(batch: &mut Batch, file: &FileHash, files: &mut Vec<String>) -> Result<()> {
-    let thumbnails = batch.scan(&THUMBNAIL_BY_FILE, Range::prefix((*file,)));
-    for (key, thumbnail) in thumbnails.collect::<Result<Vec<_>, _>>()? {
+    // One that is stored meanwhile would stay.
+    for (key, thumbnail) in batch.scan_for_update(&THUMBNAIL_BY_FILE, Range::prefix((*file,)))? {
         batch.delete(&THUMBNAIL_BY_FILE, &key);
         if let Some(name) = thumbnail.name {
             batch.delete(&HASH_BY_FILE_NAME, &name);

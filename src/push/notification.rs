@@ -149,7 +149,10 @@ impl<'a> Writer<'a> {
                 let at = (room, event);
                 self.shared.counts.is_unread(self.read, self.recipient(), at, &self.ignored)
             }
-            Membership::Invite => Ok(member.event == event),
+            Membership::Invite => {
+                let sender = self.shared.graph.load_event(self.read, event)?.sender.clone();
+                Ok(member.event == event && !self.ignored.contains(&sender))
+            }
             _ => Ok(false),
         }
     }

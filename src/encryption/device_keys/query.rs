@@ -101,8 +101,11 @@ impl Queried<'_> {
     fn shown(&self, device_ids: &[OwnedDeviceId], last: &LastShown) -> Result<Arc<Shown>> {
         let changed = self.read.get(&DEVICE_LIST_CHANGE_BY_USER, &self.user)?;
         match changed.filter(|_| device_ids.is_empty()) {
-            Some(changed) if !self.has_signed()? => last.get(self.user, changed, || self.read(&[])),
-            _ => self.read(device_ids).map(Arc::new),
+            Some(changed) if !self.has_signed()? => {
+                last.get(self.user, changed, || self.read_for_all())
+            }
+            _ if self.user == self.viewer.user => self.read(device_ids, &[self.user]).map(Arc::new),
+            _ => self.read(device_ids, &[self.user, self.viewer.user]).map(Arc::new),
         }
     }
 
@@ -113,8 +116,14 @@ impl Queried<'_> {
             || self.read.contains(&SIGNATURE_CHANGE_BY_USER, &signed)?)
     }
 
-    fn read(&self, device_ids: &[OwnedDeviceId]) -> Result<Shown> {
-        let added = self.added_signatures()?;
+    /// What everybody is shown: without signatures of the viewer.
+    fn read_for_all(&self) -> Result<Shown> {
+        self.read(&[], &[self.user])
+    }
+
+    /// What is shown of these devices, or of all, with the signatures of `signers`.
+    fn read(&self, device_ids: &[OwnedDeviceId], signers: &[ShortUserId]) -> Result<Shown> {
+        let added = self.added_signatures(signers)?;
         let mut devices = BTreeMap::new();
         for (device_id, keys) in self.stored(device_ids)? {
             let shown = self.device(&device_id, &keys, &added)?;
@@ -171,11 +180,10 @@ impl Queried<'_> {
         key.to_json().map(Some)
     }
 
-    /// The signatures that were added to the user's keys by the user and by the viewer.
-    fn added_signatures(&self) -> Result<Added> {
+    /// The signatures that `signers` have added to the user's keys.
+    fn added_signatures(&self, signers: &[ShortUserId]) -> Result<Added> {
         let mut added = Added::new();
-        let viewer = Some(self.viewer.user).filter(|viewer| *viewer != self.user);
-        for signer in [Some(self.user), viewer].into_iter().flatten() {
+        for &signer in signers {
             for row in self.read.scan(&SIGNATURE_BY_KEY, Range::prefix((self.user, signer))) {
                 let ((_, _, signed, signing), signature) = row?;
                 added.entry(signed).or_default().push((signer, signing, signature));

@@ -143,7 +143,9 @@ fn value(text: &str) -> Result<HeaderValue> {
 /// How the file is to be shown, and under which name (RFC 6266).
 fn disposition(content_type: &str, content: &Content) -> String {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
-    let is_safe = INLINE.iter().any(|safe| safe.eq_ignore_ascii_case(essence));
+    // Browsers take the last of several types.
+    let is_one = !content_type.contains(',');
+    let is_safe = is_one && INLINE.iter().any(|safe| safe.eq_ignore_ascii_case(essence));
     let kind =
         if is_safe { ContentDispositionType::Inline } else { ContentDispositionType::Attachment };
     let name = content.file_name.as_deref().map(plain_name).filter(|name| !name.is_empty());
