@@ -16,7 +16,7 @@ const SPECIFIED: &[(&str, &str)] = &[
     ("GET", "/sync"),
     ("GET", "/events"),
     ("GET", "/media/download/{server_name}/{media_id}"),
-    ("GET", "/media/download/{server_name}/{media_id}/{file_name}"),
+    ("GET", "/media/download/{server_name}/{media_id}/{filename}"),
     ("GET", "/media/thumbnail/{server_name}/{media_id}"),
     ("POST", "/rooms/{room_id}/join"),
     ("POST", "/rooms/{room_id}/leave"),
