@@ -48,7 +48,7 @@ func (p *process) put(files map[string][]byte) {
 	p.t.Helper()
 	places := []string{`"/complement/`, `"` + p.folder + "/complement/", `"/data"`, `"` + p.folder + `/data"`}
 	for port, address := range p.listens {
-		places = append(places, "0.0.0.0:"+port, address)
+		places = append(places, "0.0.0.0:"+port, address, "port = "+port, "port = "+address[strings.LastIndex(address, ":")+1:])
 	}
 	for name, text := range files {
 		path := filepath.Join(p.folder, name)
@@ -62,7 +62,7 @@ func (p *process) start() {
 	p.t.Helper()
 	must(p.t, certificate.Issue(filepath.Join(p.folder, "complement"), p.name))
 	p.command = exec.Command(p.binary, "--config", filepath.Join(p.folder, "complement/wick.toml"))
-	p.command.Env = append(os.Environ(), "SERVER_NAME="+p.name)
+	p.command.Env = append(os.Environ(), "SERVER_NAME="+p.name, "CONTINUWUITY_SERVER_NAME="+p.name)
 	p.command.Stdout, p.command.Stderr = &p.log, &p.log
 	must(p.t, p.command.Start())
 }

@@ -61,11 +61,14 @@ func startWith(t *testing.T, name string, with setup) *server {
 	return s
 }
 
-// newHost is a process of WICK_BINARY if that is set, and else a container of COMPLEMENT_BASE_IMAGE.
+// newHost is a process of WICK_BINARY or PATCHED_BINARY if one is set, and else a container of
+// COMPLEMENT_BASE_IMAGE.
 func newHost(t *testing.T, name, network string) host {
 	t.Helper()
-	if binary := os.Getenv("WICK_BINARY"); binary != "" {
-		return newProcess(t, name, binary)
+	for _, variable := range []string{"WICK_BINARY", "PATCHED_BINARY"} {
+		if binary := os.Getenv(variable); binary != "" {
+			return newProcess(t, name, binary)
+		}
 	}
 	image := os.Getenv("COMPLEMENT_BASE_IMAGE")
 	if image == "" {
@@ -78,7 +81,7 @@ func newHost(t *testing.T, name, network string) host {
 func (s *server) addSettings(settings string) {
 	s.t.Helper()
 	if settings == "" {
-		s.changeSettings("[server]", "[server]")
+		s.changeSettings("", "")
 		return
 	}
 	s.changeSettings("[server]", strings.TrimLeft(settings+"\n[server]", "\n"))
@@ -87,12 +90,19 @@ func (s *server) addSettings(settings string) {
 // changeSettings configures the server that does not run: the profile with something replaced.
 func (s *server) changeSettings(old, new string) {
 	s.t.Helper()
-	profile, err := os.ReadFile("../wick.toml")
+	name := "../wick.toml"
+	if os.Getenv("PATCHED_BINARY") != "" {
+		name = "../continuwuity.toml"
+	}
+	profile, err := os.ReadFile(name)
 	must(s.t, err)
 	if !strings.Contains(string(profile), old) {
 		s.t.Fatalf("the profile has no %q", old)
 	}
-	s.host.put(map[string][]byte{"complement/wick.toml": []byte(strings.ReplaceAll(string(profile), old, new))})
+	if old != "" {
+		profile = []byte(strings.ReplaceAll(string(profile), old, new))
+	}
+	s.host.put(map[string][]byte{"complement/wick.toml": profile})
 }
 
 // restart stops the server in good order, or kills it, and starts it again.

@@ -31,6 +31,7 @@ mod membership;
 mod memberships;
 mod notifications;
 mod parallel_writes;
+mod patches;
 mod presence;
 mod process;
 mod profile;

@@ -4,6 +4,7 @@
 
 mod architecture;
 mod manifests;
+mod patches;
 mod source;
 mod tree;
 
@@ -88,9 +89,21 @@ fn every_page_of_the_manual_is_in_its_summary() {
     assert_none(&architecture::summary(&tree()));
 }
 
+#[test]
+fn a_patch_holds_headers_and_our_added_lines_alone() {
+    let tree = tree();
+    assert!(tree.files.iter().any(patches::is_patch), "there is a patch to check");
+    assert_none(&patches::lines(&tree));
+}
+
+#[test]
+fn the_folder_of_patches_holds_nothing_else() {
+    assert_none(&patches::files(&tree()));
+}
+
 /// The rules, tried on small trees: a rule that finds nothing anywhere would pass unnoticed.
 mod rules_find_what_they_are_for {
-    use super::{architecture, manifests, source, tree::Tree};
+    use super::{architecture, manifests, patches, source, tree::Tree};
 
     fn rust(text: &str) -> Tree {
         Tree::of(&[("src/core/sample.rs", text)])
@@ -182,6 +195,32 @@ mod rules_find_what_they_are_for {
             manifests::storage_engine(&Tree::of(&[("src/database/Cargo.toml", engine)])).count(),
             0
         );
+    }
+
+    #[test]
+    fn a_line_of_theirs_in_a_patch_is_found() {
+        let id = "0123456789abcdef0123456789abcdef01234567";
+        let header =
+            format!("diff --git a/x.rs b/x.rs\nindex {id}..{id} 100644\n--- a/x.rs\n+++ b/x.rs\n");
+        let found = |hunks: &str| {
+            let text = format!("{header}{hunks}");
+            patches::lines(&Tree::of(&[("patches/sample.patch", &text)])).count()
+        };
+        assert_eq!(found("@@ -5,0 +6 @@\n+ours\n@@ -9,0 +11,2 @@\n+ours\n++++ ours\n"), 0);
+        for theirs in [
+            "@@ -5,0 +6 @@ fn theirs() {\n+ours\n",
+            "@@ -5 +5 @@\n",
+            "@@ -5,0 +6,2 @@\n+ours\n theirs\n",
+            "@@ -5,0 +6,2 @@\n-theirs\n+ours\n",
+            "@@ -5,0 +6 @@\n+ours\n-theirs\n",
+            "@@ -5,0 +6 @@\n+ours\n theirs\n",
+            "@@ -5,0 +6 @@\n",
+            "theirs\n",
+        ] {
+            assert_ne!(found(theirs), 0, "{theirs}");
+        }
+        let elsewhere = Tree::of(&[("patches/theirs.rs", "//! A.\n")]);
+        assert_eq!(patches::files(&elsewhere).count(), 1);
     }
 
     #[test]

@@ -19,13 +19,13 @@ const SKIPPED_FOLDERS: [&str; 9] = [
     "result",
 ];
 
-const TEXT_SUFFIXES: [&str; 18] = [
+const TEXT_SUFFIXES: [&str; 19] = [
     "rs", "toml", "md", "nix", "go", "mod", "sh", "py", "js", "mjs", "ts", "yml", "yaml", "json",
-    "service", "conf", "txt", "pins",
+    "service", "conf", "txt", "pins", "patch",
 ];
 
 /// Files without a suffix that are text.
-const TEXT_NAMES: [&str; 18] = [
+const TEXT_NAMES: [&str; 19] = [
     "Makefile",
     "Dockerfile",
     "Caddyfile",
@@ -42,6 +42,7 @@ const TEXT_NAMES: [&str; 18] = [
     "rocksdb",
     "tool",
     "image",
+    "apply",
     "Cargo.lock",
     ".editorconfig",
 ];

@@ -1,0 +1,228 @@
+//! The task that ends events when they are due, and the end itself.
+//!
+//! Invariant: of the status, the note of the copy in the timer's row, the copy and the removal of the
+//! row, each is written after the one before, so a crash cuts off an end of that list: a row without a
+//! note fires again; one with a note has fired if the copy is stored, and only has to be finished.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use conduwuit::{
+    Error, Result,
+    matrix::{
+        event::Event,
+        pdu::{PartialPdu, PduEvent},
+    },
+    utils::IterStream,
+    warn,
+};
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use ruma::{EventId, MilliSecondsSinceUnixEpoch, OwnedServerName};
+
+use super::{
+    Outcome, Service, contract,
+    hooks::{FIRING, Firing},
+    store::Ended,
+    timers::Row,
+    tokens::Key,
+    wall_clock,
+    wire::{ExpireStatus, ExpireUnsigned},
+};
+use crate::rooms::state::RoomMutexGuard;
+
+/// How many timers may be firing at once.
+const AT_ONCE: usize = 32;
+
+/// After how long a timer that could not fire is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// How often a request to end an event looks whether its timer, which is firing, was put back.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Why a timer ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// It is due, if it still is by then.
+    Due,
+    /// A request asked for it, whatever its deadline.
+    Asked,
+    /// The account of its sender goes, whatever its deadline.
+    Deactivated,
+}
+
+impl Cause {
+    fn status(self) -> ExpireStatus {
+        if self == Self::Asked { ExpireStatus::Ended } else { ExpireStatus::Expired }
+    }
+}
+
+impl Service {
+    /// Fires what is due until the server stops; what is firing then is finished.
+    pub(super) async fn run(self: &Arc<Self>) -> Result {
+        let timers = self.timers().await;
+        let mut firing = FuturesUnordered::new();
+        while self.server.running() {
+            let changed = self.changed.notified();
+            let room = AT_ONCE.saturating_sub(firing.len());
+            let due = timers.lock().take_due(self.now(), room);
+            firing.extend(due.into_iter().map(|key| self.fire(key, Cause::Due).boxed()));
+            let wait = match timers.lock().next_due() {
+                Some(due) if firing.len() < AT_ONCE => due.saturating_sub(self.now()),
+                _ => Duration::from_secs(60),
+            };
+            tokio::select! {
+                Some(_) = firing.next() => {},
+                () = tokio::time::sleep(wait) => {},
+                () = changed => {},
+                () = self.server.until_shutdown() => break,
+            }
+        }
+        while firing.next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Ends an event now, in a task that goes on should the request end; `false` if it has no timer.
+    /// Returns when its end is in the room, or the timer was ended by something else.
+    pub(super) async fn end_now(self: &Arc<Self>, key: Key, cause: Cause) -> Result<bool> {
+        let timers = self.timers().await;
+        let mut running = false;
+        loop {
+            let over = self.over.notified();
+            let taken = {
+                let mut timers = timers.lock();
+                if timers.get(&key).is_none() {
+                    return Ok(running);
+                }
+                timers.take(&key)
+            };
+            if taken {
+                let service = Arc::clone(self);
+                let fire = async move { service.fire(key, cause).boxed().await };
+                self.server.runtime().spawn(fire).await??;
+                return Ok(true);
+            }
+            running = true;
+            // It is firing already. Should that fail, it is put back, and taken here.
+            tokio::time::timeout(LOOK_AGAIN, over).await.ok();
+        }
+    }
+
+    /// Ends an event whose timer was taken. If that fails, the timer is put back.
+    async fn fire(self: &Arc<Self>, key: Key, cause: Cause) -> Result {
+        let fired = self.try_fire(&key, cause).await;
+        let fired = fired.inspect_err(|e| {
+            warn!("an event could not be ended, it will be tried again: {e}");
+        });
+        if fired.is_err() {
+            let again = self.now().saturating_add(RETRY);
+            self.timers().await.lock().retry(&key, again);
+            self.changed.notify_one();
+        }
+        fired
+    }
+
+    async fn try_fire(&self, key: &Key, cause: Cause) -> Result {
+        let timers = self.timers().await;
+        let running = || timers.lock().get(key).cloned();
+        let Some(row) = running() else { return Ok(()) };
+        let turn = self.services.state.mutex.lock(row.room_id.as_str()).await;
+        // What replaced or redacted the event in the meantime has stopped the timer.
+        let Some(row) = running() else { return Ok(()) };
+        if let Some(copy) = &row.copy {
+            if self.services.timeline.non_outlier_pdu_exists(copy).await {
+                self.complete(&row, copy, &turn).await?;
+                return self.finish(key, &row).await;
+            }
+            let cleared = timers.lock().note_copy(key, None).cloned();
+            cleared.map_or(Ok(()), |row| self.store.put_timer(key, &row))?;
+        }
+        if cause == Cause::Due {
+            // It was only looked at early, to see whether it had fired.
+            let mut timers = timers.lock();
+            if let Some(until) = timers.until(key).filter(|until| *until > self.now()) {
+                timers.retry(key, until);
+                return Ok(());
+            }
+        }
+        let Some(original) = self.original(key, &row).await? else { return Ok(()) };
+        let pdu = PartialPdu {
+            event_type: original.kind.clone(),
+            content: contract::terminal(&original.content, &cause.status(), &row.event_id)?,
+            state_key: original.state_key.clone(),
+            ..PartialPdu::default()
+        };
+        let append = self
+            .services
+            .timeline
+            .build_and_append_pdu(pdu, &row.sender, Some(&row.room_id), &turn)
+            .boxed();
+        let firing = Firing { key: *key, status: cause.status() };
+        match FIRING.scope(firing, append).await {
+            Ok(_) => {}
+            // The auth rules decide now, not when it was armed (rule 15).
+            Err(e) if is_refusal(&e) => self.end_without_event(key, cause.status())?,
+            Err(e) => return Err(e),
+        }
+        self.finish(key, &row).await
+    }
+
+    /// The event of a timer, if it is still to end; if not, its timer is stopped.
+    async fn original(&self, key: &Key, row: &Row) -> Result<Option<PduEvent>> {
+        let found = match self.services.timeline.get_non_outlier_pdu(&row.event_id).await {
+            Ok(original) => Some(original),
+            Err(e) if e.is_not_found() => None,
+            Err(e) => return Err(e),
+        };
+        let stopped = match found {
+            None => Outcome::Lost,
+            Some(original) if original.is_redacted() => Outcome::Redacted,
+            Some(original) => {
+                if self.is_current(row).await {
+                    return Ok(Some(original));
+                }
+                Outcome::Superseded
+            }
+        };
+        self.stop(key, stopped).await;
+        Ok(None)
+    }
+
+    fn end_without_event(&self, key: &Key, status: ExpireStatus) -> Result {
+        let now = wall_clock();
+        let at = MilliSecondsSinceUnixEpoch(now.try_into().unwrap_or(ruma::UInt::MAX));
+        let asked = (status == ExpireStatus::Ended).then_some(now);
+        let shown = ExpireUnsigned::terminal(status, None, at);
+        self.store.put_ended(key, &Ended { shown, asked })
+    }
+
+    async fn finish(&self, key: &Key, row: &Row) -> Result {
+        self.store.remove_timer(key);
+        self.timers().await.lock().remove(key);
+        self.over.notify_waiters();
+        let status = self.store.ended(key).await?.map(|ended| ended.shown.status);
+        let ended = status == Some(ExpireStatus::Ended);
+        self.report(row, if ended { Outcome::Ended } else { Outcome::Expired });
+        Ok(())
+    }
+
+    /// Does what follows the storing of a copy, before which the server was killed: makes it the room's
+    /// state, and sends it to the other servers, who take it once.
+    async fn complete(&self, row: &Row, copy: &EventId, turn: &RoomMutexGuard) -> Result {
+        let timeline = &self.services.timeline;
+        let pdu = timeline.get_non_outlier_pdu(copy).await?;
+        if self.is_current(row).await && pdu.state_key.is_some() {
+            let state = self.services.state.append_to_state(&pdu, &row.room_id).await?;
+            self.services.state.set_room_state(&row.room_id, state, turn);
+        }
+        let servers: HashSet<OwnedServerName> =
+            self.services.state_cache.room_servers(&row.room_id).collect().await;
+        let others = servers.into_iter().filter(|server| !self.server.is_ours(server.as_str()));
+        let pdu_id = timeline.get_pdu_id(copy).await?;
+        self.services.sending.send_pdu_servers(others.stream(), &pdu_id).await
+    }
+}
+
+/// Whether the room's rules are against an event, or it cannot be built. Everything else is tried again.
+fn is_refusal(e: &Error) -> bool {
+    let status = e.status_code();
+    status.is_client_error() && status.as_u16() != 429
+}
