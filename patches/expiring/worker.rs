@@ -4,10 +4,10 @@
 //! row, each is written after the one before, so a crash cuts off an end of that list: a row without a
 //! note fires again; one with a note has fired if the copy is stored, and only has to be finished.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use conduwuit::{
-    Error, Result,
+    Error, Result, err,
     matrix::{
         event::Event,
         pdu::{PartialPdu, PduEvent},
@@ -108,7 +108,9 @@ impl Service {
 
     /// Ends an event whose timer was taken. If that fails, the timer is put back.
     async fn fire(self: &Arc<Self>, key: Key, cause: Cause) -> Result {
-        let fired = self.try_fire(&key, cause).await;
+        // The server panics over a room that a crash has left incomplete; the other rooms go on.
+        let fired = AssertUnwindSafe(self.try_fire(&key, cause)).catch_unwind().await;
+        let fired = fired.unwrap_or_else(|_| Err(err!("the room of an event is broken")));
         let fired = fired.inspect_err(|e| {
             warn!("an event could not be ended, it will be tried again: {e}");
         });
