@@ -127,7 +127,7 @@ impl MediaRepository {
         }
     }
 
-    /// Stops serving the content of media, whoever uploads it, or serves it again.
+    /// Stops serving the content of media under every media id, or serves it again.
     ///
     /// # Errors
     /// `M_NOT_FOUND`.

@@ -8,7 +8,6 @@ use http::{Method, StatusCode, header::AUTHORIZATION};
 use ruma::OwnedRoomId;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
-use wick_account::Session;
 use wick_calls::{Calls, Handed, Member, Seat};
 use wick_core::{Error, Result, config::TOKEN_SERVICE_PATH, json};
 use wick_ruma::{
@@ -160,7 +159,7 @@ async fn client_token(
     }
     ensure_own(calls, body.url.as_deref())?;
     let is_deployed = body.member.is_some();
-    let seat = seat_of(&sender, body.room_id, body.slot_id, (body.member_id, body.member))?;
+    let seat = seat(&sender.user_id, body.room_id, body.slot_id, (body.member_id, body.member))?;
     let token = calls.token(&sender.user_id, &seat, Handed::default()).await?;
     Ok(get_token::Response::new(token.jwt, is_deployed.then_some(token.url)))
 }
@@ -172,7 +171,7 @@ async fn client_delegate(
 ) -> Result<delegate_delayed_leave::Response> {
     let calls = calls(&services)?;
     ensure_own(calls, body.url.as_deref())?;
-    let seat = seat_of(&sender, body.room_id, body.slot_id, (body.member_id, body.member))?;
+    let seat = seat(&sender.user_id, body.room_id, body.slot_id, (body.member_id, body.member))?;
     let handed = Handed { delay_id: Some(&body.delay_id), refresh_token: None };
     calls.delegate(&sender.user_id, &seat, handed).await?;
     Ok(delegate_delayed_leave::Response::new())
@@ -185,15 +184,6 @@ fn ensure_own(calls: &Calls, url: Option<&str>) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-fn seat_of(
-    session: &Session,
-    room_id: OwnedRoomId,
-    slot_id: String,
-    member: (Option<String>, Option<livekit::Member>),
-) -> Result<Seat> {
-    seat(&session.user_id, room_id, slot_id, member)
 }
 
 /// The seat of a member, given by its id alone or as the deployed revision has it.

@@ -90,7 +90,7 @@ async fn find(
     services.media.content(server_name, media_id, patience).await
 }
 
-/// A thumbnail for someone who is not logged in.
+/// A thumbnail without authentication.
 async fn anonymous_thumbnail(
     services: &Arc<Services>,
     headers: &HeaderMap,
