@@ -23,7 +23,7 @@ build: setup ## build the server and the other binaries
 	@. .ci/env && .ci/cargo build --workspace --bins $$CARGO_LOCKED
 
 # All members' features, one binary: what `make test` compiles afterwards is the same.
-run: setup ## build and start the server on its embedded defaults; says how to try it
+run: setup ## build and start the server on its embedded defaults; prints how to try it
 	@. .ci/env && .ci/cargo build --workspace --bin wick $$CARGO_LOCKED
 	@.ci/serve $(ARGS)
 
@@ -47,7 +47,7 @@ dependencies: setup
 clippy: setup
 	@. .ci/env && .ci/cargo clippy --workspace --all-targets $$CARGO_LOCKED -- -D warnings
 
-# The crates are not published: who reads their documentation has the private items at hand, too.
+# The crates are not published, so their documentation includes the private items.
 docs: setup
 	@. .ci/env && RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' .ci/cargo doc --workspace --no-deps $$CARGO_LOCKED
 

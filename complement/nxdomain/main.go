@@ -1,8 +1,8 @@
-// Command nxdomain is a name server that knows no name, and says so at once.
+// Command nxdomain is a name server that answers NXDOMAIN to every question, at once.
 //
 // On a machine without outside DNS, Docker's own name server never answers what it does not know, so
 // that every look-up of a service record costs the asking server its whole time-out. Behind this one
-// it is told NXDOMAIN in less than a millisecond.
+// it gets NXDOMAIN in less than a millisecond.
 //
 // usage: nxdomain ADDRESS, such as 172.17.0.1:53
 package main

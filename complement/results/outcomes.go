@@ -17,7 +17,7 @@ import (
 // A test, by the last part of its package's name and its own name.
 type test struct{ pkg, name string }
 
-// How tests ended: "pass", "fail" or "skip". A record may also say "flaky", by hand: it passes or fails
+// How tests ended: "pass", "fail" or "skip". A record may also have "flaky", by hand: it passes or fails
 // by chance.
 type outcomes map[test]string
 
@@ -54,7 +54,7 @@ func readRun(from io.Reader) (outcomes, error) {
 	return seen, lines.Err()
 }
 
-// readRecord returns what FILE says; nothing if it is not there.
+// readRecord returns the outcomes in FILE; none if it does not exist.
 func readRecord(file string) (outcomes, error) {
 	recorded := outcomes{}
 	text, err := os.ReadFile(file)

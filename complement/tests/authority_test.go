@@ -48,7 +48,7 @@ func newAuthority(t *testing.T) *authority {
 	}}
 }
 
-// trust returns a client that trusts the authority and nobody else, and takes every server for name.
+// trust returns a client that trusts the authority alone, and takes every server for name.
 func (a *authority) trust(name string) *http.Client {
 	roots := x509.NewCertPool()
 	roots.AddCert(a.certificate)

@@ -45,7 +45,7 @@ func TestADelayThatIsNoneIsRefused(t *testing.T) {
 	sameAs(t, "scheduled", alice.pending(), nil)
 }
 
-// inQuery says whether the delay is in the query.
+// inQuery reports whether the delay is in the query.
 func inQuery(form form) bool {
 	return strings.HasPrefix(form.name, "query")
 }
@@ -114,7 +114,7 @@ func TestADelayThatIsNotUnderstoodNeverSendsAtOnce(t *testing.T) {
 	}
 	hs1.manage(alice.schedule(room, message("after", never)), "send")
 	watch.must("after")
-	sameAs(t, "sent", watch.said(), []string{"after"})
+	sameAs(t, "sent", watch.texts(), []string{"after"})
 	sameAs(t, "scheduled", alice.pending(), nil)
 }
 
@@ -150,20 +150,20 @@ func TestWhereAndWhatCanNeverBeSentIsRefusedAtOnce(t *testing.T) {
 	sameAs(t, "scheduled", alice.pending(), nil)
 }
 
-// refusedAsWithoutDelay compares what is said of an event that is to be sent later with what is said of it now.
+// refusedAsWithoutDelay compares the answer to an event with a delay with that to the same event without.
 func (u *user) refusedAsWithoutDelay(room, what string, event later) {
 	u.t.Helper()
 	event.delay = never
 	path, body := formOf(event).write(room, nextTransaction(), event)
-	now, told := u.do("PUT", strings.Split(path, "?")[0], u.token, body)
+	now, refused := u.do("PUT", strings.Split(path, "?")[0], u.token, body)
 	if now < 400 || now >= 500 {
-		u.t.Fatalf("%s, at once: %d %v", what, now, told)
+		u.t.Fatalf("%s, at once: %d %v", what, now, refused)
 	}
 	for _, form := range forms {
 		if form.state == event.state {
 			path, body := form.write(room, nextTransaction(), event)
 			status, answer := u.do("PUT", path, u.token, body)
-			u.expect(form.name+", "+what, status, answer, now, told.text("errcode"))
+			u.expect(form.name+", "+what, status, answer, now, refused.text("errcode"))
 		}
 	}
 }

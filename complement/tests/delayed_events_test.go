@@ -10,18 +10,18 @@ import (
 // Long enough that nothing comes of it by itself while a test runs.
 const never = 3_600_000
 
-// What docs/concepts/delayed-events.md says of the forms: each is understood, and all speak of the same events.
+// The forms in docs/concepts/delayed-events.md: each is understood, and all manage the same events.
 func TestADelayedEventOfAnyFormIsManagedInAnyForm(t *testing.T) {
 	hs1 := start(t, "hs1")
 	alice := hs1.register("alice")
 	room := alice.create()
 	for _, form := range forms {
 		for _, action := range actions {
-			said := form.name + " and " + action.name
-			t.Run(said, func(t *testing.T) {
-				event := message(said, never)
+			name := form.name + " and " + action.name
+			t.Run(name, func(t *testing.T) {
+				event := message(name, never)
 				if form.state {
-					event = state(said, said, never)
+					event = state(name, name, never)
 				}
 				path, body := form.write(room, nextTransaction(), event)
 				alice.within(t).restartAndSend(path, body, action, event)
@@ -57,7 +57,7 @@ func (u *user) restartAndSend(path string, body object, by action, event later) 
 	}
 	// It is in the room when the answer comes.
 	in := u.event(sent.text("room_id"), sent.text("event_id"))
-	if in.text("type") != event.kind || says(in) != says(object{"content": map[string]any(event.content)}) ||
+	if in.text("type") != event.kind || textOf(in) != textOf(object{"content": map[string]any(event.content)}) ||
 		in.has("state_key") != event.state || in.text("state_key") != event.key {
 		u.t.Errorf("what was sent is %v", in)
 	}
@@ -106,7 +106,7 @@ func TestADelayedEventIsSentOnceAndNotTooEarly(t *testing.T) {
 			alice.schedule(room, message("two", 900))
 			sent := watch.must("one")
 			watch.must("two")
-			sameAs(t, "sent", watch.said(), []string{"one", "two"})
+			sameAs(t, "sent", watch.texts(), []string{"one", "two"})
 			if at := sent.number("origin_server_ts"); at < due || at > due+2_000 {
 				t.Errorf("due at %d, it was sent at %d", due, at)
 			}
@@ -128,7 +128,7 @@ func TestARestartBeginsTheWholeDelayAnew(t *testing.T) {
 		watch.more(500 * time.Millisecond)
 		hs1.manage(id, "restart")
 	}
-	sameAs(t, "sent", watch.said(), []string{})
+	sameAs(t, "sent", watch.texts(), []string{})
 	due := alice.delayed(id).number("scheduled_at") + 1_500
 	if at := watch.must("left").number("origin_server_ts"); at < due {
 		t.Errorf("due at %d, it was sent at %d", due, at)
@@ -152,7 +152,7 @@ func TestOnlyTheSenderSeesTheDelayIDOfWhatWasSent(t *testing.T) {
 		synced := watch.must("hello")
 		seen := map[string]object{"sync": synced, "event": reader.event(room, synced.text("event_id"))}
 		for _, event := range reader.get("/v3/rooms/" + url.PathEscape(room) + "/messages?dir=b").list("chunk") {
-			if says(event) == "hello" {
+			if textOf(event) == "hello" {
 				seen["messages"] = event
 			}
 		}

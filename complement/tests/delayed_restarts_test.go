@@ -28,11 +28,11 @@ func TestDelayedEventsSurviveAStopAndAKill(t *testing.T) {
 			if at := watch.must("overdue, the second").number("origin_server_ts"); at < back.UnixMilli() {
 				t.Errorf("sent at %d, before %d when the server was started", at, back.UnixMilli())
 			}
-			sameAs(t, "sent", watch.said(), []string{"sent before", "overdue, the first", "overdue, the second"})
+			sameAs(t, "sent", watch.texts(), []string{"sent before", "overdue, the first", "overdue, the second"})
 			sameAs(t, "scheduled", alice.pending(), []string{kept})
 			for _, id := range []string{sent, early, late} {
 				if !alice.delayed(id).has("event_id") {
-					t.Errorf("it is said to be %v", alice.delayed(id))
+					t.Errorf("it is listed as %v", alice.delayed(id))
 				}
 				hs1.manage(id, "send")
 			}
@@ -46,7 +46,7 @@ func TestDelayedEventsSurviveAStopAndAKill(t *testing.T) {
 			hs1.restart(how)
 			alice.schedule(room, message("last", 1))
 			watch.must("last")
-			sameAs(t, "sent in the end", watch.said(),
+			sameAs(t, "sent in the end", watch.texts(),
 				[]string{"sent before", "overdue, the first", "overdue, the second", "kept", "last"})
 		})
 	}
@@ -89,7 +89,7 @@ func TestWhatIsScheduledIsSentAlsoWhenSchedulingIsSwitchedOff(t *testing.T) {
 
 			watch.must("overdue")
 			if !alice.delayed(overdue).has("event_id") {
-				t.Errorf("it is said to be %v", alice.delayed(overdue))
+				t.Errorf("it is listed as %v", alice.delayed(overdue))
 			}
 			for _, form := range forms {
 				path, body := form.write(room, nextTransaction(), message("new", never))

@@ -41,7 +41,7 @@ func TestTheRoomsRulesAreAskedWhenItIsSent(t *testing.T) {
 	sameAs(t, "scheduled after a refusal", bob.pending(), []string{due, asked})
 	alice.schedule(room, message("after", 1_400))
 	watch.must("after")
-	sameAs(t, "sent", watch.said(), []string{"after"})
+	sameAs(t, "sent", watch.texts(), []string{"after"})
 	failed := bob.delayed(due)
 	if failed.text("error", "errcode") != "M_FORBIDDEN" || failed.text("finalised", "error", "errcode") != "M_FORBIDDEN" ||
 		failed.number("finalised_ts") == 0 || failed.has("event_id") {
@@ -55,7 +55,7 @@ func TestTheRoomsRulesAreAskedWhenItIsSent(t *testing.T) {
 	bob.join(room)
 	hs1.manage(asked, "send")
 	watch.must("when asked")
-	sameAs(t, "sent at the end", watch.said(), []string{"after", "when asked"})
+	sameAs(t, "sent at the end", watch.texts(), []string{"after", "when asked"})
 }
 
 func TestStateOfOneKeyIsSentAsOftenAsItWasScheduled(t *testing.T) {
@@ -70,10 +70,10 @@ func TestStateOfOneKeyIsSentAsOftenAsItWasScheduled(t *testing.T) {
 	first := alice.schedule(room, state("desk", "first", 600))
 	alice.schedule(room, state("desk", "second", 900))
 	alice.schedule(room, state("desk", "third", 1_200))
-	// Newer state, by whom ever, changes nothing.
+	// Newer state, also by another user, changes nothing.
 	bob.set(room, "org.example.desk", "desk", object{"value": "at once"})
 	watch.must("third")
-	sameAs(t, "sent", watch.said(), []string{"at once", "first", "second", "third"})
+	sameAs(t, "sent", watch.texts(), []string{"at once", "first", "second", "third"})
 	if now := alice.get("/v3/rooms/" + url.PathEscape(room) + "/state/org.example.desk/desk"); now.text("value") != "third" {
 		t.Errorf("the state is %v", now)
 	}
@@ -146,9 +146,9 @@ func TestWhoForgetsARoomSendsNothingThereAnyMore(t *testing.T) {
 	forgotten := bob.schedule(room, message("forgotten", never))
 	kept := bob.schedule(other, message("kept", never))
 	bob.member(room, "leave", nil)
-	sameAs(t, "scheduled by who left", bob.pending(), []string{forgotten, kept})
+	sameAs(t, "scheduled by a user who left", bob.pending(), []string{forgotten, kept})
 	bob.member(room, "forget", nil)
-	sameAs(t, "scheduled by who forgot", bob.pending(), []string{kept})
+	sameAs(t, "scheduled by a user who forgot the room", bob.pending(), []string{kept})
 	hs1.manage(forgotten, "cancel")
 	hs1.mustContradict(forgotten, "send")
 }
@@ -170,7 +170,7 @@ func TestWhatADeactivatedAccountScheduledIsNotSent(t *testing.T) {
 		hs1.mustNot(id, "send", 404, "M_NOT_FOUND")
 	}
 	watch.must("after")
-	sameAs(t, "sent", watch.said(), []string{"after"})
+	sameAs(t, "sent", watch.texts(), []string{"after"})
 }
 
 func TestAStickyDurationIsTakenWithTheDelay(t *testing.T) {
@@ -179,10 +179,10 @@ func TestAStickyDurationIsTakenWithTheDelay(t *testing.T) {
 	room := alice.create()
 	watch := alice.watch(room)
 	for i, form := range forms {
-		said := fmt.Sprint("sticky ", i)
-		event := message(said, never)
+		name := fmt.Sprint("sticky ", i)
+		event := message(name, never)
 		if form.state {
-			event = state(said, said, never)
+			event = state(name, name, never)
 		}
 		path, body := form.write(room, nextTransaction(), event)
 		separator := "?"
@@ -193,6 +193,6 @@ func TestAStickyDurationIsTakenWithTheDelay(t *testing.T) {
 		status, answer := alice.do("PUT", path+"soon", alice.token, body)
 		alice.expect("no duration", status, answer, http.StatusBadRequest, "M_INVALID_PARAM")
 		hs1.manage(alice.scheduled(path+"60000", body), "send")
-		watch.must(said)
+		watch.must(name)
 	}
 }

@@ -19,7 +19,7 @@ type later struct {
 	delay any
 }
 
-// message is one that says body.
+// message is one with the text body.
 func message(body string, delay any) later {
 	return later{kind: "m.room.message", content: object{"msgtype": "m.text", "body": body}, delay: delay}
 }
@@ -114,7 +114,7 @@ func nextTransaction() string {
 	return fmt.Sprintf("later%d", transaction.Add(1))
 }
 
-// manage does something with a delayed event, as somebody who only knows its id.
+// manage performs an action on a delayed event, without an access token.
 func (s *server) manage(id, what string) {
 	s.t.Helper()
 	if status, answer := s.managed(id, what); status != http.StatusOK || len(answer) != 0 {
@@ -146,7 +146,7 @@ func (s *server) mustNot(id, what string, status int, errcode string) {
 	s.expect(what, got, answer, status, errcode)
 }
 
-// A refusal is how an error is told.
+// A refusal is the status and the errcode of an error.
 type refusal struct {
 	status  int
 	errcode string
@@ -160,7 +160,7 @@ func (s *server) expect(what string, got int, answer object, status int, errcode
 	}
 }
 
-// delayed is what the server says of one delayed event to its owner.
+// delayed is one delayed event as its owner gets it.
 func (u *user) delayed(id string) object {
 	u.t.Helper()
 	return u.get("/v1/delayed_events/" + url.PathEscape(id))
@@ -224,28 +224,28 @@ func (w *watch) find(patience time.Duration, wanted func(object) bool) object {
 	}
 }
 
-// must waits for what a delayed event says, in its body or as the value of its state.
-func (w *watch) must(said string) object {
+// must waits for the text of a delayed event, in its body or as the value of its state.
+func (w *watch) must(text string) object {
 	w.t.Helper()
-	found := w.find(10*time.Second, func(event object) bool { return says(event) == said })
+	found := w.find(10*time.Second, func(event object) bool { return textOf(event) == text })
 	if found == nil {
-		w.t.Fatalf("%q was not sent", said)
+		w.t.Fatalf("%q was not sent", text)
 	}
 	return found
 }
 
-// said is what was sent up to now, in order, memberships and the like left out.
-func (w *watch) said() []string {
-	said := []string{}
+// texts are those of what was sent up to now, in order, memberships and the like left out.
+func (w *watch) texts() []string {
+	texts := []string{}
 	for _, event := range w.seen {
-		if text := says(event); text != "" {
-			said = append(said, text)
+		if text := textOf(event); text != "" {
+			texts = append(texts, text)
 		}
 	}
-	return said
+	return texts
 }
 
-func says(event object) string {
+func textOf(event object) string {
 	return event.text("content", "body") + event.text("content", "value")
 }
 

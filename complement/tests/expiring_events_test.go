@@ -37,11 +37,11 @@ func TestAnEventThatIsNotKeptAliveExpires(t *testing.T) {
 		}
 	}
 	if copied.text("content", "m.will_expire") != "expired" || copied.text("content", "body") != "here" {
-		t.Errorf("the copy says %v", copied.at("content"))
+		t.Errorf("the copy has %v", copied.at("content"))
 	}
 	if status := bob.event(room, id); status.text("unsigned", "m.will_expire", "status") != "expired" ||
 		status.text("unsigned", "m.will_expire", "event_id") != copied.text("event_id") {
-		t.Errorf("the original says %v", status.at("unsigned"))
+		t.Errorf("the original has %v", status.at("unsigned"))
 	}
 	hs1.mustNotExpire("refresh", token)
 	hs1.mustNotExpire("end", token)

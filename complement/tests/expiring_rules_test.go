@@ -62,14 +62,14 @@ func TestEveryAnswerWithTheEventHasItsStatus(t *testing.T) {
 			"context":  {object(bob.get("/v3/rooms/" + escaped + "/context/" + url.PathEscape(id)).at("event").(map[string]any))},
 			"event":    {bob.event(room, id)},
 		} {
-			said := "nothing"
+			shown := "nothing"
 			for _, event := range found {
 				if event.text("event_id") == id {
-					said = event.text("unsigned", "m.will_expire", "status")
+					shown = event.text("unsigned", "m.will_expire", "status")
 				}
 			}
-			if said != status {
-				t.Errorf("%s: the status of %s is %q, not %q", name, id, said, status)
+			if shown != status {
+				t.Errorf("%s: the status of %s is %q, not %q", name, id, shown, status)
 			}
 		}
 	}
@@ -139,9 +139,9 @@ func TestTheEventOfSomebodyWhoLeftExpiresWithoutACopy(t *testing.T) {
 	if copied := alice.terminal(room, id, &since, 2500*time.Millisecond); copied != nil {
 		t.Errorf("there is a copy: %v", copied)
 	}
-	said, _ := alice.event(room, id).at("unsigned", "m.will_expire").(map[string]any)
-	if said["status"] != "expired" || said["event_id"] != nil {
-		t.Errorf("the original says %v", said)
+	status, _ := alice.event(room, id).at("unsigned", "m.will_expire").(map[string]any)
+	if status["status"] != "expired" || status["event_id"] != nil {
+		t.Errorf("the original has %v", status)
 	}
 	hs1.mustNotExpire("refresh", token)
 }

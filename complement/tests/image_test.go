@@ -27,7 +27,7 @@ func TestASecondStartOnTheSameFilesKnowsItsUsersAndIsQuick(t *testing.T) {
 	began := time.Now()
 	hs1.restart("stop")
 	t.Logf("stopped, started and answering after %s", time.Since(began))
-	if who := alice.get("/v3/account/whoami").text("user_id"); who != "@alice:hs1" {
-		t.Errorf("the token is %q's", who)
+	if id := alice.get("/v3/account/whoami").text("user_id"); id != "@alice:hs1" {
+		t.Errorf("the token is %q's", id)
 	}
 }

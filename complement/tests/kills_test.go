@@ -47,7 +47,7 @@ func (s *server) try(method, path, token string, body object) object {
 	return read
 }
 
-// live sends events that expire, keeps some alive and ends some, until it is told to stop; every third is state.
+// live sends events that expire, keeps some alive and ends some, until it is stopped; every third is state.
 func (u *user) live(room string, number int64, stop <-chan struct{}) []*answered {
 	dice := rand.New(rand.NewSource(number))
 	var all []*answered
@@ -121,7 +121,7 @@ func (u *user) copies(room string) map[string][]object {
 	}
 }
 
-// KILLS says how often; the default is for every day.
+// KILLS sets how often; the default is for every day.
 func TestThroughKillsEveryEventEndsOnceAndNeverEarly(t *testing.T) {
 	kills := 3
 	if text := os.Getenv("KILLS"); text != "" {

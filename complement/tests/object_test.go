@@ -38,7 +38,7 @@ func (o object) list(path ...string) []object {
 	return objects
 }
 
-// has says whether there is such a key, whatever its value.
+// has reports whether there is such a key, whatever its value.
 func (o object) has(key string) bool {
 	_, there := o[key]
 	return there

@@ -74,7 +74,7 @@ func (p *process) halt(how string) {
 	}
 	signal := map[string]os.Signal{"stop": syscall.SIGTERM, "kill": syscall.SIGKILL}[how]
 	must(p.t, p.command.Process.Signal(signal))
-	// It says how it was ended, which is no news.
+	// The error tells how it was ended, which is known.
 	_ = p.command.Wait()
 	p.command = nil
 }

@@ -38,7 +38,7 @@ type setup struct {
 	network string
 	// What is added to its configuration.
 	settings string
-	// Whose certificate it has; a new authority's if nil.
+	// The authority that signs its certificate; a new one if nil.
 	authority *authority
 }
 

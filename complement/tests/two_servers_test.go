@@ -47,8 +47,8 @@ func TestTwoServersInOneNetworkDoNotDisturbEachOther(t *testing.T) {
 	room1, room2 := alice1.create(), alice2.create()
 	watch1, watch2 := alice1.watch(room1), alice2.watch(room2)
 	for _, alice := range []*user{alice1, alice2} {
-		if who := alice.get("/v3/account/whoami").text("user_id"); who != alice.id() {
-			t.Errorf("the token is %q's", who)
+		if id := alice.get("/v3/account/whoami").text("user_id"); id != alice.id() {
+			t.Errorf("the token is %q's", id)
 		}
 	}
 	status, answer := hs2.do("GET", "/_matrix/client/v3/account/whoami", alice1.token, nil)
@@ -69,8 +69,8 @@ func TestTwoServersInOneNetworkDoNotDisturbEachOther(t *testing.T) {
 	answersByName(t, asServer(with.authority, hs1, hs2), "hs1", "hs2")
 	hs1.manage(id1, "send")
 	watch1.must("from hs1")
-	sameAs(t, "sent on hs1", watch1.said(), []string{"from hs1"})
-	sameAs(t, "sent on hs2", watch2.said(), []string{"from hs2"})
+	sameAs(t, "sent on hs1", watch1.texts(), []string{"from hs1"})
+	sameAs(t, "sent on hs2", watch2.texts(), []string{"from hs2"})
 }
 
 // answersByName asks each server for its versions by its name; the certificate has to be for that name.

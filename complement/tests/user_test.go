@@ -53,7 +53,7 @@ func (u *user) get(path string) object {
 	return u.must200("GET", "/_matrix/client"+path, u.token, nil)
 }
 
-// create makes a room that everybody may join.
+// create makes a public room.
 func (u *user) create() string {
 	u.t.Helper()
 	return u.must200("POST", "/_matrix/client/v3/createRoom", u.token, object{"preset": "public_chat"}).text("room_id")
@@ -101,13 +101,13 @@ func (u *user) event(room, id string) object {
 	return u.get("/v3/rooms/" + url.PathEscape(room) + "/event/" + url.PathEscape(id))
 }
 
-// status is what the server says of an event that may expire.
+// status is that of an event that may expire.
 func (u *user) status(room, id string) string {
 	u.t.Helper()
 	return u.event(room, id).text("unsigned", "m.will_expire", "status")
 }
 
-// expire tells the server about a token, as somebody who only knows the token.
+// expire refreshes or ends the event of a token, without an access token.
 func (s *server) expire(method, token string) (int, object) {
 	s.t.Helper()
 	return s.do("PUT", "/_matrix/client/v3/expiration/"+method, "", object{"expire_refresh_token": token})

@@ -1,6 +1,6 @@
 //! The section `[global.expiring]` of the configuration.
 //!
-//! Invariant: a server without the section behaves as the contract's defaults say.
+//! Invariant: a server without the section behaves by the contract's defaults.
 
 use serde::Deserialize;
 

@@ -166,7 +166,7 @@ pub fn check_copy_fits(
     Ok(())
 }
 
-/// What an event says that it ends, and how; `None` if it is no terminal event, or of a type that cannot
+/// The event that a terminal event ends, and its status; `None` if it is no terminal event, or of a type that cannot
 /// expire.
 pub fn ends(event_type: &str, content: &RawValue) -> Option<(OwnedEventId, ExpireStatus)> {
     if !content.get().contains(EXPIRE_RELATION) || NEVER.contains(&event_type) {

@@ -1,7 +1,7 @@
 //! Expiring events: a client sends an event with `m.will_expire` and keeps it alive by a token; when the
-//! keep-alives stop, the server says so in the room. The contract is in wick's manual, "Expiring events".
+//! keep-alives stop, the server sends a copy with the status `expired`. The contract is in wick's manual, "Expiring events".
 //!
-//! Invariants: a timer's row is there exactly as long as it runs; whoever changes timers of a room's
+//! Invariants: a timer's row exists exactly as long as it runs; code that changes timers of a room's
 //! events holds the room's state lock, except for a refresh, which a lock in memory orders with firing.
 
 pub mod contract;
@@ -321,7 +321,7 @@ impl Service {
                 let noted = row.copy.is_some();
                 timers.arm(key, row, due);
                 if noted {
-                    // The server was killed while it fired: what is there says what is left to do.
+                    // The server was killed while it fired: what is stored shows what is left to do.
                     timers.retry(&key, self.now());
                 }
             }

@@ -33,7 +33,7 @@ tokio::task_local! {
     /// Of a request to `/send` or `/state`: the timer that its event is about to start.
     pub static ASKED: Asking;
 
-    /// Of a timer that fires: what its terminal event says.
+    /// Of a timer that fires: the content of its terminal event.
     pub(super) static FIRING: Firing;
 }
 
@@ -255,7 +255,7 @@ impl Service {
     }
 }
 
-/// Whether an event says that another one has ended: it notifies no user (rule 20).
+/// Whether an event is the terminal event of another one: it notifies no user (rule 20).
 #[must_use]
 pub fn is_terminal(pdu: &PduEvent) -> bool {
     contract::ends(&pdu.kind.to_string(), &pdu.content).is_some()

@@ -1,4 +1,4 @@
-//! What is stored: a row for each timer that runs, and the status of each event whose timer has ended.
+//! Stored rows: one for each running timer, and the status of each event whose timer has ended.
 //!
 //! Invariants: both are in column families of their own, which the server without the patch leaves as
 //! they are; rows are written in the order in which a crash may cut them off (see [`super::worker`]).

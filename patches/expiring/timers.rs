@@ -1,4 +1,4 @@
-//! The timers that run, in memory: what is due next, whose timers they are, which state they stand for.
+//! The running timers, in memory: what is due next, by owner, and by the state that they would end.
 //!
 //! Invariants: an event has at most one timer, and a piece of state at most one; a timer that is about
 //! to fire can no longer be kept alive, only be put back; what is counted for a user is what runs and

@@ -45,7 +45,7 @@ pub(super) enum Cause {
     Due,
     /// A request asked for it, whatever its deadline.
     Asked,
-    /// The account of its sender goes, whatever its deadline.
+    /// The account of its sender is deactivated, whatever its deadline.
     Deactivated,
 }
 
@@ -80,7 +80,7 @@ impl Service {
         Ok(())
     }
 
-    /// Ends an event now, in a task that goes on should the request end; `false` if it has no timer.
+    /// Ends an event now, in a task that continues should the request end; `false` if it has no timer.
     /// Returns when its end is in the room, or the timer was ended by something else.
     pub(super) async fn end_now(self: &Arc<Self>, key: Key, cause: Cause) -> Result<bool> {
         let timers = self.timers().await;
@@ -108,7 +108,7 @@ impl Service {
 
     /// Ends an event whose timer was taken. If that fails, the timer is put back.
     async fn fire(self: &Arc<Self>, key: Key, cause: Cause) -> Result {
-        // The server panics over a room that a crash has left incomplete; the other rooms go on.
+        // The server panics over a room that a crash has left incomplete; the other rooms are served.
         let fired = AssertUnwindSafe(self.try_fire(&key, cause)).catch_unwind().await;
         let fired = fired.unwrap_or_else(|_| Err(err!("the room of an event is broken")));
         let fired = fired.inspect_err(|e| {
@@ -207,7 +207,7 @@ impl Service {
     }
 
     /// Does what follows the storing of a copy, before which the server was killed: makes it the room's
-    /// state, and sends it to the other servers, who take it once.
+    /// state, and sends it to the other servers, which accept it once.
     async fn complete(&self, row: &Row, copy: &EventId, turn: &RoomMutexGuard) -> Result {
         let timeline = &self.services.timeline;
         let pdu = timeline.get_non_outlier_pdu(copy).await?;

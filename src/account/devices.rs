@@ -25,7 +25,7 @@ use crate::{
     sessions::{NewTokens, Owner, Session, Sessions, Tokens},
 };
 
-/// Bounds on what a client calls its device.
+/// Bounds on a device's id and display name.
 const MAX_DEVICE_ID_BYTES: usize = 255;
 const MAX_DISPLAY_NAME_BYTES: usize = 1024;
 
@@ -34,7 +34,7 @@ const MAX_DISPLAY_NAME_BYTES: usize = 1024;
 pub struct NewDevice {
     /// The id it wants; a known one is logged in anew.
     pub device_id: Option<OwnedDeviceId>,
-    /// What to call it, if it is new.
+    /// Its display name, if it is new.
     pub display_name: Option<String>,
     /// Whether it wants a refresh token and an access token that expires.
     pub refresh_token: bool,
@@ -340,7 +340,7 @@ impl Devices {
         Ok(true)
     }
 
-    /// Tells other crates that an account is deactivated.
+    /// Notifies other crates that an account is deactivated.
     pub(crate) fn note_deactivated(&self, user: ShortUserId, batch: &mut Batch) -> Result<()> {
         self.listeners.iter().try_for_each(|listener| listener.deactivated(user, batch))
     }

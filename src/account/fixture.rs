@@ -17,7 +17,7 @@ use wick_core::{
     config::Mode,
 };
 use wick_database::{Database, Options};
-use wick_runtime::{ChangeTurns, Limits, Resources, Supervisor, Workers};
+use wick_runtime::{ConflictLock, Limits, Resources, Supervisor, Workers};
 
 use crate::{
     AccountData, Devices, PushRules, Pushers, Session, Sessions, Uia, Users,
@@ -65,7 +65,7 @@ impl Fixture {
             random: Arc::new(Counter::default()),
             limits: Arc::clone(&limits),
             workers: Arc::new(Workers::new(&supervisor)),
-            turns: ChangeTurns::default(),
+            conflicts: ConflictLock::default(),
         };
         let sessions = Arc::new(Sessions::new(resources.clone()));
         let devices = Arc::new(Devices::new(resources.clone(), Arc::clone(&sessions), Vec::new()));

@@ -64,7 +64,7 @@ impl Pushers {
         self.owners.contains(user)
     }
 
-    /// The users who may have pushers. Costs no read of the database.
+    /// Users that may have pushers. Costs no read of the database.
     #[must_use]
     pub fn owners(&self) -> Vec<ShortUserId> {
         self.owners.list()

@@ -55,7 +55,7 @@ pub struct Session {
     pub token_hash: TokenHash,
     /// From when on the access token is no longer good.
     pub expires: Option<Timestamp>,
-    /// Whether the user is a guest, who may use a part of the API.
+    /// Whether the user is a guest, for whom only a part of the API is open.
     pub is_guest: bool,
     seen: AtomicU64,
 }
@@ -70,7 +70,7 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    /// Refuses a session whose access token is gone in what `read` sees: for requests that waited.
+    /// Refuses a session whose access token does not exist any more in `read`: for requests that waited.
     ///
     /// # Errors
     /// `M_UNKNOWN_TOKEN`.

@@ -223,7 +223,7 @@ impl Users {
         removal::delete_range(resources, &FILTER_BY_ID, Range::prefix(own())).await
     }
 
-    /// Deactivated users who still have to leave their rooms and end their timers.
+    /// Deactivated users whose rooms are still to be left and whose timers are still to be ended.
     ///
     /// # Errors
     /// If the database cannot be read.

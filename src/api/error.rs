@@ -135,7 +135,7 @@ fn extended(
     response
 }
 
-/// The status that goes with an errcode where nothing else is said. An errcode that is not here is
+/// The status that goes with an errcode unless the error names another one. An errcode that is not here is
 /// an ordinary mistake of the client's.
 fn usual_status(kind: &ErrorKind) -> StatusCode {
     match kind {
@@ -172,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    async fn told(error: Error) -> (u16, Option<String>, Value) {
+    async fn answered(error: Error) -> (u16, Option<String>, Value) {
         let response = into_http(error);
         let header = response.headers().get(RETRY_AFTER).map(|v| v.to_str().unwrap().to_owned());
         let status = response.status().as_u16();
@@ -182,14 +182,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_has_its_errcode_and_the_usual_status() {
-        let told = told(Error::not_found("no such thing")).await;
+        let answer = answered(Error::not_found("no such thing")).await;
         let body = json!({ "errcode": "M_NOT_FOUND", "error": "no such thing" });
-        assert_eq!(told, (404, None, body));
+        assert_eq!(answer, (404, None, body));
     }
 
     #[tokio::test]
     async fn a_limit_says_in_both_ways_when_to_come_back() {
-        let (status, header, body) = told(Error::limit_exceeded(Duration::from_millis(1200))).await;
+        let (status, header, body) =
+            answered(Error::limit_exceeded(Duration::from_millis(1200))).await;
         assert_eq!((status, header.as_deref()), (429, Some("2")));
         assert_eq!(body["errcode"], "M_LIMIT_EXCEEDED");
         assert_eq!(body["retry_after_ms"], 1200);
@@ -199,12 +200,12 @@ mod tests {
     async fn a_refusal_can_say_more_than_its_errcode_does() {
         let error = Error::invalid_param("too far").with_fields([("limit", json!(7))]);
         let body = json!({ "errcode": "M_INVALID_PARAM", "error": "too far", "limit": 7 });
-        assert_eq!(told(error).await, (400, None, body));
+        assert_eq!(answered(error).await, (400, None, body));
     }
 
     #[tokio::test]
-    async fn what_went_wrong_inside_is_not_told() {
-        let (status, _, body) = told(Error::internal("the table", "of secrets")).await;
+    async fn details_of_an_internal_error_are_not_in_the_answer() {
+        let (status, _, body) = answered(Error::internal("the table", "of secrets")).await;
         assert_eq!(status, 500);
         assert_eq!(body, json!({ "errcode": "M_UNKNOWN", "error": "internal server error" }));
     }
@@ -212,6 +213,6 @@ mod tests {
     #[tokio::test]
     async fn another_servers_401_is_not_ours() {
         let failure = RemoteFailure { server: "a.test".into(), message: "401".into() };
-        assert_eq!(told(Error::Remote(failure)).await.0, 502);
+        assert_eq!(answered(Error::Remote(failure)).await.0, 502);
     }
 }

@@ -46,7 +46,7 @@ const OPEN: &[(Method, &str)] = &[
     (Method::POST, "join/{room_id_or_alias}"),
     // The other way to send an event later (MSC4140):
     (Method::PUT, "rooms/{room_id}/delayed_event/{event_type}/{txn_id}"),
-    // What needs no access token is not closed to those who send one:
+    // Endpoints without authentication are open with an access token, too:
     (Method::GET, "versions"),
     (Method::GET, "room_summary/{room_id_or_alias}"),
     (Method::GET, "rooms/{room_id_or_alias}/summary"),

@@ -86,7 +86,7 @@ impl Calls {
         Ok(())
     }
 
-    /// LiveKit's WebSocket URL, as it is told to clients.
+    /// LiveKit's WebSocket URL, as it is announced to clients.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.resources.config.calls.livekit_url

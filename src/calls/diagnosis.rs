@@ -9,7 +9,7 @@ use crate::{Calls, Failure};
 /// How long LiveKit may take for the web hook about a new room.
 const HOOK_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Tells when a web hook came.
+/// When the last web hook was received.
 #[derive(Default)]
 pub(crate) struct HookTrace {
     came: Notify,

@@ -51,7 +51,7 @@ impl Watched {
         self.presence = Presence::Here;
     }
 
-    /// LiveKit reports that a session of it is gone for good. A report about a session from before the
+    /// LiveKit reports that a session of it has ended. A report about a session from before the
     /// delegation has no effect.
     pub(crate) fn left(&mut self, sid: &str) {
         if !matches!(self.presence, Presence::Awaited(_)) {

@@ -118,7 +118,7 @@ impl Twirp {
                 return Err(Failure::Denied(date.and_then(|date| skew(date, self.clock.now()))));
             }
             StatusCode::NOT_FOUND => {
-                // Something else than LiveKit can say so, too, such as a proxy in front of it.
+                // This status can also come from something other than LiveKit, such as a proxy in front of it.
                 let answer = body_of(response).await?;
                 return match serde_json::from_slice(&answer) {
                     Ok(Problem { code }) if code == "not_found" => Ok(None),

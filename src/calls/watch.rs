@@ -1,6 +1,6 @@
 //! The participants with delegated timers, by LiveKit room, and when each room is looked at next.
 //!
-//! Invariant: it holds what the rows of `PARTICIPANT_BY_IDENTITY` with a delegated timer say: rows are added and
+//! Invariant: it mirrors the rows of `PARTICIPANT_BY_IDENTITY` with a delegated timer: rows are added and
 //! removed here when their batch is written.
 
 use std::{

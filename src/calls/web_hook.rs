@@ -1,6 +1,7 @@
 //! Web hooks: what LiveKit reports by itself. <https://docs.livekit.io/home/server/webhooks/>
 //!
-//! Invariant: a hook says when to look, and which session is gone for good; the participants of a room are those that LiveKit lists.
+//! Invariant: a hook only triggers a look at the room, and names a session that has ended; the participants of a
+//! room are those that LiveKit lists.
 //! So one that comes twice, late or in another order changes nothing.
 
 use ruma::api::error::ErrorKind;

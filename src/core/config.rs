@@ -1,7 +1,7 @@
 //! The configuration: one struct per section, each with its defaults and the meaning of its keys.
 //!
 //! Invariants: with no configuration at all the server starts for local use; an unknown key is a
-//! problem, not ignored; `wick-example.toml` says the same as the defaults, which a test checks.
+//! problem, not ignored; `wick-example.toml` has the same defaults, which a test checks.
 
 mod accounts;
 mod admin;
@@ -66,13 +66,13 @@ pub const EXAMPLE: &str = include_str!("../../wick-example.toml");
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Who the server is.
+    /// The server's name and proxies.
     pub server: Server,
     /// Where clients reach it.
     pub listen: Listen,
     /// How many connections there may be, and how long each phase of one may take.
     pub connections: Connections,
-    /// Where data lives.
+    /// The database.
     pub database: Database,
     /// How accounts are made.
     pub registration: Registration,
@@ -96,11 +96,11 @@ pub struct Config {
     pub outbound: Outbound,
     /// Files that users upload.
     pub media: Media,
-    /// How often what may be done.
+    /// Rate limits.
     pub limits: Limits,
     /// What one `/sync` may ask for.
     pub sync: Sync,
-    /// Who is online.
+    /// Presence.
     pub presence: Presence,
     /// Log lines.
     pub logging: Logging,

@@ -18,17 +18,17 @@ pub enum Error {
     /// Another server refused or broke. Its own status never reaches a client unchecked.
     #[error(transparent)]
     Remote(#[from] RemoteFailure),
-    /// Ours. The client sees `M_UNKNOWN` and nothing else.
+    /// Internal. The client sees `M_UNKNOWN` and nothing else.
     #[error(transparent)]
     Internal(#[from] Report),
 }
 
-/// A refusal: the Matrix errcode with a message for the person at the other end.
+/// A refusal: the Matrix errcode with a message for the client.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     /// The errcode with its extra fields.
     pub kind: ErrorKind,
-    /// Said in the body's `error`.
+    /// The body's `error`.
     pub message: Cow<'static, str>,
     /// The HTTP status, where it is not the errcode's usual one.
     pub status: Option<u16>,
@@ -44,17 +44,17 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// What another server did instead of answering.
+/// The failure of another server.
 #[derive(Debug, thiserror::Error)]
 #[error("{server}: {message}")]
 pub struct RemoteFailure {
     /// The other server.
     pub server: String,
-    /// What it said, or what went wrong on the way.
+    /// Its answer, or what went wrong on the way.
     pub message: String,
 }
 
-/// A fault of ours with its causes.
+/// An internal fault with its causes.
 #[derive(Debug)]
 pub struct Report {
     context: Cow<'static, str>,

@@ -40,7 +40,7 @@ macro_rules! number_ids {
 }
 
 number_ids! {
-    /// A place in the one stream of everything that clients can be told about. Sync tokens are made of it.
+    /// A position in the stream of everything that clients can sync. Sync tokens are made of it.
     Position;
     /// A room, interned.
     ShortRoomId;

@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::{Error, Position, Result};
 
-/// Where a sync goes on.
+/// Where a sync continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyncToken {
     /// The client was sent everything up to here.

@@ -25,7 +25,7 @@ use crate::{
 
 /// Rows to write together. Made by [`Database::batch`], written by [`Database::commit`].
 ///
-/// Reads and scans of a batch see the rows it is about to write, and the latest state beneath.
+/// Reads and scans of a batch see the rows it is about to write, over the latest state.
 ///
 /// # Provisional positions
 ///

@@ -3,7 +3,7 @@
 //! Invariant: RocksDB closes when the last [`Database`], [`Batch`], [`Snapshot`] and [`Latest`] of it is
 //! dropped; commits that were written survive a drop without [`Database::close`].
 //!
-//! When the disk is full, commits fail and reads go on. RocksDB looks every few seconds whether there
+//! When the disk is full, commits fail and reads continue to work. RocksDB looks every few seconds whether there
 //! is space for one write buffer (16 MiB) again, and if so, commits work again without a restart.
 
 pub(crate) mod backup;
@@ -131,7 +131,7 @@ impl Database {
         }
     }
 
-    /// Everything written, published or not. For writers that hold a turn, and for timers.
+    /// Everything written, published or not. For writers that hold a room's lock, and for timers.
     #[must_use]
     pub fn latest(&self) -> Latest {
         Latest(Arc::clone(&self.engine.db))
@@ -223,7 +223,7 @@ impl Database {
     }
 
     /// Copies the database, as it is at some moment of the call, into `folder`, which must not exist
-    /// yet. Commits go on meanwhile. On the same file system the copy shares its files with the
+    /// yet. Commits continue meanwhile. On the same file system the copy shares its files with the
     /// database and takes hardly any space. Blocks.
     ///
     /// # Errors

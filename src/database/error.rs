@@ -28,7 +28,7 @@ pub enum Error {
         /// The table.
         table: &'static str,
     },
-    /// The database was closed, or a test pretends that the process died.
+    /// The database was closed, or a test simulates a crash of the process.
     #[error("database is closed")]
     Stopped,
     /// The log could not be made durable, so what is on disk is unknown until the next start.
@@ -36,7 +36,7 @@ pub enum Error {
     Broken(Arc<str>),
     /// Commits that were durable cannot be read. Nothing was changed.
     #[error(
-        "database is damaged: {0}; restore a backup, or run `wick check --salvage` to go on with the state before the damage"
+        "database is damaged: {0}; restore a backup, or run `wick check --salvage` to continue with the state before the damage"
     )]
     Damaged(Arc<str>),
     /// The folder was written by a newer version of this server.

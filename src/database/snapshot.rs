@@ -67,7 +67,7 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-/// Everything written, published or not. For writers that hold a turn, and for timers. Each read sees
+/// Everything written, published or not. For writers that hold a room's lock, and for timers. Each read sees
 /// the state of its own moment.
 #[derive(Clone)]
 pub struct Latest(pub(crate) Arc<DB>);

@@ -87,7 +87,7 @@ impl CrossSigning {
             })
             .await?;
         if !is_new {
-            // What is there already may be the doing of a request that is not answered itself yet.
+            // What is stored already may come from a request that is not answered itself yet.
             self.resources.settle().await?;
         }
         Ok(uploaded)
@@ -189,7 +189,7 @@ fn put_keys(
     Ok(Uploaded::Done)
 }
 
-/// A key that has the name of a device could not be told from it where signatures are uploaded.
+/// A key with the name of a device could not be distinguished from it where signatures are uploaded.
 fn ensure_no_device(user: ShortUserId, key: &SignedJson, batch: &mut Batch) -> Result<()> {
     let Some(public_key) = key.public_key() else { return Ok(()) };
     let device_id = <&DeviceId>::from(&*public_key);

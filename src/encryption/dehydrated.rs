@@ -28,7 +28,7 @@ use wick_runtime::Resources;
 
 use crate::{
     device_keys::{NewKeys, Owner},
-    to_device::{self, Delivery},
+    to_device::{self, InboxPortion},
 };
 
 /// Bytes of the device itself.
@@ -129,7 +129,7 @@ impl DehydratedDevices {
         user: ShortUserId,
         device_id: &DeviceId,
         from: Option<&str>,
-    ) -> Result<Delivery> {
+    ) -> Result<InboxPortion> {
         let from = match from {
             None => Position(0),
             Some(from) => from

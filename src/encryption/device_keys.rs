@@ -38,12 +38,12 @@ pub struct DeviceKeys {
     last_shown: Arc<LastShown>,
 }
 
-/// A device and whose it is.
+/// A device and its owner.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner<'a> {
     /// The user.
     pub user: ShortUserId,
-    /// The same user, spelled out.
+    /// The same user as a user id.
     pub user_id: &'a UserId,
     /// The device.
     pub device_id: &'a DeviceId,
@@ -80,7 +80,7 @@ impl DeviceKeys {
             })
             .await?;
         if !is_new {
-            // What is there already may be the doing of a request that is not answered itself yet.
+            // What is stored already may come from a request that is not answered itself yet.
             self.resources.settle().await?;
         }
         Ok(counts)

@@ -29,7 +29,7 @@ use wick_database::{
 };
 use wick_runtime::Resources;
 
-pub use self::inbox::{Delivery, deliver, drop_inbox};
+pub use self::inbox::{InboxPortion, deliver, drop_inbox};
 
 /// Bytes of one message's content.
 const MAX_CONTENT_BYTES: usize = 65_536;

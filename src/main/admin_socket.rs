@@ -15,7 +15,7 @@ use crate::{
     cli::{self, Admin, Calls, Media, Timers},
 };
 
-/// What the server said to an administrator.
+/// The server's answer to an administrator.
 pub(crate) enum Reply {
     /// It did what was asked.
     Done(Value),
@@ -53,7 +53,7 @@ pub(crate) fn run(config: &Config, what: &Admin) -> Result<(), Failure> {
 }
 
 fn media(config: &Config, what: &Media) -> Result<(), Failure> {
-    let (path, said) = match what {
+    let (path, done) = match what {
         Media::List { user, after, limit } => {
             let limit = limit.to_string();
             let query = query([
@@ -71,8 +71,8 @@ fn media(config: &Config, what: &Media) -> Result<(), Failure> {
         }
     };
     show(ask(config, Method::POST, &path, None)?, |answer| match answer.get("deleted") {
-        Some(number) => vec![format!("{said}: {number}")],
-        None => vec![said.to_owned()],
+        Some(number) => vec![format!("{done}: {number}")],
+        None => vec![done.to_owned()],
     })
 }
 
@@ -208,14 +208,14 @@ async fn converse(socket: &Path, request: Request<Full<Bytes>>) -> Result<Reply,
         let message = body.get("error").and_then(Value::as_str).unwrap_or("no reason was given");
         Err(Failure::because("the server refused", message))
     };
-    // The connection's own end says nothing that the exchange does not.
+    // The outcome of the exchange is enough; that of the connection adds nothing.
     let (reply, _) = tokio::join!(exchange, connection);
     reply
 }
 
 fn show(reply: Reply, lines: impl FnOnce(&Value) -> Vec<String>) -> Result<(), Failure> {
     match reply {
-        Reply::Done(answer) => lines(&answer).iter().try_for_each(|line| cli::say(line)),
+        Reply::Done(answer) => lines(&answer).iter().try_for_each(|line| cli::print(line)),
         Reply::NotRunning => {
             Err(Failure("no server listens on the admin socket; is it running?".to_owned()))
         }

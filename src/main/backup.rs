@@ -30,11 +30,11 @@ pub(crate) fn run(config: &Config, folder: &Path) -> Result<(), Failure> {
     ensure_folder(&folder)?;
     let copied = copy(config, &folder);
     if copied.is_err() {
-        // Half a backup is none. If it cannot be removed either, the failure says enough.
+        // Half a backup is none. If it cannot be removed either, the first failure is reported.
         drop(fs::remove_dir_all(&folder));
     }
     copied?;
-    cli::say(&format!("backed up to {}", folder.display()))
+    cli::print(&format!("backed up to {}", folder.display()))
 }
 
 fn copy(config: &Config, folder: &Path) -> Result<(), Failure> {

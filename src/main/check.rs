@@ -24,13 +24,13 @@ pub(crate) struct Parts {
 
 /// Reports that the configuration, which was read, is fine, and checks other parts. The server must not run meanwhile.
 pub(crate) fn run(config: &Config, parts: Parts) -> Result<(), Failure> {
-    cli::say("the configuration is fine")?;
+    cli::print("the configuration is fine")?;
     if !parts.rooms && !parts.media && !parts.salvage {
         return Ok(());
     }
     let store = config.database.store();
     if !is_there(&store)? {
-        return cli::say("there is no database yet");
+        return cli::print("there is no database yet");
     }
     if parts.salvage {
         salvage(config)?;
@@ -53,16 +53,16 @@ fn rooms(database: &Database) -> Result<(), Failure> {
     let violations = invariants::check(&database.published())
         .map_err(|error| Failure::because("the database cannot be read", error))?;
     for violation in &violations {
-        cli::say(&violation.to_string())?;
+        cli::print(&violation.to_string())?;
     }
     match violations.len() {
-        0 => cli::say("the rooms are fine"),
+        0 => cli::print("the rooms are fine"),
         found => Err(Failure(format!("{found} rules are broken in the stored rooms"))),
     }
 }
 
 fn media(config: &Config, database: &Database) -> Result<(), Failure> {
-    // For an object store. An error says that there is a provider already.
+    // For an object store. An error means that there is a provider already.
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -73,15 +73,15 @@ fn media(config: &Config, database: &Database) -> Result<(), Failure> {
         .block_on(wick_media::check(config, database, &supervisor))
         .map_err(|error| Failure::because("the media cannot be read", error))?;
     for wrong in &wrong {
-        cli::say(wrong)?;
+        cli::print(wrong)?;
     }
     if orphans > 0 {
-        cli::say(&format!(
+        cli::print(&format!(
             "{orphans} files belong to nothing: the server removes them when they are a day old"
         ))?;
     }
     match wrong.len() {
-        0 => cli::say("the media are fine"),
+        0 => cli::print("the media are fine"),
         found => Err(Failure(format!("{found} things are wrong in the stored media"))),
     }
 }
@@ -91,8 +91,8 @@ fn salvage(config: &Config) -> Result<(), Failure> {
     let given_up = Database::salvage(&config.database.store(), &options)
         .map_err(|error| Failure::because("the database cannot be salvaged", error))?;
     match given_up {
-        None => cli::say("the logs are fine"),
-        Some(what) => cli::say(&format!(
+        None => cli::print("the logs are fine"),
+        Some(what) => cli::print(&format!(
             "{what}: what came after is given up, the damaged files are kept beside the others; run `wick check --rooms`"
         )),
     }

@@ -1,4 +1,4 @@
-//! The command line: what can be said on it, and how the process answers there.
+//! The command line: subcommands, flags, and output.
 
 use std::{
     io::{self, Write},
@@ -38,7 +38,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the server (this is what happens without a command)
     Serve,
-    /// Read the configuration and say everything that is wrong with it
+    /// Read the configuration and report everything that is wrong with it
     Check {
         /// Check the stored rooms as well; the server must not run
         #[arg(long)]
@@ -56,7 +56,7 @@ pub(crate) enum Command {
         /// The folder to make; it must not exist
         folder: PathBuf,
     },
-    /// Ask or tell the running server something
+    /// Query or control the running server
     Admin {
         #[command(subcommand)]
         what: Admin,
@@ -68,7 +68,7 @@ pub(crate) enum Command {
     },
 }
 
-/// What to ask or tell the running server.
+/// Commands to the running server.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Admin {
     /// How the server is
@@ -118,10 +118,10 @@ pub(crate) enum Media {
     },
     /// Delete all of a user
     DeleteAll {
-        /// Whose
+        /// The user
         user_id: String,
     },
-    /// Stop serving the content of one, whoever uploads it
+    /// Stop serving the content of one, from any upload of it
     Quarantine {
         /// Which
         media_id: String,
@@ -155,7 +155,7 @@ pub(crate) enum Timers {
 /// What to ask about calls.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Calls {
-    /// Say what keeps calls from working
+    /// Report what keeps calls from working
     Check,
 }
 
@@ -177,7 +177,7 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 }
 
 /// A line on standard output.
-pub(crate) fn say(line: &str) -> Result<(), Failure> {
+pub(crate) fn print(line: &str) -> Result<(), Failure> {
     writeln!(io::stdout().lock(), "{line}")
         .map_err(|error| Failure::because("standard output cannot be written", error))
 }
@@ -191,7 +191,7 @@ pub(crate) fn complain(failure: &Failure) {
 pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "wick", &mut text);
-    say(String::from_utf8_lossy(&text).trim_end())
+    print(String::from_utf8_lossy(&text).trim_end())
 }
 
 #[cfg(test)]

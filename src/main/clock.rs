@@ -14,17 +14,17 @@ pub(crate) struct SystemClock {
 
 impl SystemClock {
     /// A clock whose monotonic time begins now.
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else takes")]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that all else is given")]
     pub(crate) fn new() -> Self {
         Self { start: Instant::now() }
     }
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else takes")]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that all else is given")]
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        // A machine whose clock stands before 1970 gets 1970.
+        // A clock before 1970 counts as 1970.
         Timestamp(millis(since.unwrap_or(Duration::ZERO)))
     }
 

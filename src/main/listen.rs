@@ -48,7 +48,7 @@ pub(crate) async fn bind_tcp(address: SocketAddr) -> Result<TcpListener, Failure
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Failure::because(format_args!("the address {address} cannot be listened on"), error)
     })?;
-    // Port 0 asks for any free one: say which it became.
+    // Port 0 asks for any free one: log which it became.
     let address = listener.local_addr().unwrap_or(address);
     tracing::info!(%address, "listening");
     Ok(listener)

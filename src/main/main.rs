@@ -1,4 +1,4 @@
-//! The wick homeserver: reads the command line and the configuration, and does what they say.
+//! The wick homeserver: reads the command line and the configuration, and runs the command.
 
 mod admin_socket;
 mod backup;
@@ -29,7 +29,7 @@ use crate::cli::{Cli, Command, Generate};
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Why the process cannot go on. Printed to standard error.
+/// Why the process ends. Printed to standard error.
 #[derive(Debug)]
 pub(crate) struct Failure(pub(crate) String);
 
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Some(Command::Generate { what: Generate::Config }) => {
-            return cli::say(wick_core::config::EXAMPLE.trim_end());
+            return cli::print(wick_core::config::EXAMPLE.trim_end());
         }
         Some(Command::Generate { what: Generate::Completions { shell } }) => {
             return cli::completions(*shell);

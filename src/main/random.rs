@@ -7,7 +7,7 @@ use wick_core::Random;
 pub(crate) struct SystemRandom;
 
 impl Random for SystemRandom {
-    #[expect(clippy::disallowed_methods, reason = "this is the source that everybody else takes")]
+    #[expect(clippy::disallowed_methods, reason = "this is the source that all else is given")]
     fn fill(&self, bytes: &mut [u8]) {
         rand::rng().fill_bytes(bytes);
     }

@@ -91,7 +91,7 @@ impl Acceptor {
         Ok(())
     }
 
-    /// Starts a task for a connection, which is there once `stream` says so.
+    /// Starts a task for a connection, once `stream` resolves to it.
     fn serve<S>(
         &self,
         slot: Slot,

@@ -62,7 +62,7 @@ mod tests {
         (listen, made.cert.der().clone())
     }
 
-    /// Says hello through TLS to whom `root` vouches for as `name`.
+    /// Sends a request through TLS to a server named `name` whose certificate `root` has signed.
     async fn greet(acceptor: TlsAcceptor, root: CertificateDer<'static>, name: &'static str) {
         let mut roots = RootCertStore::empty();
         roots.add(root).unwrap();
@@ -95,14 +95,22 @@ mod tests {
     fn a_certificate_that_cannot_be_used_is_told_by_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let (listen, _) = listen_in(folder.path());
-        let told = |listen: &Listen| acceptor(listen).err().unwrap().0;
+        let error_of = |listen: &Listen| acceptor(listen).err().unwrap().0;
         let other = tempfile::tempdir().unwrap();
         let (stranger, _) = listen_in(other.path());
         let mixed = Listen { tls_key: stranger.tls_key, ..listen.clone() };
-        assert!(told(&mixed).starts_with("the certificate cannot be used"), "{}", told(&mixed));
+        assert!(
+            error_of(&mixed).starts_with("the certificate cannot be used"),
+            "{}",
+            error_of(&mixed)
+        );
         fs::write(&listen.tls_key, "nonsense").unwrap();
-        assert!(told(&listen).contains("key.pem cannot be read"), "{}", told(&listen));
+        assert!(error_of(&listen).contains("key.pem cannot be read"), "{}", error_of(&listen));
         fs::remove_file(&listen.tls_certificate).unwrap();
-        assert!(told(&listen).contains("certificate.pem cannot be read"), "{}", told(&listen));
+        assert!(
+            error_of(&listen).contains("certificate.pem cannot be read"),
+            "{}",
+            error_of(&listen)
+        );
     }
 }

@@ -33,7 +33,7 @@ pub struct Content {
     pub content_type: Option<String>,
     /// The file's name, as the client named it.
     pub file_name: Option<String>,
-    /// Tells these bytes from all others.
+    /// Identifies these bytes: they never change.
     pub tag: String,
     /// When they were uploaded.
     pub uploaded: Timestamp,

@@ -15,7 +15,7 @@ use wick_runtime::{Resources, Supervisor};
 
 use crate::store::{self, Store};
 
-/// Tells the media that must not be deleted for their age.
+/// Lists the media that retention must not delete.
 pub trait InUse: Send + Sync {
     /// The media ids of this server that are in use now.
     ///

@@ -17,7 +17,7 @@ use crate::{InUse, MediaRepository, deletion::PORTION, sweep::is_over};
 const JUDGED: usize = 10_000;
 
 impl MediaRepository {
-    /// Deletes what the configuration says is not to be kept.
+    /// Deletes what the configured retention no longer allows.
     pub(crate) async fn retain(&self, in_use: &Arc<dyn InUse>) -> Result<()> {
         let config = &self.resources.config.media;
         if config.retention_age.0.is_zero() && config.retention_unused.0.is_zero() {

@@ -67,7 +67,7 @@ pub(crate) fn open(config: &Config, supervisor: &Arc<Supervisor>) -> Result<Arc<
     Ok(Arc::new(Objects::open(&config.media.s3, Arc::clone(supervisor))?))
 }
 
-/// A new name. It says when it was made, so that the sweep leaves young files alone.
+/// A new name. It contains the time of its creation, so that the sweep leaves young files alone.
 pub(crate) fn new_name(random: &dyn Random, now: Timestamp) -> String {
     let mut bytes = [0; RANDOM_BYTES];
     random.fill(&mut bytes);

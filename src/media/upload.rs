@@ -1,6 +1,6 @@
 //! Uploads: received in portions, hashed and stored meanwhile, and described by a row at the end.
 //!
-//! Invariants: an upload takes no more memory than a portion; one that breaks leaves no row, and no file unless the process dies (the sweep removes that one); the row is
+//! Invariants: an upload takes no more memory than a portion; one that breaks leaves no row, and no file unless the process crashes (the sweep removes that one); the row is
 //! written even if the client hangs up once all bytes are there. Uploads end well before the sweep takes their file for
 //! an orphan.
 
@@ -30,7 +30,7 @@ pub(crate) const MAX_DURATION: Duration = Duration::from_secs(6 * 3600);
 /// Bytes of a content type and of a file name that are kept. Longer ones are dropped.
 const MAX_TEXT_BYTES: usize = 255;
 
-/// What the client says of a file.
+/// The file name and content type that the client claims.
 #[derive(Clone, Debug, Default)]
 pub struct Description {
     /// The content type.

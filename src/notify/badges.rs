@@ -1,4 +1,4 @@
-//! How much is unread over all rooms of a user, as push gateways are told.
+//! How much is unread over all rooms of a user: the badge in the requests to push gateways.
 //!
 //! In memory: the count of each of a user's rooms, at a position.
 //!
@@ -66,7 +66,7 @@ impl Badges {
         Self { database, graph, counts, known: Cache::new(USERS) }
     }
 
-    /// What is unread for a user who ignores these others, at the snapshot or later.
+    /// The unread count of a user who ignores these others, at the snapshot or later.
     ///
     /// # Errors
     /// If the database cannot be read.

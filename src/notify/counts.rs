@@ -36,7 +36,7 @@ const REMEMBERED: usize = 50_000;
 /// number that large.
 const LOOKED_AT: usize = 500;
 
-/// How many bytes of text one count holds against patterns at most.
+/// How many bytes of text one count matches against patterns at most.
 const MATCHED_BYTES: usize = 4 << 20;
 
 /// How much is unread.
@@ -206,7 +206,7 @@ impl Counts {
         })
     }
 
-    /// What the push rules of a user want done about an event of another user; `None` if it does not notify.
+    /// The actions of a user's push rules for an event of another user; `None` if it does not notify.
     ///
     /// # Errors
     /// If the database cannot be read.

@@ -25,20 +25,20 @@ use crate::{
 
 /// What an event does that notifies a user.
 pub(crate) struct Verdict {
-    /// What their push rules want done.
+    /// The actions of the push rule.
     pub(crate) actions: Vec<Action>,
     /// The root of the thread it is in.
     pub(crate) thread: Option<ShortEventId>,
 }
 
 impl Verdict {
-    /// Whether it is to stand out.
+    /// Whether it is highlighted.
     pub(crate) fn highlights(&self) -> bool {
         self.actions.iter().any(Action::is_highlight)
     }
 }
 
-/// Judges events of one room for one user.
+/// Evaluates events of one room for one user.
 pub(crate) struct Evaluator<'a> {
     graph: &'a Graph,
     read: &'a Snapshot,
@@ -76,7 +76,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// What an event of another user does; `None` if it does not notify. Adds what it took to `cost`, in
-    /// bytes of text that patterns were held against.
+    /// bytes of text that patterns were matched against.
     pub(crate) fn judge(
         &self,
         item: &TimelineItem,
@@ -111,7 +111,7 @@ pub(crate) fn is_own_reading(pdu: &Pdu) -> bool {
         && !is_end_of_another(pdu)
 }
 
-/// Whether an event of its sender's own is their coming into the room.
+/// Whether an event of its sender's own is their join.
 pub(crate) fn is_arrival(
     graph: &Graph,
     read: &Snapshot,

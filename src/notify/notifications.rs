@@ -1,6 +1,6 @@
 //! What a user was notified of, or would have been.
 //!
-//! Invariant: judged when asked for, by the push rules as they are now; what one request looks at is
+//! Invariant: evaluated on request, by the push rules as they are now; what one request looks at is
 //! bounded, and the token of its response stands after the last event it looked at. Runs on the worker threads.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#listing-notifications>
@@ -29,7 +29,7 @@ use crate::{
 /// How many events one request looks at, over all rooms. Each costs some ten microseconds.
 const LOOKED_AT: usize = 2_000;
 
-/// How many bytes of text one request holds against patterns.
+/// How many bytes of text one request matches against patterns.
 const MATCHED_BYTES: usize = 32 << 20;
 
 /// Lists notifications.
@@ -42,7 +42,7 @@ pub struct Notifications {
 
 /// An event that notified.
 pub struct Notification {
-    /// What the push rules wanted done.
+    /// The actions of the push rule.
     pub actions: Vec<Action>,
     /// The event as its user sees it.
     pub event: Box<RawValue>,
@@ -71,7 +71,7 @@ pub struct Wanted {
     pub only_highlights: bool,
 }
 
-/// One list in the making.
+/// A list that is being collected.
 struct Lister<'a> {
     graph: &'a Graph,
     read: &'a Snapshot,
@@ -202,8 +202,8 @@ impl Lister<'_> {
         Ok(page)
     }
 
-    /// Goes on after an event of the user's own: from their coming into the room with the invitation that
-    /// they accepted, as what was said before does not concern them.
+    /// Continues after an event of the user's own: from their join with the invitation that
+    /// they accepted, as earlier events do not concern them.
     fn look_at_own(
         &mut self,
         room: ShortRoomId,

@@ -10,7 +10,7 @@ use wick_account::push_rules::MAX_PATTERN_BYTES;
 /// How large a compiled pattern may be: enough for the longest one of wildcards alone.
 const MAX_COMPILED_BYTES: usize = 1 << 20;
 
-/// What a pattern is held against.
+/// What a pattern is matched against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Within {
     /// The whole value.
@@ -19,7 +19,7 @@ pub(crate) enum Within {
     Words,
 }
 
-/// A pattern, held against text in lower case: case does not count. One that is too long matches nothing.
+/// A pattern, matched against text in lower case: case does not count. One that is too long matches nothing.
 pub(crate) enum Pattern {
     /// The whole value, as it stands.
     Exact(String),
@@ -82,7 +82,7 @@ impl Pattern {
         }
     }
 
-    /// How much it takes to hold it against a value, in bytes of text looked at.
+    /// The cost of matching it against a value, in bytes of text looked at.
     pub(crate) fn cost(&self, value: &str) -> usize {
         match self {
             Self::Exact(_) => 0,

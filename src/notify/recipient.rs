@@ -1,4 +1,4 @@
-//! The user whose notifications are looked at.
+//! The user whose notifications are evaluated.
 
 use ruma::UserId;
 use wick_account::Session;
@@ -9,7 +9,7 @@ use wick_core::ShortUserId;
 pub struct Recipient<'a> {
     /// The user.
     pub user: ShortUserId,
-    /// The same, spelled out.
+    /// The same as a user id.
     pub user_id: &'a UserId,
 }
 

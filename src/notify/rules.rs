@@ -1,4 +1,4 @@
-//! A user's push rules, ready to be held against events.
+//! A user's push rules, ready to be matched against events.
 //!
 //! Invariants: rules are tried in the order of the specification, and the first that applies decides; no
 //! pattern of a user reaches any matcher but [`Pattern`]; the cache is good for the position of the row in
@@ -31,7 +31,7 @@ const CACHED_BYTES: u64 = 32 << 20;
 /// What a compiled pattern takes of memory for each of its bytes, at most about.
 const COMPILED_PER_BYTE: u64 = 200;
 
-/// The text that a pattern of a content rule, or of a condition on `content.body`, is held against.
+/// The text that a pattern of a content rule, or of a condition on `content.body`, is matched against.
 const BODY: &str = "content.body";
 
 /// The rules that an event with `m.mentions` switches off.
@@ -101,7 +101,7 @@ impl Rules {
         Self(ordered.chain(rules.underride.iter().map(conditional)).flatten().collect())
     }
 
-    /// What the first rule that applies wants done; nothing if none does. Adds what it took to `cost`.
+    /// The actions of the first rule that applies; none if none does. Adds what it took to `cost`.
     pub(crate) fn actions(&self, candidate: &Candidate<'_>, cost: &mut usize) -> &[Action] {
         let has_mentions = candidate.event.contains_mentions();
         let applies = |rule: &&Rule| {
@@ -184,7 +184,7 @@ impl Weighter<ShortUserId, (Position, Arc<Rules>)> for Weight {
     }
 }
 
-/// The rules of users who asked lately.
+/// The rules of recently active users.
 pub(crate) struct RulesCache(Cache<ShortUserId, (Position, Arc<Rules>), Weight>);
 
 impl Default for RulesCache {

@@ -1,6 +1,6 @@
 //! The requests: within bounds of time and size, over connections that are reused.
 //!
-//! Invariants: a response is read no further than its bounds, whatever its headers say; redirects are followed for
+//! Invariants: a response is read no further than its bounds, whatever its headers claim; redirects are followed for
 //! `GET` alone, and each is checked as the first URL was; no proxy, no cookies, no `Referer`.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
@@ -24,7 +24,7 @@ const MAX_REDIRECTS: usize = 5;
 const IDLE: Duration = Duration::from_secs(90);
 const MAX_IDLE: usize = 4;
 
-/// When a connection that says nothing during a request counts as broken (HTTP/2).
+/// When a connection without traffic during a request counts as broken (HTTP/2).
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -63,7 +63,7 @@ impl Outbound {
         clock: Arc<dyn Clock>,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self> {
-        // An error says that it is installed already, by an earlier call.
+        // An error means that it is installed already, by an earlier call.
         drop(ring::default_provider().install_default());
         let guard = Arc::new(Guard::new(config));
         let authorities = authorities(&config.ca_certificates)?;

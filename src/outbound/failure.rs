@@ -32,7 +32,7 @@ pub enum Failure {
     Status {
         /// Its status.
         status: StatusCode,
-        /// After how long to come back, if it says so in seconds.
+        /// Its `Retry-After`, if that is in seconds.
         retry_after: Option<Duration>,
     },
 }

@@ -9,7 +9,7 @@
 //!
 //! Invariants: what others see is in rows. A row has the time until which its state holds without a request of the
 //! user, so a state also ends if the server that wrote it has stopped. The devices in memory decide what
-//! is written next; a client that only polls writes hardly ever, and wakes nobody.
+//! is written next; a client that only polls hardly ever writes, and wakes no other client.
 
 mod devices;
 mod rows;

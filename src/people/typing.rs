@@ -1,6 +1,6 @@
 //! Typing notifications: set until they are stopped, time out, or their user leaves the room.
 //!
-//! Invariants: a room's row is the truth, timeouts included, so a notification outlives a restart and ends when
+//! Invariants: a room's row is the truth, timeouts included, so a notification survives a restart and ends when
 //! it would have. The end of a membership ends it in the membership's own batch (`room::commit`).
 
 use std::{sync::Arc, time::Duration};

@@ -144,8 +144,8 @@ impl UserDirectory {
         let profile = self.profiles.member_profile(user)?;
         let mut words = words::distinct(user_id.localpart());
         words.extend(profile.display_name.as_deref().map(words::distinct).unwrap_or_default());
-        let says = |wanted: &String| words.iter().any(|word| word.starts_with(wanted.as_str()));
-        if !wanted.iter().all(says) || !looking.could_have_met(user)? {
+        let has_word = |wanted: &String| words.iter().any(|word| word.starts_with(wanted.as_str()));
+        if !wanted.iter().all(has_word) || !looking.could_have_met(user)? {
             return Ok(None);
         }
         Ok(Some(FoundUser { user_id, profile }))

@@ -63,7 +63,7 @@ struct Sending {
 }
 
 /// What became of a step.
-enum Outcome {
+enum StepOutcome {
     /// There was nothing to send.
     Rested,
     /// The cursor was moved.
@@ -99,13 +99,13 @@ impl Delivery {
         let mut back_off = FIRST_BACK_OFF;
         loop {
             let wait = match self.step().await {
-                Ok(Outcome::Rested) if self.shared.has_more(&self.key) => continue,
-                Ok(Outcome::Rested | Outcome::Stopped) => return,
-                Ok(Outcome::Moved) => {
+                Ok(StepOutcome::Rested) if self.shared.has_more(&self.key) => continue,
+                Ok(StepOutcome::Rested | StepOutcome::Stopped) => return,
+                Ok(StepOutcome::Moved) => {
                     back_off = FIRST_BACK_OFF;
                     continue;
                 }
-                Ok(Outcome::Failed(failure)) => {
+                Ok(StepOutcome::Failed(failure)) => {
                     metrics::counter!("wick_push_failed_total").increment(1);
                     tracing::info!(%failure, ?back_off, "a push gateway did not accept a notification");
                     match failure {
@@ -140,15 +140,15 @@ impl Delivery {
         self.shared.supervisor.stopping().run_until_cancelled(wait).await
     }
 
-    async fn step(&self) -> Result<Outcome> {
+    async fn step(&self) -> Result<StepOutcome> {
         let (this, workers) = (self.clone(), &self.shared.resources.workers);
         // Of their own, so that a user's pushers and a user's requests do not wait for each other.
         let step = workers.run(&("push", self.key.0), move || this.next()).await?;
         match step {
-            Step::Rest => Ok(Outcome::Rested),
+            Step::Rest => Ok(StepOutcome::Rested),
             Step::Drop(upto) => {
                 self.advance(upto, None).await?;
-                Ok(Outcome::Moved)
+                Ok(StepOutcome::Moved)
             }
             Step::Send(sending) => self.send(*sending).await,
         }
@@ -189,7 +189,7 @@ impl Delivery {
         Ok(Step::Drop(*last))
     }
 
-    async fn send(&self, sending: Sending) -> Result<Outcome> {
+    async fn send(&self, sending: Sending) -> Result<StepOutcome> {
         let Written { url, body, badge } = sending.written;
         let request = async {
             let admitted = self.shared.gateways.admit(&url).await?;
@@ -205,11 +205,11 @@ impl Delivery {
         // What comes after the answer is not cancelled: it would be sent again.
         let stopping = self.shared.supervisor.stopping();
         let Some(answer) = stopping.run_until_cancelled(request).await else {
-            return Ok(Outcome::Stopped);
+            return Ok(StepOutcome::Stopped);
         };
         let answer = match answer? {
             Ok(answer) => answer,
-            Err(failure) => return Ok(Outcome::Failed(failure)),
+            Err(failure) => return Ok(StepOutcome::Failed(failure)),
         };
         // A gateway that answers something else has accepted the notification all the same.
         let Answer { rejected } = serde_json::from_slice(&answer).unwrap_or_default();
@@ -221,7 +221,7 @@ impl Delivery {
         let lag = self.shared.resources.clock.now().since(sending.at);
         metrics::histogram!("wick_push_lag_seconds").record(lag.as_secs_f64());
         self.advance(sending.position, badge).await?;
-        Ok(Outcome::Moved)
+        Ok(StepOutcome::Moved)
     }
 
     /// Moves the cursor, and deletes what all pushers of the user have passed.

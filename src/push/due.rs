@@ -96,7 +96,7 @@ impl Due {
         Ok(found)
     }
 
-    /// The users that an event notifies, and its sender, who has read what came before.
+    /// The users that an event notifies, and its sender, whose earlier events are read by it.
     fn find_notified(
         &self,
         (span, owners): (&Span, &[ShortUserId]),

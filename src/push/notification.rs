@@ -87,7 +87,7 @@ impl<'a> Writer<'a> {
         Ok(Self { shared, read, key, user_id, ignored, data })
     }
 
-    /// The notification of an event that these actions are for; `None` if there is nothing to tell of it.
+    /// The notification of an event that these actions are for; `None` if there is nothing to send.
     pub(crate) fn event(
         &self,
         (room, event): (ShortRoomId, ShortEventId),

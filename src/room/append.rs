@@ -10,7 +10,7 @@ use crate::{
 
 impl<'a> Assembly<'a> {
     /// A room that begins with `create`.
-    pub(crate) fn found(
+    pub(crate) fn create(
         rooms: &'a Graph,
         create: Authorized,
         version: &RoomVersionId,

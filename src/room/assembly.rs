@@ -2,7 +2,7 @@
 //! Events are appended in [`append`](crate::append).
 //!
 //! Invariant: the batch requires the head that the room was opened on, so that it is written on that head
-//! or not at all. The room's turn is held meanwhile, which makes that conflict rare.
+//! or not at all. The room's lock is held meanwhile, which makes that conflict rare.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    /// The room as it stands; `None` if it is not here.
+    /// The room in its present state; `None` if it is unknown.
     pub(crate) fn open(rooms: &'a Graph, room_id: &RoomId) -> Result<Option<Self>> {
         let mut batch = rooms.db.batch();
         let Some(room) = rooms.intern().lookup_room(&batch, room_id)? else { return Ok(None) };
@@ -183,7 +183,7 @@ impl<'a> Assembly<'a> {
         Ok(self.rooms.db.latest().get(&HEAD_BY_ROOM, &self.room)? != self.opened_on)
     }
 
-    /// Writes the batch, with what follows from it in memory. The turn may end as soon as this returns.
+    /// Writes the batch, with what follows from it in memory. The lock may be released as soon as this returns.
     /// If nothing was changed, this waits for what was read instead of making a commit.
     pub(crate) fn write(mut self) -> wick_database::Result<Pending> {
         if self.opened_on.as_ref() != Some(&self.head) {

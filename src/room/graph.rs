@@ -1,4 +1,4 @@
-//! The rooms of this server: the one door through which anything changes in them.
+//! The rooms of this server: every change of a room goes through here.
 
 use std::{
     sync::{
@@ -23,10 +23,10 @@ use wick_database::{
 use crate::{
     Appended, Assembly, Effects, TimerChange, build,
     events::Events,
+    lock::{RoomLock, RoomLocks},
     render::Rendered,
     stage::Authorized,
     state::States,
-    turn::{Turn, Turns},
 };
 
 /// How often a change runs because a row it was computed from has changed by the time it is written.
@@ -53,7 +53,7 @@ impl<P: Projection + ?Sized> Projection for Arc<P> {
 /// Called with the changes of timers. An effect of their batch ([`Batch::on_applied`]), so it must be short.
 pub type TimerListener = Arc<dyn Fn(&[TimerChange]) + Send + Sync>;
 
-/// What other layers want to take part in.
+/// What other layers add to the changes of rooms.
 #[derive(Default)]
 pub struct Hooks {
     /// Run for each event that becomes part of a timeline, in order.
@@ -79,13 +79,13 @@ pub struct Graph {
     pub(crate) rendered: Rendered,
     pub(crate) visibilities: Cache<StateRoot, HistoryVisibility>,
     pub(crate) hooks: Hooks,
-    turns: Turns,
+    locks: RoomLocks,
     /// The id of the newest timer made here: ids order timers that are due in the same millisecond.
     last_timer: AtomicU64,
 }
 
-/// A room that is to be made.
-pub struct Founding {
+/// A room to create.
+pub struct NewRoom {
     /// Its version.
     pub version: RoomVersionId,
     /// Its create event; the room id in it is ignored.
@@ -114,7 +114,7 @@ impl Graph {
             server,
             key,
             hooks,
-            turns: Turns::default(),
+            locks: RoomLocks::default(),
             last_timer: AtomicU64::new(0),
         }
     }
@@ -166,7 +166,7 @@ impl Graph {
     /// the batch is durable and published.
     ///
     /// # Errors
-    /// What `change` returns; `M_NOT_FOUND` if the room is not here; a database error, among them a
+    /// What `change` returns; `M_NOT_FOUND` if the room is unknown; a database error, among them a
     /// conflict if the room has changed each time.
     pub async fn transact<T>(
         &self,
@@ -175,7 +175,7 @@ impl Graph {
     ) -> Result<T> {
         let mut attempt = 1;
         loop {
-            let turn = self.turns.take(room_id).await;
+            let lock = self.locks.take(room_id).await;
             let mut room = Assembly::open(self, room_id)?
                 .ok_or_else(|| Error::not_found("this server does not know that room"))?;
             room.attempt = attempt;
@@ -187,7 +187,7 @@ impl Graph {
                     unless_conflict(room.write(), attempt)?.map(|pending| (value, pending))
                 }
             };
-            drop(turn);
+            drop(lock);
             if let Some((value, pending)) = written {
                 pending.await?;
                 return Ok(value);
@@ -205,30 +205,30 @@ impl Graph {
         self.transact(&room_id, |room| room.append(draft.clone(), effects.clone())).await
     }
 
-    /// Makes a room with everything that `fill` appends, in one batch. `fill` runs again if a row that it
+    /// Creates a room with everything that `fill` appends, in one batch. `fill` runs again if a row that it
     /// required has changed by the time the batch is written.
     ///
     /// # Errors
     /// As [`Graph::transact`]; `M_UNSUPPORTED_ROOM_VERSION`.
-    pub async fn found<T>(
+    pub async fn create<T>(
         &self,
-        founding: Founding,
+        new_room: NewRoom,
         mut fill: impl FnMut(&mut Assembly<'_>) -> Result<T>,
     ) -> Result<(OwnedRoomId, T)> {
-        let Founding { version, mut create } = founding;
+        let NewRoom { version, mut create } = new_room;
         let version_rules = rules::version_rules(&version)?;
         create.event_type = TimelineEventType::RoomCreate;
         create.state_key = Some(String::new());
         create.room_id = self.random_room_id()?;
         let mut attempt = 1;
         loop {
-            let (authorized, turn) = self.unique_create(create.clone(), &version_rules).await?;
+            let (authorized, lock) = self.unique_create(create.clone(), &version_rules).await?;
             let room_id = authorized.pdu.room_id.clone();
-            let mut room = Assembly::found(self, authorized, &version, version_rules.clone())?;
+            let mut room = Assembly::create(self, authorized, &version, version_rules.clone())?;
             room.attempt = attempt;
             let value = fill(&mut room)?;
             let written = unless_conflict(room.write(), attempt)?;
-            drop(turn);
+            drop(lock);
             if let Some(pending) = written {
                 pending.await?;
                 return Ok((room_id, value));
@@ -237,42 +237,42 @@ impl Graph {
         }
     }
 
-    /// A create event whose room does not exist, with that room's turn. Where the room's id is the
+    /// A create event whose room does not exist, with that room's lock. Where the room's id is the
     /// event's hash, two rooms that one user makes in the same millisecond would be one; the second
     /// is dated a millisecond later.
     async fn unique_create(
         &self,
         mut create: Draft,
         version: &RoomVersionRules,
-    ) -> Result<(Authorized, Turn)> {
+    ) -> Result<(Authorized, RoomLock)> {
         loop {
             let authorized = build::create(self, create.clone(), version)?;
             let room_id = &authorized.pdu.room_id;
-            let turn = self.turns.take(room_id).await;
+            let lock = self.locks.take(room_id).await;
             let latest = self.db.latest();
             let taken = match self.intern().lookup_room(&latest, room_id)? {
                 Some(room) => latest.contains(&HEAD_BY_ROOM, &room)?,
                 None => false,
             };
             if !taken {
-                return Ok((authorized, turn));
+                return Ok((authorized, lock));
             }
-            let said = authorized.pdu.origin_server_ts;
-            create.origin_server_ts = Some(said.after(Duration::from_millis(1)));
+            let dated = authorized.pdu.origin_server_ts;
+            create.origin_server_ts = Some(dated.after(Duration::from_millis(1)));
         }
     }
 
-    /// Makes a room from a create event that came from elsewhere.
-    pub(crate) async fn found_received(
+    /// Creates a room from a create event that was received.
+    pub(crate) async fn create_received(
         &self,
         create: Authorized,
         version: RoomVersionId,
         version_rules: RoomVersionRules,
     ) -> Result<OwnedRoomId> {
         let room_id = create.pdu.room_id.clone();
-        let turn = self.turns.take(&room_id).await;
-        let pending = Assembly::found(self, create, &version, version_rules)?.write()?;
-        drop(turn);
+        let lock = self.locks.take(&room_id).await;
+        let pending = Assembly::create(self, create, &version, version_rules)?.write()?;
+        drop(lock);
         pending.await?;
         Ok(room_id)
     }

@@ -1,7 +1,7 @@
-//! What must hold in the stored rooms whatever happened, and a check of it. Run by tests after every crash
-//! they can think of, and by `wick check`.
+//! What must hold in the stored rooms, and a check of it. Run by tests after every crash
+//! they simulate, and by `wick check`.
 //!
-//! Invariant: reads the tables alone and trusts no cache.
+//! Invariant: reads the tables alone and uses no cache.
 
 mod delayed;
 mod graph;
@@ -36,7 +36,7 @@ impl fmt::Display for Violation {
 
 macro_rules! classes {
     ($($(#[$doc:meta])+ $class:ident = $name:literal,)+) => {
-        /// The rules that can be broken, each named after how it looks when it is.
+        /// The invariants, each named after its violation.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Class {
             $($(#[$doc])+ $class,)+
@@ -64,13 +64,13 @@ classes! {
     ExtremityMissing = "extremity_missing",
     /// A forward extremity that an accepted event refers to.
     ExtremityReferenced = "extremity_referenced",
-    /// A row of the timeline whose event is elsewhere or nowhere.
+    /// A row of the timeline whose event has another place or does not exist.
     TimelineRowWithoutEvent = "timeline_row_without_event",
     /// An event whose place in the timeline has no row or another's.
     EventWithoutTimelineRow = "event_without_timeline_row",
     /// An entry of the stream that is not an event at this position, or an event that is not in the stream.
     StreamDiffers = "stream_differs",
-    /// An event that refers to one that is not stored, in a room whose history is here from its beginning.
+    /// An event that refers to one that is not stored, in a room whose complete history is stored.
     PrevEventMissing = "prev_event_missing",
     /// A thread that is not listed at its newest event, or listed where it is not.
     ThreadIndexDiffers = "thread_index_differs",
@@ -102,7 +102,7 @@ classes! {
     StatusWithoutEvent = "status_without_event",
     /// An event whose status is running without a timer, or that has a timer and another status.
     StatusDiffers = "status_differs",
-    /// A timer of a delayed event whose content is gone, or that is finalised.
+    /// A timer of a delayed event whose content is missing, or that is finalised.
     DelayedTimerDiffers = "delayed_timer_differs",
     /// A delayed event that is neither scheduled nor finalised, or whose outcome is not listed for its owner.
     DelayedEventAdrift = "delayed_event_adrift",

@@ -1,7 +1,7 @@
 //! The event graph: build, receive, resolve, commit, read. Consistent or not written.
 //!
 //! Invariants: no network (R6); every event, wherever it comes from, is stored by `commit` alone
-//! (R1); a room's turn is private to this crate and held for microseconds, never over an fsync.
+//! (R1); a room's lock is private to this crate and held for microseconds, never over an fsync.
 
 mod append;
 mod assembly;
@@ -11,6 +11,7 @@ pub mod delayed;
 mod effects;
 mod events;
 mod graph;
+mod lock;
 pub mod membership;
 mod read;
 mod receive;
@@ -19,7 +20,6 @@ pub mod render;
 mod resolve;
 mod stage;
 mod timeline;
-mod turn;
 pub mod visibility;
 
 pub mod invariants;
@@ -30,7 +30,7 @@ pub use self::{
     commit::expiry::can_expire,
     effects::{Arm, Effects, Finish, Outcome, TimerChange, TransactionKey},
     events::Events,
-    graph::{Founding, Graph, Hooks, Projection, TimerListener},
+    graph::{Graph, Hooks, NewRoom, Projection, TimerListener},
     membership::MemberContent,
     receive::Received,
     relation::RelatesTo,

@@ -29,7 +29,7 @@ impl Graph {
         Ok(self.intern().lookup_room(read, room_id)?)
     }
 
-    /// What the room's next event would be built on; `None` if the room is not here.
+    /// What the room's next event would be built on; `None` if the room is unknown.
     ///
     /// # Errors
     /// If the database cannot be read.

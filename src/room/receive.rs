@@ -55,12 +55,12 @@ pub(crate) struct Judged {
 }
 
 impl Graph {
-    /// Receives one event of a room that is here. `keys` are the signing keys of the servers that had to sign
+    /// Receives one event of a known room. `keys` are the signing keys of the servers that had to sign
     /// it, each of which was valid at the time of the event.
     ///
     /// # Errors
     /// `M_BAD_JSON` if it is no event of this room version, `M_FORBIDDEN` if a signature is wrong: the event
-    /// is dropped. `M_NOT_FOUND` if the room is not here. A database error.
+    /// is dropped. `M_NOT_FOUND` if the room is unknown. A database error.
     pub async fn receive(
         &self,
         room_id: &RoomId,
@@ -74,7 +74,7 @@ impl Graph {
     ///
     /// # Errors
     /// As [`Graph::receive`]; `M_UNSUPPORTED_ROOM_VERSION`; `M_FORBIDDEN` if the auth rules refuse the event;
-    /// a conflict if the room is here already.
+    /// a conflict if the room exists already.
     pub async fn receive_create(
         &self,
         version: RoomVersionId,
@@ -84,12 +84,12 @@ impl Graph {
         let version_rules = rules::version_rules(&version)?;
         let verified = verify(json, None, &version_rules, keys)?;
         let authorized = auth::create(verified, &version, &version_rules)?;
-        self.found_received(authorized, version, version_rules).await
+        self.create_received(authorized, version, version_rules).await
     }
 }
 
 impl Assembly<'_> {
-    /// Receives one event during the room's turn. No more than one in a batch: what is written with a position
+    /// Receives one event under the room's lock. No more than one in a batch: what is written with a position
     /// cannot be read before it is given.
     ///
     /// # Errors

@@ -94,7 +94,7 @@ impl Viewer<'_> {
         self.show_event(short, &pdu, &place, show).map(Some)
     }
 
-    /// The event whose parts are at hand, in the form that the client asks for.
+    /// An event from its parts, in the form that the client asks for.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -202,7 +202,7 @@ impl Viewer<'_> {
 
 impl Graph {
     /// The content of an event as it counts: without what its redaction removed. A redacted rule, for
-    /// instance, goes on as one, since its redaction keeps it.
+    /// instance, remains one, since its redaction keeps it.
     ///
     /// # Errors
     /// If the event is not there, or the database cannot be read.

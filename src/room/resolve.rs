@@ -122,8 +122,8 @@ impl Source for Common<'_> {
 }
 
 impl Common<'_> {
-    /// The smallest short id of these events: none with a smaller one rests on them, unless the room has
-    /// events whose short ids are older than those of what they rest on.
+    /// The smallest short id of these events: none with a smaller one depends on them, unless the room has
+    /// events whose short ids are older than those of their auth events.
     fn oldest(&self, events: &HashSet<OwnedEventId>) -> Result<ShortEventId> {
         if self.batch.contains(&DISORDER_BY_ROOM, &self.room)? {
             return Ok(ShortEventId::MIN);
@@ -137,8 +137,8 @@ impl Common<'_> {
     }
 }
 
-/// Notes an event whose short id is older than that of one it rests on, because something referred to it
-/// before it came.
+/// Notes an event whose short id is older than that of one of its auth events, because something referred to it
+/// before it was received.
 ///
 /// # Errors
 /// If the storage fails.

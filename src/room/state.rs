@@ -142,7 +142,7 @@ impl States {
         tree::diff(&View { states: self, read }, old, new)
     }
 
-    /// Calls `visit` for each node of a state, parents first; it says whether to go below. Reads past the
+    /// Calls `visit` for each node of a state, parents first; it returns whether to descend. Reads past the
     /// cache, so that a node that is only remembered does not count as stored.
     ///
     /// # Errors

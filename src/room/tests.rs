@@ -13,7 +13,7 @@ use wick_database::{
     schema::room::{EVENT_BY_STATE, HEAD_BY_ROOM, Head},
 };
 
-use crate::{Direction, Effects, Founding, Graph, Hooks, render::Show, visibility::Viewer};
+use crate::{Direction, Effects, Graph, Hooks, NewRoom, render::Show, visibility::Viewer};
 
 struct Counting(std::sync::atomic::AtomicU64);
 
@@ -66,7 +66,7 @@ async fn room_with_alice(
     let create =
         Draft::state(placeholder, alice.clone(), StateEventType::RoomCreate, "", content(create));
     let (room_id, ()) = rooms
-        .found(Founding { version, create }, |room| {
+        .create(NewRoom { version, create }, |room| {
             let draft = member(room.room_id(), &alice);
             room.append(draft, Effects::default()).map(drop)
         })
@@ -166,7 +166,7 @@ async fn rooms_made_in_the_same_millisecond_are_different_rooms() {
     }
 }
 
-/// Changes a room's head as another node would, which knows nothing of the turns here.
+/// Changes a room's head as another node would, which does not take the locks here.
 fn move_head(rooms: &Graph, room: wick_core::ShortRoomId) {
     let mut batch = rooms.database().batch();
     let head = batch.get(&HEAD_BY_ROOM, &room).unwrap().unwrap();

@@ -206,7 +206,7 @@ impl<'a> Viewer<'a> {
         Ok(erased && self.membership_at(pdu, place)? != Membership::Join)
     }
 
-    /// Whether history that stands at `position` in a state like `at` is the viewer's to see.
+    /// Whether history that stands at `position` in a state like `at` is visible to the viewer.
     ///
     /// <https://spec.matrix.org/v1.18/client-server-api/#server-behaviour-5>
     fn allowed(&mut self, at: &AtRoot, position: Option<i64>) -> Result<bool> {

@@ -228,7 +228,7 @@ fn event_row(request: EventRequest, text: &str) -> Result<DelayedRow> {
     request.ensure_possible_later()?;
     if request.content.contains_key(WILL_EXPIRE) {
         return Err(Error::invalid_param(
-            "an event that is sent later cannot expire: nobody would get its refresh token",
+            "an event that is sent later cannot expire: its refresh token could not be returned",
         ));
     }
     let event_type = request.event_type.to_string();

@@ -28,12 +28,12 @@ const TASK: &str = "guest-access";
 
 /// Removes guests from rooms that guests can no longer join.
 #[derive(Clone)]
-pub struct GuestAccess {
+pub struct GuestRemoval {
     resources: Resources,
     graph: Arc<Graph>,
 }
 
-impl GuestAccess {
+impl GuestRemoval {
     /// Guests in these rooms.
     #[must_use]
     pub fn new(resources: Resources, graph: Arc<Graph>) -> Self {
@@ -116,7 +116,7 @@ impl GuestAccess {
     }
 }
 
-impl Consumer for GuestAccess {
+impl Consumer for GuestRemoval {
     async fn consume(&self, span: &Span) -> Result<bool> {
         let mut rooms = BTreeSet::new();
         for (_, entry) in span.events()? {

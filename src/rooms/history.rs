@@ -45,7 +45,7 @@ pub(crate) const MAX_SCANNED: usize = 2000;
 /// Events that one request shows.
 pub(crate) const MAX_LIMIT: usize = 1000;
 
-/// Reads rooms on behalf of users.
+/// Reads rooms for users.
 #[derive(Clone)]
 pub struct History {
     pub(crate) resources: Resources,
@@ -116,7 +116,7 @@ impl History {
     /// A reader of the room for the session's user.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` if the user may not read the room, or it is not here, which looks the same.
+    /// `M_FORBIDDEN` if the user may not read the room, or it is unknown, which looks the same.
     fn reader<'a>(
         &'a self,
         read: &'a Snapshot,
@@ -158,7 +158,7 @@ fn unseen() -> Error {
     Error::not_found("there is no such event that you may see")
 }
 
-/// The same whether the room is not here or closed.
+/// The same whether the room is unknown or closed.
 pub(crate) fn not_in_room() -> Error {
     Error::forbidden("you are not in this room")
 }

@@ -10,6 +10,6 @@ pub mod search;
 pub mod spaces;
 
 pub use self::{
-    delayed::Delayed, guests::GuestAccess, history::History, memberships::Memberships,
+    delayed::Delayed, guests::GuestRemoval, history::History, memberships::Memberships,
     reports::Reports, rooms::Rooms, spaces::Spaces,
 };

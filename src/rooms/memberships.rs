@@ -131,7 +131,7 @@ impl Memberships {
         Ok(())
     }
 
-    /// Does what a crash has left undone.
+    /// Finishes what a crash has interrupted.
     ///
     /// # Errors
     /// If the database refuses.

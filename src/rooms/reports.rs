@@ -94,7 +94,7 @@ impl Reports {
     /// Reports a room.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if it is not here, `M_TOO_LARGE`.
+    /// `M_NOT_FOUND` if it is unknown, `M_TOO_LARGE`.
     pub async fn room(&self, session: &Session, room_id: &RoomId, reason: String) -> Result<()> {
         let read = self.resources.database.published();
         let room = self.graph.short(&read, room_id)?;

@@ -77,7 +77,7 @@ impl Rooms {
         Self { resources, graph, profiles, expiry, supervisor, directory }
     }
 
-    /// Changes a room for a user who must be joined to it: a room that is not here gives the same error as
+    /// Changes a room for a user who must be joined to it: an unknown room gives the same error as
     /// one they are not in.
     async fn change<T>(
         &self,

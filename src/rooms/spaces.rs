@@ -54,7 +54,7 @@ pub struct AskHierarchy {
 pub struct Hierarchy {
     /// The rooms with their `m.space.child` events.
     pub rooms: Vec<(RoomSummary, Vec<Box<RawValue>>)>,
-    /// Where to go on; `None` at the end.
+    /// Where to continue; `None` at the end.
     pub next_batch: Option<String>,
 }
 
@@ -139,7 +139,7 @@ impl Spaces {
     /// The summary of a room, with the session's membership; without a session, only of an open room.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if the room is not here or the requester may not know of it.
+    /// `M_NOT_FOUND` if the room is unknown or the requester may not know of it.
     pub fn summary(
         &self,
         session: Option<&Session>,
@@ -212,7 +212,7 @@ impl Spaces {
     }
 }
 
-/// The same whether the room is not here or closed.
+/// The same whether the room is unknown or closed.
 fn hidden() -> Error {
     Error::forbidden("you may not see this room")
 }

@@ -22,7 +22,7 @@ pub mod delete_global_account_data {
     /// Request type of the endpoint.
     #[request]
     pub struct Request {
-        /// Whose account data.
+        /// The owner of the account data.
         #[ruma_api(path)]
         pub user_id: OwnedUserId,
 
@@ -71,7 +71,7 @@ pub mod delete_room_account_data {
     /// Request type of the endpoint.
     #[request]
     pub struct Request {
-        /// Whose account data.
+        /// The owner of the account data.
         #[ruma_api(path)]
         pub user_id: OwnedUserId,
 

@@ -1,6 +1,6 @@
 //! The capability that announces that events can expire, and within which limits.
 //!
-//! Invariants: the flag in `/versions` says that the endpoints are there; the capability says what
+//! Invariants: the flag in `/versions` announces the endpoints; the capability announces what
 //! this user may ask for.
 
 use std::time::Duration;

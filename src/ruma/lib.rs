@@ -1,8 +1,8 @@
 //! The ruma schema extension: what ruma does not have for events that expire.
 //!
 //! The wire format is the first form of [MSC4140], "expiring events with keep alive endpoint".
-//! A client sends an event whose content says for how long it is valid, the server distributes it
-//! as `running`, and when the keep-alives stop it posts a copy that says `expired`:
+//! A client sends an event whose content has its lifetime, the server distributes it
+//! as `running`, and when the keep-alives stop it posts a copy with the status `expired`:
 //!
 //! | on the wire | here |
 //! |---|---|
@@ -22,7 +22,7 @@
 //!
 //! # Example
 //!
-//! A client says that it is here for the next ten seconds, and renews that once:
+//! A client announces itself for ten seconds, and renews that once:
 //!
 //! ```
 //! use ruma::{

@@ -1,6 +1,6 @@
 //! LiveKit tokens and delegated leaves (MSC4195), asked of the homeserver with an access token.
 //!
-//! Invariant: the present text's `member_id` and the deployed `member` are both read; which is there tells the
+//! Invariant: the present text's `member_id` and the deployed `member` are both read; which one is present decides the
 //! revision.
 
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ pub mod get_token {
     /// Request type of the endpoint.
     #[request]
     pub struct Request {
-        /// The server whose token is wanted; the own one if absent.
+        /// The server whose token is requested; the own one if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub server_name: Option<OwnedServerName>,
 

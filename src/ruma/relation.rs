@@ -1,6 +1,6 @@
 //! How the event that ends another one points at it.
 //!
-//! Invariant: a content that does not say both that something ended, and what, is no terminal
+//! Invariant: a content without both the status and the event that ended is no terminal
 //! content. Authorization to end an event is the server's rule, not the schema's.
 
 use ruma::OwnedEventId;
@@ -18,7 +18,7 @@ pub const EXPIRE_RELATION: &str = "m.expire.relationship";
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(from = "Wire", into = "Wire")]
 pub struct ExpireRelation {
-    /// The event whose life is over.
+    /// The event that ended.
     pub event_id: OwnedEventId,
 }
 

@@ -1,7 +1,7 @@
 //! `PUT /rooms/{roomId}/send/…` and `PUT /rooms/{roomId}/state/…`, with the answer extended.
 //!
 //! Invariants: the requests are ruma's own, down to the path; the answer is a superset of ruma's,
-//! so a client that knows nothing of expiry reads it all the same.
+//! so a client without support for expiry can read it.
 
 use ruma::{
     OwnedEventId,

@@ -35,12 +35,12 @@ pub struct Request {
     #[ruma_api(query)]
     pub since: Option<String>,
 
-    /// Whether to tell the whole state of every room.
+    /// Whether to return the full state of every room.
     #[serde(default, skip_serializing_if = "ruma::serde::is_default")]
     #[ruma_api(query)]
     pub full_state: bool,
 
-    /// What the request says of its user's presence.
+    /// The presence to set.
     #[serde(default, skip_serializing_if = "ruma::serde::is_default")]
     #[ruma_api(query)]
     pub set_presence: PresenceState,
@@ -54,7 +54,7 @@ pub struct Request {
     #[ruma_api(query)]
     pub timeout: Option<Duration>,
 
-    /// Whether to tell the state after the timeline, and not before it.
+    /// Whether to return the state after the timeline, and not before it.
     #[serde(default, skip_serializing_if = "ruma::serde::is_default")]
     #[ruma_api(query)]
     pub use_state_after: bool,

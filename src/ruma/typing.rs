@@ -1,6 +1,6 @@
 //! `PUT /_matrix/client/v3/rooms/{roomId}/typing/{userId}` with a `timeout` that may be left out.
 //!
-//! ruma's request type refuses what the specification allows: to type without saying for how long.
+//! ruma's request type refuses what the specification allows: to type without a timeout.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub struct Request {
     /// Whether they type.
     pub typing: bool,
 
-    /// For how long, unless they say so again.
+    /// For how long, unless renewed.
     #[serde(
         with = "ruma::serde::duration::opt_ms",
         default,

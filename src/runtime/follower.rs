@@ -26,7 +26,7 @@ const MAX_EVENTS: usize = 100;
 
 /// Consumes the stream, a [`Span`] after another.
 pub trait Consumer: Send + Sync + 'static {
-    /// Delivers what the consumer finds in the span. Success acknowledges all of it, and says whether there was
+    /// Delivers what the consumer finds in the span. Success acknowledges all of it, and returns whether there was
     /// anything; otherwise the cursor need not be stored at once. After an error, a restart or a
     /// crash the same positions come again, perhaps in other spans: what must happen once carries an id that
     /// follows from the position.
@@ -160,7 +160,7 @@ mod tests {
     use wick_database::{Database, Fault, FaultAction, Options};
 
     use super::*;
-    use crate::{ChangeTurns, Limits, Workers};
+    use crate::{ConflictLock, Limits, Workers};
 
     struct Zeros;
 
@@ -170,11 +170,11 @@ mod tests {
         }
     }
 
-    /// Tells what it consumed; fails while `failures` are left.
+    /// Records what it consumed; fails while `failures` are left.
     struct Recorder {
         consumed: mpsc::UnboundedSender<Vec<u64>>,
         failures: AtomicU64,
-        /// What it says of each span.
+        /// What it returns for each span.
         is_something: bool,
     }
 
@@ -210,7 +210,7 @@ mod tests {
                 random: Arc::new(Zeros),
                 limits: Arc::new(limits),
                 workers: Arc::new(Workers::new(&supervisor)),
-                turns: ChangeTurns::default(),
+                conflicts: ConflictLock::default(),
             };
             Self { resources, clock, supervisor }
         }
@@ -236,10 +236,10 @@ mod tests {
         }
     }
 
-    /// The process dies at this commit.
-    struct DiesAt(u64);
+    /// The process crashes at this commit.
+    struct CrashesAt(u64);
 
-    impl Fault for DiesAt {
+    impl Fault for CrashesAt {
         fn before_commit(&self, number: u64) -> FaultAction {
             if number == self.0 { FaultAction::StopBefore } else { FaultAction::Proceed }
         }
@@ -249,7 +249,7 @@ mod tests {
     async fn a_crash_between_delivery_and_acknowledgement_delivers_again_and_loses_nothing() {
         let folder = tempfile::tempdir().unwrap();
         // The first commit sets the cursor, the second has the events, the third moves the cursor.
-        let server = Server::open(&folder, Some(Arc::new(DiesAt(3))));
+        let server = Server::open(&folder, Some(Arc::new(CrashesAt(3))));
         let (follower, mut consumed) = server.follower(0);
         assert!(follower.step(&mut Position::default()).await.unwrap());
         server.events(2).await;

@@ -12,7 +12,7 @@ pub use self::{
     follower::{Consumer, Follower, Span},
     health::Health,
     limits::{Limit, Limits},
-    resources::{ChangeTurns, Resources},
+    resources::{ConflictLock, Resources},
     supervisor::Supervisor,
     workers::Workers,
 };

@@ -1,4 +1,4 @@
-//! How often what may be done, by user, token or address.
+//! Rate limits by user, token or address.
 //!
 //! Invariant: the clock is the server's own, so that limits can be tested without waiting.
 
@@ -22,8 +22,8 @@ use wick_core::{Clock, Config, Error, Result, config::Rate};
 /// After that many uses of one limit, keys that have rested are forgotten.
 const SWEEP_EVERY: u32 = 4096;
 
-/// Something that may be done only so often. The key is a user, a token or an address, as the
-/// configuration says.
+/// Something that is rate limited. The key is a user, a token or an address, as the
+/// configuration allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// Any request with an access token.

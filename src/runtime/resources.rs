@@ -18,26 +18,26 @@ pub struct Resources {
     pub config: Arc<Config>,
     /// The database.
     pub database: Database,
-    /// Tells the time.
+    /// The time.
     pub clock: Arc<dyn Clock>,
     /// Makes tokens and ids.
     pub random: Arc<dyn Random>,
-    /// How often what may be done.
+    /// Rate limits.
     pub limits: Arc<Limits>,
     /// Threads for work of more than about a millisecond.
     pub workers: Arc<Workers>,
-    /// The turns of changes that met others.
-    pub turns: ChangeTurns,
+    /// Held by a change that runs again after a conflict.
+    pub conflicts: ConflictLock,
 }
 
-/// Changes that conflicted with others take turns, so that many changes of one row do not run again until they
-/// give up. It makes nothing correct: a change requires what it read.
+/// The lock of changes that run again after a conflict: one at a time, so that many changes of one row do not
+/// conflict until they give up. It makes nothing correct: a change requires what it read.
 #[derive(Clone, Debug, Default)]
-pub struct ChangeTurns(Arc<Mutex<()>>);
+pub struct ConflictLock(Arc<Mutex<()>>);
 
 impl Resources {
     /// Waits until all that is written is durable and published: what was read from the latest state may
-    /// be the doing of a request that is not answered itself yet.
+    /// come from a request that is not answered itself yet.
     ///
     /// # Errors
     /// If the log cannot be made durable.
@@ -51,12 +51,12 @@ impl Resources {
     /// nothing to write waits until the rows it read are durable, since another request may have just written them.
     ///
     /// # Errors
-    /// What `build` says, and what the database says.
+    /// Those of `build` and of the database.
     pub async fn change<T>(&self, build: impl FnMut(&mut Batch) -> Result<T> + Send) -> Result<T> {
         self.change_with(Durability::Synced, build).await
     }
 
-    /// As [`Resources::change`], as durable as `durability` says.
+    /// As [`Resources::change`], with the given durability.
     ///
     /// # Errors
     /// As [`Resources::change`].
@@ -66,7 +66,7 @@ impl Resources {
         mut build: impl FnMut(&mut Batch) -> Result<T> + Send,
     ) -> Result<T> {
         let mut attempt = 1;
-        let mut turn = None;
+        let mut lock = None;
         loop {
             let mut batch = self.database.batch();
             let result = match build(&mut batch) {
@@ -85,14 +85,14 @@ impl Resources {
             };
             match pending {
                 Ok(pending) => {
-                    drop(turn);
+                    drop(lock);
                     pending.await?;
                     return Ok(result);
                 }
                 Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
                     attempt += 1;
-                    if turn.is_none() {
-                        turn = Some(self.turns.0.lock().await);
+                    if lock.is_none() {
+                        lock = Some(self.conflicts.0.lock().await);
                     }
                 }
                 Err(error) => return Err(Error::from(error)),

@@ -85,7 +85,7 @@ impl Supervisor {
                         return;
                     }
                     if let Err(error) = job().await {
-                        tracing::error!(task = name, %error, "a task failed and goes on");
+                        tracing::error!(task = name, %error, "a task failed and is continued");
                     }
                 }
             }
@@ -102,7 +102,7 @@ impl Supervisor {
         });
     }
 
-    /// Runs a change of several commits as a task and returns its result. The change goes on if the
+    /// Runs a change of several commits as a task and returns its result. The change continues if the
     /// returned future is dropped.
     ///
     /// # Errors
@@ -162,7 +162,7 @@ impl Supervisor {
     fn track(&self, task: impl Future<Output = ()> + Send + 'static) {
         let aborting = self.aborting.clone();
         self.tracker.spawn(async move {
-            // `None` says that it was dropped, which `stop` has logged.
+            // `None` means that it was dropped, which `stop` has logged.
             let _ended = aborting.run_until_cancelled(task).await;
         });
     }

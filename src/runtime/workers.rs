@@ -1,7 +1,7 @@
 //! Threads for work that would hold up the async threads: password hashes, ranking, large answers.
 //!
 //! Invariants: never more jobs run at once than there are threads; of each user one job at a time runs or
-//! waits for a thread, and threads are given out in the order of arrival, so users take turns; a user's
+//! waits for a thread, and threads are given out in the order of arrival, so users are served in turn; a user's
 //! queue is bounded; a job that has started runs to its end even if its request is dropped, and counts
 //! until then.
 

@@ -20,8 +20,8 @@ use wick_outbound::Outbound;
 use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
 use wick_push::Push;
 use wick_room::{Assembly, Graph, Hooks};
-use wick_rooms::{Delayed, GuestAccess, History, Memberships, Reports, Rooms, Spaces, search};
-use wick_runtime::{ChangeTurns, Health, Limits, Resources, Supervisor, Workers};
+use wick_rooms::{Delayed, GuestRemoval, History, Memberships, Reports, Rooms, Spaces, search};
+use wick_runtime::{ConflictLock, Health, Limits, Resources, Supervisor, Workers};
 use wick_sync::Sync;
 use wick_timers::{
     Expiry, Timers,
@@ -40,7 +40,7 @@ const GUESTS_EVERY: Duration = Duration::from_secs(3600);
 pub struct Services {
     /// The configuration.
     pub config: Arc<Config>,
-    /// Tells the time.
+    /// The time.
     pub clock: Arc<dyn Clock>,
     /// Makes tokens and ids.
     pub random: Arc<dyn Random>,
@@ -48,7 +48,7 @@ pub struct Services {
     pub database: Database,
     /// Owns every task.
     pub supervisor: Arc<Supervisor>,
-    /// How often what may be done.
+    /// Rate limits.
     pub limits: Arc<Limits>,
     /// Whether writes work.
     pub health: Health,
@@ -69,7 +69,7 @@ pub struct Services {
     /// What becomes of memberships when accounts change.
     pub memberships: Arc<Memberships>,
     /// Removes guests from rooms that guests can no longer join.
-    pub guest_access: GuestAccess,
+    pub guest_removal: GuestRemoval,
     /// Account data.
     pub account_data: AccountData,
     /// Stored filters.
@@ -165,7 +165,7 @@ impl Services {
             random: Arc::clone(&random),
             limits: Arc::clone(&limits),
             workers: Arc::new(Workers::new(&supervisor)),
-            turns: ChangeTurns::default(),
+            conflicts: ConflictLock::default(),
         };
         let (sessions, devices, users) = open_accounts(&resources)?;
         let profiles = Arc::new(Profiles::new(resources.clone(), Arc::clone(&limits)));
@@ -207,7 +207,7 @@ impl Services {
             user_directory,
             profiles,
             memberships,
-            guest_access: GuestAccess::new(resources.clone(), Arc::clone(&graph)),
+            guest_removal: GuestRemoval::new(resources.clone(), Arc::clone(&graph)),
             account_data: AccountData::new(resources.clone()),
             filters: Filters::new(resources.clone()),
             push_rules: PushRules::new(resources.clone()),
@@ -261,7 +261,7 @@ impl Services {
         self.rooms.start();
         self.media.start(Arc::new(Avatars::new(self.database.clone(), Arc::clone(&self.graph))));
         if self.users.has_guests()? {
-            self.guest_access.start(&self.supervisor).await?;
+            self.guest_removal.start(&self.supervisor).await?;
             let memberships = Arc::clone(&self.memberships);
             self.supervisor.spawn_periodic("unused-guests", GUESTS_EVERY, move || {
                 let memberships = Arc::clone(&memberships);

@@ -24,7 +24,7 @@ use wick_room::{Graph, membership, to_place};
 
 use crate::context::Context;
 
-/// Users whose devices are to be looked up anew, and users who are of no interest any more.
+/// `changed` and `left` of a response.
 #[derive(Debug, Default, Serialize)]
 pub struct DeviceLists {
     /// Changed, or new in a room that the user shares with them.
@@ -138,7 +138,7 @@ impl Moves {
         self.add_changes(context, (before, is_joined), room)
     }
 
-    /// Adds those whose membership changed after the state `before`, and whom the user could see.
+    /// Adds users whose membership changed after the state `before`, if the user could see them.
     fn add_changes(
         &mut self,
         context: &Context<'_>,

@@ -1,7 +1,7 @@
 //! What a device needs for end-to-end encryption: to-device messages, changes of device lists, the
 //! numbers of its keys.
 //!
-//! This is the one place where a sync reads what the encryption use cases store. A change of what is read
+//! Syncs read what the encryption use cases store only here. A change of what is read
 //! here has to wake the waiting syncs that it concerns: by `Topic::User` for what belongs to one user, by
 //! `Topic::Room` for what concerns the members of a room.
 
@@ -26,7 +26,7 @@ use crate::{
 pub struct Encryption {
     /// Messages to this device, the oldest first.
     pub to_device: Vec<Json>,
-    /// Where the next sync goes on: behind the snapshot, and behind the last of these messages.
+    /// The token of the next sync: behind the snapshot, and behind the last of these messages.
     pub next: SyncToken,
     /// The users whose device lists changed or became irrelevant.
     pub device_lists: DeviceLists,

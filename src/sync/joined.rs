@@ -20,7 +20,7 @@ const USERS: usize = 10_000;
 /// The ids of rooms that a user is in.
 pub type JoinedRooms = Arc<HashSet<ShortRoomId>>;
 
-/// The joined rooms of users who synced lately.
+/// The joined rooms of users that synced recently.
 pub(crate) struct Joined {
     database: Database,
     users: Cache<ShortUserId, Arc<Mutex<User>>>,
@@ -42,7 +42,7 @@ pub(crate) struct News {
 }
 
 impl News {
-    /// Resolves once something was committed that the user's syncs may have to tell.
+    /// Resolves once something was committed that may belong in a sync of the user.
     pub(crate) async fn changed(&mut self) {
         self.listener.changed().await;
     }

@@ -28,7 +28,7 @@ pub enum Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// As the filter says.
+    /// The filter's `include_redundant_members`.
     #[must_use]
     pub fn of(filter: &RoomEventFilter, known: &'a Lazy) -> Self {
         match filter.lazy_load_options {
@@ -65,10 +65,10 @@ pub(crate) fn needed(
     let member_at = |root: StateRoot, user_id: &str| {
         context.graph.state_event_at(&context.read, root, &StateEventType::RoomMember, user_id)
     };
-    let told: HashSet<ShortEventId> = piece.items.iter().map(|item| item.event).collect();
+    let shown: HashSet<ShortEventId> = piece.items.iter().map(|item| item.event).collect();
     for user_id in users {
-        let untold = member_at(end, user_id)?.filter(|event| !told.contains(event));
-        needed.extend(match untold {
+        let missing = member_at(end, user_id)?.filter(|event| !shown.contains(event));
+        needed.extend(match missing {
             Some(event) => Some(event),
             None => member_at(at, user_id)?,
         });

@@ -1,4 +1,4 @@
-//! The users who come into the client's sight, by what changed in the rooms.
+//! Users that share a room newly, by what changed in the rooms.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use wick_room::{membership, state::StateChange};
 
 use crate::{context::Context, joined::JoinedRooms};
 
-/// The users who come into sight with a response.
+/// Users that share a room newly with a response.
 #[derive(Debug, Default)]
 pub struct RosterChanges {
     /// The rooms the user is in.
     pub joined: JoinedRooms,
     /// Rooms among them that are new to a client that has synced before.
     pub rooms: Vec<ShortRoomId>,
-    /// Users who came into a room that the client has.
+    /// Users that joined a room that the client has.
     pub users: BTreeSet<ShortUserId>,
 }
 

@@ -1,4 +1,4 @@
-//! The state that a room's timeline does not tell.
+//! The state of a room that is not in its timeline.
 //!
 //! Invariant: a client that applies the state first and then the timeline, event by event, has the room's
 //! state as it is at the end, whatever the timeline's filter left out; with `state_after`, one that applies
@@ -52,9 +52,9 @@ pub fn state(
         return Ok(Vec::new());
     }
     let end = context.graph.root_at(&context.read, scope.room, scope.upto.min(stay))?;
-    // Before a join the room can have been in states that are not the user's to see.
+    // Before a join the room can have been in states that are not visible to the user.
     let start = viewer.state_at(piece.start.min(stay))?.unwrap_or(end);
-    let state = untold(context, scope, piece, (start, end), wanted)?;
+    let state = missing_state(context, scope, piece, (start, end), wanted)?;
     let mut events: BTreeSet<ShortEventId> = state.into_values().collect();
     if let Members::Lazily { known, redundant } = wanted.members {
         let at = if wanted.after { end } else { start };
@@ -80,7 +80,7 @@ pub fn state(
 }
 
 /// The state that the client cannot know.
-fn untold(
+fn missing_state(
     context: &Context<'_>,
     scope: &Scope,
     piece: &Piece,
@@ -100,10 +100,10 @@ fn untold(
         changes.into_iter().filter_map(|change| Some((change.key, change.new?))).collect()
     };
     if target != end {
-        // What the timeline would have told, had its filter not left it out.
-        let told: HashSet<_> = piece.items.iter().map(|item| item.event).collect();
+        // State events that the timeline's filter left out.
+        let shown: HashSet<_> = piece.items.iter().map(|item| item.event).collect();
         for change in states.diff(&context.read, start, end)? {
-            if let Some(event) = change.new.filter(|event| !told.contains(event)) {
+            if let Some(event) = change.new.filter(|event| !shown.contains(event)) {
                 state.insert(change.key, event);
             }
         }
@@ -112,7 +112,7 @@ fn untold(
 }
 
 /// A whole state. Without members if they are loaded lazily: those needed are added later. That is only
-/// possible as long as the current state is the user's to see.
+/// possible as long as the current state is visible to the user.
 fn whole(
     context: &Context<'_>,
     scope: &Scope,

@@ -15,7 +15,7 @@ const MAX_HEROES: usize = 5;
 /// What a client needs to name a room.
 #[derive(Debug, Serialize)]
 pub struct Summary {
-    /// The members after whom a room without a name is called.
+    /// The heroes: members after whom a room without a name is named.
     #[serde(rename = "m.heroes", skip_serializing_if = "Option::is_none")]
     pub heroes: Option<Vec<OwnedUserId>>,
     /// How many joined.
@@ -50,7 +50,7 @@ pub fn summary(context: &Context<'_>, scope: &Scope) -> Result<Summary> {
 }
 
 /// Whether memberships, or whether the room has a name, changed in a scope, so that the summary can have.
-/// Notes the members who came and went.
+/// Counts the members that joined and left.
 ///
 /// # Errors
 /// If the database cannot be read.

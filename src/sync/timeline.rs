@@ -50,7 +50,7 @@ impl Piece {
         Self { items: Vec::new(), limited: false, start: scope.upto }
     }
 
-    /// Whether it has nothing to tell.
+    /// Whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty() && !self.limited

@@ -2,8 +2,8 @@
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#get_matrixclientv3sync>
 
-mod assembly;
 mod response;
+mod response_builder;
 mod room;
 
 use std::{sync::Arc, time::Duration};
@@ -20,8 +20,8 @@ use wick_room::Graph;
 use wick_rooms::History;
 use wick_runtime::Resources;
 
-use self::assembly::Assembly;
 pub use self::response::Response;
+use self::response_builder::ResponseBuilder;
 use crate::{Context, Lazy, joined::Joined};
 
 /// The parameters of a sync request.
@@ -92,7 +92,7 @@ impl Sync {
             && !self.reach(since.position, timeout, &mut deadline).await
         {
             // Nothing is new to a token from the future, which the response repeats.
-            return self.assemble(session, request, self.resources.database.published());
+            return self.respond(session, request, self.resources.database.published());
         }
         self.acknowledge(session, request).await;
         let at_once = request.since.is_none() || request.full_state || timeout.is_zero();
@@ -106,7 +106,7 @@ impl Sync {
             if waited {
                 session.ensure_live(&read)?;
             }
-            let response = self.assemble(session, request, read)?;
+            let response = self.respond(session, request, read)?;
             if at_once || !response.is_empty() {
                 return Ok(response);
             }
@@ -147,8 +147,8 @@ impl Sync {
         true
     }
 
-    fn assemble(&self, session: &Session, request: &Request, read: Snapshot) -> Result<Response> {
+    fn respond(&self, session: &Session, request: &Request, read: Snapshot) -> Result<Response> {
         let context = Context::new(&self.graph, session, read)?;
-        Assembly::new(self, &context, request).assemble()
+        ResponseBuilder::new(self, &context, request).build()
     }
 }

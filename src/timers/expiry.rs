@@ -40,7 +40,7 @@ pub struct Expiry {
     timers: Arc<Timers>,
 }
 
-/// A timer that an event is about to arm. While it lives it counts against its owner's limit.
+/// A timer that an event is about to arm. While it exists it counts against its owner's limit.
 pub struct Prepared {
     /// Goes into the event's [`Effects`](wick_room::Effects).
     pub arm: Arm,

@@ -90,7 +90,7 @@ impl Timers {
         }
         let running = self.queue.len();
         if running > 0 {
-            tracing::info!(running, "timers go on");
+            tracing::info!(running, "timers were loaded");
         }
         Ok(())
     }

@@ -81,14 +81,14 @@ async function join(roomId, user) {
     const body = { room: roomId, device_id: user.device_id, openid_token: await request("POST", openid, user.access_token, {}) };
     const { url, jwt } = await request("POST", "/_matrix/livekit/jwt/sfu/get", null, body);
     const child = spawn(process.execPath, ["participant.mjs", url, jwt], { stdio: ["pipe", "pipe", "inherit"] });
-    const said = [];
+    const lines = [];
     // The library writes lines of its own there.
     const own = ["connected", "reconnected", "disconnected"];
-    createInterface({ input: child.stdout }).on("line", (line) => own.includes(line) && said.push(line));
-    await until("a connection", 60, () => said.includes("connected"));
+    createInterface({ input: child.stdout }).on("line", (line) => own.includes(line) && lines.push(line));
+    await until("a connection", 60, () => lines.includes("connected"));
     const delegated = { ...body, delay_id: later.delay_id, delay_timeout: 3600000, delay_cs_api_url: WICK_URL };
     await request("POST", "/_matrix/livekit/jwt/sfu/get", null, delegated);
-    return { child, said };
+    return { child, lines };
 }
 
 // Until the leave is sent. LiveKit takes about 20 seconds to notice that a process was killed.
@@ -132,12 +132,12 @@ test("the leave of a participant that is killed is sent when LiveKit notices it"
 test("a kill and a restart of wick end no call", async (t) => {
     const alice = await register();
     const roomId = await room(alice);
-    const { child, said } = await join(roomId, alice);
+    const { child, lines } = await join(roomId, alice);
     await kill("wick");
     await startWick();
     await sleep(5000);
     assert.ok(await isMember(roomId, alice));
-    assert.deepEqual(said, ["connected"]);
+    assert.deepEqual(lines, ["connected"]);
     child.stdin.end();
     await gone(t, "a hang-up after a restart of wick", roomId, alice);
 });
@@ -157,10 +157,10 @@ test("a kicked member is removed from the call", async (t) => {
     const [alice, bob] = [await register(), await register()];
     const roomId = await room(alice);
     await request("POST", `/_matrix/client/v3/join/${roomId}`, bob.access_token, {});
-    const { child, said } = await join(roomId, bob);
+    const { child, lines } = await join(roomId, bob);
     const began = Date.now();
     await request("POST", `/_matrix/client/v3/rooms/${roomId}/kick`, alice.access_token, { user_id: bob.user_id });
-    await until("the disconnect", 30, () => said.includes("disconnected"));
+    await until("the disconnect", 30, () => lines.includes("disconnected"));
     t.diagnostic(`a kick: disconnected after ${Date.now() - began} ms`);
     child.kill("SIGKILL");
 });
@@ -168,11 +168,11 @@ test("a kicked member is removed from the call", async (t) => {
 test("a restart of LiveKit is no hang-up", async (t) => {
     const alice = await register();
     const roomId = await room(alice);
-    const { child, said } = await join(roomId, alice);
+    const { child, lines } = await join(roomId, alice);
     await kill("livekit");
     await startLiveKit();
     await sleep(20_000);
-    t.diagnostic(`after a restart of LiveKit: ${said.join(", ")}`);
+    t.diagnostic(`after a restart of LiveKit: ${lines.join(", ")}`);
     assert.ok(await isMember(roomId, alice));
     child.kill("SIGKILL");
     await gone(t, "a restart of LiveKit and kill -9", roomId, alice);

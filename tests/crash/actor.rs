@@ -35,17 +35,17 @@ pub(crate) struct Actor {
     device_id: String,
     token: String,
     refresh_token: String,
-    /// Where there is talk; all users are in the first two.
+    /// Rooms with messages; all users are in the first two.
     pub(crate) rooms: Vec<String>,
-    /// Where users come and go.
+    /// A room that users join and leave.
     lobby: String,
     in_lobby: bool,
-    /// How many things had a name so far.
+    /// How many names were given so far.
     serial: u64,
-    pending: Option<Pending>,
+    pending: Option<Operation>,
     claims: VecDeque<Claim>,
     /// Room, event and text of messages that were answered.
-    pub(crate) said: Vec<Said>,
+    pub(crate) messages: Vec<SentMessage>,
     pub(crate) redacted: BTreeSet<String>,
     pub(crate) timers: Vec<Timer>,
     pub(crate) delayed: Vec<Delayed>,
@@ -64,18 +64,18 @@ pub(crate) struct Actor {
 
 /// A message that was answered.
 #[derive(Clone, Debug)]
-pub(crate) struct Said {
+pub(crate) struct SentMessage {
     pub(crate) room: String,
     pub(crate) event_id: String,
     pub(crate) label: String,
 }
 
-/// What is asked for.
-struct Pending {
+/// The operation at work.
+struct Operation {
     doing: Doing,
-    /// When it was first asked for, if it was.
+    /// When it was first requested, if it was.
     since: Option<u64>,
-    /// How often it may have been done without an answer.
+    /// How often it was requested without an answer.
     doubts: u64,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Makes them, by somebody who never leaves.
+    /// Creates them by a user who never leaves.
     pub(crate) async fn make(client: &Client, actor: &mut Actor) -> Result<Self> {
         let mut made = Vec::new();
         for _ in 0..3 {
@@ -122,7 +122,7 @@ impl Actor {
             serial: 0,
             pending: None,
             claims: VecDeque::new(),
-            said: Vec::new(),
+            messages: Vec::new(),
             redacted: BTreeSet::new(),
             timers: Vec::new(),
             delayed: Vec::new(),
@@ -192,7 +192,7 @@ impl Actor {
                 return Ok(());
             }
             let doing = self.choose();
-            self.pending = Some(Pending { doing, since: None, doubts: 0 });
+            self.pending = Some(Operation { doing, since: None, doubts: 0 });
         }
         self.pursue(client).await
     }
@@ -205,7 +205,7 @@ impl Actor {
         let answer = self.ask(client, &doing).await?;
         let next = self.learn(&doing, &answer, (since, doubts))?;
         *self.answered.entry(doing.name()).or_default() += 1;
-        self.pending = next.map(|doing| Pending { doing, since: None, doubts: 0 });
+        self.pending = next.map(|doing| Operation { doing, since: None, doubts: 0 });
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    actor::{Actor, Said},
+    actor::{Actor, SentMessage},
     client::Client,
     delayed::LATER_STATE,
     outcome::{Result, Stop, broken},
@@ -20,14 +20,14 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What a room says.
+/// The timelines of the rooms.
 #[derive(Default)]
-struct Told {
+struct Timelines {
     /// Every event by its id.
     events: BTreeMap<String, Value>,
     /// Terminal events by what they end.
     terminals: BTreeMap<String, Vec<Value>>,
-    /// How often something was said.
+    /// How often a message was found.
     labels: BTreeMap<String, u64>,
 }
 
@@ -45,19 +45,19 @@ pub(crate) async fn audit(client: &Client, actors: &mut [Actor]) -> Result<()> {
             Err(_) => return Err(Stop::Broken("a timer does not fire".to_owned())),
         }
     }
-    let mut told = Told::default();
+    let mut timelines = Timelines::default();
     let mut read = BTreeSet::new();
     for actor in &*actors {
         for room in &actor.rooms {
             if read.insert(room) {
-                told.read(client, actor, room).await?;
+                timelines.read(client, actor, room).await?;
             }
         }
     }
-    actors.iter().try_for_each(|actor| told.compare(actor))
+    actors.iter().try_for_each(|actor| timelines.compare(actor))
 }
 
-/// Waits until an event's status says that it is over.
+/// Waits until an event's status is final.
 async fn over(client: &Client, actor: &Actor, timer: &Timer) -> Result<()> {
     let path = format!("rooms/{}/event/{}", timer.room, timer.event_id);
     loop {
@@ -71,7 +71,7 @@ async fn over(client: &Client, actor: &Actor, timer: &Timer) -> Result<()> {
     }
 }
 
-impl Told {
+impl Timelines {
     async fn read(&mut self, client: &Client, actor: &Actor, room: &str) -> Result<()> {
         let mut from = String::new();
         loop {
@@ -100,16 +100,16 @@ impl Told {
         }
         match self.events.insert(id, event.clone()) {
             None => Ok(()),
-            Some(twice) => Err(Stop::Broken(format!("an event is told twice: {twice}"))),
+            Some(twice) => Err(Stop::Broken(format!("an event is found twice: {twice}"))),
         }
     }
 
     fn compare(&self, actor: &Actor) -> Result<()> {
-        for Said { event_id, label, .. } in &actor.said {
+        for SentMessage { event_id, label, .. } in &actor.messages {
             let times = self.labels.get(label).copied().unwrap_or_default();
             let expected = u64::from(!actor.redacted.contains(event_id));
             if !self.events.contains_key(event_id) || times != expected {
-                let what = format!("{event_id} ({label}) was answered and is told {times} times");
+                let what = format!("{event_id} ({label}) was answered and is found {times} times");
                 return Err(Stop::Broken(what));
             }
         }

@@ -21,7 +21,7 @@ pub(crate) struct Client {
     address: SocketAddr,
 }
 
-/// What the server said.
+/// The server's response.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Value,

@@ -10,7 +10,7 @@ pub(crate) fn unix_ms() -> u64 {
 }
 
 /// The monotonic clock.
-#[expect(clippy::disallowed_methods, reason = "tells how long a run has taken")]
+#[expect(clippy::disallowed_methods, reason = "measures how long a run takes")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }

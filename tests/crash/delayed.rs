@@ -50,19 +50,19 @@ enum Fate {
 #[derive(Clone, Debug)]
 pub(crate) struct Delayed {
     pub(crate) room: String,
-    /// What it says; nothing else says the same.
+    /// Its text; no other event has the same.
     pub(crate) label: String,
     pub(crate) delay_id: String,
     pub(crate) milliseconds: u64,
     /// When it was scheduled or last restarted, as far as that was answered; it may be later by now.
     pub(crate) since: u64,
-    /// How many others say the same, because requests without a transaction were not answered.
+    /// How many others have the same text, because requests without a transaction were not answered.
     pub(crate) others: u64,
-    /// Somebody tried to send it by hand.
+    /// It was requested to be sent by hand.
     tried_to_send: bool,
-    /// Somebody tried to cancel it.
+    /// It was requested to be cancelled.
     tried_to_cancel: bool,
-    /// What the server has said of it.
+    /// Its fate by the server's answers.
     fate: Option<Fate>,
 }
 
@@ -87,7 +87,7 @@ impl Delayed {
         }
     }
 
-    /// Whether the server has said that it was sent.
+    /// Whether the server has answered that it was sent.
     pub(crate) fn was_sent(&self) -> bool {
         self.fate == Some(Fate::Sent)
     }
@@ -102,7 +102,7 @@ impl Delayed {
     }
 
     /// Takes in the answer.
-    pub(crate) fn told(&mut self, action: Action, answer: &Answer) -> Result<()> {
+    pub(crate) fn answered(&mut self, action: Action, answer: &Answer) -> Result<()> {
         let fate = match (action, answer.status) {
             (Action::Restart, 200) if self.fate.is_none() => {
                 self.since = self.since.max(answer.asked);
@@ -136,11 +136,11 @@ impl Delayed {
         Ok(true)
     }
 
-    /// Takes in what became of it, as the server says at some time.
+    /// Takes in its fate, as the server lists it at some time.
     fn became(&mut self, fate: Fate, time: u64) -> std::result::Result<(), String> {
         let fault = match (self.fate, fate) {
             (Some(before), now) if before != now => "a delayed event has two fates",
-            (_, Fate::Cancelled) if !self.tried_to_cancel => "cancelled, and nobody did",
+            (_, Fate::Cancelled) if !self.tried_to_cancel => "cancelled without a request",
             (_, Fate::Sent) if !self.may_be_sent(time) => "sent early",
             _ => {
                 self.fate = Some(fate);
@@ -171,11 +171,11 @@ impl Delayed {
         (!self.may_be_sent(time)).then(|| format!("sent early, at {time}"))
     }
 
-    /// What is wrong with being said so often, if anything is.
+    /// What is wrong with it being found so often, if anything is.
     pub(crate) fn fault(&self, times: u64) -> Option<String> {
         let least = u64::from(self.was_sent());
         let most = least + self.others;
-        (times < least || times > most).then(|| format!("a delayed event is told {times} times"))
+        (times < least || times > most).then(|| format!("a delayed event is found {times} times"))
     }
 }
 
@@ -198,7 +198,7 @@ mod tests {
     fn fate_after(tried: &[Action], action: Action, status: u16) -> Option<bool> {
         let mut delayed = scheduled(tried);
         delayed.asked(action);
-        delayed.told(action, &answer(status, json!({}))).ok().map(|()| delayed.was_sent())
+        delayed.answered(action, &answer(status, json!({}))).ok().map(|()| delayed.was_sent())
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
         assert!(delayed.became(Fate::Sent, 5900).is_err());
         assert!(delayed.became(Fate::Cancelled, 5900).is_ok());
         assert!(delayed.became(Fate::Sent, 9000).is_err());
-        assert!(delayed.told(Action::Restart, &answer(200, json!({}))).is_err());
+        assert!(delayed.answered(Action::Restart, &answer(200, json!({}))).is_err());
         assert!(delayed.seen(&answer(200, json!({ "delay_id": "id" }))).is_err());
         assert!(scheduled(&[]).became(Fate::Cancelled, 9000).is_err());
         assert!(scheduled(&[]).became(Fate::Sent, 6000).is_ok());

@@ -20,7 +20,7 @@ pub(crate) type Devices = Vec<(String, String)>;
 pub(crate) struct Keys {
     /// How many one-time keys were uploaded; they are numbered from zero.
     pub(crate) uploaded: u64,
-    /// How many of them the server had left when it last said so.
+    /// How many of them the server had left by its last answer.
     pub(crate) left: u64,
     /// The user and the number of the key, of each answered claim.
     pub(crate) claimed: Vec<(usize, u64)>,
@@ -101,7 +101,7 @@ impl Backup {
         Self { version, ..Self::default() }
     }
 
-    /// Takes in what an answer says of the backup. Returns what is wrong with it, if anything is.
+    /// Takes in the state of the backup from an answer. Returns what is wrong with it, if anything is.
     pub(crate) fn seen(&mut self, count: u64, etag: &str, has_changed: bool) -> Option<String> {
         let expected = u64::try_from(self.sessions.len()).unwrap_or(u64::MAX);
         let old = std::mem::replace(&mut self.etag, etag.to_owned());

@@ -24,26 +24,26 @@ struct Options {
 
 fn main() -> ExitCode {
     let Options { kills, seed, users } = Options::parse();
-    say(&format!("seed {seed}, {kills} kills, {users} users"));
+    print(&format!("seed {seed}, {kills} kills, {users} users"));
     let plan = Plan { rounds: kills, seed, actors: users.max(1) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ran = match runtime {
-        Ok(runtime) => runtime.block_on(run(plan, say)),
+        Ok(runtime) => runtime.block_on(run(plan, print)),
         Err(error) => Err(error.to_string()),
     };
     match ran {
         Ok(summary) => {
-            say(&summary.to_string());
+            print(&summary.to_string());
             ExitCode::SUCCESS
         }
         Err(broken) => {
-            say(&format!("seed {seed}: {broken}"));
+            print(&format!("seed {seed}: {broken}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn say(line: &str) {
-    // Whoever closed the output does not want to read it.
+fn print(line: &str) {
+    // A closed output is no failure.
     drop(writeln!(io::stdout(), "{line}"));
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::client::Answer;
 
-/// Why somebody stopped working.
+/// Why a user stopped working.
 #[derive(Debug)]
 pub(crate) enum Stop {
     /// The server is gone: there was no answer.

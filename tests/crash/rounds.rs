@@ -27,7 +27,7 @@ const KILLED_AT_START: u64 = 8;
 /// How long a look at everything may take, on however busy a machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// No limits that a few users who stand for many would meet.
+/// No limits, as a few users stand for many.
 const CONFIGURATION: &str = r#"
 registration.mode = "open"
 accounts = { argon2_memory_kilobytes = 8, argon2_iterations = 1 }
@@ -92,16 +92,16 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Runs the plan; tells of each round.
+/// Runs the plan and reports each round.
 ///
 /// # Errors
 /// What the server did that it may not do, and the folder in which it did.
-pub async fn run(plan: Plan, mut tell: impl FnMut(&str)) -> std::result::Result<Summary, String> {
+pub async fn run(plan: Plan, mut report: impl FnMut(&str)) -> std::result::Result<Summary, String> {
     let begun = clock::now();
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     fs::write(folder.path().join("wick.toml"), CONFIGURATION).map_err(|error| error.to_string())?;
     let mut rounds = Rounds { folder, random: SeededRandom::new(plan.seed), actors: Vec::new() };
-    match rounds.run(plan, &mut tell).await {
+    match rounds.run(plan, &mut report).await {
         Ok(kills) => {
             let mut summary = Summary { kills, took: begun.elapsed(), ..Summary::default() };
             for actor in &rounds.actors {
@@ -134,7 +134,7 @@ struct Rounds {
 }
 
 impl Rounds {
-    async fn run(&mut self, plan: Plan, tell: &mut impl FnMut(&str)) -> Result<usize> {
+    async fn run(&mut self, plan: Plan, report: &mut impl FnMut(&str)) -> Result<usize> {
         let mut kills = 0;
         let mut process = self.start();
         let client = Client::new(process.address());
@@ -156,7 +156,7 @@ impl Rounds {
             let delay = Duration::from_millis(self.below(LATEST + 1));
             self.work_until_killed(process, delay).await?;
             kills += 1;
-            tell(&format!(
+            report(&format!(
                 "kill {kills} of {}: after {} ms of work",
                 plan.rounds,
                 delay.as_millis()
@@ -165,7 +165,7 @@ impl Rounds {
                 let delay = Duration::from_millis(self.below(LATEST / 2));
                 self.kill_at_start(delay).await?;
                 kills += 1;
-                tell(&format!(
+                report(&format!(
                     "kill {kills} of {}: {} ms after start",
                     plan.rounds,
                     delay.as_millis()
@@ -235,6 +235,6 @@ fn check(folder: &Path) -> Result<()> {
     if check.status.success() {
         return Ok(());
     }
-    let told = [check.stdout, check.stderr].concat();
-    Err(Stop::Broken(format!("the check fails: {}", String::from_utf8_lossy(&told))))
+    let output = [check.stdout, check.stderr].concat();
+    Err(Stop::Broken(format!("the check fails: {}", String::from_utf8_lossy(&output))))
 }

@@ -8,9 +8,9 @@ pub(crate) const SLEWED: u64 = 20;
 /// Whether a timer was ended by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Nobody tried.
+    /// It was not requested.
     No,
-    /// Somebody tried and does not know.
+    /// It was requested and not answered.
     Maybe,
     /// It was answered.
     Answered,
@@ -26,7 +26,7 @@ pub(crate) struct Timer {
     /// When it was armed or last refreshed, as far as that was answered; it may be later by now.
     pub(crate) since: u64,
     pub(crate) end: End,
-    /// The server has said that it is over.
+    /// The server has shown that it is over.
     pub(crate) over: bool,
 }
 
@@ -48,7 +48,7 @@ impl Timer {
         };
         let time = terminal.get("origin_server_ts").and_then(Value::as_u64).unwrap_or_default();
         match self.end {
-            End::No if ended => Some("ended, and nobody did".to_owned()),
+            End::No if ended => Some("ended without a request".to_owned()),
             End::Answered if !ended => Some("expired, though it was ended".to_owned()),
             _ if !ended && time + SLEWED < self.since + self.milliseconds => {
                 let early = self.since + self.milliseconds - time;

@@ -36,7 +36,7 @@ struct State {
 }
 
 impl MockClock {
-    /// A clock that nobody has moved yet.
+    /// A clock at its beginning.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -60,13 +60,13 @@ impl MockClock {
         state.jumped = state.jumped.saturating_add(milliseconds);
     }
 
-    /// How many sleep at the moment.
+    /// How many tasks sleep at the moment.
     #[must_use]
     pub fn sleepers(&self) -> usize {
         self.state().sleepers.len()
     }
 
-    /// Whether somebody sleeps until exactly `time` from now.
+    /// Whether a task sleeps until exactly `time` from now.
     #[must_use]
     pub fn is_awaited(&self, time: Duration) -> bool {
         let state = self.state();
@@ -74,14 +74,14 @@ impl MockClock {
         state.sleepers.range((deadline, 0)..=(deadline, u64::MAX)).next().is_some()
     }
 
-    /// Waits until somebody does.
+    /// Waits until a task sleeps until exactly `time` from now.
     pub async fn awaited(&self, time: Duration) {
         while !self.is_awaited(time) {
             tokio::task::yield_now().await;
         }
     }
 
-    /// Moves to the next deadline up to `end`, if there is one, and returns whom to wake.
+    /// Moves to the next deadline up to `end`, if there is one, and returns the wakers of its sleepers.
     fn step(&self, end: Duration) -> Option<Vec<Waker>> {
         let mut state = self.state();
         let (&(deadline, _), _) = state.sleepers.first_key_value()?;

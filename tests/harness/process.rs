@@ -28,7 +28,7 @@ static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
     build
         .args(["build", "--quiet", "--workspace", "--bins"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-    // What cargo tells a test about itself would make some build scripts run again.
+    // The variables that cargo sets for a test would make some build scripts run again.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_PRIMARY_", "CARGO_BIN_"]
@@ -66,7 +66,7 @@ pub fn run(folder: &Path, arguments: &[&str]) -> Output {
     command(folder, arguments).output().expect("the binary runs")
 }
 
-/// Starts a server in `folder` without waiting for anything; its log is piped. Who calls this ends it.
+/// Starts a server in `folder` without waiting for anything; its log is piped. The caller ends it.
 #[must_use]
 pub fn spawn(folder: &Path, arguments: &[&str]) -> Child {
     start(command(folder, &SMALL).args(arguments))
@@ -150,7 +150,7 @@ impl Process {
             }
             seen.push(line);
         }
-        panic!("the server ended and never said {text:?}:\n{}", seen.join("\n"));
+        panic!("the server ended and never logged {text:?}:\n{}", seen.join("\n"));
     }
 
     /// A request on a connection of its own; an empty token and a null body are left out.
@@ -187,8 +187,8 @@ impl Process {
 
     /// Asks it to stop, as a service manager does.
     pub fn terminate(&self) {
-        let told = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();
-        assert!(told.expect("kill runs").success());
+        let sent = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();
+        assert!(sent.expect("kill runs").success());
     }
 
     /// Waits until it has ended.

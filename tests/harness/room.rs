@@ -8,7 +8,7 @@ use ruma::{
 };
 use serde_json::{Value, json};
 use wick_core::Draft;
-use wick_room::{Effects, Founding};
+use wick_room::{Effects, NewRoom};
 
 use crate::{TestServer, User};
 
@@ -20,7 +20,7 @@ pub struct TestRoom<'a> {
 }
 
 impl TestServer {
-    /// A room of version 11 that anybody may join, with this history visibility.
+    /// A public room of version 11 with this history visibility.
     pub async fn room(&self, creator: &User, visibility: &str) -> TestRoom<'_> {
         self.room_of_type(creator, visibility, None).await
     }
@@ -39,7 +39,7 @@ impl TestServer {
             fields.insert("type".to_owned(), json!(room_type));
         }
         let create = state(placeholder, user, ("m.room.create", ""), content);
-        let founding = Founding { version: RoomVersionId::V11, create };
+        let new_room = NewRoom { version: RoomVersionId::V11, create };
         let fill = |room: &mut wick_room::Assembly<'_>| {
             let id = room.room_id().to_owned();
             for (event_type, key, content) in [
@@ -53,7 +53,7 @@ impl TestServer {
             Ok(())
         };
         let (id, ()) =
-            self.services().graph.found(founding, fill).await.expect("the room can be made");
+            self.services().graph.create(new_room, fill).await.expect("the room can be made");
         TestRoom { id, server: self }
     }
 }
@@ -75,12 +75,12 @@ impl TestRoom<'_> {
         self.set(by, ("m.room.member", of.user_id.as_str()), joined(of, membership)).await
     }
 
-    /// Says something.
+    /// Sends a message.
     pub async fn say(&self, by: &User, body: &str) -> OwnedEventId {
         self.send(by, "m.room.message", json!({ "msgtype": "m.text", "body": body })).await
     }
 
-    /// Says something that relates to something else.
+    /// Sends a message that relates to another event.
     pub async fn relate(
         &self,
         by: &User,

@@ -1,4 +1,4 @@
-//! Rooms of several servers as signed events in memory: forks, merges, events that nobody should accept.
+//! Rooms of several servers as signed events in memory: forks, merges, events that have to be refused.
 //!
 //! Invariant: states are resolved here by resolving them whole, without what the server does to be quick,
 //! so that the server's answers are compared with something else than themselves.
@@ -21,10 +21,10 @@ use wick_core::{Pdu, event::pdu::SharedPdu, rules};
 /// A state by event ids.
 pub type State = StateMap<OwnedEventId>;
 
-/// What somebody says.
+/// A new event.
 #[derive(Clone, Debug)]
-pub struct Saying<'a> {
-    /// Who.
+pub struct NewEvent<'a> {
+    /// The user who sends it.
     pub sender: &'a str,
     /// The event's type.
     pub event_type: &'a str,
@@ -88,18 +88,18 @@ impl RoomBuilder {
         if !room.rules.authorization.use_room_create_sender {
             set(&mut content, "creator", json!(creator));
         }
-        let create = Saying {
+        let create = NewEvent {
             sender: creator.as_str(),
             event_type: "m.room.create",
             state_key: Some(""),
             content,
             auth_events: None,
         };
-        room.say(&[], create);
+        room.add(&[], create);
         room
     }
 
-    /// A room that anybody may join, whose creator may do everything and `moderators` most things.
+    /// A public room, whose creator may do everything and `moderators` most things.
     #[must_use]
     pub fn public(version: RoomVersionId, creator: &str, moderators: &[&str]) -> Self {
         let mut room = Self::new(version, creator);
@@ -129,7 +129,7 @@ impl RoomBuilder {
         self.version.clone()
     }
 
-    /// The ids of all events, in the order in which they were said.
+    /// The ids of all events, in the order in which they were added.
     #[must_use]
     pub fn order(&self) -> &[OwnedEventId] {
         &self.order
@@ -144,10 +144,10 @@ impl RoomBuilder {
     /// An event.
     #[must_use]
     pub fn event(&self, id: &EventId) -> &Built {
-        self.events.get(id).expect("the event was said in this room")
+        self.events.get(id).expect("the event was added to this room")
     }
 
-    /// The public keys of all servers that said something.
+    /// The public keys of all servers with events in the room.
     #[must_use]
     pub fn keys(&self) -> PublicKeyMap {
         self.keys
@@ -164,7 +164,7 @@ impl RoomBuilder {
     pub fn message(&mut self, on: &[OwnedEventId], sender: &str, body: &str) -> OwnedEventId {
         let content = json!({ "msgtype": "m.text", "body": body });
         let event_type = "m.room.message";
-        self.say(on, Saying { sender, event_type, state_key: None, content, auth_events: None })
+        self.add(on, NewEvent { sender, event_type, state_key: None, content, auth_events: None })
     }
 
     /// Sets state with an empty state key on top of these events.
@@ -176,7 +176,7 @@ impl RoomBuilder {
         content: Value,
     ) -> OwnedEventId {
         let state_key = Some("");
-        self.say(on, Saying { sender, event_type, state_key, content, auth_events: None })
+        self.add(on, NewEvent { sender, event_type, state_key, content, auth_events: None })
     }
 
     /// Sets a membership on top of these events.
@@ -189,16 +189,16 @@ impl RoomBuilder {
     ) -> OwnedEventId {
         let content = json!({ "membership": membership });
         let (event_type, state_key) = ("m.room.member", Some(user));
-        self.say(on, Saying { sender, event_type, state_key, content, auth_events: None })
+        self.add(on, NewEvent { sender, event_type, state_key, content, auth_events: None })
     }
 
-    /// Says something on top of these events, whether or not it is allowed.
-    pub fn say(&mut self, on: &[OwnedEventId], saying: Saying<'_>) -> OwnedEventId {
+    /// Adds an event on top of these, whether or not it is allowed.
+    pub fn add(&mut self, on: &[OwnedEventId], new_event: NewEvent<'_>) -> OwnedEventId {
         let before = self.resolved(on);
-        let sender: OwnedUserId = saying.sender.try_into().expect("the sender is a user id");
-        let auth = saying.auth_events.clone();
-        let auth = auth.unwrap_or_else(|| self.auth_events(&before, &sender, &saying));
-        let mut object = self.object(on, &auth, &saying);
+        let sender: OwnedUserId = new_event.sender.try_into().expect("the sender is a user id");
+        let auth = new_event.auth_events.clone();
+        let auth = auth.unwrap_or_else(|| self.auth_events(&before, &sender, &new_event));
+        let mut object = self.object(on, &auth, &new_event);
         let key = self
             .keys
             .entry(sender.server_name().to_owned())
@@ -229,13 +229,14 @@ impl RoomBuilder {
             json!({})
         };
         let event_type = "m.room.redaction";
-        let saying = Saying { sender, event_type, state_key: None, content, auth_events: None };
-        let id = self.say(on, saying);
+        let new_event =
+            NewEvent { sender, event_type, state_key: None, content, auth_events: None };
+        let id = self.add(on, new_event);
         self.redacts = None;
         id
     }
 
-    /// Takes up an event that somebody else built on events of this room.
+    /// Adds an event that was built elsewhere on events of this room.
     pub fn adopt(&mut self, pdu: &SharedPdu) {
         let before = self.resolved(&pdu.prev_events);
         self.insert(SharedPdu::clone(pdu), before);
@@ -265,12 +266,12 @@ impl RoomBuilder {
         &self,
         before: &State,
         sender: &UserId,
-        saying: &Saying<'_>,
+        new_event: &NewEvent<'_>,
     ) -> Vec<OwnedEventId> {
         let content =
-            serde_json::value::to_raw_value(&saying.content).expect("the content is JSON");
-        let event_type = TimelineEventType::from(saying.event_type);
-        rules::auth_types(&event_type, sender, saying.state_key, &content, &self.rules)
+            serde_json::value::to_raw_value(&new_event.content).expect("the content is JSON");
+        let event_type = TimelineEventType::from(new_event.event_type);
+        rules::auth_types(&event_type, sender, new_event.state_key, &content, &self.rules)
             .expect("the content is what its type demands")
             .iter()
             .filter_map(|tuple| before.get(tuple).cloned())
@@ -281,14 +282,14 @@ impl RoomBuilder {
         &mut self,
         on: &[OwnedEventId],
         auth: &[OwnedEventId],
-        saying: &Saying<'_>,
+        new_event: &NewEvent<'_>,
     ) -> CanonicalJsonObject {
         self.now += 1000;
         let depth = on.iter().map(|id| self.event(id).pdu.depth).max().unwrap_or(0) + 1;
         let mut event = json!({
-            "type": saying.event_type,
-            "sender": saying.sender,
-            "content": saying.content,
+            "type": new_event.event_type,
+            "sender": new_event.sender,
+            "content": new_event.content,
             "origin_server_ts": self.now,
             "depth": depth,
             "prev_events": on,
@@ -299,7 +300,7 @@ impl RoomBuilder {
         {
             set(&mut event, "redacts", json!(target));
         }
-        if let Some(state_key) = saying.state_key {
+        if let Some(state_key) = new_event.state_key {
             set(&mut event, "state_key", json!(state_key));
         }
         if !(self.order.is_empty() && rules::room_id_is_create_hash(&self.rules)) {

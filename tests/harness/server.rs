@@ -71,7 +71,7 @@ pub struct User {
     pub token: String,
 }
 
-/// What the server said.
+/// The server's response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status.
@@ -186,7 +186,7 @@ impl TestServer {
         self.request(Method::POST, path, token, body).await
     }
 
-    /// Any request at all. It comes from 127.0.0.1 unless it says otherwise with [`Peer`].
+    /// Any request at all. It comes from 127.0.0.1 unless [`Peer`] is set.
     pub async fn send(&self, mut request: Request<Body>) -> Answer {
         let (_, router) = self.running.as_ref().expect("the server runs");
         if request.extensions().get::<Peer>().is_none() {

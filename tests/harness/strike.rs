@@ -1,6 +1,6 @@
 //! A blow to one commit, chosen when the server is already at work.
 //!
-//! Invariant: it strikes once; until it is aimed, and after it has struck, commits go on as ever.
+//! Invariant: it strikes once; until it is aimed, and after it has struck, commits succeed as usual.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,5 +1,5 @@
-//! Accounts when commits fail or the process dies: a change is there wholly or not at all, and the
-//! client can always go on.
+//! Accounts when commits fail or the process crashes: a change is there wholly or not at all, and the
+//! client can always continue.
 
 use std::sync::{
     Arc,
@@ -40,7 +40,7 @@ async fn server(fate: FaultAction) -> (TestServer, Arc<Strike>) {
     (TestServer::start_from(options).await, strike)
 }
 
-/// Makes a request whose commit suffers the fate, then starts the server again if it died.
+/// Makes a request whose commit meets the fault, then starts the server again if it crashed.
 async fn suffer(
     server: &mut TestServer,
     strike: &Strike,

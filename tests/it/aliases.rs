@@ -83,7 +83,7 @@ async fn an_alias_is_taken_away_by_its_creator_or_with_power() {
     assert_eq!(set_state(&server, &alice, (&room, "m.room.canonical_alias"), names).await.0, 200);
     assert_eq!(delete(&server, &bob, "unknown").await, error(404, "M_NOT_FOUND"));
     assert_eq!(delete(&server, &bob, "main").await, error(403, "M_FORBIDDEN"));
-    // Its creator may, and has no power to tell the room.
+    // Its creator may, without the power to change the room's canonical alias.
     assert_eq!(delete(&server, &bob, "one").await, error(200, ""));
     assert_eq!(delete(&server, &bob, "one").await, error(404, "M_NOT_FOUND"));
     let names = state(&server, &alice, &room, "m.room.canonical_alias").await;
@@ -123,7 +123,7 @@ async fn a_room_has_only_its_own_names() {
             set_state(&server, &alice, (&room, "m.room.canonical_alias"), names.clone()).await;
         assert_eq!((status, text(&body, "errcode")), expected, "{names}");
     }
-    // What is no longer an alias stays where it is said already.
+    // An alias that was deleted stays in events that have it already.
     let names = json!({ "alias": "#here:localhost" });
     set_state(&server, &alice, (&room, "m.room.canonical_alias"), names).await;
     let bob = server.register("bob").await;

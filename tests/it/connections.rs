@@ -28,7 +28,7 @@ fn peer() -> Peer {
     Peer::Address([192, 0, 2, 1].into())
 }
 
-/// Serves one connection of a client that does what `client` says.
+/// Serves one connection of a client that runs `client`.
 async fn serve<F: Future<Output = ()>>(
     server: &TestServer,
     buffer: usize,

@@ -1,4 +1,4 @@
-//! Whoever reads an event that expired learns that it did, wherever they read it.
+//! An expired event has its status wherever it is read.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what a test asks for is there")]
 

@@ -14,7 +14,7 @@ use wick_database::{
 };
 use wick_harness::{
     MockClock, SeededRandom,
-    room_builder::{RoomBuilder, Saying, State, key_of, tuple},
+    room_builder::{NewEvent, RoomBuilder, State, key_of, tuple},
 };
 use wick_room::{Effects, Graph, Hooks, Received, invariants};
 
@@ -28,7 +28,7 @@ mod forks;
 mod refused;
 mod timers;
 
-/// A server that knows nothing but rooms.
+/// A server that has nothing but rooms.
 struct Server {
     rooms: Graph,
     folder: TempDir,
@@ -41,7 +41,7 @@ impl Server {
     }
 
     fn open(folder: TempDir, options: Options) -> Self {
-        // Nobody pulls the plug here.
+        // There is no power loss here.
         let options = Options { durability: Some(Durability::Flushed), ..options };
         let db = Database::open(folder.path(), options).expect("the folder is sound");
         let name = OwnedServerName::try_from("here.example").expect("it is a server name");
@@ -51,7 +51,7 @@ impl Server {
         Self { rooms, folder }
     }
 
-    /// A server that has received everything in the order in which it was said.
+    /// A server that has received everything in the order in which it was sent.
     async fn with(room: &RoomBuilder) -> Self {
         let server = Self::start();
         for id in room.order() {

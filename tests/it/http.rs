@@ -331,7 +331,7 @@ async fn who_asks_too_often_from_one_address_is_told_when_to_come_back() {
     for expected in [forbidden, forbidden, limited] {
         assert_eq!(log_in_from(&server, "1.1.1.1", "9.9.9.9").await, expected);
     }
-    // A stranger cannot say who it is for; the trusted proxy can.
+    // `X-Forwarded-For` is ignored from other addresses, and taken from the trusted proxy.
     assert_eq!(log_in_from(&server, "1.1.1.1", "8.8.8.8").await, limited);
     assert_eq!(log_in_from(&server, "10.0.0.1", "1.1.1.1").await, limited);
     assert_eq!(log_in_from(&server, "10.0.0.1", "8.8.8.8").await, forbidden);

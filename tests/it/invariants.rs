@@ -35,7 +35,7 @@ use wick_database::{
 };
 use wick_harness::{MockClock, SeededRandom, room_builder::key_of};
 use wick_room::{
-    Arm, Effects, Founding, Graph, Hooks, TransactionKey, delayed,
+    Arm, Effects, Graph, Hooks, NewRoom, TransactionKey, delayed,
     invariants::{self, Class},
 };
 
@@ -79,9 +79,9 @@ impl Sound {
         let rooms = Graph::open(db, clock, random, (name, key), Hooks::default(), 1 << 20);
         let nowhere = RoomId::parse("!nowhere:here.example").expect("it is a room id");
         let create = state(&nowhere, "m.room.create", "", json!({ "room_version": "11" }));
-        let founding = Founding { version: RoomVersionId::V11, create };
+        let new_room = NewRoom { version: RoomVersionId::V11, create };
         let (room_id, _) = rooms
-            .found(founding, |room| {
+            .create(new_room, |room| {
                 let id = room.room_id().to_owned();
                 let join = json!({ "membership": "join" });
                 room.append(state(&id, "m.room.member", DAVE, join), Effects::default())?;

@@ -1,4 +1,4 @@
-//! Who is in a room: inviting, joining, leaving.
+//! Room membership: inviting, joining, leaving.
 
 use std::sync::Arc;
 

@@ -21,7 +21,7 @@ use wick_account::Proof;
 use wick_core::Draft;
 use wick_database::{Fault, FaultAction};
 use wick_harness::{Options, TestServer};
-use wick_room::{Direction, Effects, Founding};
+use wick_room::{Direction, Effects, NewRoom};
 
 const NAME: &str = "/_matrix/client/v3/profile/@alice:localhost/displayname";
 const PASSWORD: &str = "correct horse battery staple";
@@ -41,8 +41,8 @@ async fn room_of_alice(server: &TestServer) -> OwnedRoomId {
     };
     let somewhere = room_id!("!somewhere:localhost");
     let create = state(somewhere, StateEventType::RoomCreate, "", content(&[]));
-    let founding = Founding { version: RoomVersionId::V11, create };
-    let founded = server.services().graph.found(founding, |room| {
+    let new_room = NewRoom { version: RoomVersionId::V11, create };
+    let created = server.services().graph.create(new_room, |room| {
         let id = room.room_id().to_owned();
         let joined = content(&[("membership", "join"), ("displayname", "alice")]);
         let member = state(&id, StateEventType::RoomMember, alice.as_str(), joined);
@@ -51,7 +51,7 @@ async fn room_of_alice(server: &TestServer) -> OwnedRoomId {
         let rules = state(&id, StateEventType::RoomJoinRules, "", invite);
         room.append(rules, Effects::default()).map(drop)
     });
-    let (room_id, ()) = founded.await.expect("the room can be made");
+    let (room_id, ()) = created.await.expect("the room can be made");
     room_id
 }
 

@@ -26,7 +26,7 @@ async fn get(server: &TestServer, by: &User, of: &str) -> (u16, Value) {
     (status.as_u16(), body)
 }
 
-/// What a sync says of a user's presence; null if nothing.
+/// A user's presence in a sync; null if absent.
 fn presence(sync: &Value, of: &User) -> Value {
     let told = sync.get("presence").cloned().unwrap_or_default();
     let found = events(&told).iter().find(|event| event.get("sender") == Some(&json!(of.user_id)));
@@ -57,7 +57,7 @@ async fn what_a_timer_says_does_not_bring_its_sender_back() {
     assert_eq!(server.put(&path, &alice.token, json!({ "body": "gone" })).await.0, 200);
     server.clock.advance(Duration::from_secs(599)).await;
     let before = sync(&server, &bob, "").await;
-    // Who is not here is not told of at first.
+    // An offline user is not in the first sync.
     assert!(presence(&before, &alice).is_null(), "{before}");
     let waiting = sync_since(&server, &bob, &before, "&timeout=30000");
     let (after, ()) = tokio::join!(waiting, server.clock.advance(Duration::from_secs(1)));

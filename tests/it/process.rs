@@ -70,7 +70,7 @@ async fn a_request_that_was_taken_is_answered_though_the_server_stops() {
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut line = String::new();
     stream.read_line(&mut line).await.unwrap();
-    // The server says so when the handler asks for the body: the request was taken.
+    // The server sends 100 when the handler asks for the body: the request was taken.
     assert_eq!(line, "HTTP/1.1 100 Continue\r\n");
     server.terminate();
     server.wait_for("stopping");
@@ -252,7 +252,7 @@ async fn a_data_folder_that_others_may_read_is_closed_to_them() {
 fn what_cannot_be_looked_at_is_not_taken_for_missing() {
     let folder = tempdir().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
-    // Below a file nothing can be looked at, whoever asks: permissions do not hold for everybody.
+    // Nothing below a file can be read, not even by root, for whom permissions do not hold.
     let check = run(folder.path(), &["check", "--rooms", "--data", "file/data"]);
     assert!(!check.status.success());
     assert!(error(&check).contains("file/data"), "{}", error(&check));

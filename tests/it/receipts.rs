@@ -1,4 +1,4 @@
-//! Read receipts and read markers over HTTP, and who is told of them.
+//! Read receipts and read markers over HTTP, and in the syncs of other users.
 
 use serde_json::{Value, json};
 use wick_harness::{TestServer, User};

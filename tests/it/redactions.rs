@@ -1,4 +1,4 @@
-//! Taking back what was said.
+//! Redactions.
 
 use http::StatusCode;
 use serde_json::{Value, json};

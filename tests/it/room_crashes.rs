@@ -1,4 +1,4 @@
-//! Rooms when a commit fails or the process dies at it: whatever was asked is done wholly or not at all, what
+//! Rooms when a commit fails or the process crashes at it: whatever was asked is done wholly or not at all, what
 //! is stored is sound, and the same request again leads where it would have led.
 
 #![expect(clippy::indexing_slicing, reason = "a test that panics has failed")]
@@ -26,7 +26,7 @@ struct World {
     said: String,
 }
 
-/// A request that suffered and was made again.
+/// A request that failed and was repeated.
 struct Suffered {
     /// Whether it had been done when it was made again.
     done: bool,
@@ -115,7 +115,7 @@ fn text((status, body): &Told, key: &str) -> String {
     body[key].as_str().expect("it is a string").to_owned()
 }
 
-/// Lets a request suffer each fate at each of its commits, and makes it again.
+/// Runs a request with each fault at each of its commits, and repeats it.
 async fn at_each_commit(
     request: impl AsyncFn(&World) -> Told,
     verify: impl AsyncFn(&World, Suffered),

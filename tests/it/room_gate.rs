@@ -53,7 +53,7 @@ fn text((status, body): &(StatusCode, Value), key: &str) -> String {
     body[key].as_str().unwrap_or_default().to_owned()
 }
 
-/// A request that puts `field` into a content: who makes it, its method, its path and its body.
+/// A request that puts `field` into a content: its user, method, path and body.
 type Request = fn(&World, Value) -> (User, Method, String, Value);
 
 /// What is answered.

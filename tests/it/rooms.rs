@@ -1,4 +1,4 @@
-//! Making rooms, saying something in them, setting and reading their state.
+//! Creating rooms, sending messages, setting and reading state.
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Every endpoint under a generated stream of rubbish: bad input is told so in a Matrix error, never a
+//! Every endpoint under a generated stream of rubbish: bad input is answered by a Matrix error, never a
 //! panic, never a 500, and nothing is broken by it.
 
 #![expect(clippy::indexing_slicing, reason = "a test that panics has failed")]
@@ -21,7 +21,7 @@ const V3: &str = "/_matrix/client/v3";
 /// Requests for each path of each endpoint.
 const REQUESTS: usize = 40;
 
-/// Said in every failure; the requests follow from it.
+/// Part of every failure's message; the requests follow from it.
 const SEED: u64 = 1;
 
 /// What there is to speak of.
@@ -123,7 +123,7 @@ fn text(body: &Value, key: &str) -> String {
     body[key].as_str().unwrap_or_default().to_owned()
 }
 
-/// A server with cheap writes and small bodies, and somebody else on it.
+/// A server with cheap writes and small bodies, and another user on it.
 async fn server() -> TestServer {
     let server = TestServer::start_with(|config| {
         config.database.durability = config::Durability::Flushed;
@@ -155,7 +155,7 @@ fn fault(method: &Method, answer: &Answer) -> Option<&'static str> {
     if !answer.status.is_client_error() || method == Method::HEAD {
         return None;
     }
-    // User-interactive authentication says what is to be done instead of what is wrong.
+    // User-interactive authentication answers with its flows instead of an error.
     if answer.status == StatusCode::UNAUTHORIZED && body["flows"].is_array() {
         return None;
     }
@@ -163,7 +163,7 @@ fn fault(method: &Method, answer: &Answer) -> Option<&'static str> {
     if !errcode.starts_with("M_") && !errcode.starts_with("ORG.MATRIX.") {
         return Some("it has no errcode");
     }
-    (!body["error"].is_string()).then_some("it does not say what is wrong")
+    (!body["error"].is_string()).then_some("it has no error text")
 }
 
 /// Sends rubbish to one endpoint; gives how many requests were taken for good ones.

@@ -1,4 +1,4 @@
-//! What becomes of a [`Call`] if a commit fails or the process dies at it.
+//! What becomes of a [`Call`] if a commit fails or the process crashes at it.
 
 #![expect(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ use wick_room::invariants;
 
 use crate::expiry::call::{Call, PATIENCE};
 
-/// A call on a server that will suffer, and what runs in it by then.
+/// A call on a server with faults, and what runs in it by then.
 pub(crate) struct Struck<T> {
     pub(crate) call: Call,
     pub(crate) strike: Arc<Strike>,
@@ -52,7 +52,7 @@ impl<T> Struck<T> {
     }
 }
 
-/// Lets a request suffer each fate at each of its commits, and makes it again. `verify` is told the answer
+/// Runs a request with each fault at each of its commits, and repeats it. `verify` gets the answer
 /// to the second, and whether the first had been done.
 pub(crate) async fn at_each_commit<T>(
     begin: impl AsyncFn(&Call) -> T,
@@ -80,7 +80,7 @@ pub(crate) async fn at_each_commit<T>(
     }
 }
 
-/// Lets what is due suffer each fate at the first of its commits.
+/// Fires what is due with each fault at the first of its commits.
 pub(crate) async fn at_firing<T>(
     begin: impl AsyncFn(&Call) -> T,
     due: Duration,

@@ -1,4 +1,4 @@
-//! What a sync says of rooms that its user left, came back to, or sees through a filter: state and timeline
+//! What a sync shows of rooms that its user left, came back to, or sees through a filter: state and timeline
 //! together are the room's state, and nothing of what happened while the user was outside is in them.
 
 #![expect(clippy::unwrap_used, reason = "what a test asks for is there")]
@@ -25,7 +25,7 @@ fn apply(state: &mut State, update: &Value) {
     }
 }
 
-/// The state that the server says a joined user's room has.
+/// The state of a joined user's room, by the server's answer.
 async fn actual(server: &TestServer, user: &User, room_id: &RoomId) -> State {
     let path = format!("/_matrix/client/v3/rooms/{room_id}/state");
     let (_, body) = server.get(&path, &user.token).await;
@@ -167,7 +167,7 @@ async fn a_former_member_learns_nothing_of_what_happened_after_their_stay() {
     for (by, membership) in [(&bob, "knock"), (&bob, "leave"), (&alice, "ban")] {
         member(&server, &room_id, by, &bob, membership).await;
         let told = sync_since(&server, &bob, &inside, "").await;
-        // A knock shows the state that everybody gets who knocks.
+        // A knock shows the stripped state of any knock.
         let text = told["rooms"]["leave"].to_string() + &told["device_lists"].to_string();
         assert!(!text.contains("secret") && !text.contains("carol"), "{membership}: {told}");
     }

@@ -1,4 +1,4 @@
-//! The state that `GET /sync` tells: lazily loaded members, `state_after`, full state, filters.
+//! The state in `GET /sync`: lazily loaded members, `state_after`, full state, filters.
 
 use serde_json::{Value, json};
 use wick_harness::{TestServer, User};

@@ -1,4 +1,4 @@
-//! Rooms made below the API, and what a sync says of them, for the tests of several areas.
+//! Rooms made below the API, and what a sync shows of them, for the tests of several areas.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what a test asks for is there")]
 
@@ -10,7 +10,7 @@ use ruma::{
 use serde_json::{Value, json};
 use wick_core::Draft;
 use wick_harness::{TestServer, User};
-use wick_room::{Effects, Founding};
+use wick_room::{Effects, NewRoom};
 
 pub(crate) const SYNC: &str = "/_matrix/client/v3/sync";
 
@@ -20,11 +20,11 @@ pub(crate) async fn room(server: &TestServer, creator: &User) -> OwnedRoomId {
     let placeholder = ruma::room_id!("!placeholder:localhost").to_owned();
     let create =
         state_draft(&placeholder, &alice, "m.room.create", "", json!({ "room_version": "11" }));
-    let founding = Founding { version: RoomVersionId::V11, create };
+    let new_room = NewRoom { version: RoomVersionId::V11, create };
     let (room_id, ()) = server
         .services()
         .graph
-        .found(founding, |room| {
+        .create(new_room, |room| {
             let id = room.room_id().to_owned();
             let member = json!({ "membership": "join", "displayname": alice.localpart() });
             for (event_type, key, content) in [

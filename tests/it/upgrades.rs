@@ -198,7 +198,7 @@ async fn a_direct_chat_stays_one_in_the_new_room() {
     }
 }
 
-/// The rooms that say to replace another, and what the old room says to be replaced by.
+/// The rooms that replace another by their create events, and the replacement in the old room's tombstone.
 async fn replacements(server: &TestServer, user: &User, old: &str) -> (Vec<String>, Value) {
     let (_, joined) = server.get(&format!("{V3}/joined_rooms"), &user.token).await;
     let mut new = Vec::new();

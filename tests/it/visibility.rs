@@ -117,7 +117,7 @@ impl<'a> Case<'a> {
 
     async fn step(&mut self, step: &'static str) {
         let Case { room, alice, bob, .. } = &self;
-        // For a join by a rule that lets nobody in.
+        // For a join by a rule that refuses all.
         let rule = |rule: &'static str| json!({ "join_rule": rule });
         if step == "join" {
             room.set(alice, ("m.room.join_rules", ""), rule("public")).await;
@@ -313,7 +313,7 @@ impl<'a> Case<'a> {
         let told = self.get(&self.room.path("/messages?dir=b&limit=200")).await;
         let seen = self.marks(&told);
         for phase in 0..=self.last() {
-            // A timeline ends where the last join did, unless everybody may read it.
+            // A timeline ends where the last join did, unless the room is world-readable.
             let reached = *visibility == "world_readable" || self.joins_from(phase);
             let allowed = reached && self.allowed(Mark::Message(phase));
             let found = seen.contains(&Mark::Message(phase));

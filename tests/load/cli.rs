@@ -1,4 +1,4 @@
-//! What the command line says, and the plan it makes: every figure settled, with each scenario's own defaults.
+//! The command line, and the plan it makes: every figure settled, with each scenario's own defaults.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -55,7 +55,7 @@ impl Scenario {
     }
 }
 
-/// When the wick that --spawn starts says that a write is safe.
+/// When the wick that --spawn starts answers a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Durability {
     /// After an fsync.
@@ -216,7 +216,7 @@ fn default_devices(scenario: Scenario) -> usize {
     }
 }
 
-/// Where the users are not those who make the requests, a few connections make them.
+/// Where the users do not make the requests themselves, a few connections make them.
 fn default_connections(scenario: Scenario, users: usize) -> usize {
     match scenario {
         Scenario::Join | Scenario::Push => users.min(16),
@@ -266,32 +266,32 @@ impl Plan {
         plan.check().map(|()| plan)
     }
 
-    /// What a report says about how it came about.
+    /// The circumstances in a report.
     #[must_use]
     pub fn parameters(&self) -> BTreeMap<String, String> {
         let mut out = BTreeMap::new();
-        let mut say = |key: &str, value: String| out.insert(key.to_owned(), value);
+        let mut note = |key: &str, value: String| out.insert(key.to_owned(), value);
         match &self.target {
-            Target::Running(authority) => say("server", authority.clone()),
-            Target::Spawn(_) => say("durability", self.durability.name().to_owned()),
+            Target::Running(authority) => note("server", authority.clone()),
+            Target::Spawn(_) => note("durability", self.durability.name().to_owned()),
         };
-        say("users", self.users.to_string());
-        say("connections", self.connections.to_string());
-        say("rooms", self.rooms.to_string());
+        note("users", self.users.to_string());
+        note("connections", self.connections.to_string());
+        note("rooms", self.rooms.to_string());
         if self.timers > 0 {
-            say("timers", self.timers.to_string());
+            note("timers", self.timers.to_string());
         }
         if self.devices > 1 {
-            say("devices", self.devices.to_string());
+            note("devices", self.devices.to_string());
         }
         if self.duration > 0 {
-            say("duration", self.duration.to_string());
+            note("duration", self.duration.to_string());
         }
         if let Some(rate) = self.rate {
-            say("rate", rate.to_string());
+            note("rate", rate.to_string());
         }
         if self.scenario == Scenario::SyncInitial {
-            say("messages", self.messages.to_string());
+            note("messages", self.messages.to_string());
         }
         out
     }

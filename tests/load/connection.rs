@@ -1,4 +1,4 @@
-//! One HTTP/1.1 keep-alive connection, driven by whoever asks on it: no task, no pool, one request at a time.
+//! One HTTP/1.1 keep-alive connection, driven by its caller: no task, no pool, one request at a time.
 
 use std::{
     pin::{Pin, pin},

@@ -1,4 +1,4 @@
-//! A push gateway of our own, which says when each message came that the server pushes.
+//! A push gateway that records when each message was received.
 
 use std::{
     convert::Infallible,
@@ -33,7 +33,7 @@ pub(crate) struct Pushed {
     pub(crate) at: Instant,
 }
 
-/// Accepts every notification, unless it is told to refuse all.
+/// Accepts every notification, unless set to refuse all.
 pub(crate) struct Gateway {
     pub(crate) url: String,
     pushed: mpsc::UnboundedReceiver<Pushed>,

@@ -1,6 +1,6 @@
 //! The load and scale benchmark: drives a running homeserver over HTTP/1.1 keep-alive and prints what it saw.
 //!
-//! It knows nothing of the server's insides, so that the same run can be pointed at any Matrix homeserver; only
+//! It does not depend on the inside of the server, so that the same run can be pointed at any Matrix homeserver; only
 //! the expiry scenarios need one that knows `m.will_expire`, and the delayed ones one that knows MSC4140's delays.
 
 pub mod cli;

@@ -1,6 +1,6 @@
 //! The few Client-Server API calls a run needs, with the specification's paths.
 //!
-//! Calls that only prepare a run wait and retry when the server says 429; measured ones never do.
+//! Calls that only prepare a run wait and retry on a 429; measured ones never do.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ pub(crate) async fn log_in(connection: &mut Connection, account: &Account) -> Re
     patient(connection, &Call::post("/_matrix/client/v3/login", None, body)).await
 }
 
-/// Creates a public room in which everybody may send state.
+/// Creates a public room in which all members may send state.
 pub(crate) async fn create_room(connection: &mut Connection, account: &Account) -> Result<String> {
     let body = json!({
         "preset": "public_chat",

@@ -43,7 +43,7 @@ pub struct Measure {
 
 /// The usual percentiles, in milliseconds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names are enough")]
 pub struct Latency {
     pub p50: f64,
     pub p95: f64,

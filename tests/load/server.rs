@@ -90,7 +90,7 @@ impl Drop for Server {
     }
 }
 
-/// The configuration of a benchmark: no limits that a few users who stand for many would meet, cheap passwords
+/// The configuration of a benchmark: no limits, as a few users stand for many, cheap passwords
 /// (making accounts is not measured), and long timelines, so that a watcher sees a burst whole.
 fn configuration(port: u16, folder: &Path, durability: Durability) -> String {
     let path = folder.join("database");

@@ -24,7 +24,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Notify};
 
-/// One room that everybody shares; a sync position is the number of events before it.
+/// One room that all users share; a sync position is the number of events before it.
 #[derive(Default)]
 struct Homeserver {
     events: RefCell<Vec<Value>>,

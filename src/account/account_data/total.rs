@@ -1,7 +1,7 @@
 //! How much account data a user has, counted with every change.
 //!
 //! Invariant: the row is what a scan of the user's account data gives, deleted pieces included. What was
-//! deleted stays as a row, so that clients hear of it, until the user's total leaves no room for it.
+//! deleted stays as a row, so that it is in the next sync, until the user's total leaves no room for it.
 
 use wick_core::{Result, ShortUserId};
 use wick_database::{

@@ -1,7 +1,7 @@
-//! The users who have pushers, in memory: so that an event in a room costs nothing for members who have none.
+//! Users with pushers, in memory, so that an event costs nothing for members without one.
 //!
 //! Invariant: every user with a row in `PUSHER_BY_ID` is in it. Filled from that table when the server starts; added to
-//! when a row is written; a user who turns out to have none is removed.
+//! when a row is written; a user without a row is removed when that is noticed.
 
 use std::{
     collections::HashSet,
@@ -11,12 +11,12 @@ use std::{
 use wick_core::{Result, ShortUserId};
 use wick_database::{Batch, Database, Range, Read, schema::account_data::PUSHER_BY_ID};
 
-/// The users who have pushers.
+/// Users with pushers.
 #[derive(Clone)]
 pub(crate) struct Owners(Arc<Mutex<HashSet<ShortUserId>>>);
 
 impl Owners {
-    /// Reads who has pushers.
+    /// Reads the users with pushers.
     pub(super) fn read(database: &Database) -> Result<Self> {
         let mut users = HashSet::new();
         for key in database.latest().scan(&PUSHER_BY_ID, Range::all()).keys() {

@@ -88,7 +88,7 @@ async fn a_refresh_token_can_be_used_again_until_its_successor_is_used() {
     let refresh = tokens.refresh.clone().unwrap();
     let lost = fixture.sessions.refresh(&refresh).await.unwrap();
     let kept = fixture.sessions.refresh(&refresh).await.unwrap();
-    // The pair whose answer was lost is over, the original is still good.
+    // The pair whose answer was lost is invalid, the original is still valid.
     assert!(fixture.sessions.authenticate(&lost.access).await.is_err());
     fixture.session(&tokens).await;
     fixture.session(&kept).await;
@@ -131,7 +131,7 @@ async fn a_device_is_seen_when_it_authenticates() {
     let session = fixture.session(&tokens).await;
     let address = Some("192.0.2.1".parse().unwrap());
     fixture.sessions.note_seen(&session, address);
-    // Published right after, though nobody waits for it.
+    // Published right after, although nothing waits for it.
     fixture.log_in("alice", "OTHER").await;
     let device = fixture.devices.get(session.user, &session.device_id).unwrap().unwrap();
     assert_eq!(device.last_seen_ip.as_deref(), Some("192.0.2.1"));

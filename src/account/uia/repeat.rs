@@ -17,7 +17,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// The request with this body. `context` is all else that tells it from another one: its method,
+    /// The request with this body. `context` is all else that distinguishes it from another one: its method,
     /// path and access token.
     #[must_use]
     pub fn new(context: &[&str], body: &[u8]) -> Self {

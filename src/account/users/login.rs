@@ -9,7 +9,7 @@ use wick_database::schema::users::{ACCOUNT_BY_USER, Account};
 use super::{Origin, Users, localpart::login_user_id};
 use crate::{devices::NewDevice, sessions::Tokens};
 
-/// What a client shows to log in.
+/// The credentials of a log-in.
 pub struct LogIn {
     /// A user id or a local part.
     pub identifier: String,

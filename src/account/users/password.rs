@@ -104,7 +104,7 @@ impl Passwords {
     /// The hash of a new password, in PHC form. It waits in the queue of `key`.
     ///
     /// # Errors
-    /// `M_WEAK_PASSWORD` if it is too short, `M_INVALID_PARAM` if it is absurdly long;
+    /// `M_WEAK_PASSWORD` if it is too short, `M_INVALID_PARAM` if it is too long;
     /// `M_LIMIT_EXCEEDED` if too many wait.
     pub(crate) async fn hash(&self, key: &impl Hash, password: &str) -> Result<String> {
         if password.chars().count() < self.min_length {

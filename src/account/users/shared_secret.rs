@@ -20,7 +20,7 @@ use crate::{
 /// How long a nonce serves.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// An account that a script wants.
+/// An account requested by a script.
 pub struct SignedAccount {
     /// The nonce it was given.
     pub nonce: String,
@@ -30,7 +30,7 @@ pub struct SignedAccount {
     pub password: String,
     /// Whether it administers the server.
     pub admin: bool,
-    /// Synapse's kind of user: signed, and of no consequence here.
+    /// Synapse's kind of user: signed, and without effect here.
     pub user_type: Option<String>,
     /// HMAC-SHA1 of all that, in hexadecimal.
     pub mac: String,

@@ -79,9 +79,10 @@ async fn a_name_is_given_away_once() {
 async fn wrong_logins_are_refused_alike() {
     let fixture = Fixture::new();
     fixture.users.register(new("alice", "password"), &Proof::not_needed()).await.unwrap();
-    for (who, what) in [("alice", "wrong"), ("bob", "password"), ("@alice:there", "password")] {
-        let error = fixture.users.log_in(log_in(who, what)).await.err().unwrap();
-        assert_eq!(kind(&error), &ErrorKind::Forbidden, "{who}");
+    for (user, password) in [("alice", "wrong"), ("bob", "password"), ("@alice:there", "password")]
+    {
+        let error = fixture.users.log_in(log_in(user, password)).await.err().unwrap();
+        assert_eq!(kind(&error), &ErrorKind::Forbidden, "{user}");
     }
 }
 
@@ -223,11 +224,11 @@ async fn account_data_is_told_in_the_order_of_its_changes() {
     fixture.account_data.delete(alice.user, None, "never there").await.unwrap();
     let read = fixture.resources.database.published();
     let changed = account_data::changed(&read, alice.user, start, read.position()).unwrap();
-    let told: Vec<_> = changed
+    let listed: Vec<_> = changed
         .iter()
         .map(|change| (change.room.is_some(), &*change.event_type, &*change.content))
         .collect();
-    assert_eq!(told, [(true, "a", r#"{"n":2}"#), (false, "a", r#"{"n":4}"#), (false, "b", "{}")]);
+    assert_eq!(listed, [(true, "a", r#"{"n":2}"#), (false, "a", r#"{"n":4}"#), (false, "b", "{}")]);
     let global = account_data::all(&read, alice.user, None).unwrap();
     let types: Vec<_> = global.iter().map(|change| &*change.event_type).collect();
     assert_eq!(types, ["a", "m.push_rules"]);

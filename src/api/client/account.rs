@@ -247,7 +247,7 @@ async fn request_openid_token(
     ))
 }
 
-/// An empty list that is there: ruma leaves it out, and clients stumble over that.
+/// An empty list that is there: ruma leaves it out, and clients do not expect that.
 struct NoThreepids;
 
 impl Reply for NoThreepids {

@@ -13,7 +13,7 @@ use ruma::{
 use serde_json::value::RawValue;
 use wick_account::Session;
 use wick_core::{Error, Result};
-use wick_encryption::to_device::Delivery;
+use wick_encryption::to_device::InboxPortion;
 use wick_ruma::dehydrated_events as get_events;
 use wick_service::Services;
 
@@ -79,7 +79,7 @@ fn events(
     device_id: &DeviceId,
     from: Option<&str>,
 ) -> Result<get_events::Response> {
-    let Delivery { events, upto } =
+    let InboxPortion { events, upto } =
         services.dehydrated_devices.events(session.user, device_id, from)?;
     let events = events.into_iter().map(Raw::from_json).collect();
     Ok(get_events::Response::new(events, upto.map(|position| position.0.to_string())))

@@ -1,4 +1,4 @@
-//! Delayed events (MSC4140): scheduling, managing and seeing them, in every form that clients speak.
+//! Delayed events (MSC4140): scheduling, managing and seeing them, in every form that clients use.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -92,7 +92,7 @@ pub(super) async fn schedule_state_event(
         delay: body.delay,
         sticky_duration,
     };
-    // Without a transaction id nothing tells a repeated request from a second wish, so each counts.
+    // Without a transaction id a repeated request cannot be distinguished from a second one, so each counts.
     schedule(&services, &sender, Form::Deployed, None, wanted).await
 }
 

@@ -34,7 +34,7 @@ async fn search_events(
     services.history.search(sender, ask).await.map(Json)
 }
 
-/// The request, with what ruma's type does not tell: whether a context is wanted at all.
+/// The request, with what ruma's type does not distinguish: whether a context is requested at all.
 struct Search {
     request: search_events::v3::Request,
     with_context: bool,

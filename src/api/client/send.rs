@@ -54,7 +54,7 @@ async fn send_state_event(
     Ok(answer(&services, sent))
 }
 
-/// The answer that tells of an event, and of the right to end it if it can end.
+/// The response with an event's id, and its refresh token if it expires.
 fn answer(services: &Services, sent: Sent) -> Response {
     match sent.timer {
         Some((timer, nonce)) => {

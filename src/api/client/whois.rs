@@ -1,4 +1,4 @@
-//! `/admin/whois/{userId}`: when and whence the devices of a user were last seen.
+//! `/admin/whois/{userId}`: when and from where the devices of a user were last seen.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,6 +1,6 @@
 //! A clock for the tests of single modules. Those of the whole server have one that also lets tasks run.
 //!
-//! Invariant: time passes only when a test says so.
+//! Invariant: time passes only when a test advances it.
 
 use std::{
     future::Future,
@@ -31,7 +31,7 @@ impl ManualClock {
         Self { ends_sleeps: true, ..Self::default() }
     }
 
-    /// Lets time pass. Sleeps that wait go on waiting.
+    /// Advances the time. Sleeps that are not over continue.
     pub fn advance(&self, time: Duration) {
         let mut state = self.state();
         state.passed = state.passed.saturating_add(time);

@@ -16,7 +16,7 @@ pub struct Accounts {
     pub argon2_iterations: u32,
     /// Lanes of that memory.
     pub argon2_parallelism: u32,
-    /// How long an access token lives that came with a refresh token. One without does not expire.
+    /// The lifetime of an access token that came with a refresh token. One without does not expire.
     pub access_token_lifetime: Period,
     /// The most devices of one user. Beyond it the one that was not used for the longest time is logged out.
     pub max_devices: u32,

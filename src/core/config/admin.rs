@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Admin {
     /// Whether the socket is there.
     pub enabled: bool,
-    /// Its path; empty: `admin.sock` in the database folder. Whoever may open it is an administrator.
+    /// Its path; empty: `admin.sock` in the database folder. Processes that may open it act as administrators.
     pub socket: PathBuf,
 }
 

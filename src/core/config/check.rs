@@ -1,4 +1,4 @@
-//! What is wrong with a configuration whose every value is of the right type.
+//! Checks of a configuration whose values all have the right types.
 //!
 //! Invariant: all problems are found, not the first.
 
@@ -100,7 +100,7 @@ impl Config {
         problems.require(
             !(listen.tcp.is_empty() && listen.unix.is_empty() && listen.tls.is_empty()),
             "listen",
-            "names no address, so nobody could connect",
+            "names no address, so no client could connect",
         );
         if !listen.tls.is_empty() {
             check_certificate(listen, problems);
@@ -274,7 +274,7 @@ impl Config {
 /// Thumbnails are small images.
 const LARGEST_THUMBNAIL: u32 = 4096;
 
-/// Far beyond any use, and deadlines still fit their milliseconds.
+/// Far beyond any use; deadlines still fit their milliseconds.
 const A_HUNDRED_YEARS: u64 = 3_155_760_000;
 
 fn check_certificate(listen: &Listen, problems: &mut Problems) {

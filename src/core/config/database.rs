@@ -1,4 +1,4 @@
-//! `[database]`: where data lives and how hard it is held.
+//! `[database]`: the data folder, durability and caches.
 
 use std::path::{Path, PathBuf};
 

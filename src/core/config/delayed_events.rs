@@ -15,9 +15,9 @@ pub struct DelayedEvents {
     /// The most events a user may have scheduled; zero forbids them.
     pub max_scheduled: u32,
     /// Whether restarting, sending and cancelling needs the owner's access token. Without it the
-    /// delay id is the right.
+    /// delay id is enough.
     pub require_auth: bool,
-    /// Whether a state event by somebody else ends the delayed events that would set the same state.
+    /// Whether a state event of another user ends the delayed events that would set the same state.
     pub cancel_superseded: bool,
 }
 

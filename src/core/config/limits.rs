@@ -1,4 +1,4 @@
-//! `[limits]`: how often one user, token or address may do what costs the server or annoys others.
+//! `[limits]`: rate limits by user, token and address.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ pub struct Limits {
     pub invites: Rate,
     /// Display names and avatars one user sets. Each is put into all of the user's rooms.
     pub profiles: Rate,
-    /// Changes of presence by one user. Each is sent to all who share a room with them.
+    /// Changes of presence by one user. Each is sent to all users that share a room with them.
     pub presence: Rate,
     /// Rooms one user creates.
     pub rooms: Rate,

@@ -36,7 +36,7 @@ impl Default for Listen {
 }
 
 impl Listen {
-    /// Whether nobody outside this machine can connect.
+    /// Whether only this machine can connect.
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.tcp.iter().chain(&self.tls).all(|address| address.ip().is_loopback())

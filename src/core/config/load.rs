@@ -98,7 +98,7 @@ fn fill_variables(
     filled
 }
 
-/// `WICK_SERVER__NAME` → `server.name`. A name without `__` is not ours to judge.
+/// `WICK_SERVER__NAME` → `server.name`. A name without `__` is ignored.
 fn environment_key(name: &str) -> Option<Vec<String>> {
     let (section, key) = name.strip_prefix("WICK_")?.split_once("__")?;
     Some([section].into_iter().chain(key.split("__")).map(str::to_lowercase).collect())
@@ -138,7 +138,7 @@ fn put(table: &mut Table, key: &[String], value: Value) {
     match key {
         [] => {}
         [last] => {
-            // An empty table in a file says nothing; it must not wipe a section's defaults.
+            // An empty table in a file sets nothing; it must not replace a section's defaults.
             if !(matches!(&value, Value::Table(inner) if inner.is_empty())
                 && matches!(table.get(last), Some(Value::Table(_))))
             {

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Logging {
-    /// For whom lines are written.
+    /// The format of log lines.
     pub format: Format,
     /// Levels, by module: `info`, `wick_room=debug,warn`, …
     pub filter: String,
 }
 
-/// For whom log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {

@@ -1,4 +1,4 @@
-//! `[presence]`: who is online.
+//! `[presence]`: the presence of users.
 
 use serde::{Deserialize, Serialize};
 

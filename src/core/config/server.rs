@@ -1,4 +1,4 @@
-//! `[server]`: who the server is and whom it believes.
+//! `[server]`: the name of the server, and the proxies it trusts.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ pub struct Server {
     pub name: OwnedServerName,
     /// The base URL clients are sent to by `/.well-known/matrix/client`; empty: none is announced.
     pub well_known_client: String,
-    /// Addresses of reverse proxies whose `X-Forwarded-For` is believed.
+    /// Addresses of reverse proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpAddr>,
     /// The largest request body, in kilobytes.
     pub max_body_kilobytes: u32,

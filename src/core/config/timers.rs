@@ -10,7 +10,7 @@ use super::Rate;
 pub struct Timers {
     /// What may be done with one refresh token or one delay id.
     pub keep_alive: Rate,
-    /// Refresh tokens and delay ids nobody has, tried from one address.
+    /// Unknown refresh tokens and delay ids, tried from one address.
     pub invalid: Rate,
     /// Overdue timers that fire per second after a start.
     pub overdue_per_second: u32,

@@ -113,7 +113,7 @@ impl<'de> Deserialize<'de> for Network {
     }
 }
 
-/// A text that is nobody's business. Empty: not set.
+/// A secret text, redacted in debug output. Empty: not set.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 

@@ -1,4 +1,4 @@
-//! What a change was computed from, and must still be the case when it is written.
+//! What a change was computed from, and must still hold when it is written.
 //!
 //! Invariant: a row has one expected value in a batch.
 

@@ -484,7 +484,7 @@ mod tests {
 
     #[test]
     fn ids_are_checked_when_they_are_read() {
-        let not_a_user = KeyLike::<String>::encoded("nobody");
+        let not_a_user = KeyLike::<String>::encoded("not a user id");
         assert!(OwnedUserId::decode_all(&not_a_user).is_err());
         assert!(String::decode_all(&[b'a', 0, 0, 7]).is_err());
         assert!(String::decode_all(&[b'a', 0, 1]).is_err());

@@ -1,6 +1,6 @@
 //! Copying a database that is in use.
 //!
-//! Invariant: a copy says that it is one until [`Database::adopt`](crate::Database::adopt), so that what must not be
+//! Invariant: a copy is marked as one until [`Database::adopt`](crate::Database::adopt), so that what must not be
 //! done twice is not done again from the copy.
 
 use std::{fs, path::Path};

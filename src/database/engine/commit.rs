@@ -103,11 +103,11 @@ pub(crate) struct Engine {
     write_options: WriteOptions,
     position_key: Vec<u8>,
     published: RwLock<Snapshot>,
-    turn: Mutex<Turn>,
+    log: Mutex<Log>,
 }
 
-/// What the commit lock protects.
-pub(super) struct Turn {
+/// The state of the log, under the commit lock.
+pub(super) struct Log {
     /// The last position given out.
     pub(super) position: u64,
     /// How many commits there were since the start.
@@ -176,7 +176,7 @@ impl Engine {
             write_options,
             position_key: KeyLike::<String>::encoded(meta::POSITION),
             published: RwLock::new(Snapshot::take(&db, Position(position))),
-            turn: Mutex::new(Turn {
+            log: Mutex::new(Log {
                 position,
                 number: 0,
                 waiting: Group::default(),
@@ -192,8 +192,8 @@ impl Engine {
         self.fault.get_or_init(|| fault);
     }
 
-    pub(super) fn turn(&self) -> MutexGuard<'_, Turn> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn published(&self) -> Snapshot {
@@ -201,7 +201,7 @@ impl Engine {
     }
 
     /// Shows readers a later state. The caller holds the commit lock.
-    pub(super) fn publish(&self, _turn: &mut Turn, snapshot: Snapshot) {
+    pub(super) fn publish(&self, _log: &mut Log, snapshot: Snapshot) {
         let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *published, snapshot);
         drop(published);
@@ -214,7 +214,7 @@ impl Engine {
             return Err(Error::engine("a commit within an effect of another one"));
         }
         let stopwatch = Stopwatch::start();
-        let written = self.write_in_turn(change, self.durability.unwrap_or(durability));
+        let written = self.write_locked(change, self.durability.unwrap_or(durability));
         match &written {
             Ok(_) => self.metrics.commits.increment(1),
             Err(_) => self.metrics.failures.increment(1),
@@ -223,7 +223,7 @@ impl Engine {
         written
     }
 
-    fn write_in_turn(&self, change: Change, durability: Durability) -> Result<Pending> {
+    fn write_locked(&self, change: Change, durability: Durability) -> Result<Pending> {
         let Change { rows, required, mut topics, bells, slots, promises, effects, misuse } = change;
         if let Some(misuse) = misuse {
             return Err(Error::engine(misuse));
@@ -241,12 +241,12 @@ impl Engine {
             }
         }
 
-        let mut turn = self.turn();
-        turn.state.refuse()?;
+        let mut log = self.log();
+        log.state.refuse()?;
         required.check(&self.db)?;
-        let stop_after = self.ask_fault(&mut turn)?;
-        let first = turn.position.saturating_add(1);
-        let last = turn.position.saturating_add(slots);
+        let stop_after = self.ask_fault(&mut log)?;
+        let first = log.position.saturating_add(1);
+        let last = log.position.saturating_add(slots);
         let committed = Committed { position: Position(last), first, slots };
         for (family, row) in late {
             let (key, value) = row(Positions::from(first));
@@ -260,35 +260,35 @@ impl Engine {
         if !engine_batch.is_empty() {
             self.db.write_opt(engine_batch, &self.write_options).map_err(Error::engine)?;
         }
-        turn.position = last;
+        log.position = last;
         self.activity.note(&topics, Position(last));
         topics.extend(bells);
         promises.keep();
         if stop_after {
-            return Err(self.stop(&mut turn));
+            return Err(self.stop(&mut log));
         }
         effects.run();
-        Ok(Pending { committed, wait: self.hand_over(turn, topics, durability, slots) })
+        Ok(Pending { committed, wait: self.hand_over(log, topics, durability, slots) })
     }
 
     /// Publishes what was written, if nothing before it still waits for a sync; otherwise leaves it
     /// to the syncer.
     fn hand_over(
         &self,
-        mut turn: MutexGuard<'_, Turn>,
+        mut log: MutexGuard<'_, Log>,
         topics: Vec<Topic>,
         durability: Durability,
         slots: u64,
     ) -> Option<oneshot::Receiver<Result<()>>> {
         let sync = durability == Durability::Synced;
-        if !sync && !turn.syncing && turn.waiting.commits == 0 {
-            let snapshot = Snapshot::take(&self.db, Position(turn.position));
-            self.publish(&mut turn, snapshot);
-            drop(turn);
+        if !sync && !log.syncing && log.waiting.commits == 0 {
+            let snapshot = Snapshot::take(&self.db, Position(log.position));
+            self.publish(&mut log, snapshot);
+            drop(log);
             self.registry.wake(&topics);
             return None;
         }
-        let waiting = &mut turn.waiting;
+        let waiting = &mut log.waiting;
         waiting.commits = waiting.commits.saturating_add(1);
         waiting.topics.extend(topics);
         waiting.sync |= sync;
@@ -303,34 +303,34 @@ impl Engine {
 
     /// See [`Database::settle`](crate::Database::settle).
     pub(super) fn settle(&self, required: &Requirements) -> Result<Pending> {
-        let mut turn = self.turn();
-        turn.state.refuse()?;
+        let mut log = self.log();
+        log.state.refuse()?;
         required.check(&self.db)?;
-        let committed = Committed { position: Position(turn.position), first: 0, slots: 0 };
-        if !turn.syncing && turn.waiting.is_empty() {
+        let committed = Committed { position: Position(log.position), first: 0, slots: 0 };
+        if !log.syncing && log.waiting.is_empty() {
             return Ok(Pending { committed, wait: None });
         }
         let (sender, outcome) = oneshot::channel();
-        turn.waiting.waiters.push(sender);
+        log.waiting.waiters.push(sender);
         self.work.notify_one();
         Ok(Pending { committed, wait: Some(outcome) })
     }
 
-    fn ask_fault(&self, turn: &mut Turn) -> Result<bool> {
+    fn ask_fault(&self, log: &mut Log) -> Result<bool> {
         let Some(fault) = self.fault.get() else { return Ok(false) };
-        turn.number = turn.number.saturating_add(1);
-        match fault.before_commit(turn.number) {
+        log.number = log.number.saturating_add(1);
+        match fault.before_commit(log.number) {
             FaultAction::Proceed => Ok(false),
             FaultAction::Fail => Err(Error::engine("injected fault")),
             FaultAction::Conflict => Err(Error::Conflict { table: "of an injected fault" }),
-            FaultAction::StopBefore => Err(self.stop(turn)),
+            FaultAction::StopBefore => Err(self.stop(log)),
             FaultAction::StopAfter => Ok(true),
         }
     }
 
     /// Refuses commits from now on. The syncer reports it to those that wait.
-    fn stop(&self, turn: &mut Turn) -> Error {
-        turn.state = State::Stopped;
+    fn stop(&self, log: &mut Log) -> Error {
+        log.state = State::Stopped;
         self.work.notify_one();
         Error::Stopped
     }

@@ -22,8 +22,8 @@ pub enum FaultAction {
     Fail,
     /// It is a conflict, as if a row that it requires had changed; later ones are asked about anew.
     Conflict,
-    /// The process dies before it is written: it and all later ones are [`Error::Stopped`](crate::Error::Stopped).
+    /// The process crashes before it is written: it and all later ones are [`Error::Stopped`](crate::Error::Stopped).
     StopBefore,
-    /// The process dies after it is written, before it is answered.
+    /// The process crashes after it is written, before it is answered.
     StopAfter,
 }

@@ -42,9 +42,9 @@ impl Syncer {
     pub(super) async fn close(&self, engine: &Engine) -> Result<()> {
         request_end(engine);
         let mut ended = self.ended.clone();
-        // An error means that the thread is gone, which is as good.
+        // An error means that the thread has ended, which is what this waits for.
         drop(ended.wait_for(|ended| *ended).await);
-        if let State::Broken(why) = &engine.turn().state {
+        if let State::Broken(why) = &engine.log().state {
             return Err(Error::Broken(Arc::clone(why)));
         }
         engine.db.flush_wal(true).map_err(Error::engine)?;
@@ -65,11 +65,11 @@ impl Drop for Syncer {
 }
 
 fn request_end(engine: &Engine) {
-    let mut turn = engine.turn();
-    if matches!(turn.state, State::Open) {
-        turn.state = State::Closing;
+    let mut log = engine.log();
+    if matches!(log.state, State::Open) {
+        log.state = State::Closing;
     }
-    drop(turn);
+    drop(log);
     engine.work.notify_all();
 }
 
@@ -94,11 +94,11 @@ struct Ending<'a>(&'a Engine);
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let (left, refusal) = {
-            let mut turn = self.0.turn();
-            if matches!(turn.state, State::Open) {
-                turn.state = State::Broken("the thread that syncs the log has died".into());
+            let mut log = self.0.log();
+            if matches!(log.state, State::Open) {
+                log.state = State::Broken("the thread that syncs the log has panicked".into());
             }
-            (std::mem::take(&mut turn.waiting), turn.state.refuse())
+            (std::mem::take(&mut log.waiting), log.state.refuse())
         };
         answer(left.waiters, &refusal);
     }
@@ -116,20 +116,20 @@ fn answer(waiters: Vec<oneshot::Sender<Result<()>>>, outcome: &Result<()>) {
 /// Waits for commits to publish, and gives them with the last sequence number of the log. `None` when there will be
 /// none.
 fn next(engine: &Engine) -> Option<(Group, Snapshot, u64)> {
-    let mut turn = engine.turn();
+    let mut log = engine.log();
     loop {
-        match turn.state {
-            State::Open | State::Closing if !turn.waiting.is_empty() => {
-                turn.syncing = true;
-                let snapshot = Snapshot::take(&engine.db, Position(turn.position));
+        match log.state {
+            State::Open | State::Closing if !log.waiting.is_empty() => {
+                log.syncing = true;
+                let snapshot = Snapshot::take(&engine.db, Position(log.position));
                 let written = engine.db.latest_sequence_number();
-                return Some((std::mem::take(&mut turn.waiting), snapshot, written));
+                return Some((std::mem::take(&mut log.waiting), snapshot, written));
             }
             State::Open => {
-                turn = engine.work.wait(turn).unwrap_or_else(PoisonError::into_inner);
+                log = engine.work.wait(log).unwrap_or_else(PoisonError::into_inner);
             }
             State::Closing => {
-                turn.state = State::Stopped;
+                log.state = State::Stopped;
                 return None;
             }
             State::Stopped | State::Broken(_) => return None,
@@ -153,18 +153,18 @@ fn sync(engine: &Engine, group: &Group, written: u64) -> Result<()> {
 
 /// Publishes, unless the sync failed.
 fn finish(engine: &Engine, snapshot: Snapshot, synced: Result<()>) -> Result<()> {
-    let mut turn = engine.turn();
-    turn.syncing = false;
+    let mut log = engine.log();
+    log.syncing = false;
     if let Err(error) = synced {
         // Which of the written commits a restart would find is unknown now, so nothing may build on
         // them; not even on those that did not ask for a sync.
         let why: Arc<str> = error.to_string().into();
         tracing::error!(%error, "the log cannot be made durable, refusing commits until a restart");
-        turn.state = State::Broken(why);
+        log.state = State::Broken(why);
     }
-    match &turn.state {
+    match &log.state {
         State::Open | State::Closing => {
-            engine.publish(&mut turn, snapshot);
+            engine.publish(&mut log, snapshot);
             Ok(())
         }
         state => state.refuse(),

@@ -11,7 +11,7 @@ use crate::postcard_value;
 pub struct AccountDatum {
     /// When it was last changed.
     pub position: Position,
-    /// The content as JSON text; `None` once it was deleted. The row stays, so that clients hear of it.
+    /// The content as JSON text; `None` once it was deleted. The row stays, so that it is in the next sync.
     pub content: Option<String>,
 }
 

@@ -21,7 +21,7 @@ pub struct ParticipantRow {
 }
 postcard_value!(ParticipantRow, version = 1);
 
-/// The timer of a delayed event, or of an event that expires, whose handle its client handed over.
+/// The timer of a delayed event, or of an event that expires, whose handle the client has delegated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DelegatedTimer {
     /// Its timer.

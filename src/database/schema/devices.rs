@@ -15,7 +15,7 @@ pub type TokenHash = [u8; 32];
 /// A device with the tokens that speak for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// What its user calls it.
+    /// Its display name.
     pub display_name: Option<String>,
     /// When it logged in first.
     pub created: Timestamp,
@@ -39,7 +39,7 @@ pub struct TokenPair {
 pub struct Token {
     /// The user it speaks for.
     pub user: ShortUserId,
-    /// The same user, spelled out.
+    /// The same user as a user id.
     pub user_id: OwnedUserId,
     /// The device it speaks for.
     pub device_id: OwnedDeviceId,
@@ -61,7 +61,7 @@ pub enum TokenKind {
     Refresh,
 }
 
-/// When and whence a device was last seen.
+/// When and from where a device was last seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// When, within a few minutes.

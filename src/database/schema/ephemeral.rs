@@ -119,7 +119,7 @@ pub enum PresenceKind {
     Offline,
 }
 
-/// Whose receipt moved, and where.
+/// The user and room of a receipt that moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MovedReceipt {
     /// The room.

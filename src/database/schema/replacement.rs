@@ -5,12 +5,12 @@ use wick_core::{ShortRoomId, ShortUserId};
 
 use crate::postcard_value;
 
-/// A replacement room of which the replaced room does not say anything yet.
+/// A replacement room whose replaced room has no tombstone yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replacement {
     /// The new room.
     pub new_room: ShortRoomId,
-    /// The user who upgrades.
+    /// The user who requested the upgrade.
     pub by: ShortUserId,
 }
 

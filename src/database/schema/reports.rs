@@ -1,4 +1,4 @@
-//! What users want administrators to look at.
+//! Reports of users to administrators.
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ pub struct Report {
     pub reporter: OwnedUserId,
     /// What is reported.
     pub about: Reported,
-    /// Why, in the reporter's words.
+    /// The reason, as the reporter gave it.
     pub reason: String,
     /// When.
     pub at: Timestamp,

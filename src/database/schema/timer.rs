@@ -1,6 +1,6 @@
 //! The tables of durable timers, of whatever kind, and of the events that expire by them. Rows are made by
 //! `room::commit` and, for delayed events, by `service::delayed`; `room::commit` removes them, under the
-//! room's turn; `service::timers` moves deadlines.
+//! room's lock; `wick_timers` moves deadlines.
 
 use ruma::OwnedEventId;
 use serde::{Deserialize, Serialize};

@@ -13,7 +13,7 @@ use crate::postcard_value;
 pub struct ToDeviceMessage {
     /// The user that sent it.
     pub sender: ShortUserId,
-    /// The same user, spelled out.
+    /// The same user as a user id.
     pub sender_id: OwnedUserId,
     /// Its type.
     pub event_type: String,

@@ -57,16 +57,16 @@ tables! {
     PROFILE_FIELD_BY_USER: (ShortUserId, String) => String, Random;
 
     /// Deactivated users who are still in rooms or have running timers. Written with the deactivation;
-    /// removed when the last room is left; read at start to go on after a crash.
+    /// removed when the last room is left; read at start to continue after a crash.
     DEPARTING_BY_USER: ShortUserId => (), Small;
 
-    /// Deactivated users who wanted to be erased. Written with the deactivation and kept for good; read when
+    /// Deactivated users who requested erasure. Written with the deactivation and kept for good; read when
     /// their messages are shown.
     ERASED_BY_USER: ShortUserId => (), Small;
 
     /// Users whose member events do not repeat their profile yet, with a number that tells one change
     /// from the next. Written with the profile; removed when all member events do; read at start
-    /// to go on after a crash.
+    /// to continue after a crash.
     PROFILE_CHANGE_BY_USER: ShortUserId => u64, Small;
 
     /// OpenID tokens by their SHA-256. Written and read by the OpenID endpoints; may be lost.

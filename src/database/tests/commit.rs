@@ -21,7 +21,7 @@ use crate::{
 
 const ROOM: ShortRoomId = ShortRoomId(1);
 
-/// A batch with one event, whose position both a row and its key say.
+/// A batch with one event, whose position is in both a row and its key.
 fn event(database: &Database, name: &str) -> (Batch, Slot) {
     let mut batch = database.batch();
     let slot = batch.reserve_position();
@@ -117,7 +117,7 @@ fn a_reader_never_sees_something_new_below_a_position_it_saw() {
                         let at = pending.written().at(slot).unwrap();
                         let committed = futures(pending);
                         assert_eq!(committed.at(slot), Some(at));
-                        assert!(database.position() >= at, "told before it was published");
+                        assert!(database.position() >= at, "woken before it was published");
                     }
                 })
             })
@@ -178,7 +178,7 @@ async fn a_refresh_during_a_sync_is_published_after_it() {
     disk.hold();
     let synced = database.write(event(&database, "a").0, Synced).unwrap();
     let mut watch = database.watch().topic(crate::Topic::Named("refresh"));
-    // The syncer may or may not have begun: in both cases nobody has to come after the refresh.
+    // The syncer may or may not have begun: in both cases no later commit is needed for the refresh.
     let mut batch = refresh(&database, 1);
     batch.wake(crate::Topic::Named("refresh"));
     database.commit(batch, Flushed).await.unwrap();

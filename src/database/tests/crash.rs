@@ -1,4 +1,4 @@
-//! Crashes: a process that dies, a disk that fails.
+//! Crashes: a process that is killed, a disk that fails.
 
 use wick_core::{Position, ShortRoomId};
 
@@ -41,10 +41,10 @@ async fn a_process_that_dies_at_a_commit_leaves_whole_commits() {
             database.commit(event(&database, number), Synced).await.unwrap();
         }
         for number in 3..=4 {
-            let dead = database.commit(event(&database, number), Synced).await.unwrap_err();
-            assert!(matches!(dead, Error::Stopped), "{dead}");
+            let crashed = database.commit(event(&database, number), Synced).await.unwrap_err();
+            assert!(matches!(crashed, Error::Stopped), "{crashed}");
         }
-        assert_eq!(database.position(), Position(2), "nobody is told of a commit that died");
+        assert_eq!(database.position(), Position(2), "a commit that crashed is not published");
         drop(database);
         let database = folder.open();
         assert_eq!(whole_events(&database), survives);

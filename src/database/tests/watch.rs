@@ -55,7 +55,7 @@ async fn a_room_is_quiet_until_something_is_written_there() {
     tell_room(&database, quiet).await.unwrap();
     let since = database.position();
     assert!(!database.is_busy_since(quiet, since));
-    // Known to be busy before anybody can read it.
+    // Marked as busy before any reader can see it.
     let pending = tell_room(&database, ROOM);
     assert!(database.is_busy_since(ROOM, since));
     let committed = pending.await.unwrap();

@@ -117,7 +117,7 @@ impl NewKey {
         Ok(Self { algorithm, id, json: json.to_owned(), canonical })
     }
 
-    /// Tells the key from all others that were claimed.
+    /// Distinguishes the key from all others that were claimed.
     fn digest(&self) -> u64 {
         digest(&self.id, &self.canonical)
     }

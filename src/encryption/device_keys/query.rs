@@ -116,7 +116,7 @@ impl Queried<'_> {
             || self.read.contains(&SIGNATURE_CHANGE_BY_USER, &signed)?)
     }
 
-    /// What everybody is shown: without signatures of the viewer.
+    /// The part for all viewers: without signatures of the viewer.
     fn read_for_all(&self) -> Result<Shown> {
         self.read(&[], &[self.user])
     }

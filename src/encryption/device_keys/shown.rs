@@ -1,4 +1,4 @@
-//! The keys of users as they are shown, remembered for all who are shown the same.
+//! The rendered keys of users, cached for all viewers that get the same.
 //!
 //! Invariant: what is remembered is used only while the newest change of the user's keys
 //! ([`DEVICE_LIST_CHANGE_BY_USER`]) is the one at which it was made.
@@ -43,7 +43,7 @@ impl Weighter<ShortUserId, (Position, Arc<Shown>)> for Bytes {
     }
 }
 
-/// What was shown last of users to those who added no signatures to it.
+/// Rendered keys, for viewers whose own signatures are not among them.
 pub(super) struct LastShown(Cache<ShortUserId, (Position, Arc<Shown>), Bytes>);
 
 impl LastShown {
@@ -67,7 +67,7 @@ impl LastShown {
     }
 }
 
-/// The answer to a query, with all its fields also when they are empty: clients read them unasked.
+/// The answer to a query, with all its fields also when they are empty: clients expect them.
 #[derive(Debug, Default)]
 pub struct QueriedKeys {
     pub(super) users: Vec<(OwnedUserId, Arc<Shown>)>,

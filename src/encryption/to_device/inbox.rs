@@ -24,7 +24,7 @@ const DELETED_AT_ONCE: usize = 1_000;
 
 /// What one answer delivers.
 #[derive(Debug, Default)]
-pub struct Delivery {
+pub struct InboxPortion {
     /// The messages as events, in order.
     pub events: Vec<Box<RawValue>>,
     /// The position of the last one if more wait behind it; `None` if the inbox up to the snapshot is in
@@ -49,19 +49,19 @@ pub fn deliver(
     read: &impl Read,
     (user, device_id): (ShortUserId, &DeviceId),
     since: Position,
-) -> Result<Delivery> {
-    let mut delivery = Delivery::default();
+) -> Result<InboxPortion> {
+    let mut portion = InboxPortion::default();
     let mut last = since;
     for row in read.scan(&TO_DEVICE_MESSAGE_BY_POSITION, after(user, device_id, since)) {
         let ((_, _, position), message) = row?;
-        if delivery.events.len() == PORTION {
-            delivery.upto = Some(last);
+        if portion.events.len() == PORTION {
+            portion.upto = Some(last);
             break;
         }
-        delivery.events.push(event(&message)?);
+        portion.events.push(event(&message)?);
         last = position;
     }
-    Ok(delivery)
+    Ok(portion)
 }
 
 impl ToDevice {

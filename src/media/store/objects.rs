@@ -1,6 +1,6 @@
 //! Files in an S3-compatible object store.
 //!
-//! Invariant: an upload that is given up is aborted; where the server dies before that, the bucket's own rule for
+//! Invariant: an upload that is given up is aborted; where the server crashes before that, the bucket's own rule for
 //! incomplete multipart uploads removes it.
 
 use std::{io, ops::Range, sync::Arc};

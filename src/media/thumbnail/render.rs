@@ -44,7 +44,7 @@ const WEBP: &str = "image/webp";
 pub(super) enum Rendered {
     /// The image as it is.
     Original {
-        /// Its content type, as its bytes say.
+        /// Its content type, found from its bytes.
         content_type: &'static str,
     },
     /// An image of its own.

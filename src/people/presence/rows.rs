@@ -54,7 +54,7 @@ pub(super) fn next(
     (new != old).then_some(new)
 }
 
-/// Writes a user's row. Where others see a difference, it gets a position, and those who share a room are woken.
+/// Writes a user's row. If it differs for others, it gets a position, and users that share a room are woken.
 pub(super) fn put(
     batch: &mut Batch,
     user: ShortUserId,

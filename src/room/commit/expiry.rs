@@ -93,7 +93,7 @@ fn note_change(room: &mut Assembly<'_>) {
     room.batch.wake(Topic::Room(room.room));
 }
 
-/// What becomes of the status of `event`, whose timer fires.
+/// Sets the status of `event`, whose timer fires.
 pub(super) fn finished(
     room: &mut Assembly<'_>,
     event: ShortEventId,

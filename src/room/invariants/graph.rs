@@ -48,7 +48,7 @@ pub(super) fn check<R: Read>(report: &mut Report<'_, R>, rooms: &[Room]) -> Resu
 /// What places are compared with.
 struct Known {
     extremities: HashMap<OwnedEventId, ShortEventId>,
-    /// Rooms whose history is here from its beginning.
+    /// Rooms whose complete history is stored.
     whole: HashSet<ShortRoomId>,
     /// Where the stream begins.
     stream: Option<Position>,

@@ -29,8 +29,8 @@ pub(super) fn create(
     if !pdu.is_state(&TimelineEventType::RoomCreate, "") {
         return Err(Error::forbidden("the first event of a room is its create event"));
     }
-    let said = pdu.content_as::<Content>().ok().and_then(|content| content.room_version);
-    if said.as_deref().unwrap_or("1") != version.as_str() {
+    let claimed = pdu.content_as::<Content>().ok().and_then(|content| content.room_version);
+    if claimed.as_deref().unwrap_or("1") != version.as_str() {
         return Err(Error::forbidden("the create event is of another room version"));
     }
     rules::check_state_independent(version_rules, &pdu, |_| None).map_err(Error::forbidden)?;

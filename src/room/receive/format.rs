@@ -23,9 +23,9 @@ pub(super) fn check(
     let mut object: CanonicalJsonObject = serde_json::from_str(json.get()).map_err(dropped)?;
     state_res::check_pdu_format(&object, &rules.event_format).map_err(dropped)?;
     object.remove("unsigned");
-    let said = object.get("room_id").and_then(CanonicalJsonValue::as_str);
-    if let (Some(said), Some(room_id)) = (said, room_id)
-        && said != room_id.as_str()
+    let claimed = object.get("room_id").and_then(CanonicalJsonValue::as_str);
+    if let (Some(claimed), Some(room_id)) = (claimed, room_id)
+        && claimed != room_id.as_str()
     {
         return Err(dropped("it is of another room"));
     }

@@ -35,9 +35,9 @@ pub(super) fn check(
         Some(room_id) => room_id.to_owned(),
         None if rules::room_id_is_create_hash(version) => rules::room_id_of_create(&event_id)?,
         None => {
-            let said = object.get("room_id").and_then(CanonicalJsonValue::as_str);
-            let said = said.ok_or_else(|| dropped("it has no room id"))?;
-            RoomId::parse(said).map_err(dropped)?
+            let claimed = object.get("room_id").and_then(CanonicalJsonValue::as_str);
+            let claimed = claimed.ok_or_else(|| dropped("it has no room id"))?;
+            RoomId::parse(claimed).map_err(dropped)?
         }
     };
     let pdu = Pdu::parse(event_id, room_id, rules::to_json(&object)?).map_err(dropped)?;

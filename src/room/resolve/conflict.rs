@@ -27,7 +27,7 @@ pub(crate) trait Source {
     fn event(&self, id: &EventId) -> Result<SharedPdu>;
     /// The event that sets a piece of state which does not differ.
     fn common(&self, key: &StateKeyTuple) -> Result<Option<OwnedEventId>>;
-    /// The events that set the pieces of state which do not differ; those can be left out that surely rest on
+    /// The events that set the pieces of state which do not differ; those can be left out whose auth chains surely have
     /// none of `wanted`.
     fn common_resting_on(&self, wanted: &HashSet<OwnedEventId>) -> Result<Vec<OwnedEventId>>;
 }
@@ -36,7 +36,7 @@ pub(crate) trait Source {
 pub(crate) type Differing = HashMap<StateKeyTuple, Vec<Option<OwnedEventId>>>;
 
 /// The event that sets each differing piece after resolution, and pieces that no side had. A differing piece
-/// that is not in the answer is in no event's hands any more.
+/// that is not in the answer is set by no event any more.
 pub(crate) fn resolve(
     rules: &RoomVersionRules,
     sides: usize,
@@ -134,7 +134,7 @@ impl<'a, S: Source> Graph<'a, S> {
     }
 }
 
-/// Events and all that they rest on, themselves included.
+/// Events with their auth chains, themselves included.
 fn chain<S: Source>(
     graph: &Graph<'_, S>,
     from: impl IntoIterator<Item = OwnedEventId>,
@@ -172,7 +172,7 @@ fn auth_difference<S: Source>(
     if difference.is_empty() {
         return Ok(difference);
     }
-    // What the common pieces rest on is in the chains of all sides.
+    // The auth chains of the common pieces are in the chains of all sides.
     let mut seen = HashSet::new();
     let mut open = graph.source.common_resting_on(&difference)?;
     while let Some(id) = open.pop() {
@@ -197,7 +197,7 @@ fn subgraph<S: Source>(
         Enter(OwnedEventId),
         Leave(OwnedEventId),
     }
-    // Whether an event rests on a conflicted one or is one; known once all it rests on is known.
+    // Whether an event is conflicted or has a conflicted one in its auth chain; known once that is known of its auth events.
     let mut leads: HashMap<OwnedEventId, bool> = HashMap::new();
     let mut steps: Vec<_> = conflicted.iter().cloned().map(Step::Enter).collect();
     while let Some(step) = steps.pop() {

@@ -107,7 +107,7 @@ pub(crate) fn diff(nodes: &impl Nodes, old: StateRoot, new: StateRoot) -> Result
     Ok(changes)
 }
 
-/// Calls `visit` for each address in the tree, parents first; it says whether to go below.
+/// Calls `visit` for each address in the tree, parents first; it returns whether to descend.
 pub(crate) fn walk(
     nodes: &impl Nodes,
     root: StateRoot,

@@ -132,7 +132,7 @@ fn agrees(form: Form, action: Action, outcome: &FinalOutcome) -> Result<()> {
     match (action, outcome) {
         (Action::Send, FinalOutcome::Sent(_))
         | (Action::Cancel, FinalOutcome::Cancelled | FinalOutcome::Failed { .. }) => Ok(()),
-        // To clients whose keep-alive comes too late this means that they must schedule anew.
+        // Clients whose keep-alive is too late take this error as the need to schedule a new event.
         (Action::Restart, FinalOutcome::Sent(_)) => Err(Error::not_found(UNKNOWN)),
         (Action::Cancel, FinalOutcome::Sent(_)) => conflict("the event was sent already"),
         (_, FinalOutcome::Cancelled) => conflict("the event was cancelled"),

@@ -45,11 +45,11 @@ impl Delayed {
         let (mut forgotten, mut theirs) = (Vec::new(), Vec::new());
         let mut owner = None;
         for row in self.timers.latest().scan(&FINALISED_BY_OWNER, Range::all()) {
-            let ((whose, at, timer), ()) = row?;
-            if owner != Some(whose) {
+            let ((of, at, timer), ()) = row?;
+            if owner != Some(of) {
                 forgotten.extend(superfluous(now, &theirs));
                 theirs.clear();
-                owner = Some(whose);
+                owner = Some(of);
             }
             theirs.push((at, timer));
             if forgotten.len() >= CHUNK {

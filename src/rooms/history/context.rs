@@ -1,4 +1,4 @@
-//! `/context`: what stood around an event.
+//! `/context`: the context of an event.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#get_matrixclientv3roomsroomidcontexteventid>
 
@@ -19,7 +19,7 @@ use super::{
     unseen,
 };
 
-/// Around what to look.
+/// The event and how much context.
 pub struct AskContext {
     /// The room.
     pub room_id: OwnedRoomId,
@@ -33,7 +33,7 @@ pub struct AskContext {
     pub filter: EventFilter,
 }
 
-/// An event with what stood around it.
+/// An event with its context.
 pub struct Context {
     /// The event.
     pub event: Box<RawValue>,
@@ -149,7 +149,7 @@ impl Reader<'_> {
         };
         for (key, event) in self.graph.states().collect(self.read, root)? {
             if lazy {
-                // Without its name, a key does not show whose it is.
+                // Without its name, a key does not show which user it belongs to.
                 let tuple = self.graph.intern().state_key_tuple(self.read, key)?;
                 if matches!(tuple, Some((StateEventType::RoomMember, _))) {
                     continue;

@@ -85,7 +85,7 @@ impl History {
     /// `M_INVALID_PARAM` if the other one is the same.
     pub fn mutual_rooms(&self, session: &Session, other: &UserId) -> Result<Vec<OwnedRoomId>> {
         if session.user_id == other {
-            return Err(Error::invalid_param("everybody shares all rooms with themselves"));
+            return Err(Error::invalid_param("the user id is your own"));
         }
         let read = self.resources.database.published();
         let Some(other) = self.graph.intern().lookup_user(&read, other)? else {

@@ -1,6 +1,6 @@
 //! A page of a timeline: the events that are visible to the user and pass the filter.
 //!
-//! Invariant: a page has a token to go on from exactly if there is more between its two ends.
+//! Invariant: a page has a token to continue from exactly if there is more between its two ends.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -31,7 +31,7 @@ pub(crate) struct Span<'a> {
 pub(crate) struct Page {
     /// The events in the order in which they were read.
     pub(crate) events: Vec<Shown>,
-    /// Where to go on; `None` at the end.
+    /// Where to continue; `None` at the end.
     pub(crate) next: Option<i64>,
 }
 

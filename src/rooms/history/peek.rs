@@ -70,7 +70,7 @@ impl History {
         })
     }
 
-    /// What happened in a room after `from`, by default from now on. There is always an `end` to go on from.
+    /// What happened in a room after `from`, by default from now on. There is always an `end` to continue from.
     ///
     /// # Errors
     /// As [`History::messages`].

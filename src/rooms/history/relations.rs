@@ -50,7 +50,7 @@ pub struct AskRelations {
     pub direction: Direction,
     /// How many at most.
     pub limit: usize,
-    /// Whether to go on to what relates to those that relate.
+    /// Whether to include events that relate to the found ones.
     pub recurse: bool,
 }
 
@@ -58,7 +58,7 @@ pub struct AskRelations {
 pub struct Chunk {
     /// The events.
     pub chunk: Vec<Box<RawValue>>,
-    /// Where to go on; `None` at the end.
+    /// Where to continue; `None` at the end.
     pub next_batch: Option<String>,
 }
 

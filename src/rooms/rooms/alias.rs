@@ -68,7 +68,7 @@ impl Rooms {
     ///
     /// # Errors
     /// `M_INVALID_PARAM` if the alias is another server's, with status 409 if it is taken,
-    /// `M_NOT_FOUND` if the room is not here, `M_FORBIDDEN` if the session's user is not in it.
+    /// `M_NOT_FOUND` if the room is unknown, `M_FORBIDDEN` if the session's user is not in it.
     pub async fn add_alias(
         &self,
         session: &Session,

@@ -25,7 +25,7 @@ use wick_database::schema::{
     directory::{ALIAS_BY_ROOM, Alias, LISTED_BY_ROOM, ROOM_BY_ALIAS},
     replacement::{REPLACEMENT_BY_ROOM, Replacement},
 };
-use wick_room::{Assembly, Effects, Founding};
+use wick_room::{Assembly, Effects, NewRoom};
 use wick_runtime::Limit;
 
 pub(super) use self::plan::{Plan, create_content, creators_of};
@@ -132,8 +132,8 @@ impl Rooms {
             }
             Ok(())
         };
-        let founding = Founding { version: plan.version.clone(), create };
-        let (room_id, ()) = self.graph.found(founding, fill).await?;
+        let new_room = NewRoom { version: plan.version.clone(), create };
+        let (room_id, ()) = self.graph.create(new_room, fill).await?;
         Ok(room_id)
     }
 

@@ -117,7 +117,7 @@ impl Rooms {
     /// Whether the directory lists a room.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if the room is not here.
+    /// `M_NOT_FOUND` if the room is unknown.
     pub fn is_listed(&self, room_id: &RoomId) -> Result<bool> {
         let read = self.resources.database.published();
         let room = self.known(&read, room_id)?;
@@ -127,7 +127,7 @@ impl Rooms {
     /// Has the directory list a room, or not.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if the room is not here, `M_FORBIDDEN` if the session's user could not give it
+    /// `M_NOT_FOUND` if the room is unknown, `M_FORBIDDEN` if the session's user could not give it
     /// its main alias, or users may not list rooms here.
     pub async fn list(&self, session: &Session, room_id: &RoomId, listed: bool) -> Result<()> {
         if listed && !self.resources.config.rooms.allow_publication {
@@ -208,7 +208,7 @@ impl<'a> Wanted<'a> {
         let kind = room.chunk.room_type.as_ref().map(AsRef::as_ref);
         let right_type =
             self.types.is_empty() || self.types.iter().any(|wanted| wanted.as_str() == kind);
-        let says = |term: &String| room.texts.iter().any(|text| text.contains(term));
-        right_type && self.term.as_ref().is_none_or(says)
+        let has_term = |term: &String| room.texts.iter().any(|text| text.contains(term));
+        right_type && self.term.as_ref().is_none_or(has_term)
     }
 }

@@ -11,8 +11,8 @@ use wick_database::{
 use super::Rooms;
 
 impl Rooms {
-    /// Forgets a room: its history is no longer the user's to read, until they join again. A room
-    /// they know nothing of is forgotten already.
+    /// Forgets a room: its history is no longer visible to the user, until they join again. A room
+    /// that is unknown to them counts as forgotten.
     ///
     /// # Errors
     /// `M_UNKNOWN` if they have not left it.
@@ -22,7 +22,7 @@ impl Rooms {
         if self.graph.head(&read, room)?.is_none() {
             return Ok(());
         }
-        // Under the room's turn, so that it cannot be joined again in between.
+        // Under the room's lock, so that it cannot be joined again in between.
         self.graph
             .transact(room_id, |room| {
                 let key = (session.user, room.room());

@@ -12,10 +12,10 @@ use super::{Rooms, content, follow};
 
 impl Rooms {
     /// Joins a room. `extra` becomes part of the member event. Does nothing if the user is joined already,
-    /// unless `extra` changes the member event. Goes on if the client hangs up.
+    /// unless `extra` changes the member event. Continues if the client hangs up.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if the room is not here, `M_FORBIDDEN` if its rules do not let the user in, `M_BAD_JSON` or
+    /// `M_NOT_FOUND` if the room is unknown, `M_FORBIDDEN` if its rules do not let the user in, `M_BAD_JSON` or
     /// `M_INVALID_PARAM` if `extra` cannot be part of a member event.
     pub async fn join(
         self: &Arc<Self>,

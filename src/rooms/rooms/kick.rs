@@ -54,7 +54,7 @@ impl Rooms {
             .await
     }
 
-    /// Sets the membership of a target whose present membership is one of those that allow it.
+    /// Sets the membership of a user whose present membership is one of `from`.
     async fn set_membership(
         &self,
         session: &Session,

@@ -12,7 +12,7 @@ impl Rooms {
     /// Knocks on a room.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if the room is not here, `M_FORBIDDEN` if its rules do not let the user knock.
+    /// `M_NOT_FOUND` if the room is unknown, `M_FORBIDDEN` if its rules do not let the user knock.
     pub async fn knock(
         &self,
         session: &Session,

@@ -10,7 +10,7 @@ impl Rooms {
     /// already.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if the room is not here, `M_FORBIDDEN` if the user never was in it or is banned.
+    /// `M_NOT_FOUND` if the room is unknown, `M_FORBIDDEN` if the user never was in it or is banned.
     pub async fn leave(
         &self,
         user_id: &UserId,

@@ -27,7 +27,7 @@ use super::{
     content, guests_can_join, power_levels,
 };
 
-/// The member who could have invited, in a join to a room whose join rule is restricted.
+/// The authorising user of a join to a room whose join rule is restricted.
 const AUTHORISED_VIA: &str = "join_authorised_via_users_server";
 
 impl Rooms {
@@ -194,7 +194,7 @@ impl Rooms {
         }
     }
 
-    /// The member in whose name the user may join a restricted room, if that is what they need.
+    /// The authorising user of a join to a restricted room, if the join needs one.
     ///
     /// <https://spec.matrix.org/v1.18/client-server-api/#restricted-rooms>
     fn authorise_join(
@@ -255,7 +255,7 @@ impl Rooms {
                 }
             }
         }
-        Err(Error::forbidden("nobody in the room could have invited you"))
+        Err(Error::forbidden("no member of the room could have invited you"))
     }
 }
 

@@ -99,7 +99,7 @@ impl Rooms {
     /// The latest state of a room that the session's user may know, with the viewer that shows it.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` if there is none, which looks the same as a room that is not here.
+    /// `M_FORBIDDEN` if there is none, which looks the same as an unknown room.
     fn readable_state<'a>(
         &'a self,
         read: &'a Snapshot,

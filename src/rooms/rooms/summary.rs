@@ -10,7 +10,7 @@ use wick_core::{Error, Result, ShortRoomId};
 use wick_database::Read;
 use wick_room::Graph;
 
-/// The summary of a room; `None` if it is not here. Does not check visibility.
+/// The summary of a room; `None` if it is unknown. Does not check visibility.
 ///
 /// # Errors
 /// If the database cannot be read.

@@ -60,7 +60,7 @@ struct Old<'a> {
 }
 
 impl Rooms {
-    /// Replaces a room with a new one of another version. Returns the new room. Goes on if the client hangs
+    /// Replaces a room with a new one of another version. Returns the new room. Continues if the client hangs
     /// up, and is finished after a crash.
     ///
     /// # Errors

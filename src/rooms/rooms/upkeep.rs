@@ -23,7 +23,7 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 const CHUNK: usize = 1_000;
 
 impl Rooms {
-    /// Starts to prune, and to finish what an earlier run has left undone.
+    /// Starts to prune, and to finish what an earlier run has not finished.
     pub fn start(self: &Arc<Self>) {
         let rooms = Arc::clone(self);
         self.supervisor.spawn_once("rooms", async move {
@@ -48,7 +48,7 @@ impl Rooms {
             match self.announce_replacement(old?).await {
                 Ok(_) => {}
                 Err(Error::Refused(refusal)) => {
-                    tracing::warn!(%refusal, "a room that was replaced does not say so");
+                    tracing::warn!(%refusal, "a replaced room has no tombstone");
                 }
                 Err(error) => return Err(error),
             }

@@ -11,7 +11,7 @@ const STABLE: &str = "m.delayed_events";
 const UNSTABLE: &str = "org.matrix.msc4140.delayed_events";
 
 /// `m.delayed_events` of `GET /_matrix/client/v3/capabilities`. A limit that is not there is not
-/// enforced; zero events say that there are none to be scheduled.
+/// enforced; zero events mean that none can be scheduled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct DelayedEventsCapability {
     /// The longest delay.

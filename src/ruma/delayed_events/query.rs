@@ -36,7 +36,7 @@ pub type DelayedMessageRequest = Delayed<send_message_event::v3::Request>;
 /// `PUT /rooms/{roomId}/state/{eventType}/{stateKey}?org.matrix.msc4140.delay=`.
 pub type DelayedStateRequest = Delayed<send_state_event::v3::Request>;
 
-/// For how long the event is to be sticky once it is sent ([MSC4354]); `None` if the query does not say.
+/// For how long the event is to be sticky once it is sent ([MSC4354]); `None` if absent.
 ///
 /// # Errors
 ///

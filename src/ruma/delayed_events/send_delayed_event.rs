@@ -1,7 +1,7 @@
 //! `PUT /_matrix/client/*/rooms/{roomId}/delayed_event/{eventType}/{txnId}`: schedule an event.
 //!
 //! Invariants: `delay_ms` is written, and `delay` read too, as clients of the unstable path send
-//! that; a request with both is refused, rather than one of the two believed.
+//! that; a request with both is refused, rather than one of the two taken.
 
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ use crate::{
 /// <https://spec.matrix.org/v1.18/client-server-api/#get_matrixclientv3sync>
 #[derive(Debug, Default, Serialize)]
 pub struct Response {
-    /// Where the next sync goes on.
+    /// The token of the next sync.
     pub next_batch: String,
     /// What the user keeps here for all rooms.
     #[serde(skip_serializing_if = "Events::is_empty")]
@@ -63,7 +63,7 @@ pub struct RoomUpdate {
     pub summary: Option<Summary>,
     /// What happened.
     pub timeline: Timeline,
-    /// The state that the timeline does not tell, up to its beginning.
+    /// The state before the timeline that is new to the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<Events>,
     /// The state up to the timeline's end (MSC4222).

@@ -11,8 +11,8 @@ use wick_room::{
 };
 
 use super::{
-    assembly::Assembly,
     response::{RoomUpdate, Timeline},
+    response_builder::ResponseBuilder,
 };
 use crate::{
     Members, Scope, account_data,
@@ -34,7 +34,7 @@ struct Ephemeral {
     has_read: bool,
 }
 
-impl Assembly<'_> {
+impl ResponseBuilder<'_> {
     /// What is new in a room; `None` if nothing is.
     pub(super) fn room_update(&mut self, scope: &Scope) -> Result<Option<RoomUpdate>> {
         let full = self.request.full_state;

@@ -28,7 +28,7 @@ pub struct Firing {
 /// Why a timer ends.
 #[derive(Clone, Copy)]
 pub enum Cause {
-    /// It is due, if it still is by then.
+    /// It is due, if it is not renewed meanwhile.
     Due(Monotonic),
     /// A request asked for it, whatever its deadline.
     Asked(Outcome),

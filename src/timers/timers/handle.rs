@@ -2,7 +2,7 @@
 //! request is answered the same handle while the database holds only what is needed to check one.
 //!
 //! Invariant: a handle is the timer's id, readable, and 256 bits that only this server can make. One
-//! feature's handle is worth nothing to the other.
+//! feature's handle is invalid for the other.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};

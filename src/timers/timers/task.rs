@@ -28,9 +28,9 @@ const TAKE: usize = 1024;
 /// In how many portions what was overdue at start is fired in a second; fewer if fewer may fire.
 const OVERDUE_PORTIONS_PER_SECOND: u64 = 20;
 
-/// Rooms in which timers are about to fire.
+/// Timers that are about to fire, by room.
 #[derive(Default)]
-struct Pending {
+struct DueRooms {
     rooms: Mutex<BTreeMap<ShortRoomId, VecDeque<TimerId>>>,
 }
 
@@ -53,10 +53,10 @@ impl Timers {
             timers: Arc::clone(self),
             fires,
             supervisor: Arc::clone(supervisor),
-            pending: Arc::default(),
+            due_rooms: Arc::default(),
             permits: Arc::new(Semaphore::new(concurrency)),
         };
-        // Until what was due by then is out of the queue, fired, refreshed or ended, firing is throttled.
+        // Firing is throttled until no timer that was due at start is in the queue any more.
         let began = self.resources.clock.monotonic();
         let throttled = || self.queue.next().is_some_and(|next| next <= began);
         let stopping = supervisor.stopping();
@@ -101,7 +101,7 @@ struct Firings {
     timers: Arc<Timers>,
     fires: Arc<dyn Fires>,
     supervisor: Arc<Supervisor>,
-    pending: Arc<Pending>,
+    due_rooms: Arc<DueRooms>,
     permits: Arc<Semaphore>,
 }
 
@@ -122,7 +122,7 @@ impl Firings {
     }
 
     fn push(&self, room: ShortRoomId, timer: TimerId) {
-        let mut rooms = self.pending.lock();
+        let mut rooms = self.due_rooms.lock();
         if let Some(waiting) = rooms.get_mut(&room) {
             waiting.push_back(timer);
             return;
@@ -132,7 +132,7 @@ impl Firings {
         let worker = work(
             Arc::clone(&self.timers),
             Arc::clone(&self.fires),
-            Arc::clone(&self.pending),
+            Arc::clone(&self.due_rooms),
             Arc::clone(&self.permits),
             room,
         );
@@ -140,7 +140,7 @@ impl Firings {
     }
 }
 
-impl Pending {
+impl DueRooms {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ShortRoomId, VecDeque<TimerId>>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,14 +160,14 @@ impl Pending {
 async fn work(
     timers: Arc<Timers>,
     fires: Arc<dyn Fires>,
-    pending: Arc<Pending>,
+    due_rooms: Arc<DueRooms>,
     permits: Arc<Semaphore>,
     room: ShortRoomId,
 ) {
     loop {
         // One permit per portion: rooms with much to do take turns with the others.
         let Ok(_permit) = permits.acquire().await else { return };
-        let due = pending.take(room);
+        let due = due_rooms.take(room);
         if due.is_empty() {
             return;
         }

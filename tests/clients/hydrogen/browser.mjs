@@ -1,4 +1,4 @@
-// Hydrogen in headless Chromium, used by its page's forms and read by what it shows. WICK_URL says where the
+// Hydrogen in headless Chromium, used by its page's forms and read by what it shows. WICK_URL is where the
 // homeserver is, WICK_CHROMIUM which browser to start, WICK_SCREENSHOTS where pictures go.
 
 import { readFile } from "node:fs/promises";
@@ -86,7 +86,7 @@ export class Hydrogen {
         await this.page.getByRole("button", { name: "Send", exact: true }).click();
     }
 
-    /** Waits until the open room shows the event with this text, which is the message or says why it cannot be read. */
+    /** Waits until the open room shows the event with this text, which is the message, or the reason why it cannot be read. */
     shows = (event, text) =>
         this.page.locator(`[data-event-id="${event}"] .Timeline_messageBody`, { hasText: text }).waitFor();
 

@@ -95,7 +95,7 @@ describe("Hydrogen", () => {
         await later.picture("hydrogen-recovered");
     });
 
-    test("an expired event and its copy are both shown in plain, and the original's status says which is which", async () => {
+    test("an expired event and its copy are both shown in plain, and the original's status tells which is which", async () => {
         const { event_id: original } = await sendExpiring(alice, id, 3, "here for three seconds");
         await hydrogen.shows(original, "here for three seconds");
         const copy = await expired(alice, id, original);

@@ -1,4 +1,4 @@
-// A member of a call in a process of its own, so that a test can kill it. The parent's first message says what to
+// A member of a call in a process of its own, so that a test can kill it. The parent's first message has what to
 // join; the last one, of any content, asks it to leave. With `crypto` it reports its device, the devices that it
 // knows, and then every key and every list of members that the SDK gives it, and it joins when another message asks
 // for it: the SDK sends no key to a device that it does not know. It exits when it has left, when it cannot go on,

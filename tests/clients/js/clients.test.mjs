@@ -1,4 +1,4 @@
-// Two matrix-js-sdk clients against a running homeserver: WICK_URL says where.
+// Two matrix-js-sdk clients against a running homeserver at WICK_URL.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -74,7 +74,7 @@ describe("matrix-js-sdk", () => {
         assert.ok(await alice.doesServerSupportUnstableFeature("org.matrix.msc4140.will_expire"));
     });
 
-    test("an event that nobody keeps alive expires in the other client's sync", async () => {
+    test("an event without keep-alives expires in the other client's sync", async () => {
         const id = await room(alice, bob);
         const sent = await sendExpiring(alice, id, 2, "here");
         assert.equal(typeof sent.expire_refresh_token, "string");
@@ -89,7 +89,7 @@ describe("matrix-js-sdk", () => {
         assert.equal(original.unsigned["m.will_expire"].event_id, expired.getId());
     });
 
-    test("a kept-alive event outlives its duration, and ends when told to", async () => {
+    test("a kept-alive event outlives its duration, and ends on request", async () => {
         const id = await room(alice, bob);
         const sent = await sendExpiring(alice, id, 2, "still here");
         const running = await arrives(bob, id, "the running event", (event) => event.getId() === sent.event_id);

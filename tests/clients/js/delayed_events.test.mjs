@@ -13,7 +13,7 @@ const TEN_YEARS = 10 * 365 * 24 * HOUR;
 const DELAY_ID = "org.matrix.msc4140.delay_id";
 
 const text = (body) => ({ msgtype: "m.text", body });
-const says = (body) => (event) => event.getContent().body === body;
+const withBody = (body) => (event) => event.getContent().body === body;
 const topic = (client, id) => client.getRoom(id).currentState.getStateEvents("m.room.topic", "");
 
 async function sendLater(client, id, delay, body) {
@@ -60,12 +60,12 @@ describe("delayed events of matrix-js-sdk", () => {
         const { event_id: before } = await alice.sendTextMessage(id, "now");
         const delayId = await sendLater(alice, id, 1000, "later");
         const now = await arrives(bob, id, "the message of now", (event) => event.getId() === before);
-        const read = await arrives(bob, id, "the delayed message", says("later"));
+        const read = await arrives(bob, id, "the delayed message", withBody("later"));
         assert.equal(read.getSender(), alice.getUserId());
         assert.deepEqual(read.getContent(), text("later"));
         assert.ok(read.getTs() >= now.getTs() + 1000);
         assert.deepEqual(await scheduled(alice, id), []);
-        const own = await arrives(alice, id, "the sender's own copy", says("later"));
+        const own = await arrives(alice, id, "the sender's own copy", withBody("later"));
         assert.equal(own.getUnsigned()[DELAY_ID], delayId);
         assert.equal(read.getUnsigned()[DELAY_ID], undefined);
     });
@@ -118,18 +118,18 @@ describe("delayed events of matrix-js-sdk", () => {
         const id = await room(alice, bob);
         const delayId = await sendLater(alice, id, 5000, "kept waiting");
         await sendLater(alice, id, 1000, "a second later");
-        const marker = await arrives(bob, id, "the shorter delay's message", says("a second later"));
+        const marker = await arrives(bob, id, "the shorter delay's message", withBody("a second later"));
         await alice._unstable_restartScheduledDelayedEvent(delayId);
-        const read = await arrives(bob, id, "the restarted message", says("kept waiting"));
+        const read = await arrives(bob, id, "the restarted message", withBody("kept waiting"));
         assert.ok(read.getTs() >= marker.getTs() + 5000);
     });
 
-    test("an event is sent before its time when told to", async () => {
+    test("an event is sent before its time on request", async () => {
         const id = await room(alice, bob);
         const message = await sendLater(alice, id, HOUR, "right now");
         const state = await setTopicLater(alice, id, HOUR, "we have left");
         await alice._unstable_sendScheduledDelayedEvent(message);
-        await arrives(bob, id, "the message", says("right now"));
+        await arrives(bob, id, "the message", withBody("right now"));
         await alice._unstable_sendScheduledDelayedEvent(state);
         await eventually("the topic", () => topic(bob, id)?.getContent().topic === "we have left");
         assert.deepEqual(await scheduled(alice, id), []);
@@ -143,8 +143,8 @@ describe("delayed events of matrix-js-sdk", () => {
         await alice._unstable_cancelScheduledDelayedEvent(state);
         assert.deepEqual(await scheduled(alice, id), []);
         await sendLater(alice, id, 2000, "due after them");
-        await arrives(bob, id, "an event that is due after them", says("due after them"));
-        assert.equal(timeline(bob, id).find(says("cancelled")), undefined);
+        await arrives(bob, id, "an event that is due after them", withBody("due after them"));
+        assert.equal(timeline(bob, id).find(withBody("cancelled")), undefined);
         assert.equal(topic(bob, id), null);
     });
 
@@ -154,7 +154,7 @@ describe("delayed events of matrix-js-sdk", () => {
         const sent = await sendLater(alice, id, HOUR, "sent");
         await restarted(alice, id, () => update(sent, UpdateDelayedEventAction.Restart));
         await update(sent, UpdateDelayedEventAction.Send);
-        await arrives(bob, id, "the message", says("sent"));
+        await arrives(bob, id, "the message", withBody("sent"));
         const cancelled = await sendLater(alice, id, HOUR, "cancelled");
         await update(cancelled, UpdateDelayedEventAction.Cancel);
         assert.deepEqual(await scheduled(alice, id), []);
@@ -175,7 +175,7 @@ describe("delayed events of matrix-js-sdk", () => {
         await assert.rejects(sendLater(alice, id, TEN_YEARS, "too late"), refusal);
         assert.deepEqual(await scheduled(alice, id), []);
         await alice.sendTextMessage(id, "after it");
-        await arrives(bob, id, "a message sent after it", says("after it"));
-        assert.equal(timeline(bob, id).find(says("too late")), undefined);
+        await arrives(bob, id, "a message sent after it", withBody("after it"));
+        assert.equal(timeline(bob, id).find(withBody("too late")), undefined);
     });
 });

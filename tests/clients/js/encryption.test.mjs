@@ -119,7 +119,7 @@ describe("matrix-js-sdk, two users with two devices each", () => {
         assert.notEqual(session(first.event_id), session(second.event_id));
     });
 
-    test("an encrypted event expires: its copy is decrypted as well, and the original's status says which is which", async () => {
+    test("an encrypted event expires: its copy is decrypted as well, and the original's status tells which is which", async () => {
         const { event_id: original } = await sendExpiring(alice1, id, 3, "here");
         const running = await decrypts(bob1, id, original, "here");
         const copy = await expired(bob1, id, original);

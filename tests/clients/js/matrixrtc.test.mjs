@@ -77,7 +77,7 @@ describe("a call of matrix-js-sdk", () => {
         assert.equal(last.delay_id, first.delay_id);
         await isCurrent(joined);
 
-        // The one comparison with this machine's clock: nobody else knows when the process ended.
+        // The only comparison with this machine's clock: the time at which the process ended.
         const killed = Date.now();
         child.kill("SIGKILL");
         const left = await sees(id, child, "the leave", isEmpty);

@@ -55,7 +55,7 @@ describe("a call of matrix-js-sdk in an encrypted room", () => {
         bob?.stopClient();
     });
 
-    /** Another member, who joins once all those in the call know the device. */
+    /** Another member, which joins once all members of the call know the device. */
     async function join(account, ...others) {
         const member = new Member(account, id);
         members.push(member);

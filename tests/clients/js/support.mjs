@@ -86,7 +86,7 @@ export async function scheduled(client, id) {
     return all.filter((event) => event.room_id === id);
 }
 
-/** Sends a message whose ciphertext is repeated after `seconds`: the duration stands beside the ciphertext. */
+/** Sends a message whose ciphertext is repeated after `seconds`: the duration is beside the ciphertext. */
 export async function sendExpiring(client, id, seconds, body) {
     const { http } = client;
     const request = http.authedRequest;

@@ -1,4 +1,4 @@
-"""Two matrix-nio clients against a running homeserver: WICK_URL says where."""
+"""Two matrix-nio clients against a running homeserver at WICK_URL."""
 
 import asyncio
 import json

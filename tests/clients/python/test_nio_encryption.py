@@ -1,4 +1,4 @@
-"""End-to-end encryption with matrix-nio, two users with two devices each: WICK_URL says where the homeserver is.
+"""End-to-end encryption with matrix-nio, two users with two devices each, on the homeserver at WICK_URL.
 
 WICK_RESTART, if set, is a command that kills the homeserver and starts it again.
 """
@@ -80,7 +80,7 @@ class Encryption(unittest.IsolatedAsyncioTestCase):
             self.assertLess(time.monotonic(), end, f"waited {PATIENCE} s in vain: {what}")
             await asyncio.gather(*(device.sync() for device in self.devices))
 
-    async def say(self, device, body):
+    async def send(self, device, body):
         content = {"msgtype": "m.text", "body": body}
         send = device.client.room_send(self.room, "m.room.message", content, ignore_unverified_devices=True)
         sent = await send
@@ -108,13 +108,13 @@ class Encryption(unittest.IsolatedAsyncioTestCase):
     async def test_what_each_device_sends_is_decrypted_by_the_other_three(self):
         for number, device in enumerate(self.devices):
             body = f"from device {number}"
-            await self.say(device, body)
+            await self.send(device, body)
             await self.read_by_all(device, body)
         self.assertEqual([device.undecryptable for device in self.devices], [set()] * 4)
 
     async def test_messages_after_the_logout_of_a_device_use_another_session(self):
         grace, _, heidi, gone = self.devices
-        await self.say(grace, "with four devices")
+        await self.send(grace, "with four devices")
         await self.read_by_all(grace, "with four devices")
         self.devices.remove(gone)
         self.assertIsInstance(await gone.client.logout(), LogoutResponse)
@@ -123,7 +123,7 @@ class Encryption(unittest.IsolatedAsyncioTestCase):
             lambda device: gone.client.device_id
             not in [known.device_id for known in device.client.device_store.active_user_devices(heidi.client.user_id)],
         )
-        await self.say(grace, "with three devices")
+        await self.send(grace, "with three devices")
         await self.read_by_all(grace, "with three devices")
         sessions = {body: heidi.sessions[event_id] for event_id, body in heidi.bodies.items()}
         self.assertNotEqual(sessions["with four devices"], sessions["with three devices"])
@@ -131,7 +131,7 @@ class Encryption(unittest.IsolatedAsyncioTestCase):
     async def test_an_encrypted_event_expires_its_copy_is_refused_as_a_replay_and_the_original_says_so(self):
         grace, _, heidi, _ = self.devices
         # The first message shares the session with all devices, which sending a ciphertext by hand does not.
-        await self.say(grace, "before")
+        await self.send(grace, "before")
         await self.read_by_all(grace, "before")
         content = {"msgtype": "m.text", "body": "here for a second"}
         event_type, content = grace.client.encrypt(self.room, "m.room.message", content)
@@ -156,7 +156,7 @@ class Encryption(unittest.IsolatedAsyncioTestCase):
         for number in range(8):
             device = self.devices[number % 4]
             body = f"message {number}"
-            await self.say(device, body)
+            await self.send(device, body)
             await asyncio.to_thread(subprocess.run, os.environ["WICK_RESTART"], check=True)
             await self.read_by_all(device, body)
         self.assertEqual([device.undecryptable for device in self.devices], [set()] * 4)

@@ -1,5 +1,5 @@
 // The matrix-sdk crate over sync v3: two users with two devices each, every device a process. WICK_RUST_CLIENT is
-// the program; WICK_URL says where the homeserver is.
+// the program; WICK_URL is where the homeserver is.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -43,7 +43,7 @@ describe("the matrix-sdk crate, two users with two devices each", () => {
     }
 
     /** Sends a message and returns its id; a homeserver that is being killed is asked again. */
-    const say = (device, body) =>
+    const send = (device, body) =>
         eventually(body, () => device.call("send", { room, body }).catch(() => null));
 
     async function reads(device, event, body) {
@@ -56,7 +56,7 @@ describe("the matrix-sdk crate, two users with two devices each", () => {
     async function talk(topic, between = () => {}) {
         for (const sender of all()) {
             const body = `${topic} from ${sender.device}`;
-            const event = await say(sender, body);
+            const event = await send(sender, body);
             await between();
             for (const reader of all()) {
                 await reads(reader, event, body);
@@ -82,7 +82,7 @@ describe("the matrix-sdk crate, two users with two devices each", () => {
     });
 
     test("a device added later reads the history from the backup", async () => {
-        const event = await say(bob1, "before the third device");
+        const event = await send(bob1, "before the third device");
         await reads(alice1, event, "before the third device");
         const key = await alice1.call("enable_recovery");
         const alice3 = await device(accounts.alice);
@@ -96,16 +96,16 @@ describe("the matrix-sdk crate, two users with two devices each", () => {
     test("a logged-out device is gone from the lists, and messages after it use another session", async () => {
         const bob3 = await device(accounts.bob);
         await knows(alice1, bob1, bob2, bob3);
-        const with3 = await say(alice1, "with three devices");
+        const with3 = await send(alice1, "with three devices");
         await reads(bob3, with3, "with three devices");
         await bob3.call("log_out");
         await knows(alice1, bob1, bob2);
-        const with2 = await say(alice1, "with two devices");
+        const with2 = await send(alice1, "with two devices");
         const [before, after] = [await reads(bob1, with3, "with three devices"), await reads(bob1, with2, "with two devices")];
         assert.notEqual(before.session, after.session);
     });
 
-    test("an expired event and its copy are both decrypted, and the original's status says which is which", async () => {
+    test("an expired event and its copy are both decrypted, and the original's status tells which is which", async () => {
         const sender = await logIn(accounts.alice, { crypto: true });
         try {
             await knows(bob1, { user: alice1.user, device: alice1.device }, alice2, {
@@ -128,13 +128,13 @@ describe("the matrix-sdk crate, two users with two devices each", () => {
     test("everything is decrypted when the homeserver is killed between all steps", { skip: !restart && "it was not started here" }, async () => {
         await talk("killed", restart);
         await restart();
-        const event = await say(bob2, "before the last device");
+        const event = await send(bob2, "before the last device");
         await restart();
         await reads(alice1, event, "before the last device");
         const bob3 = await device(accounts.bob);
         await restart();
         await knows(alice1, bob1, bob2, bob3);
-        const last = await say(alice1, "after a kill");
+        const last = await send(alice1, "after a kill");
         await restart();
         await reads(bob3, last, "after a kill");
         const shown = [bob3.call("request_verification", { device: bob1.device }), bob1.call("accept_verification")];

@@ -1,8 +1,8 @@
-//! What must be so because the server has said it.
+//! Claims: what must hold because the server has answered it.
 
 use serde_json::{Value, json};
 
-use super::{Actor, Said, doing::message, later::Form};
+use super::{Actor, SentMessage, doing::message, later::Form};
 use crate::{
     client::Client,
     outcome::{Result, broken, ok},
@@ -12,7 +12,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) enum Claim {
     /// A message is there.
-    Said(Said),
+    Sent(SentMessage),
     /// The same request again gives the same event.
     Again { room: String, label: String, seconds: Option<u64>, event_id: String },
     /// A delayed event is known, and became what it was to become if it is over.
@@ -21,7 +21,7 @@ pub(super) enum Claim {
     LaterAgain { room: String, label: String, milliseconds: u64, form: Form, number: usize },
     /// The user's piece of state has the last value.
     State,
-    /// A message is there without what it said.
+    /// A message is there without its content.
     Redacted { room: String, event_id: String },
     /// The user is in the lobby or is not.
     Membership,
@@ -36,7 +36,7 @@ pub(super) enum Claim {
 impl Actor {
     pub(super) async fn verify(&mut self, client: &Client, claim: Claim) -> Result<()> {
         match claim {
-            Claim::Said(Said { room, event_id, label }) => {
+            Claim::Sent(SentMessage { room, event_id, label }) => {
                 if self.redacted.contains(&event_id) {
                     return self.body_is(client, (&room, &event_id), None).await;
                 }
@@ -105,7 +105,7 @@ impl Actor {
         let answer = self.get(client, &format!("rooms/{room}/event/{event_id}")).await?;
         let body = answer.body.pointer("/content/body").and_then(Value::as_str);
         if answer.status != 200 || body != expected {
-            return broken(format!("{event_id} should say {expected:?}"), &answer);
+            return broken(format!("{event_id} should have {expected:?}"), &answer);
         }
         Ok(())
     }

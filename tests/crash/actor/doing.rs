@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Actor, Claim, PASSWORD, Said, encryption::Encryption, later::Form, registration};
+use super::{
+    Actor, Claim, PASSWORD, SentMessage, encryption::Encryption, later::Form, registration,
+};
 use crate::{
     client::{Answer, Client},
     clock,
@@ -127,8 +129,8 @@ impl Actor {
     }
 
     fn redaction(&mut self) -> Option<Doing> {
-        let recent = self.said.len().saturating_sub(self.below(RECENT) + 1);
-        let Said { room, event_id, .. } = self.said.get(recent)?.clone();
+        let recent = self.messages.len().saturating_sub(self.below(RECENT) + 1);
+        let SentMessage { room, event_id, .. } = self.messages.get(recent)?.clone();
         let label = self.label();
         Some(Doing::Redact { room, event_id, label })
     }
@@ -233,7 +235,7 @@ impl Actor {
             }
             Doing::Manage(action, number) => {
                 if let Some(delayed) = self.delayed.get_mut(*number) {
-                    delayed.told(*action, answer)?;
+                    delayed.answered(*action, answer)?;
                 }
             }
             Doing::Renew => {
@@ -269,13 +271,13 @@ impl Actor {
     ) -> Result<()> {
         match seconds {
             None => {
-                let said = Said {
+                let message = SentMessage {
                     room: room.to_owned(),
                     event_id: event_id.clone(),
                     label: label.to_owned(),
                 };
-                self.said.push(said.clone());
-                self.claims.push_back(Claim::Said(said));
+                self.messages.push(message.clone());
+                self.claims.push_back(Claim::Sent(message));
             }
             // The first request may have been the one that armed it.
             Some(seconds) => self.armed(room, event_id.clone(), seconds, answer, since)?,

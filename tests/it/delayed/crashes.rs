@@ -1,4 +1,4 @@
-//! Delayed events when a commit fails or the process dies at it: each is sent once or not at all, and what
+//! Delayed events when a commit fails or the process crashes at it: each is sent once or not at all, and what
 //! was answered counts.
 
 use std::{sync::atomic::Ordering, time::Duration};

@@ -1,4 +1,4 @@
-//! Events that somebody in a [`Call`] wants to be sent later, in every form that clients speak.
+//! Delayed events of a member of a [`Call`], in every form that clients use.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(crate) enum Way {
 pub(crate) const WAYS: [Way; 3] = [Way::Body, Way::UnstablePath, Way::Path];
 
 impl Way {
-    /// What is told of an action that contradicts what has become of the event.
+    /// The answer to an action that contradicts the outcome of the event.
     pub(crate) const fn conflict(self) -> (u16, &'static str) {
         match self {
             Self::Path => (409, "M_UNKNOWN"),
@@ -68,14 +68,14 @@ pub(crate) struct Later<'a> {
 }
 
 impl<'a> Later<'a> {
-    /// A message that says the name of its transaction, in 10 s.
+    /// A message with the name of its transaction as its text, in 10 s.
     pub(crate) fn message(transaction: &'a str) -> Self {
         let content = json!({ "msgtype": "m.text", "body": transaction });
         let event_type = "m.room.message";
         Self { event_type, state_key: None, transaction, delay: json!(10_000), content }
     }
 
-    /// A piece of state that says the name of its transaction, in 10 s.
+    /// A state event with the name of its transaction as its text, in 10 s.
     pub(crate) fn state(state_key: &'a str, transaction: &'a str) -> Self {
         let event_type = "org.example.presence";
         Self { event_type, state_key: Some(state_key), ..Self::message(transaction) }
@@ -118,7 +118,7 @@ impl<'a> Later<'a> {
     }
 }
 
-/// The delay id of an answer that tells of one, and of nothing else.
+/// The delay id of an answer that has one, and nothing else.
 pub(crate) fn delay_id((status, body): &Told) -> String {
     assert_eq!(*status, StatusCode::OK, "{body}");
     let delay_id = body["delay_id"].as_str().unwrap_or_else(|| panic!("no delay_id in {body}"));
@@ -162,7 +162,7 @@ impl Call {
         self.server.post(&path, token, body).await
     }
 
-    /// The same by whoever has the delay id.
+    /// The same without an access token, by the delay id.
     pub(crate) async fn act(&self, id: &str, action: &str) -> Told {
         self.manage(Way::UnstablePath, "", id, action).await
     }
@@ -181,21 +181,21 @@ impl Call {
         events.iter().map(|event| event["delay_id"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// The events of the room that say `body`.
+    /// The events of the room with the text `body`.
     pub(crate) fn saying(&self, body: &str) -> Vec<Value> {
         self.timeline().into_iter().filter(|event| event["content"]["body"] == body).collect()
     }
 
-    /// What the room's events say, as far as they say anything.
+    /// The texts of the room's events that have one.
     pub(crate) fn said(&self) -> Vec<String> {
         let events = self.timeline();
         let bodies = events.iter().filter_map(|event| event["content"]["body"].as_str());
         bodies.map(ToOwned::to_owned).collect()
     }
 
-    /// Waits until the room says `body`, which it may say once.
+    /// Waits until the room has an event with the text `body`, and only one.
     pub(crate) async fn until_said(&self, body: &str) -> Value {
-        let otherwise = || format!("nobody ever said {body}");
+        let otherwise = || format!("there was never an event {body}");
         self.until_so(otherwise, || !self.saying(body).is_empty()).await;
         let [event] = <[Value; 1]>::try_from(self.saying(body)).unwrap();
         event

@@ -54,7 +54,7 @@ async fn row_18_a_user_has_only_so_many_and_is_told_when_the_next_is_due() {
     delay_id(&call.later(&bob, By::Path, &Later::message("bob")).await);
     call.arm("expiring", 600).await;
 
-    // After the time that was told there is room for one.
+    // After `retry_after_ms` there is room for one.
     call.server.clock.advance(seconds(20)).await;
     call.until_said("two").await;
     let third = call.put_off(&Later::message("three").after(&seconds(60))).await;
@@ -293,7 +293,7 @@ async fn row_33_an_invitation_counts_as_one_when_it_is_scheduled_and_not_when_it
             assert_eq!(errcode(&answer), (429, "M_LIMIT_EXCEEDED"), "there is room for two");
         }
     }
-    // The two are sent, although nobody could be invited any more.
+    // The two are sent, although the limit of invitations is used up.
     let body = serde_json::json!({ "user_id": users[2].user_id });
     assert_eq!(errcode(&call.post(&call.alice, "invite", body).await), (429, "M_LIMIT_EXCEEDED"));
     call.server.clock.advance(seconds(10)).await;

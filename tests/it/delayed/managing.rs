@@ -1,4 +1,4 @@
-//! Restarting, sending and cancelling, in every way; whose right it is; what is told of what is over.
+//! Restarting, sending and cancelling, in every way: permissions, and the answers once the event is over.
 
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
@@ -43,7 +43,7 @@ async fn row_4_a_restart_counts_also_when_the_wall_clock_went_back() {
     call.server.clock.jump(-3_600_000);
     call.server.clock.advance(seconds(9)).await;
     ok(&call.act(&id, "restart").await);
-    // It is due by the clock as it is now, and whoever decided on the row as it was finds it changed.
+    // It is due by the present clock, and a decision on the earlier row finds it changed.
     assert_eq!(row().deadline.0, call.now() + 10_000);
     assert_ne!(row(), before);
     call.server.clock.advance(seconds(9)).await;
@@ -136,7 +136,7 @@ async fn row_6_what_is_cancelled_is_never_sent() {
 }
 
 /// One that was sent when it was due, one that was sent by hand, one that was cancelled, one that failed:
-/// all of Bob's, who is in the room no more.
+/// all of Bob's, who is not in the room any more.
 async fn over(call: &Call) -> ([String; 4], User) {
     let bob = call.join("bob").await;
     let schedule = async |name: &str, delay| {

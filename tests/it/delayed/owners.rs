@@ -185,7 +185,7 @@ async fn row_32_it_happens_also_if_nobody_waits_for_the_answer() {
     delay_id(&call.later(&bob, By::Query, &Later::message("bob's")).await);
     let services = call.server.services();
     let (short, _) = services.users.get(&bob.user_id).unwrap().unwrap();
-    // It begins, and whoever asked hangs up.
+    // It begins, and the client hangs up.
     tokio::select! {
         biased;
         () = async { while services.users.departing().unwrap().is_empty() { tokio::task::yield_now().await } } => {}
@@ -195,7 +195,7 @@ async fn row_32_it_happens_also_if_nobody_waits_for_the_answer() {
         tokio::task::yield_now().await;
     }
     assert_eq!(call.said(), Vec::<String>::new());
-    // Nobody told the server to go on, and it left the room all the same.
+    // The server continued without a further request, and the user left the room.
     let left = async {
         while !call.server.services().users.departing().unwrap().is_empty() {
             tokio::task::yield_now().await;

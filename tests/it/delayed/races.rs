@@ -1,4 +1,4 @@
-//! What comes at the same time: whoever is first counts, and the other is told the truth.
+//! Requests and firings at the same time: the first counts, and the other is answered accordingly.
 
 use std::{sync::mpsc, time::Duration};
 
@@ -12,7 +12,7 @@ use wick_room::invariants;
 use super::later::{By, FORMS, Later, Told, WAYS, Way, delay_id, ok};
 use crate::expiry::call::{Call, PATIENCE, errcode, seconds};
 
-/// A room in which somebody takes their time: nobody else gets their turn.
+/// A room whose lock is held by a slow change.
 struct Held {
     release: mpsc::Sender<()>,
     holder: JoinHandle<Result<()>>,
@@ -142,7 +142,7 @@ async fn a_cancellation_while_it_is_about_to_be_sent_is_told_the_truth() {
         for is_first in [true, false] {
             let name = format!("{way:?}-{is_first}");
             let (_, told) = in_between(&call, (way, "cancel"), &name, is_first).await;
-            // Who came first is first.
+            // The first request is served first.
             let expected = if is_first { (200, "") } else { way.conflict() };
             assert_eq!(errcode(&told), expected, "{name}");
             call.server.clock.advance(seconds(60)).await;
@@ -206,7 +206,7 @@ async fn a_client_that_hangs_up_while_it_schedules_leaves_one_event_or_none() {
                 answered |= hang_up_after(steps, request).await.is_some();
             }
             sound(&call);
-            // Whoever asks again has it scheduled once.
+            // A repeated request schedules it once.
             let id = delay_id(&call.later(&call.alice, by, &message).await);
             assert_eq!(delay_id(&call.later(&call.alice, by, &message).await), id);
             call.server.clock.advance(seconds(10)).await;

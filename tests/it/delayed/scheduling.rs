@@ -59,7 +59,7 @@ async fn row_14_the_same_request_again_is_the_same_delayed_event() {
         let first = delay_id(&call.later(&call.alice, by, &later).await);
         assert_eq!(delay_id(&call.later(&call.alice, by, &later).await), first, "{by:?}");
 
-        // Whatever the body says.
+        // Whatever the body has.
         let other = Later { delay: json!(99_000), content: json!({ "body": "other" }), ..later };
         let again = call.later(&call.alice, by, &other).await;
         assert_eq!(delay_id(&again), first, "{by:?}");

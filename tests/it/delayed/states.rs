@@ -131,7 +131,7 @@ async fn row_27_a_delayed_redaction_redacts_when_it_is_sent() {
         let content = json!({ "redacts": said["event_id"], "reason": "later" });
         let redaction = Later::message(&name).of_type("m.room.redaction", content);
         let id = delay_id(&call.later(&call.alice, by, &redaction).await);
-        // Somebody else's, who may not.
+        // Another user's, who may not.
         let refused = delay_id(&call.later(&bob, by, &redaction).await);
         assert_eq!(errcode(&call.act(&refused, "send").await), (403, "M_FORBIDDEN"));
         assert_eq!(call.saying(&name).len(), 1);
@@ -170,7 +170,7 @@ async fn row_27_a_delayed_membership_is_that_of_the_moment_in_which_it_is_sent()
         assert_eq!(event["content"]["reason"], "gone");
         assert_eq!(call.seen(&bob, &id).await.1["event_id"], event["event_id"]);
         call.server.clock.advance(seconds(10)).await;
-        assert!(call.saying(&name).is_empty(), "who has left cannot speak");
+        assert!(call.saying(&name).is_empty(), "a user who has left cannot send");
     }
 }
 

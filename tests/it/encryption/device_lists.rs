@@ -1,4 +1,4 @@
-//! Whose devices a client is told to look up, and whose to forget: by `/sync` and by `/keys/changes`.
+//! `changed` and `left` of device lists, in `/sync` and `/keys/changes`.
 
 #![expect(
     clippy::indexing_slicing,
@@ -74,7 +74,7 @@ impl Client {
         body
     }
 
-    /// The lists of the next sync, which `/keys/changes` says too.
+    /// The lists of the next sync, which `/keys/changes` has too.
     async fn lists(&mut self, server: &TestServer) -> Lists {
         let from = self.since.clone();
         let body = self.sync(server, 0).await;
@@ -82,7 +82,7 @@ impl Client {
         let path = format!("{V3}/keys/changes?from={from}&to={}", self.since);
         let (status, body) = server.get(&path, &self.user.token).await;
         assert_eq!(status, StatusCode::OK, "{body}");
-        assert_eq!(lists(&body), told, "/keys/changes says something else than /sync");
+        assert_eq!(lists(&body), told, "/keys/changes differs from /sync");
         told
     }
 }
@@ -209,7 +209,7 @@ async fn who_joins_a_room_meets_its_members_and_who_leaves_it_loses_them() {
     act(&server, &alice, "join", &one).await;
     assert_eq!(client.lists(&server).await, of(&[&bob], &[]), "carol is known already");
     act(&server, &alice, "leave", &one).await;
-    // Who comes afterwards is nothing to her.
+    // A user who joins afterwards is not in her lists.
     act(&server, &dave, "join", &one).await;
     assert_eq!(client.lists(&server).await, of(&[], &[&bob]));
     act(&server, &alice, "leave", &two).await;
@@ -233,7 +233,7 @@ async fn between_two_syncs_only_the_outcome_counts() {
     upload_device_keys(&server, &bob).await;
     act(&server, &alice, "join", &room).await;
     assert_eq!(client.lists(&server).await, of(&[&bob], &[]));
-    // Somebody comes and goes.
+    // A user joins and leaves.
     act(&server, &carol, "join", &room).await;
     act(&server, &carol, "leave", &room).await;
     assert_eq!(client.lists(&server).await, of(&[], &[]));

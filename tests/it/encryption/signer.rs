@@ -75,7 +75,7 @@ impl Signer {
     }
 }
 
-/// A one-time or fallback key. `number` tells it from others.
+/// A one-time or fallback key. `number` distinguishes it from others.
 pub(crate) fn key(number: usize) -> Value {
     json!({
         "key": Base64::<Standard, _>::new(format!("{number:032}")).encode(),

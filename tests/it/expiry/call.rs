@@ -1,4 +1,4 @@
-//! A room in which somebody says "I am here", for the tests of this folder.
+//! A room with a call member event that expires, for the tests of this folder.
 
 use std::time::Duration;
 
@@ -160,7 +160,7 @@ impl Call {
         self.event(event_id)["unsigned"]["m.will_expire"].clone()
     }
 
-    /// The events that say that `event_id` is over.
+    /// The terminal events of `event_id`.
     pub(crate) fn terminals(&self, event_id: &str) -> Vec<Value> {
         self.timeline()
             .into_iter()

@@ -1,4 +1,4 @@
-//! Timers when a commit fails or the process dies at it: exactly one thing ends each, once, and what was
+//! Timers when a commit fails or the process crashes at it: exactly one thing ends each, once, and what was
 //! answered counts.
 
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! How timers end, and what is told of it.
+//! How timers end, and how that is shown.
 
 use http::StatusCode;
 use serde_json::json;

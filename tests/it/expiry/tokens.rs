@@ -1,4 +1,4 @@
-//! Refresh tokens: who may do what with them, and how often.
+//! Refresh tokens: what they permit, and how often.
 
 use std::net::IpAddr;
 

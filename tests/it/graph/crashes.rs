@@ -1,4 +1,4 @@
-//! Receiving events when commits fail or the process dies: whatever happened is sound, and the same events
+//! Receiving events when commits fail or the process crashes: whatever happened is sound, and the same events
 //! again lead where they would have led.
 
 use wick_database::{Fault, FaultAction};

@@ -134,9 +134,9 @@ async fn a_reference_to_an_event_before_it_comes_changes_no_resolution() {
         let relation = json!({ "rel_type": "m.reference", "event_id": join });
         let content = json!({ "body": "i saw it", "m.relates_to": relation });
         let event_type = "m.room.message";
-        let saying =
-            Saying { sender: BOB, event_type, state_key: None, content, auth_events: None };
-        let early = room.say(&root, saying);
+        let new_event =
+            NewEvent { sender: BOB, event_type, state_key: None, content, auth_events: None };
+        let early = room.add(&root, new_event);
         let left = room.member(&[join.clone(), early.clone()], CAROL, CAROL, "join");
         let right = room.state(&[join.clone(), early.clone()], BOB, "m.room.topic", json!({}));
         let order = [early, rules, invite, join, left, right];
@@ -148,7 +148,7 @@ async fn a_reference_to_an_event_before_it_comes_changes_no_resolution() {
     }
 }
 
-/// Something that somebody does on a branch; `merge` has it also follow another branch.
+/// An event on a branch; `merge` has it also follow another branch.
 #[derive(Clone, Debug)]
 struct Act {
     branch: usize,

@@ -16,7 +16,7 @@ async fn an_event_that_the_auth_rules_refuse_is_stored_as_rejected_and_not_built
         }
         assert_eq!(server.extremities(&room), tip.iter().cloned().collect());
 
-        // What it says is not part of the state after it.
+        // Its content is not part of the state after it.
         let on_rejected = room.message(std::slice::from_ref(&demoted), ALICE, "never mind");
         assert!(accepted(server.receive(&room, &on_rejected).await), "{version}");
         server.check(&room);
@@ -24,14 +24,14 @@ async fn an_event_that_the_auth_rules_refuse_is_stored_as_rejected_and_not_built
         // And nothing rests on it.
         let auth_events = Some(vec![demoted]);
         let content = json!({ "body": "i was told so" });
-        let resting = Saying {
+        let resting = NewEvent {
             sender: ALICE,
             event_type: "m.room.message",
             state_key: None,
             content,
             auth_events,
         };
-        let resting = room.say(&room.tips(), resting);
+        let resting = room.add(&room.tips(), resting);
         assert!(rejected(server.receive(&room, &resting).await), "{version}");
     }
 }
@@ -130,9 +130,9 @@ async fn a_room_is_created_once() {
         let server = Server::with(&room).await;
         let state = server.state(&room);
         let content = json!({ "room_version": version, "creator": ALICE });
-        let second = room.say(
+        let second = room.add(
             &[],
-            Saying {
+            NewEvent {
                 sender: ALICE,
                 event_type: "m.room.create",
                 state_key: Some(""),

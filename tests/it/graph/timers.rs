@@ -138,8 +138,9 @@ async fn a_terminal_event_from_elsewhere_sets_the_status_of_its_senders_own_even
         for (sender, set) in [(CAROL, false), (BOB, true)] {
             let event_type = "m.room.message";
             let content = terminal.clone();
-            let saying = Saying { sender, event_type, state_key: None, content, auth_events: None };
-            let said = room.say(&room.tips(), saying);
+            let new_event =
+                NewEvent { sender, event_type, state_key: None, content, auth_events: None };
+            let said = room.add(&room.tips(), new_event);
             assert!(accepted(server.receive(&room, &said).await));
             let read = server.rooms.database().published();
             let short = server.rooms.intern().lookup_event(&read, &original);

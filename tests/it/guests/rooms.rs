@@ -8,7 +8,7 @@ async fn a_guest_joins_only_rooms_that_let_guests_in() {
     let alice = server.register("alice").await;
     let guest = server.register_guest().await;
     let room = server.room(&alice, "shared").await;
-    assert_eq!(join(&server, &guest, &room).await.errcode(), FORBIDDEN, "nothing is said");
+    assert_eq!(join(&server, &guest, &room).await.errcode(), FORBIDDEN, "without `guest_access`");
     set_access(&room, &alice, "forbidden").await;
     room.member(&alice, &guest, "invite").await;
     assert_eq!(
@@ -161,7 +161,7 @@ async fn a_guest_watches_a_world_readable_room_without_joining() {
     assert_eq!(closed.errcode(), (403, "M_FORBIDDEN"));
 }
 
-/// What the messages of a chunk say.
+/// The texts of a chunk's messages.
 fn bodies(page: &Value) -> Vec<Value> {
     let events = page["chunk"].as_array().unwrap().iter();
     events.map(|event| event["content"]["body"].clone()).filter(|body| !body.is_null()).collect()

@@ -19,7 +19,7 @@ impl Stage {
         self.call.put_off(&Later::message(transaction).after(&seconds(100))).await
     }
 
-    /// Alice in the call, with a delegated leave that says "gone".
+    /// Alice in the call, with a delegated leave whose text is "gone".
     async fn delegated(&self) -> (Seat, String, String) {
         let leave = self.leave("gone").await;
         let seat = Seat::of(&self.token(&self.call.alice, "m", Some(&leave)).await);
@@ -227,7 +227,7 @@ async fn a_livekit_that_cannot_be_reached_is_no_hang_up_until_the_delay_runs_out
     assert!(!stage.is_over(), "kept alive for two minutes");
     stage.livekit.state().is_down = false;
     stage.pass(60).await;
-    assert!(!stage.is_over(), "nobody was missing");
+    assert!(!stage.is_over(), "no participant was missing");
     stage.livekit.state().is_down = true;
     stage.pass(280).await;
     assert_eq!(stage.call.said(), ["gone"], "the delay has run out");

@@ -226,7 +226,7 @@ async fn a_member_that_is_kicked_banned_or_leaves_is_removed_from_the_call() {
         stage.until(how, || stage.livekit.state().removed.contains(&removed)).await;
         seats.push((user, seat));
     }
-    // Their tokens are still valid for LiveKit, which reports who uses one; also after a restart.
+    // Their tokens are still valid for LiveKit, which reports their use; also after a restart.
     stage.call.server.restart().await;
     stage.livekit.state().removed.clear();
     for (_, seat) in &seats {

@@ -44,7 +44,7 @@ pub(super) fn transparent_png(width: u32, height: u32) -> Vec<u8> {
     encoded(image, ImageFormat::Png)
 }
 
-/// A JPEG with a colour in each quarter, which says that it is to be turned in this way, and where it was taken.
+/// A JPEG with a colour in each quarter, with this orientation and the place of its taking in its metadata.
 pub(super) fn jpeg(width: u32, height: u32, orientation: u8) -> Vec<u8> {
     let plain = encoded(quarters(width, height), ImageFormat::Jpeg);
     let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0".to_vec();
@@ -73,7 +73,7 @@ pub(super) fn gif(width: u32, height: u32, frames: u8) -> Vec<u8> {
     bytes
 }
 
-/// A small PNG that says it is this large.
+/// A small PNG whose header claims this size.
 pub(super) fn png_bomb(width: u32, height: u32) -> Vec<u8> {
     let mut header = b"IHDR".to_vec();
     header.extend(width.to_be_bytes());

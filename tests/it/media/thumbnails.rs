@@ -42,7 +42,7 @@ async fn a_thumbnail_has_the_next_configured_size_and_the_colours_of_the_image()
         (pictures::jpeg(1600, 1000, 1), "image/jpeg"),
         (pictures::webp(1600, 1000), "image/webp"),
     ] {
-        // What the client says the file is does not matter.
+        // The content type that the client claims does not matter.
         for claimed in [content_type, "text/plain"] {
             let media = must_upload(&server, &user, claimed, &picture).await;
             for (query, size) in [

@@ -48,7 +48,7 @@ async fn a_file_that_is_too_large_is_refused_and_nothing_of_it_is_stored() {
     larger.push(2);
     let answer = upload(&server, &user, "a/b", &larger).await;
     assert_eq!((answer.status, errcode(&answer)), (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"));
-    // Nothing says beforehand how long this one is, or it says something else.
+    // The length of this one is not announced, or it is announced wrongly.
     for headers in [&[][..], &[("content-length", "1")]] {
         let chunks = stream::iter(vec![Ok::<_, io::Error>(Bytes::from(larger.clone()))]);
         let request = (Method::POST, UPLOAD, &*user.token);

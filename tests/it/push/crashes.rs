@@ -1,4 +1,4 @@
-//! What becomes of notifications if a commit fails or the process dies at it.
+//! What becomes of notifications if a commit fails or the process crashes at it.
 
 #![expect(clippy::indexing_slicing, reason = "what a test asks for is there")]
 
@@ -23,7 +23,7 @@ struct Struck {
     room: String,
     /// What was sent before.
     ready: Value,
-    /// Whether the process has died already.
+    /// Whether the process has crashed already.
     is_over: bool,
 }
 

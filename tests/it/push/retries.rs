@@ -27,7 +27,7 @@ async fn what_a_gateway_does_not_accept_is_sent_again_later_each_time_and_in_ord
         two.server.clock.advance(seconds(wait)).await;
     }
     assert_eq!(two.gateway.next_event().await, first);
-    assert_eq!(two.gateway.next_event().await, second, "whatever a success says is one");
+    assert_eq!(two.gateway.next_event().await, second, "any body of a success is a success");
     let third = room.say(&two.alice, "three").await;
     assert_eq!(two.gateway.next_event().await, third);
 }

@@ -63,7 +63,7 @@ const ODD: &[&str] = &[
     "'; --",
 ];
 
-/// Numbers at the edges of what somebody may take a number for.
+/// Numbers at the edges of the common number types.
 const NUMBERS: &str = "
     0 -0 1 -1 2 50 99 100 101 3.5 1e3 1E400 -1e-400 2147483647 2147483648 4294967296
     9007199254740991 9007199254740992 -9007199254740992 9223372036854775807 9223372036854775808

@@ -38,7 +38,7 @@ pub(super) fn crates(tree: &Tree) -> Findings {
         }
     }
     for name in exist.difference(&named) {
-        findings.file(PAGE, format!("does not say what the crate `{name}` is for"));
+        findings.file(PAGE, format!("does not describe the crate `{name}`"));
     }
     findings
 }

@@ -28,7 +28,7 @@ const EXCUSES: [&str; 4] = [
     concat!("lorem ", "ipsum"),
 ];
 
-/// Folders of somebody's machine.
+/// Folders of a developer's machine.
 const MACHINE_FOLDERS: [&str; 4] =
     [concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/Us", "ers/")];
 
@@ -71,7 +71,7 @@ pub(super) fn crate_sizes(tree: &Tree) -> Findings {
     findings
 }
 
-/// No `mod.rs`, and no module whose name says nothing.
+/// No `mod.rs`, and no module with a meaningless name.
 pub(super) fn module_names(tree: &Tree) -> Findings {
     let mut findings = Findings::default();
     for file in tree.rust() {
@@ -82,7 +82,7 @@ pub(super) fn module_names(tree: &Tree) -> Findings {
             if EMPTY_NAMES.contains(&part) {
                 findings.file(
                     &file.path,
-                    format!("`{part}` says nothing: name it after what it holds"),
+                    format!("`{part}` means nothing: name it after what it holds"),
                 );
             }
         }
@@ -139,7 +139,7 @@ fn leftover(file: &File, line: &str) -> Option<String> {
 }
 
 /// Is `word` in `line` with no letter, digit or `_` before or after it? A dot before it makes it
-/// somebody else's name, such as a function of Go's context package.
+/// a foreign name, such as a function of Go's context package.
 fn contains_word(line: &str, word: &str) -> bool {
     let is_part = |character: char| character.is_alphanumeric() || character == '_';
     line.match_indices(word).any(|(start, _)| {

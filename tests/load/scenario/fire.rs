@@ -70,7 +70,7 @@ impl Due {
 }
 
 /// What was set.
-struct Pending {
+struct Scheduled {
     /// When each is due, by its sign.
     due: HashMap<String, Due>,
     /// What could not be set, by the kind of failure.
@@ -143,7 +143,7 @@ async fn refresh(
     workers: &mut [Worker],
     shape: Shape,
     (timers, mut errors): Armed,
-) -> Pending {
+) -> Scheduled {
     let (time, due) = (Duration::from_secs(shape.duration), RefCell::new(HashMap::new()));
     let count = u64::try_from(timers.len()).unwrap_or(0);
     let refreshed = bench
@@ -163,11 +163,11 @@ async fn refresh(
     for (kind, count) in refreshed.errors {
         *errors.entry(kind).or_default() += count;
     }
-    Pending { due: due.into_inner(), errors }
+    Scheduled { due: due.into_inner(), errors }
 }
 
 /// Schedules each delayed event for its moment: one after the other, and all before the first is due.
-async fn schedule(bench: &Bench<'_>, workers: &mut [Worker], shape: Shape) -> Pending {
+async fn schedule(bench: &Bench<'_>, workers: &mut [Worker], shape: Shape) -> Scheduled {
     let (begun, count) = (bench.serial.get(), u64::try_from(workers.len()).unwrap_or(1).max(1));
     let first = clock::now() + Duration::from_secs(shape.duration);
     let due = RefCell::new(HashMap::new());
@@ -187,7 +187,7 @@ async fn schedule(bench: &Bench<'_>, workers: &mut [Worker], shape: Shape) -> Pe
             Ok(())
         })
         .await;
-    Pending { due: due.into_inner(), errors: seen.errors }
+    Scheduled { due: due.into_inner(), errors: seen.errors }
 }
 
 struct Lateness {

@@ -26,7 +26,7 @@ use crate::{
     workers::Worker,
 };
 
-/// Messages a second, unless the plan says otherwise.
+/// Messages a second, unless the plan has another rate.
 const RATE: u64 = 100;
 
 /// What was sent, by text: when, and to which room.

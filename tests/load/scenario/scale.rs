@@ -17,7 +17,7 @@ const FEW: u64 = 1000;
 /// The timer that is due while the server is down.
 const PROBE: Duration = Duration::from_secs(3);
 
-/// What was measured so far; each row is told at once, because the whole takes long.
+/// What was measured so far; each row is printed at once, because the whole takes long.
 #[derive(Default)]
 pub(super) struct Rows(pub(super) Vec<Measure>);
 

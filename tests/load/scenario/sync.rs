@@ -26,7 +26,7 @@ use crate::{
 /// Messages a second when the command line names no rate.
 const RATE: u64 = 10;
 
-/// What the sender tells the watchers.
+/// What the sender hands to the watchers.
 #[derive(Default)]
 struct Board {
     /// When each message was sent, by its number.

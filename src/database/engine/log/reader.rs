@@ -95,7 +95,7 @@ impl Reader {
             let end = block.len().saturating_sub(after.len());
             let end = self.offset.saturating_add(u64::try_from(end).unwrap_or(u64::MAX));
             if self.reading.rest == Rest::Torn {
-                // Only a record that a whole write could begin with tells damage from a torn end.
+                // Only a record that a complete write can begin with distinguishes damage from a torn end.
                 if record.is_sound && matches!(record.kind, FULL | FIRST) {
                     self.reading.rest = Rest::Damage;
                     return;

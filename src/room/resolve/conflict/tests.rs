@@ -27,7 +27,7 @@ impl Room {
     }
 
     /// Adds a state event to a branch, if the auth rules allow it there.
-    fn say(
+    fn add(
         &mut self,
         state: &mut State,
         (sender, at): (&str, u64),
@@ -72,10 +72,10 @@ impl Room {
             users["@a:one"] = json!(100);
             create["creator"] = json!("@a:one");
         }
-        self.say(&mut state, ("@a:one", 0), ("m.room.create", ""), create);
+        self.add(&mut state, ("@a:one", 0), ("m.room.create", ""), create);
         self.member(&mut state, 1, "@a:one", "@a:one", "join");
-        self.say(&mut state, ("@a:one", 2), ("m.room.power_levels", ""), json!({ "users": users }));
-        self.say(
+        self.add(&mut state, ("@a:one", 2), ("m.room.power_levels", ""), json!({ "users": users }));
+        self.add(
             &mut state,
             ("@a:one", 3),
             ("m.room.join_rules", ""),
@@ -88,7 +88,7 @@ impl Room {
     }
 
     fn member(&mut self, state: &mut State, at: u64, sender: &str, user: &str, membership: &str) {
-        self.say(state, (sender, at), ("m.room.member", user), json!({ "membership": membership }));
+        self.add(state, (sender, at), ("m.room.member", user), json!({ "membership": membership }));
     }
 
     fn act(&mut self, state: &mut State, act: &Act) {
@@ -102,7 +102,7 @@ impl Room {
             5 => self.member(state, at, sender, target, "invite"),
             6 => {
                 let rule = if act.target.is_multiple_of(2) { "public" } else { "invite" };
-                self.say(
+                self.add(
                     state,
                     (sender, at),
                     ("m.room.join_rules", ""),
@@ -114,11 +114,11 @@ impl Room {
                 let Some(levels) = state.get(&key) else { return };
                 let mut content = self.events[levels].content_as::<Value>().unwrap();
                 content["users"][target] = json!(if act.at.is_multiple_of(2) { 50 } else { 0 });
-                self.say(state, (sender, at), ("m.room.power_levels", ""), content);
+                self.add(state, (sender, at), ("m.room.power_levels", ""), content);
             }
             _ => {
                 let name = json!({ "name": at.to_string() });
-                self.say(state, (sender, at), ("m.room.name", ""), name);
+                self.add(state, (sender, at), ("m.room.name", ""), name);
             }
         }
     }

@@ -74,7 +74,7 @@ impl Device {
         self.verifying.show(sas).await
     }
 
-    /// Says that both devices show the same emoji, and waits until both have said so.
+    /// Confirms that both devices show the same emoji, and waits until both have confirmed it.
     pub(crate) async fn confirm_verification(&self) -> Result<Value> {
         let sas = self.verifying.sas().context("nothing to confirm")?;
         sas.confirm().await?;

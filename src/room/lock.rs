@@ -11,25 +11,25 @@ use std::{
 use ruma::{OwnedRoomId, RoomId};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-/// How many dead entries may gather before they are swept out.
+/// How many unused entries may accumulate before they are removed.
 const SWEEP_AT: usize = 1024;
 
-/// The turns of all rooms. A room without waiting requests costs nothing.
+/// The locks of all rooms. A room without waiting requests costs nothing.
 #[derive(Default)]
-pub(crate) struct Turns {
+pub(crate) struct RoomLocks {
     rooms: Mutex<HashMap<OwnedRoomId, Weak<AsyncMutex<()>>>>,
 }
 
-/// A room's turn; ends when dropped.
-pub(crate) struct Turn {
+/// The lock of one room, held until this is dropped.
+pub(crate) struct RoomLock {
     _guard: OwnedMutexGuard<()>,
 }
 
-impl Turns {
-    /// Waits for the room's turn, first come first served.
-    pub(crate) async fn take(&self, room_id: &RoomId) -> Turn {
+impl RoomLocks {
+    /// Waits for the room's lock, in the order of the calls.
+    pub(crate) async fn take(&self, room_id: &RoomId) -> RoomLock {
         let lock = self.lock_of(room_id);
-        Turn { _guard: lock.lock_owned().await }
+        RoomLock { _guard: lock.lock_owned().await }
     }
 
     fn lock_of(&self, room_id: &RoomId) -> Arc<AsyncMutex<()>> {
@@ -54,10 +54,10 @@ mod tests {
 
     #[tokio::test]
     async fn the_second_waits_for_the_first_and_other_rooms_do_not() {
-        let turns = Arc::new(Turns::default());
-        let first = turns.take(room_id!("!a:x")).await;
-        let _other = turns.take(room_id!("!b:x")).await;
-        let lock = turns.lock_of(room_id!("!a:x"));
+        let locks = Arc::new(RoomLocks::default());
+        let first = locks.take(room_id!("!a:x")).await;
+        let _other = locks.take(room_id!("!b:x")).await;
+        let lock = locks.lock_of(room_id!("!a:x"));
         assert!(lock.try_lock().is_err());
         drop(first);
         assert!(lock.try_lock().is_ok());

@@ -1,4 +1,4 @@
-//! One response in the making: the user's rooms by section, from one snapshot.
+//! Builds a response: the user's rooms by section, from one snapshot.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ use crate::{
 /// So many busy rooms are looked up before all rooms of a user with fewer are gone through.
 const FEW_ROOMS: usize = 32;
 
-pub(super) struct Assembly<'a> {
+pub(super) struct ResponseBuilder<'a> {
     pub(super) sync: &'a Sync,
     pub(super) context: &'a Context<'a>,
     pub(super) request: &'a Request,
@@ -30,11 +30,11 @@ pub(super) struct Assembly<'a> {
     pub(super) account_data: ChangedAccountData,
     pub(super) roster: RosterChanges,
     rooms: RoomUpdates,
-    /// The user's rooms that are not quiet, whatever the filter says of them.
+    /// The user's rooms that are not quiet, whether or not the filter selects them.
     busy: Vec<(ShortRoomId, MemberRow)>,
 }
 
-impl<'a> Assembly<'a> {
+impl<'a> ResponseBuilder<'a> {
     pub(super) fn new(sync: &'a Sync, context: &'a Context<'a>, request: &'a Request) -> Self {
         Self {
             sync,
@@ -48,7 +48,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    pub(super) fn assemble(mut self) -> Result<Response> {
+    pub(super) fn build(mut self) -> Result<Response> {
         if self.since.is_none() {
             self.sync.lazy.forget(self.context.session);
         }
