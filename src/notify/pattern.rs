@@ -24,7 +24,27 @@ pub(crate) enum Pattern {
     /// The whole value, as it stands.
     Exact(String),
     /// An expression, compiled when it is first needed.
-    Expression(String, OnceLock<Option<Regex>>),
+    Expression(Expression),
+}
+
+/// An expression and the text without which it cannot match. Looking for that text costs a small part of compiling:
+/// of all the members' names, hardly one occurs in a message.
+pub(crate) struct Expression {
+    /// Occurs in every value that matches.
+    required: String,
+    source: String,
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl Expression {
+    fn matches(&self, value: &str) -> bool {
+        value.contains(&self.required)
+            && self
+                .compiled
+                .get_or_init(|| compile(&self.source))
+                .as_ref()
+                .is_some_and(|regex| regex.is_match(value))
+    }
 }
 
 impl Pattern {
@@ -33,12 +53,13 @@ impl Pattern {
         if within == Within::Value && !glob.contains(['*', '?']) {
             return Self::Exact(glob.to_lowercase());
         }
-        let mut expression = String::new();
-        let mut literal = [0; 4];
         if glob.len() > MAX_PATTERN_BYTES {
             return Self::nothing();
         }
-        for character in glob.to_lowercase().chars() {
+        let glob = glob.to_lowercase();
+        let mut expression = String::new();
+        let mut literal = [0; 4];
+        for character in glob.chars() {
             match character {
                 '*' if expression.ends_with(".*") => {}
                 '*' => expression.push_str(".*"),
@@ -46,7 +67,8 @@ impl Pattern {
                 other => expression.push_str(&regex::escape(other.encode_utf8(&mut literal))),
             }
         }
-        Self::expression(&expression, within)
+        let longest = glob.split(['*', '?']).max_by_key(|text| text.len());
+        Self::expression(longest.unwrap_or_default(), &expression, within)
     }
 
     /// A text, as it stands, among the words of a value. The empty text matches nothing.
@@ -54,31 +76,37 @@ impl Pattern {
         if text.is_empty() || text.len() > MAX_PATTERN_BYTES {
             return Self::nothing();
         }
-        Self::expression(&regex::escape(&text.to_lowercase()), Within::Words)
+        let text = text.to_lowercase();
+        Self::expression(&text, &regex::escape(&text), Within::Words)
     }
 
     fn nothing() -> Self {
-        Self::Expression(String::new(), OnceLock::from(None))
+        Self::Expression(Expression {
+            required: String::new(),
+            source: String::new(),
+            compiled: OnceLock::from(None),
+        })
     }
 
-    fn expression(inner: &str, within: Within) -> Self {
-        let mut expression = String::new();
+    fn expression(required: &str, inner: &str, within: Within) -> Self {
+        let mut source = String::new();
         // A String takes whatever is written to it.
         let _written = match within {
-            Within::Value => write!(expression, r"\A(?:{inner})\z"),
-            Within::Words => write!(expression, r"(?:\A|[^a-z0-9_])(?:{inner})(?:\z|[^a-z0-9_])"),
+            Within::Value => write!(source, r"\A(?:{inner})\z"),
+            Within::Words => write!(source, r"(?:\A|[^a-z0-9_])(?:{inner})(?:\z|[^a-z0-9_])"),
         };
-        Self::Expression(expression, OnceLock::new())
+        Self::Expression(Expression {
+            required: required.to_owned(),
+            source,
+            compiled: OnceLock::new(),
+        })
     }
 
     /// Whether the value, in lower case, matches.
     pub(crate) fn matches(&self, value: &str) -> bool {
         match self {
             Self::Exact(text) => value == text,
-            Self::Expression(expression, compiled) => compiled
-                .get_or_init(|| compile(expression))
-                .as_ref()
-                .is_some_and(|regex| regex.is_match(value)),
+            Self::Expression(expression) => expression.matches(value),
         }
     }
 
@@ -86,7 +114,7 @@ impl Pattern {
     pub(crate) fn cost(&self, value: &str) -> usize {
         match self {
             Self::Exact(_) => 0,
-            Self::Expression(..) => value.len(),
+            Self::Expression(_) => value.len(),
         }
     }
 
@@ -94,7 +122,7 @@ impl Pattern {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Exact(text) => text.len(),
-            Self::Expression(text, _) => text.len(),
+            Self::Expression(expression) => expression.source.len(),
         }
     }
 }
