@@ -1,17 +1,20 @@
 # Nix: the package, the app, a development shell, checks, and a NixOS module.
 #
+# flake.lock pins nixpkgs to nixos-unstable of 2026-07-26 (rustc 1.97). Its revision and hash come from the lock files of other public
+# projects, which agree on them; Nix compares the hash when it fetches. Dependencies need no hash of their own: all are registry releases
+# listed in Cargo.lock.
+#
 # Verified with Nix 2.8.0 as Debian has it, without nixpkgs, which could not be fetched. In its place stood nixpkgs' own
 # `lib` (26.11pre, from nix-community/nixpkgs.lib) beside stubs of the packages and functions used here, which refuse
 # arguments that the real ones do not have and values of other types:
 #   - the file parses (`nix-instantiate --parse flake.nix`; .ci/run repeats that where nix is installed);
-#   - every output, for all four systems, evaluates to a derivation (`nix flake show --override-input nixpkgs STUB`);
+#   - flake.lock is read and taken as complete (`nix flake metadata --no-update-lock-file`);
+#   - every output, for all three systems, evaluates to a derivation (`nix flake show --override-input nixpkgs STUB`);
 #   - the module's options render, and configurations with every option, with none, and with one of a wrong type evaluate
 #     as they should, against stubs of the NixOS options that it sets.
 #   - `buildRustPackage` and its `cargoLock`, `bindgenHook`, `formats.toml`, `testers.runNixOSTest`, `cargo-deny`,
 #     `cargo-machete` and `mdbook` were found in files of nixpkgs.
-# Not verified: an actual build by Nix, the other names in nixpkgs, the module on a running NixOS. There is no flake.lock, as the hash of nixpkgs can be had from its source alone: `nix flake lock` writes it, and
-# `nix flake check` then runs the rest. Dependencies need no hash of their own: all are registry releases listed in
-# Cargo.lock.
+# Not verified: an actual build by Nix, the other names in nixpkgs, the module on a running NixOS. `nix flake check` does all that.
 {
   description = "wick: a Matrix homeserver in which events can expire";
 
@@ -21,7 +24,8 @@
     let
       inherit (nixpkgs) lib;
 
-      systems = [ "x86_64-linux" "aarch64-linux" "x86_64-darwin" "aarch64-darwin" ];
+      # Not x86_64-darwin: the pinned nixpkgs throws for it.
+      systems = [ "x86_64-linux" "aarch64-linux" "aarch64-darwin" ];
       forEachSystem = make: lib.genAttrs systems (system: make nixpkgs.legacyPackages.${system});
 
       manifest = (lib.importTOML ./Cargo.toml).workspace.package;
