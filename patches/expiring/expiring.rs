@@ -7,6 +7,7 @@
 pub mod contract;
 mod hooks;
 mod rates;
+mod server;
 pub mod store;
 pub mod timers;
 pub mod tokens;
@@ -24,8 +25,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
-use conduwuit::{Error, Result, Server, SyncMutex, config::expiring as config, err, info, utils};
+use conduwuit::{Error, Result, config::expiring as config, err, info, utils};
+use database::Database;
 use ruma::{
     EventId, OwnedEventId, UserId,
     api::error::{ErrorKind, LimitExceededErrorData, RetryAfter},
@@ -37,13 +38,13 @@ use tokio::sync::{Notify, OnceCell};
 pub use self::hooks::{ASKED, Asking, is_terminal};
 use self::{
     rates::Rates,
+    server::{Host, SyncMutex},
     store::Store,
     timers::{Moment, Row, Timers},
     tokens::{Key, Tokens, key_of},
     wire::ExpireUnsigned,
     worker::Cause,
 };
-use crate::{Dep, admin, config as server_config, globals, rooms, sending};
 
 /// How long the same `end` again is answered like the first (rule 11).
 const END_REPEAT: Duration = Duration::from_secs(5 * 60);
@@ -53,8 +54,7 @@ const UNKNOWN: &str = "no event is waiting for this token";
 
 /// Expiring events.
 pub struct Service {
-    server: Arc<Server>,
-    services: Services,
+    host: Host,
     store: Store,
     tokens: Tokens,
     started: (Instant, Moment),
@@ -66,17 +66,6 @@ pub struct Service {
     uses: SyncMutex<Rates<Key>>,
     guesses: SyncMutex<Rates<IpAddr>>,
     totals: Totals,
-}
-
-struct Services {
-    admin: Dep<admin::Service>,
-    config: Dep<server_config::Service>,
-    globals: Dep<globals::Service>,
-    sending: Dep<sending::Service>,
-    state: Dep<rooms::state::Service>,
-    state_accessor: Dep<rooms::state_accessor::Service>,
-    state_cache: Dep<rooms::state_cache::Service>,
-    timeline: Dep<rooms::timeline::Service>,
 }
 
 /// What happened since the start.
@@ -123,23 +112,11 @@ impl Outcome {
     }
 }
 
-#[async_trait]
-impl crate::Service for Service {
-    fn build(args: crate::Args<'_>) -> Result<Arc<Self>> {
-        let store = Store::new(args.db);
-        Ok(Arc::new(Self {
-            server: args.server.clone(),
-            services: Services {
-                admin: args.depend::<admin::Service>("admin"),
-                config: args.depend::<server_config::Service>("config"),
-                globals: args.depend::<globals::Service>("globals"),
-                sending: args.depend::<sending::Service>("sending"),
-                state: args.depend::<rooms::state::Service>("rooms::state"),
-                state_accessor: args
-                    .depend::<rooms::state_accessor::Service>("rooms::state_accessor"),
-                state_cache: args.depend::<rooms::state_cache::Service>("rooms::state_cache"),
-                timeline: args.depend::<rooms::timeline::Service>("rooms::timeline"),
-            },
+impl Service {
+    fn new(db: &Arc<Database>, host: Host) -> Result<Self> {
+        let store = Store::new(db);
+        Ok(Self {
+            host,
             tokens: Tokens::new(store.secret()?),
             store,
             started: (Instant::now(), Moment::from_millis(wall_clock())),
@@ -149,27 +126,18 @@ impl crate::Service for Service {
             uses: SyncMutex::new(Rates::new()),
             guesses: SyncMutex::new(Rates::new()),
             totals: Totals::default(),
-        }))
+        })
     }
 
-    async fn worker(self: Arc<Self>) -> Result {
-        self.run().await
-    }
-
-    fn interrupt(&self) {
+    /// Makes the worker see that the server is about to stop.
+    fn wake(&self) {
         self.changed.notify_waiters();
     }
 
-    fn name(&self) -> &str {
-        crate::service::make_name(std::module_path!())
-    }
-}
-
-impl Service {
     /// The limits.
     #[must_use]
     pub fn config(&self) -> &config::Expiring {
-        &self.services.config.expiring
+        self.host.config()
     }
 
     /// What happened since the start.

@@ -9,19 +9,14 @@ use std::{
     time::Duration,
 };
 
-use conduwuit::{
-    Err, Error, Result, SyncMutex, err, info,
-    matrix::{
-        event::Event,
-        pdu::{PartialPdu, PduEvent},
-    },
-};
-use ruma::{CanonicalJsonObject, EventId, OwnedEventId, OwnedUserId, RoomId, UserId};
+use conduwuit::{Err, Error, Result, err, info};
+use ruma::{CanonicalJsonObject, EventId, OwnedUserId, RoomId, UserId};
 
 use super::{
     Outcome, Service, contract,
     contract::{Asked, Refusal},
     limit_exceeded,
+    server::{Builder, PduEvent, SyncMutex, content, json, same_room},
     store::Ended,
     timers::{Moment, Row, Slot},
     tokens::{Key, key_of},
@@ -70,29 +65,30 @@ impl Service {
     /// Rules 1, 2, 3, 5, 6 and 28 of the contract.
     pub async fn admit(
         self: &Arc<Self>,
-        mut pdu: PartialPdu,
+        mut pdu: Builder,
         sender: &UserId,
         room_id: Option<&RoomId>,
-    ) -> Result<PartialPdu> {
-        if !contract::may_concern(pdu.content.get()) || FIRING.try_with(|_| ()).is_ok() {
+    ) -> Result<Builder> {
+        let asked_content = json(&pdu.content);
+        if !contract::may_concern(asked_content.get()) || FIRING.try_with(|_| ()).is_ok() {
             return Ok(pdu);
         }
         let asking = ASKED.try_with(Arc::clone).ok();
         let asked = Asked {
             event_type: &pdu.event_type.to_string(),
-            content: &pdu.content,
+            content: asked_content,
             answers_token: asking.is_some(),
         };
         let Some(duration) = contract::duration(self.config(), &asked).map_err(refused)? else {
             return Ok(pdu);
         };
         if let Some(room_id) = room_id
-            && self.services.admin.is_admin_room(room_id).await
+            && self.host.is_admin_room(room_id).await
         {
             return Err!(Request(InvalidParam("events of the admin room cannot expire")));
         }
         let reserved = self.reserve(sender, duration).await?;
-        pdu.content = contract::running(&pdu.content)?;
+        pdu.content = content(contract::running(json(&pdu.content))?);
         if let Some(asking) = asking {
             *asking.lock() = Some(reserved);
         }
@@ -110,13 +106,13 @@ impl Service {
     ///
     /// # Errors
     /// `M_TOO_LARGE`.
-    pub fn built(&self, pdu: &PduEvent, json: &CanonicalJsonObject) -> Result {
+    pub fn built(&self, pdu: &PduEvent, whole: &CanonicalJsonObject) -> Result {
         let asks = ASKED.try_with(|asking| asking.lock().is_some()).unwrap_or(false);
         if !asks {
             return Ok(());
         }
-        let size = serde_json::to_vec(json)?.len();
-        let content = pdu.content.get().len();
+        let size = serde_json::to_vec(whole)?.len();
+        let content = json(&pdu.content).get().len();
         contract::check_copy_fits(size, content, &pdu.event_id, pdu.state_key.is_some())
             .map_err(refused)
     }
@@ -130,9 +126,7 @@ impl Service {
         if let Ok(firing) = FIRING.try_with(Clone::clone) {
             return self.note_copy(&firing, pdu).await;
         }
-        if let Some(slot) =
-            slot_of(pdu).filter(|_| self.services.globals.user_is_local(&pdu.sender))
-        {
+        if let Some(slot) = slot_of(pdu).filter(|_| self.host.is_local(&pdu.sender)) {
             let old = self.timers().await.lock().of_slot(room_id, &slot);
             if let Some(old) = old {
                 self.stop(&old, Outcome::Superseded).await;
@@ -182,15 +176,15 @@ impl Service {
     /// A terminal event that comes from elsewhere sets its original's status, if it is by the same sender,
     /// in the same room, of the same type and state key (rule 21).
     async fn record_terminal(&self, pdu: &PduEvent) -> Result {
-        let Some((original_id, status)) = contract::ends(&pdu.kind.to_string(), &pdu.content)
+        let Some((original_id, status)) = contract::ends(&pdu.kind.to_string(), json(&pdu.content))
         else {
             return Ok(());
         };
-        let Ok(original) = self.services.timeline.get_non_outlier_pdu(&original_id).await else {
+        let Ok(original) = self.host.event(&original_id).await else {
             return Ok(());
         };
         let same = original.sender == pdu.sender
-            && original.room_id_or_hash() == pdu.room_id_or_hash()
+            && same_room(&original, pdu)
             && original.kind == pdu.kind
             && original.state_key == pdu.state_key;
         if same {
@@ -223,10 +217,7 @@ impl Service {
     /// Whether a timer's event is the current state, if it is a state event.
     pub(super) async fn is_current(&self, row: &Row) -> bool {
         let Some((event_type, state_key)) = &row.slot else { return true };
-        let accessor = &self.services.state_accessor;
-        let current = accessor
-            .room_state_get_id::<OwnedEventId>(&row.room_id, &event_type.as_str().into(), state_key)
-            .await;
+        let current = self.host.state_event(&row.room_id, event_type, state_key).await;
         current.is_ok_and(|current| current == row.event_id)
     }
 
@@ -258,7 +249,7 @@ impl Service {
 /// Whether an event is the terminal event of another one: it notifies no user (rule 20).
 #[must_use]
 pub fn is_terminal(pdu: &PduEvent) -> bool {
-    contract::ends(&pdu.kind.to_string(), &pdu.content).is_some()
+    contract::ends(&pdu.kind.to_string(), json(&pdu.content)).is_some()
 }
 
 fn slot_of(pdu: &PduEvent) -> Option<Slot> {

@@ -23,16 +23,17 @@ use service::expiring::{
 };
 
 use self::requests::{About, about};
-use crate::client_ip::ClientIp;
+use crate::ClientIp;
 
 /// Adds the endpoints to a router, and the layer around it.
-pub(super) fn attach(router: Router<crate::State>, state: crate::State) -> Router<crate::State> {
+pub fn attach<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    state: crate::State,
+) -> Router<S> {
+    let unstable = "/_matrix/client/unstable/org.matrix.msc4140/expiration/{refresh_method}";
     router
-        .route("/_matrix/client/v3/expiration/{refresh_method}", put(expiration))
-        .route(
-            "/_matrix/client/unstable/org.matrix.msc4140/expiration/{refresh_method}",
-            put(expiration),
-        )
+        .route("/_matrix/client/v3/expiration/{refresh_method}", put(expiration).with_state(state))
+        .route(unstable, put(expiration).with_state(state))
         .layer(from_fn_with_state(state, around))
 }
 

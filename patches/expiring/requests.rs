@@ -28,7 +28,8 @@ pub fn about(method: &Method, uri: &Uri) -> About {
         ("PUT", [_, "rooms", _, "send" | "state", ..]) => About::Sending,
         ("GET", ["versions"]) => About::Versions,
         ("GET", [_, "capabilities"]) => About::Capabilities,
-        ("GET", [_, "sync"]) | ("POST", [_, "search"] | [_, _, "sync"]) => About::Events,
+        ("GET", [_, "sync" | "events" | "notifications"])
+        | ("POST", [_, "search"] | [_, _, "sync"]) => About::Events,
         ("GET", [_, "rooms", _, "state"]) => About::Events,
         ("GET", [_, "rooms", _, "state", ..]) => {
             // With any other format the answer is a content, which is the sender's alone.

@@ -5,7 +5,7 @@
 //! comparison takes constant time; the secret has no `Debug`.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac, digest::KeyInit};
 use ruma::EventId;
 use sha2::{Digest, Sha256};
 
@@ -48,7 +48,7 @@ impl Tokens {
     }
 
     fn mac(&self, key: &Key) -> Option<Hmac<Sha256>> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).ok()?;
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.secret).ok()?;
         mac.update(key);
         Some(mac)
     }

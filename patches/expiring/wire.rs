@@ -13,5 +13,7 @@ pub use self::{
     will_expire::{ExpireStatus, InvalidExpiry, RequestedExpiry, WILL_EXPIRE},
 };
 
-// The private payload of the `_Custom` variants of string enums.
-ruma::priv_owned_str!();
+/// The private payload of the `_Custom` variants of string enums. By hand, as not every server's ruma has
+/// the macro for it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PrivOwnedStr(Box<str>);

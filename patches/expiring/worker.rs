@@ -4,30 +4,22 @@
 //! row, each is written after the one before, so a crash cuts off an end of that list: a row without a
 //! note fires again; one with a note has fired if the copy is stored, and only has to be finished.
 
-use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use conduwuit::{
-    Error, Result, err,
-    matrix::{
-        event::Event,
-        pdu::{PartialPdu, PduEvent},
-    },
-    utils::IterStream,
-    warn,
-};
+use conduwuit::{Error, Result, err, matrix::event::Event, warn};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use ruma::{EventId, MilliSecondsSinceUnixEpoch, OwnedServerName};
+use ruma::{EventId, MilliSecondsSinceUnixEpoch};
 
 use super::{
     Outcome, Service, contract,
     hooks::{FIRING, Firing},
+    server::{Builder, PduEvent, RoomMutexGuard, content, json},
     store::Ended,
     timers::Row,
     tokens::Key,
     wall_clock,
     wire::{ExpireStatus, ExpireUnsigned},
 };
-use crate::rooms::state::RoomMutexGuard;
 
 /// How many timers may be firing at once.
 const AT_ONCE: usize = 32;
@@ -60,7 +52,7 @@ impl Service {
     pub(super) async fn run(self: &Arc<Self>) -> Result {
         let timers = self.timers().await;
         let mut firing = FuturesUnordered::new();
-        while self.server.running() {
+        while self.host.is_running() {
             let changed = self.changed.notified();
             let room = AT_ONCE.saturating_sub(firing.len());
             let due = timers.lock().take_due(self.now(), room);
@@ -73,7 +65,7 @@ impl Service {
                 Some(_) = firing.next() => {},
                 () = tokio::time::sleep(wait) => {},
                 () = changed => {},
-                () = self.server.until_shutdown() => break,
+                () = self.host.server.until_shutdown() => break,
             }
         }
         while firing.next().await.is_some() {}
@@ -97,7 +89,7 @@ impl Service {
             if taken {
                 let service = Arc::clone(self);
                 let fire = async move { service.fire(key, cause).boxed().await };
-                self.server.runtime().spawn(fire).await??;
+                self.host.server.runtime().spawn(fire).await??;
                 return Ok(true);
             }
             running = true;
@@ -126,11 +118,11 @@ impl Service {
         let timers = self.timers().await;
         let running = || timers.lock().get(key).cloned();
         let Some(row) = running() else { return Ok(()) };
-        let turn = self.services.state.mutex.lock(row.room_id.as_str()).await;
+        let turn = self.host.lock(&row.room_id).await;
         // What replaced or redacted the event in the meantime has stopped the timer.
         let Some(row) = running() else { return Ok(()) };
         if let Some(copy) = &row.copy {
-            if self.services.timeline.non_outlier_pdu_exists(copy).await {
+            if self.host.has_event(copy).await {
                 self.complete(&row, copy, &turn).await?;
                 return self.finish(key, &row).await;
             }
@@ -146,17 +138,14 @@ impl Service {
             }
         }
         let Some(original) = self.original(key, &row).await? else { return Ok(()) };
-        let pdu = PartialPdu {
+        let terminal = contract::terminal(json(&original.content), &cause.status(), &row.event_id)?;
+        let pdu = Builder {
             event_type: original.kind.clone(),
-            content: contract::terminal(&original.content, &cause.status(), &row.event_id)?,
+            content: content(terminal),
             state_key: original.state_key.clone(),
-            ..PartialPdu::default()
+            ..Builder::default()
         };
-        let append = self
-            .services
-            .timeline
-            .build_and_append_pdu(pdu, &row.sender, Some(&row.room_id), &turn)
-            .boxed();
+        let append = self.host.append(pdu, &row.sender, &row.room_id, &turn).boxed();
         let firing = Firing { key: *key, status: cause.status() };
         match FIRING.scope(firing, append).await {
             Ok(_) => {}
@@ -169,7 +158,7 @@ impl Service {
 
     /// The event of a timer, if it is still to end; if not, its timer is stopped.
     async fn original(&self, key: &Key, row: &Row) -> Result<Option<PduEvent>> {
-        let found = match self.services.timeline.get_non_outlier_pdu(&row.event_id).await {
+        let found = match self.host.event(&row.event_id).await {
             Ok(original) => Some(original),
             Err(e) if e.is_not_found() => None,
             Err(e) => return Err(e),
@@ -209,17 +198,11 @@ impl Service {
     /// Does what follows the storing of a copy, before which the server was killed: makes it the room's
     /// state, and sends it to the other servers, which accept it once.
     async fn complete(&self, row: &Row, copy: &EventId, turn: &RoomMutexGuard) -> Result {
-        let timeline = &self.services.timeline;
-        let pdu = timeline.get_non_outlier_pdu(copy).await?;
+        let pdu = self.host.event(copy).await?;
         if self.is_current(row).await && pdu.state_key.is_some() {
-            let state = self.services.state.append_to_state(&pdu, &row.room_id).await?;
-            self.services.state.set_room_state(&row.room_id, state, turn);
+            self.host.set_state(&pdu, &row.room_id, turn).await?;
         }
-        let servers: HashSet<OwnedServerName> =
-            self.services.state_cache.room_servers(&row.room_id).collect().await;
-        let others = servers.into_iter().filter(|server| !self.server.is_ours(server.as_str()));
-        let pdu_id = timeline.get_pdu_id(copy).await?;
-        self.services.sending.send_pdu_servers(others.stream(), &pdu_id).await
+        self.host.distribute(copy, &row.room_id).await
     }
 }
 

@@ -62,6 +62,7 @@ mod script {
                 }
             }
             fs::copy(top.join("patches/apply"), case.path("patches/apply")).unwrap();
+            fs::write(case.path("patches/expiring/server.rs"), "// What differs.\n").unwrap();
             fs::create_dir_all(case.path("server/src/service")).unwrap();
             fs::write(case.path("server/src/a.rs"), BEFORE).unwrap();
             let patch = format!(
