@@ -118,12 +118,12 @@ impl Service {
         let timers = self.timers().await;
         let running = || timers.lock().get(key).cloned();
         let Some(row) = running() else { return Ok(()) };
-        let turn = self.host.lock(&row.room_id).await;
+        let lock = self.host.lock(&row.room_id).await;
         // What replaced or redacted the event in the meantime has stopped the timer.
         let Some(row) = running() else { return Ok(()) };
         if let Some(copy) = &row.copy {
             if self.host.has_event(copy).await {
-                self.complete(&row, copy, &turn).await?;
+                self.complete(&row, copy, &lock).await?;
                 return self.finish(key, &row).await;
             }
             let cleared = timers.lock().note_copy(key, None).cloned();
@@ -145,7 +145,7 @@ impl Service {
             state_key: original.state_key.clone(),
             ..Builder::default()
         };
-        let append = self.host.append(pdu, &row.sender, &row.room_id, &turn).boxed();
+        let append = self.host.append(pdu, &row.sender, &row.room_id, &lock).boxed();
         let firing = Firing { key: *key, status: cause.status() };
         match FIRING.scope(firing, append).await {
             Ok(_) => {}
@@ -197,10 +197,10 @@ impl Service {
 
     /// Does what follows the storing of a copy, before which the server was killed: makes it the room's
     /// state, and sends it to the other servers, which accept it once.
-    async fn complete(&self, row: &Row, copy: &EventId, turn: &RoomMutexGuard) -> Result {
+    async fn complete(&self, row: &Row, copy: &EventId, lock: &RoomMutexGuard) -> Result {
         let pdu = self.host.event(copy).await?;
         if self.is_current(row).await && pdu.state_key.is_some() {
-            self.host.set_state(&pdu, &row.room_id, turn).await?;
+            self.host.set_state(&pdu, &row.room_id, lock).await?;
         }
         self.host.distribute(copy, &row.room_id).await
     }
