@@ -12,8 +12,8 @@ use wick_runtime::{Limit, Resources, Supervisor};
 use wick_timers::{Expiry, Timers};
 
 use crate::{
-    Failure, Handed, LiveKit, Seat, diagnosis::HookTrace, jwt::Signer, participants::Place,
-    removal, watch::Watch,
+    Failure, Handed, LiveKit, Seat, agenda::Agenda, diagnosis::HookTrace, jwt::Signer,
+    participants::Place, removal, watch::Watch,
 };
 
 /// How long a client may take from the token to the connection. LiveKit renews the tokens of those who are
@@ -30,6 +30,8 @@ pub struct Calls {
     pub(crate) livekit: Arc<dyn LiveKit>,
     pub(crate) signer: Signer,
     pub(crate) watch: Arc<Watch>,
+    /// The LiveKit rooms from which participants are to be removed.
+    pub(crate) removals: Arc<Agenda<String>>,
     pub(crate) hooks: HookTrace,
     openid: OpenId,
 }
@@ -57,6 +59,7 @@ impl Calls {
             signer: Signer::new(config.livekit_key.clone(), config.livekit_secret.clone()),
             openid: OpenId::new(resources.clone()),
             watch: Arc::default(),
+            removals: Arc::default(),
             hooks: HookTrace::default(),
             resources,
             graph,
@@ -67,15 +70,16 @@ impl Calls {
         }
     }
 
-    /// Starts the tasks: one that follows participants, one that removes those whose membership ended, and one that
-    /// deletes old rows.
+    /// Starts the tasks: those that follow participants, those that remove former members, and one that deletes old
+    /// rows.
     ///
     /// # Errors
     /// If the database cannot be read.
     pub fn start(self: &Arc<Self>, supervisor: &Supervisor) -> Result<()> {
         self.load()?;
         self.follow(supervisor);
-        removal::follower(self).start(supervisor, "participants of calls");
+        self.remove_regularly(supervisor)?;
+        removal::follower(self).start(supervisor, "former members in calls");
         self.sweep_regularly(supervisor);
         let calls = Arc::clone(self);
         supervisor.spawn_once("calls", async move {
@@ -136,7 +140,8 @@ impl Calls {
 
     /// Takes timers over: each is kept alive while the participant is connected to LiveKit; when it is gone, a delayed
     /// event is sent and an event that expires has ended. A delayed event takes the place of one that was delegated
-    /// for the same seat, and so does an event that expires.
+    /// for the same seat, which is cancelled; and so does an event that expires, and the other one has ended. A timer that
+    /// was delegated for another seat moves to this one.
     ///
     /// # Errors
     /// `M_FORBIDDEN` if the user is not joined to the room; `M_INVALID_PARAM` if a timer is not the user's, not in this

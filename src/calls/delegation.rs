@@ -9,12 +9,16 @@ use wick_core::{Error, Result, ShortRoomId, ShortUserId};
 use wick_database::{
     Durability, Range, Read,
     schema::{
-        calls::{DelegatedTimer, PARTICIPANT_BY_IDENTITY, ParticipantRow},
-        timer::{Feature, TIMER_BY_ID},
+        calls::{DelegatedTimer, PARTICIPANT_BY_IDENTITY},
+        timer::{Feature, TIMER_BY_ID, TimerRow},
     },
 };
 
-use crate::{Calls, participants::Place, presence::Watched};
+use crate::{
+    Calls,
+    participants::Place,
+    presence::{Absent, Watched},
+};
 
 /// The shortest duration that is taken over: each begins anew after 80 % of it.
 const MIN_DELAY: Duration = Duration::from_secs(5);
@@ -77,25 +81,26 @@ impl Calls {
 
     /// Follows the participants of earlier runs again.
     pub(crate) fn load(&self) -> Result<()> {
-        let now = self.resources.clock.monotonic();
+        let now = self.now();
         for row in self.resources.database.latest().scan(&PARTICIPANT_BY_IDENTITY, Range::all()) {
-            let ((room, identity), ParticipantRow { delegated, .. }) = row?;
-            if !delegated.is_empty() {
-                self.watch.add(&room, &identity, Watched::resumed(delegated), now);
+            let ((room, identity), row) = row?;
+            if row.has_timers() {
+                let absence = row.absence.map(|absence| Absent::load(absence, now));
+                let watched = Watched::new(row.delegated, row.replaced, absence);
+                self.watch.resume(&Place { room, identity }, watched, now.monotonic);
             }
         }
         Ok(())
     }
 
-    /// Begins a timer's duration anew if 80 % of it have passed and `may` is set.
+    /// Begins a timer's duration anew if 80 % of it have passed and `may` is set. How much is left is what the timers
+    /// go by, whatever the wall clock shows.
     pub(crate) async fn keep(&self, delegated: DelegatedTimer, may: bool) -> Result<Kept> {
-        let row = self.timers.latest().get(&TIMER_BY_ID, &delegated.timer)?;
-        let Some(row) = row.filter(|row| row.nonce == delegated.nonce) else {
-            return Ok(Kept::Over);
-        };
+        let Some(row) = self.running(delegated)? else { return Ok(Kept::Over) };
         let duration = Duration::from_millis(row.duration);
         let lead = duration / LEAD;
-        let left = row.deadline.since(self.resources.clock.now()).min(duration);
+        let due = self.timers.due(delegated.timer).unwrap_or_default();
+        let left = due.since(self.resources.clock.monotonic());
         if left > lead || !may {
             return Ok(Kept::For(left.saturating_sub(lead)));
         }
@@ -104,6 +109,27 @@ impl Calls {
         let Some(shown) = self.timers.shown(feature, &handle) else { return Ok(Kept::Over) };
         let kept = self.timers.keep_alive(&shown).await?;
         Ok(if kept { Kept::For(duration.saturating_sub(lead)) } else { Kept::Over })
+    }
+
+    /// The row of a delegated timer, if it runs.
+    fn running(&self, delegated: DelegatedTimer) -> Result<Option<TimerRow>> {
+        let row = self.timers.latest().get(&TIMER_BY_ID, &delegated.timer)?;
+        Ok(row.filter(|row| row.nonce == delegated.nonce))
+    }
+
+    /// Ends a timer that a newer one replaced: a delayed event is never sent, an event that expires has ended.
+    ///
+    /// # Errors
+    /// If it must be tried again.
+    pub(crate) async fn retire(&self, place: &Place, replaced: DelegatedTimer) -> Result<()> {
+        if self.running(replaced)?.is_some() {
+            if replaced.expires {
+                self.expiry.end_by_id(replaced.timer).await?;
+            } else {
+                self.delayed.cancel(replaced.timer).await?;
+            }
+        }
+        self.end_delegation(place, replaced).await
     }
 
     /// Ends a timer of a participant that is gone, and its delegation: a delayed event is sent, an event that expires
@@ -137,6 +163,7 @@ impl Calls {
                 batch.update(&PARTICIPANT_BY_IDENTITY, &place.key(), |row| {
                     row.map(|mut row| {
                         row.delegated.retain(|delegated| *delegated != ended);
+                        row.replaced.retain(|replaced| *replaced != ended);
                         row
                     })
                 })?;

@@ -1,111 +1,174 @@
-//! The task that asks LiveKit for the participants of calls with delegated timers: at once after news, and
-//! regularly, for web hooks can be lost.
+//! The tasks that follow participants with delegated timers: one keeps the timers alive, one asks LiveKit for the
+//! participants of each call, at once after news, and regularly, for web hooks can be lost.
 //!
-//! Invariant: a room is asked about by one check at a time; a few rooms are checked side by side, so that an
-//! answer that does not come holds up no other room for longer than a request may take.
+//! Invariants: keeping alive waits for no answer of LiveKit; a room is asked about by one check at a time; a few rooms
+//! are checked side by side, so that an answer that does not come holds up no other room for longer than a request may
+//! take.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use wick_core::{Monotonic, Result};
-use wick_database::schema::calls::DelegatedTimer;
+use wick_database::{Durability, schema::calls::PARTICIPANT_BY_IDENTITY};
 use wick_runtime::Supervisor;
 
-use crate::{Calls, delegation::Kept, participants::Place, watch::POLL_SOON};
+use crate::{
+    Calls,
+    delegation::Kept,
+    participants::Place,
+    presence::{Absent, Now},
+    watch::{Findings, Found, POLL_SOON},
+};
+
+/// The tasks, in logs and metrics.
+const KEEPING: &str = "delegated timers";
+const CHECKING: &str = "participants of calls";
 
 /// How many rooms are asked about at a time.
 const MOST_CHECKS: usize = 8;
 
+/// How many participants' timers are kept alive at a time.
+const MOST_KEPT: usize = 32;
+
 impl Calls {
     /// Follows participants until the server stops.
     pub(crate) fn follow(self: &Arc<Self>, supervisor: &Supervisor) {
-        let stopping = supervisor.stopping().clone();
-        let calls = Arc::clone(self);
-        supervisor.spawn("delegated leaves", move || {
-            let (calls, stopping) = (Arc::clone(&calls), stopping.clone());
-            async move {
-                stopping.run_until_cancelled(calls.check_due()).await.unwrap_or_default();
-            }
+        self.spawn(supervisor, KEEPING, |calls| async move {
+            let keep = |place| calls.keep_all(place);
+            calls.watch.keeps.work_off(&*calls.resources.clock, (KEEPING, MOST_KEPT), keep).await;
+        });
+        self.spawn(supervisor, CHECKING, |calls| async move {
+            let check = |room| calls.check(room);
+            calls
+                .watch
+                .asks
+                .work_off(&*calls.resources.clock, (CHECKING, MOST_CHECKS), check)
+                .await;
         });
     }
 
-    async fn check_due(&self) {
+    /// What the clocks show.
+    pub(crate) fn now(&self) -> Now {
         let clock = &self.resources.clock;
-        self.watch.resume(clock.monotonic());
-        let mut checks = FuturesUnordered::new();
-        loop {
-            let news = self.watch.news();
-            while checks.len() < MOST_CHECKS
-                && let Some(room) = self.watch.take_due(clock.monotonic())
-            {
-                checks.push(self.check(room));
-            }
-            let due = if checks.len() < MOST_CHECKS { self.watch.next_due() } else { None };
-            let until_due = async {
-                match due {
-                    Some(due) => clock.sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                _ = checks.next(), if !checks.is_empty() => {}
-                () = until_due => {}
-                () = news => {}
-            }
-        }
+        Now { monotonic: clock.monotonic(), wall: clock.now() }
     }
 
-    /// Asks LiveKit about a room, and does what follows for its participants.
-    async fn check(&self, room: String) {
-        let clock = &self.resources.clock;
+    /// Asks LiveKit about a room, and does what follows for its participants. Returns when to ask again, if at all.
+    async fn check(&self, room: String) -> Option<Monotonic> {
+        let replaced = self.watch.replaced(&room)?;
+        let mut is_done = self.retire_all(&room, replaced).await;
         let answer = self.livekit.participants(&room).await;
         if let Err(failure) = &answer {
             tracing::warn!(%failure, "a call could not be looked at");
         }
-        let now = clock.monotonic();
-        let findings = self.watch.observe(&room, now, answer.as_deref());
-        if findings.is_empty && !findings.staying.is_empty() {
+        let now = self.now();
+        let Findings { left, changed, is_missing, next } =
+            self.watch.observe(&room, now.monotonic, answer.as_deref());
+        if is_missing {
             // A LiveKit that was restarted knows no rooms, and clients may not make them.
             if let Err(failure) = self.livekit.create_room(&room).await {
                 tracing::warn!(%failure, "a call could not be made anew");
             }
         }
-        let mut next = now + findings.next;
-        for (identity, watched) in findings.left {
-            let place = Place { room: room.clone(), identity };
-            for delegated in watched.timers {
-                if let Err(error) = self.end(&place, delegated).await {
-                    tracing::error!(%error, "a delegated timer could not be ended and will be tried again");
-                    next = next.min(now + POLL_SOON);
+        if let Err(error) = self.note_absences(&room, &changed, now).await {
+            tracing::warn!(%error, "the absence of participants could not be stored");
+            is_done = false;
+        }
+        is_done &= self.end_all(&room, left).await;
+        Some(now.monotonic + if is_done { next } else { next.min(POLL_SOON) })
+    }
+
+    /// Ends timers that newer ones replaced. Returns whether all have ended.
+    async fn retire_all(&self, room: &str, found: Vec<Found>) -> bool {
+        let mut is_done = true;
+        for Found { identity, timers } in found {
+            let place = Place { room: room.to_owned(), identity };
+            for replaced in timers {
+                if let Err(error) = self.retire(&place, replaced).await {
+                    tracing::error!(%error, "a replaced timer could not be ended and will be tried again");
+                    is_done = false;
                 }
             }
         }
-        for (identity, watched) in findings.staying {
-            let place = Place { room: room.clone(), identity };
-            for delegated in watched.timers {
-                let may = findings.keeps_alive;
-                next = next.min(self.keep_or_forget(&place, delegated, may, now).await);
-            }
-        }
-        self.watch.checked(&room, (clock.monotonic(), next));
+        is_done
     }
 
-    /// Keeps a timer of a participant alive. Returns when it is to be looked at again.
-    async fn keep_or_forget(
-        &self,
-        place: &Place,
-        delegated: DelegatedTimer,
-        may: bool,
-        now: Monotonic,
-    ) -> Monotonic {
-        let ended: Result<()> = match self.keep(delegated, may).await {
-            Ok(Kept::For(time)) => return now + if may { time } else { POLL_SOON },
-            Ok(Kept::Over) => self.end_delegation(place, delegated).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = ended {
-            tracing::warn!(%error, "a delegated timer could not be kept alive");
+    /// Ends the timers of participants that have left. Returns whether all have ended.
+    async fn end_all(&self, room: &str, found: Vec<Found>) -> bool {
+        let mut is_done = true;
+        for Found { identity, timers } in found {
+            let place = Place { room: room.to_owned(), identity };
+            for delegated in timers {
+                if let Err(error) = self.end(&place, delegated).await {
+                    tracing::error!(%error, "a delegated timer could not be ended and will be tried again");
+                    is_done = false;
+                }
+            }
         }
-        now + POLL_SOON
+        is_done
+    }
+
+    /// Stores the absences of participants that have changed.
+    async fn note_absences(
+        &self,
+        room: &str,
+        changed: &[(String, Option<Absent>)],
+        now: Now,
+    ) -> Result<()> {
+        if changed.is_empty() {
+            return Ok(());
+        }
+        self.resources
+            .change_with(Durability::Flushed, |batch| {
+                for (identity, absence) in changed {
+                    let place = Place { room: room.to_owned(), identity: identity.clone() };
+                    let row = batch.read_for_update(&PARTICIPANT_BY_IDENTITY, &place.key())?;
+                    let Some(mut row) = row else { continue };
+                    row.absence = absence.map(|absent| absent.row(now));
+                    batch.put(&PARTICIPANT_BY_IDENTITY, &place.key(), &row);
+                    let (watch, absence) = (self.watch.clone(), *absence);
+                    batch.on_applied(move || watch.set_absence(&place, absence));
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Keeps the timers of a participant alive. Returns when they are to be looked at again, if at all.
+    async fn keep_all(&self, place: Place) -> Option<Monotonic> {
+        let now = self.resources.clock.monotonic();
+        let (timers, may) = self.watch.to_keep(&place, now)?;
+        let mut next = None::<Monotonic>;
+        for delegated in timers {
+            let kept = match self.keep(delegated, may).await {
+                Ok(Kept::Over) => self.end_delegation(&place, delegated).await.map(|()| None),
+                Ok(Kept::For(time)) => Ok(Some(now + if may { time } else { POLL_SOON })),
+                Err(error) => Err(error),
+            };
+            let again = kept.unwrap_or_else(|error| {
+                tracing::warn!(%error, "a delegated timer could not be kept alive");
+                Some(now + POLL_SOON)
+            });
+            next = next.into_iter().chain(again).min();
+        }
+        next
+    }
+
+    /// Starts a task that runs until the server stops.
+    pub(crate) fn spawn<T>(
+        self: &Arc<Self>,
+        supervisor: &Supervisor,
+        task: &'static str,
+        run: impl Fn(Arc<Self>) -> T + Copy + Send + 'static,
+    ) where
+        T: Future<Output = ()> + Send + 'static,
+    {
+        let stopping = supervisor.stopping().clone();
+        let calls = Arc::clone(self);
+        supervisor.spawn(task, move || {
+            let (calls, stopping) = (Arc::clone(&calls), stopping.clone());
+            async move {
+                stopping.run_until_cancelled(run(calls)).await.unwrap_or_default();
+            }
+        });
     }
 }

@@ -5,6 +5,7 @@
 //! other user can get; a delegated timer is kept alive as long as LiveKit reports its participant
 //! connected, and ends once LiveKit reports it gone.
 
+mod agenda;
 mod calls;
 mod delegation;
 mod diagnosis;
@@ -24,6 +25,6 @@ pub use self::{
     calls::{Calls, Token},
     delegation::Handed,
     identity::{Member, Seat},
-    livekit::{Answering, Failure, LiveKit, Participant},
+    livekit::{Answering, Failure, LiveKit, Participant, WellKnown},
     twirp::Twirp,
 };

@@ -2,6 +2,7 @@
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
+use serde_json::Value;
 use wick_core::Error;
 
 /// A participant of a LiveKit room.
@@ -45,8 +46,14 @@ impl From<Failure> for Error {
 /// An answer of LiveKit's that is waited for.
 pub type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
 
+/// What clients read before they ask for a token.
+pub trait WellKnown: Send + Sync {
+    /// What the server's name serves as `/.well-known/matrix/client`.
+    fn client(&self) -> Answering<'_, Value>;
+}
+
 /// The requests to LiveKit's room service. <https://docs.livekit.io/reference/other/roomservice-api/>
-pub trait LiveKit: Send + Sync {
+pub trait LiveKit: WellKnown {
     /// Makes a room; does nothing if it is there.
     fn create_room<'a>(&'a self, room: &'a str) -> Answering<'a, ()>;
 

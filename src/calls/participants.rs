@@ -15,14 +15,14 @@ use wick_database::{
 use crate::{
     Calls, Seat,
     calls::{TOKEN_LIFETIME, unavailable},
-    presence::Watched,
+    presence::{Absent, Watched},
 };
 
 /// How many identities of one user in one room are known; older ones are forgotten.
 const MAX_IDENTITIES: usize = 64;
 
 /// A participant at LiveKit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
     /// The LiveKit room.
     pub(crate) room: String,
@@ -56,8 +56,9 @@ impl Calls {
         Ok((user, room))
     }
 
-    /// Notes a participant, with timers that are delegated for it in place of those of the same feature. Returns once
-    /// that survives a killed process; with a timer, a power loss.
+    /// Notes a participant, with timers that are delegated for it in place of those of the same feature, which end,
+    /// and in place of any other participant that had them. Returns once that survives a killed process; with a timer, a
+    /// power loss.
     pub(crate) async fn note(
         &self,
         place: &Place,
@@ -65,7 +66,8 @@ impl Calls {
         timers: &[DelegatedTimer],
     ) -> Result<()> {
         let durability = if timers.is_empty() { Durability::Flushed } else { Durability::Synced };
-        self.resources
+        let replaced = self
+            .resources
             .change_with(durability, |batch| {
                 ensure_joined(batch.read_for_update(&MEMBER_BY_USER, &(user, room))?)?;
                 let before = batch.read_for_update(&PARTICIPANT_BY_IDENTITY, &place.key())?;
@@ -75,24 +77,97 @@ impl Calls {
                     }
                 }
                 let issued = self.resources.clock.now();
-                let mut delegated = before.map(|row| row.delegated).unwrap_or_default();
-                delegated.retain(|old| timers.iter().all(|new| new.expires != old.expires));
-                delegated.extend_from_slice(timers);
-                let row = ParticipantRow { room, user, issued, delegated };
-                batch.put(&PARTICIPANT_BY_IDENTITY, &place.key(), &row);
+                let mut row = match before {
+                    Some(before) => ParticipantRow { issued, ..before },
+                    None => ParticipantRow {
+                        room,
+                        user,
+                        issued,
+                        delegated: Vec::new(),
+                        replaced: Vec::new(),
+                        absence: None,
+                    },
+                };
                 let key = (room, user, &place.room, &place.identity);
                 batch.put(&ISSUED_BY_PARTICIPANT, &key, &issued);
                 if !timers.is_empty() {
-                    let (watch, place) = (self.watch.clone(), place.clone());
-                    let now = self.resources.clock.monotonic();
-                    let watched = Watched::awaited(row.delegated, now);
-                    batch.on_applied(move || {
-                        watch.add(&place.room, &place.identity, watched, now);
-                    });
+                    self.take_from_others(batch, place, (room, user), timers)?;
+                    self.hand_over(batch, place, &mut row, timers);
                 }
-                Ok(())
+                batch.put(&PARTICIPANT_BY_IDENTITY, &place.key(), &row);
+                Ok(row.replaced)
             })
-            .await
+            .await?;
+        for replaced in replaced {
+            // The task that follows participants does so, too, if this request breaks off or fails here.
+            if let Err(error) = self.retire(place, replaced).await {
+                tracing::warn!(%error, "a replaced timer could not be ended and will be tried again");
+            }
+        }
+        Ok(())
+    }
+
+    /// Delegates timers for a participant, and has it followed once `batch` is written.
+    fn hand_over(
+        &self,
+        batch: &mut Batch,
+        place: &Place,
+        row: &mut ParticipantRow,
+        timers: &[DelegatedTimer],
+    ) {
+        let is_new = timers.iter().any(|timer| !row.delegated.contains(timer));
+        if !is_new && row.absence.is_none() {
+            // The same again, for a participant that is connected.
+            return;
+        }
+        let now = self.now();
+        let (replaced, kept): (Vec<_>, Vec<_>) = row
+            .delegated
+            .drain(..)
+            .filter(|old| !timers.contains(old))
+            .partition(|old| timers.iter().any(|new| new.expires == old.expires));
+        row.replaced.extend(replaced);
+        row.replaced.retain(|old| !timers.contains(old));
+        row.delegated = kept;
+        row.delegated.extend_from_slice(timers);
+        let absence = Absent::awaited(now.monotonic);
+        row.absence = Some(absence.row(now));
+        let (watch, place) = (self.watch.clone(), place.clone());
+        let watched = Watched::new(row.delegated.clone(), row.replaced.clone(), Some(absence));
+        batch.on_applied(move || watch.add(&place, watched, now.monotonic));
+    }
+
+    /// Takes timers from the other participants of the same user in the same room.
+    fn take_from_others(
+        &self,
+        batch: &mut Batch,
+        place: &Place,
+        (room, user): (ShortRoomId, ShortUserId),
+        timers: &[DelegatedTimer],
+    ) -> Result<()> {
+        let issued = batch.scan_for_update(&ISSUED_BY_PARTICIPANT, Range::prefix((room, user)))?;
+        for ((.., room, identity), _) in issued {
+            let other = Place { room, identity };
+            if other == *place {
+                continue;
+            }
+            let row = batch.read_for_update(&PARTICIPANT_BY_IDENTITY, &other.key())?;
+            let Some(mut row) = row else { continue };
+            let had = |timer: &&DelegatedTimer| {
+                row.delegated.contains(timer) || row.replaced.contains(timer)
+            };
+            let taken: Vec<_> = timers.iter().filter(had).copied().collect();
+            if taken.is_empty() {
+                continue;
+            }
+            row.delegated.retain(|timer| !taken.contains(timer));
+            row.replaced.retain(|timer| !taken.contains(timer));
+            batch.put(&PARTICIPANT_BY_IDENTITY, &other.key(), &row);
+            for timer in taken {
+                self.unwatch_in(batch, &other, timer);
+            }
+        }
+        Ok(())
     }
 
     /// Takes the oldest identities of a user in a room out of the call, so that [`Calls::note`] may forget them: what is
@@ -131,8 +206,8 @@ impl Calls {
         batch.delete(&PARTICIPANT_BY_IDENTITY, &place.key());
         let key = (room, user, &place.room, &place.identity);
         batch.delete(&ISSUED_BY_PARTICIPANT, &key);
-        for delegated in row.map(|row| row.delegated).unwrap_or_default() {
-            self.unwatch_in(batch, place, delegated);
+        for timer in row.into_iter().flat_map(|row| row.delegated.into_iter().chain(row.replaced)) {
+            self.unwatch_in(batch, place, timer);
         }
         Ok(())
     }
@@ -140,7 +215,7 @@ impl Calls {
     /// Stops following a timer of a participant once `batch` is written.
     pub(crate) fn unwatch_in(&self, batch: &mut Batch, place: &Place, delegated: DelegatedTimer) {
         let (watch, place) = (self.watch.clone(), place.clone());
-        batch.on_applied(move || watch.remove(&place.room, &place.identity, delegated.timer));
+        batch.on_applied(move || watch.remove(&place, delegated.timer));
     }
 }
 

@@ -1,12 +1,12 @@
 //! Whether a participant with a delegated timer is in the call, from what LiveKit lists and reports.
 //!
 //! Invariants: a participant that LiveKit lists has not left; one that it reported gone and does not list has left;
-//! time in which LiveKit could not be asked does not count.
+//! one that it does not list for the time of its absence has left, and only [`MAX_OUTAGES`] outages extend that time.
 
 use std::time::Duration;
 
-use wick_core::Monotonic;
-use wick_database::schema::calls::DelegatedTimer;
+use wick_core::{Monotonic, Timestamp};
+use wick_database::schema::calls::{Absence, DelegatedTimer};
 
 /// How long a participant may take to connect after its timer was delegated.
 pub(crate) const JOIN_GRACE: Duration = Duration::from_secs(60);
@@ -15,83 +15,140 @@ pub(crate) const JOIN_GRACE: Duration = Duration::from_secs(60);
 /// connect anew for about that long.
 pub(crate) const ABSENCE_GRACE: Duration = Duration::from_secs(30);
 
+/// How many outages of LiveKit during one absence let it begin anew.
+pub(crate) const MAX_OUTAGES: u32 = 3;
+
 /// A participant with delegated timers.
 #[derive(Clone, Debug)]
 pub(crate) struct Watched {
     /// The timers to end when it is gone.
     pub(crate) timers: Vec<DelegatedTimer>,
-    presence: Presence,
-    /// The session that LiveKit reported gone last.
-    gone: Option<String>,
+    /// The timers to end at once.
+    pub(crate) replaced: Vec<DelegatedTimer>,
+    /// As in its row.
+    pub(crate) absence: Option<Absent>,
+    report: Option<Report>,
 }
 
+/// An [`Absence`] by the clock that never jumps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Presence {
-    /// Not seen yet, since then.
-    Awaited(Monotonic),
-    /// Seen.
-    Here,
-    /// Seen once and not listed any more, since then.
-    Missing(Monotonic),
+pub(crate) struct Absent {
+    until: Monotonic,
+    outages: u32,
+    is_awaited: bool,
+}
+
+/// What LiveKit reported last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Report {
+    /// This session has connected.
+    Connected(String),
+    /// This session is gone for good.
+    Gone(String),
+}
+
+/// The two clocks at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    /// The clock that never jumps.
+    pub(crate) monotonic: Monotonic,
+    /// The wall clock.
+    pub(crate) wall: Timestamp,
+}
+
+impl Absent {
+    /// Of a participant that is about to connect.
+    pub(crate) fn awaited(now: Monotonic) -> Self {
+        Self { until: now + JOIN_GRACE, outages: 0, is_awaited: true }
+    }
+
+    /// As it was stored. A wall clock that was set back extends it by no more than the longest grace.
+    pub(crate) fn load(row: Absence, now: Now) -> Self {
+        let Absence { until, outages, is_awaited } = row;
+        let left = until.since(now.wall).min(JOIN_GRACE);
+        Self { until: now.monotonic + left, outages, is_awaited }
+    }
+
+    /// As it is stored.
+    pub(crate) fn row(self, now: Now) -> Absence {
+        let until = now.wall.after(self.until.since(now.monotonic));
+        Absence { until, outages: self.outages, is_awaited: self.is_awaited }
+    }
 }
 
 impl Watched {
-    /// One that was not seen yet.
-    pub(crate) fn awaited(timers: Vec<DelegatedTimer>, now: Monotonic) -> Self {
-        Self { timers, presence: Presence::Awaited(now), gone: None }
+    /// One with this absence.
+    pub(crate) fn new(
+        timers: Vec<DelegatedTimer>,
+        replaced: Vec<DelegatedTimer>,
+        absence: Option<Absent>,
+    ) -> Self {
+        Self { timers, replaced, absence, report: None }
     }
 
-    /// One that was seen before this server started.
-    pub(crate) fn resumed(timers: Vec<DelegatedTimer>) -> Self {
-        Self { timers, presence: Presence::Here, gone: None }
-    }
-
-    /// LiveKit reports that it has connected.
-    pub(crate) fn joined(&mut self) {
-        self.presence = Presence::Here;
-    }
-
-    /// LiveKit reports that a session of it has ended. A report about a session from before the
-    /// delegation has no effect.
-    pub(crate) fn left(&mut self, sid: &str) {
-        if !matches!(self.presence, Presence::Awaited(_)) {
-            self.gone = Some(sid.to_owned());
+    /// LiveKit reports that a session of it has connected. A late report about a session that is gone has no
+    /// effect.
+    pub(crate) fn joined(&mut self, sid: &str) {
+        if self.report != Some(Report::Gone(sid.to_owned())) {
+            self.report = Some(Report::Connected(sid.to_owned()));
         }
     }
 
-    /// Whether it is to be looked at again soon.
-    pub(crate) fn is_unsettled(&self) -> bool {
-        self.presence != Presence::Here || self.gone.is_some()
+    /// LiveKit reports that a session of it is gone for good. A report about a session from before the
+    /// delegation, or from before the present session, has no effect.
+    pub(crate) fn left(&mut self, sid: &str) {
+        let concerns = match &self.report {
+            Some(Report::Connected(present)) => present == sid,
+            Some(Report::Gone(_)) => true,
+            None => self.absence.is_none_or(|absent| !absent.is_awaited),
+        };
+        if concerns {
+            self.report = Some(Report::Gone(sid.to_owned()));
+        }
     }
 
-    /// Takes in what LiveKit lists: the session with this identity, if any. Returns whether the participant has
-    /// left. `after_outage` is set if LiveKit could not be asked the last time.
+    /// This server has removed it from the call.
+    pub(crate) fn removed(&mut self) {
+        // No session has this id.
+        self.report = Some(Report::Gone(String::new()));
+    }
+
+    /// Whether LiveKit reported it gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.report, Some(Report::Gone(_)))
+    }
+
+    /// Takes in what LiveKit lists: the session with this identity, if any. `after_outage` is set if LiveKit could not
+    /// be asked the last time. Returns whether the participant has left, and its absence from now on, which the
+    /// caller stores and sets.
     pub(crate) fn observe(
         &mut self,
         now: Monotonic,
         sid: Option<&str>,
         after_outage: bool,
-    ) -> bool {
+    ) -> (bool, Option<Absent>) {
         if let Some(sid) = sid {
             // A list that was made before the report is older than it.
-            let is_stale = self.gone.as_deref() == Some(sid);
-            if !is_stale {
-                self.gone = None;
-                self.presence = Presence::Here;
+            let is_stale = self.report == Some(Report::Gone(sid.to_owned()));
+            if is_stale {
+                return (true, self.absence);
             }
-            return is_stale;
+            self.report = Some(Report::Connected(sid.to_owned()));
+            return (false, None);
         }
-        if self.gone.is_some() {
-            return true;
+        if self.is_gone() {
+            return (true, self.absence);
         }
-        match self.presence {
-            Presence::Here => self.presence = Presence::Missing(now),
-            Presence::Missing(_) if after_outage => self.presence = Presence::Missing(now),
-            Presence::Awaited(_) if after_outage => self.presence = Presence::Awaited(now),
-            Presence::Missing(since) => return now.since(since) >= ABSENCE_GRACE,
-            Presence::Awaited(since) => return now.since(since) >= JOIN_GRACE,
-        }
-        false
+        let absent = match self.absence {
+            None => Absent { until: now + ABSENCE_GRACE, outages: 0, is_awaited: false },
+            Some(absent) if after_outage && absent.outages < MAX_OUTAGES => Absent {
+                until: absent.until.max(now + ABSENCE_GRACE),
+                outages: absent.outages.saturating_add(1),
+                ..absent
+            },
+            Some(absent) => absent,
+        };
+        (now >= absent.until, Some(absent))
     }
 }
 
@@ -104,69 +161,118 @@ mod tests {
     }
 
     fn awaited() -> Watched {
-        Watched::awaited(Vec::new(), at(0))
+        Watched::new(Vec::new(), Vec::new(), Some(Absent::awaited(at(0))))
     }
 
     fn here() -> Watched {
         let mut here = awaited();
-        assert!(!here.observe(at(0), Some("PA_1"), false));
+        assert!(!here.sees(0, Some("PA_1"), false));
         here
+    }
+
+    impl Watched {
+        /// Whether it has left, once what was observed is stored.
+        fn sees(&mut self, seconds: u64, sid: Option<&str>, after_outage: bool) -> bool {
+            let (has_left, absence) = self.observe(at(seconds), sid, after_outage);
+            self.absence = absence;
+            has_left
+        }
     }
 
     #[test]
     fn a_participant_reported_gone_has_left_at_once() {
         let mut one = here();
         one.left("PA_1");
-        assert!(one.observe(at(1), None, false));
+        assert!(one.sees(1, None, false));
         let mut one = here();
         one.left("PA_1");
-        assert!(one.observe(at(1), Some("PA_1"), false), "the list is older than the report");
+        assert!(one.sees(1, Some("PA_1"), false), "the list is older than the report");
+        let mut missing = here();
+        assert!(!missing.sees(1, None, false));
+        missing.left("PA_1");
+        assert!(missing.sees(2, None, false), "the report comes after the list");
     }
 
     #[test]
     fn a_report_about_an_earlier_session_changes_nothing() {
         let mut again = here();
         again.left("PA_0");
-        assert!(!again.observe(at(1), Some("PA_1"), false));
-        assert!(!again.observe(at(2), Some("PA_1"), false));
+        assert!(!again.sees(1, Some("PA_1"), false));
+        again.left("PA_0");
+        assert!(!again.sees(2, None, false), "the present session is missing without a report");
         let mut new = awaited();
         new.left("PA_0");
-        assert!(!new.observe(at(1), None, false));
+        assert!(!new.sees(1, None, false));
     }
 
     #[test]
     fn a_participant_that_joins_and_leaves_between_two_lists_has_left() {
         let mut quick = awaited();
-        quick.joined();
+        quick.joined("PA_1");
         quick.left("PA_1");
-        assert!(quick.observe(at(1), None, false));
+        assert!(quick.sees(1, None, false));
+    }
+
+    #[test]
+    fn a_participant_that_connects_anew_after_a_report_has_not_left() {
+        let mut one = here();
+        one.left("PA_1");
+        one.joined("PA_2");
+        assert!(!one.sees(1, None, false), "the list is older than the new session");
+        one.left("PA_2");
+        one.joined("PA_2");
+        assert!(one.sees(2, None, false), "a report that comes late changes nothing");
     }
 
     #[test]
     fn a_participant_missing_without_a_report_has_left_after_the_grace() {
         let mut one = here();
-        assert!(!one.observe(at(10), None, false));
-        assert!(!one.observe(at(39), None, false));
-        assert!(one.observe(at(40), None, false));
+        assert!(!one.sees(10, None, false));
+        assert!(!one.sees(39, None, false));
+        assert!(one.sees(40, None, false));
         let mut one = here();
-        assert!(!one.observe(at(10), None, false));
-        assert!(!one.observe(at(39), Some("PA_2"), false));
-        assert!(!one.observe(at(50), None, false), "the grace begins anew");
+        assert!(!one.sees(10, None, false));
+        assert!(!one.sees(39, Some("PA_2"), false));
+        assert!(!one.sees(50, None, false), "the grace begins anew");
     }
 
     #[test]
     fn a_participant_that_never_connects_has_left_after_a_minute() {
-        assert!(!awaited().observe(at(59), None, false));
-        assert!(awaited().observe(at(60), None, false));
+        assert!(!awaited().sees(59, None, false));
+        assert!(awaited().sees(60, None, false));
     }
 
     #[test]
     fn an_outage_of_livekit_does_not_count_as_absence() {
         for mut one in [here(), awaited()] {
-            assert!(!one.observe(at(10), None, false));
-            assert!(!one.observe(at(500), None, true));
-            assert!(!one.observe(at(529), None, false));
-            assert!(one.observe(at(560), None, false));
+            assert!(!one.sees(10, None, false));
+            assert!(!one.sees(500, None, true));
+            assert!(!one.sees(529, None, false));
+            assert!(one.sees(560, None, false));
         }
+    }
+
+    #[test]
+    fn a_livekit_that_comes_and_goes_does_not_put_the_end_off_for_ever() {
+        let mut one = here();
+        assert!(!one.sees(0, None, false));
+        for outage in 1..=3 {
+            assert!(!one.sees(outage * 29, None, true), "outage {outage}");
+        }
+        assert!(!one.sees(116, None, true));
+        assert!(one.sees(117, None, true));
+    }
+
+    #[test]
+    fn an_absence_goes_on_where_it_was_stored_also_if_the_clock_was_set_back() {
+        let now =
+            |seconds: u64, wall: u64| Now { monotonic: at(seconds), wall: Timestamp(wall * 1000) };
+        let mut one = here();
+        assert!(!one.sees(10, None, false));
+        let row = one.absence.unwrap().row(now(20, 1_000));
+        assert_eq!(row, Absence { until: Timestamp(1_020_000), outages: 0, is_awaited: false });
+        assert_eq!(Absent::load(row, now(0, 1_015)).until, at(5));
+        assert_eq!(Absent::load(row, now(0, 2_000)).until, at(0));
+        assert_eq!(Absent::load(row, now(0, 10)).until, at(60), "the clock was set back");
     }
 }

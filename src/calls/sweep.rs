@@ -1,14 +1,21 @@
 //! Deletes what is known of participants that are long gone.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use wick_core::Result;
-use wick_database::{Durability, Range, Read, schema::calls::PARTICIPANT_BY_IDENTITY};
+use wick_database::{
+    Durability, Range, Read,
+    schema::calls::{PARTICIPANT_BY_IDENTITY, ParticipantRow},
+};
 use wick_runtime::Supervisor;
 
 use crate::{Calls, participants::Place};
 
-/// How long a participant without a delegated timer is known after its last token.
+/// How long a participant without a delegated timer or a connection is known after its last token.
 const KEPT_FOR: Duration = Duration::from_secs(7 * 86_400);
 
 /// How often old ones are looked for.
@@ -28,14 +35,7 @@ impl Calls {
     }
 
     async fn sweep(&self) -> Result<()> {
-        let now = self.resources.clock.now();
-        let mut old = Vec::new();
-        for row in self.resources.database.latest().scan(&PARTICIPANT_BY_IDENTITY, Range::all()) {
-            let ((room, identity), row) = row?;
-            if row.delegated.is_empty() && now.since(row.issued) > KEPT_FOR {
-                old.push((Place { room, identity }, row));
-            }
-        }
+        let old = self.disconnected(self.long_unused()?).await;
         for chunk in old.chunks(CHUNK) {
             self.resources
                 .change_with(Durability::Flushed, |batch| {
@@ -50,5 +50,42 @@ impl Calls {
                 .await?;
         }
         Ok(())
+    }
+
+    /// The participants without a timer that got no token for long, by LiveKit room.
+    fn long_unused(&self) -> Result<BTreeMap<String, Vec<(String, ParticipantRow)>>> {
+        let now = self.resources.clock.now();
+        let mut unused = BTreeMap::<_, Vec<_>>::new();
+        for row in self.resources.database.latest().scan(&PARTICIPANT_BY_IDENTITY, Range::all()) {
+            let ((room, identity), row) = row?;
+            if !row.has_timers() && now.since(row.issued) > KEPT_FOR {
+                unused.entry(room).or_default().push((identity, row));
+            }
+        }
+        Ok(unused)
+    }
+
+    /// Those that LiveKit does not list: a forgotten one could not be removed when its user stops being a member.
+    async fn disconnected(
+        &self,
+        unused: BTreeMap<String, Vec<(String, ParticipantRow)>>,
+    ) -> Vec<(Place, ParticipantRow)> {
+        let mut old = Vec::new();
+        for (room, participants) in unused {
+            let listed = match self.livekit.participants(&room).await {
+                Ok(listed) => listed,
+                Err(failure) => {
+                    tracing::info!(%failure, "former participants are kept for now");
+                    break;
+                }
+            };
+            let present: HashSet<_> = listed.into_iter().map(|listed| listed.identity).collect();
+            for (identity, row) in participants {
+                if !present.contains(&identity) {
+                    old.push((Place { room: room.clone(), identity }, row));
+                }
+            }
+        }
+        old
     }
 }

@@ -9,14 +9,14 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use wick_core::{Clock, Config, Result, Timestamp};
 use wick_outbound::{Bounds, Outbound, Response, SystemResolver};
 
 use crate::{
     jwt::Signer,
-    livekit::{Answering, Failure, LiveKit, Participant},
+    livekit::{Answering, Failure, LiveKit, Participant, WellKnown},
 };
 
 /// How long a token for one request is valid.
@@ -32,18 +32,28 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The most bytes of an answer: a list of thousands of participants.
 const MAX_BYTES: u64 = 16 << 20;
 
+/// The most bytes of a `.well-known` file.
+const MAX_WELL_KNOWN_BYTES: u64 = 64 << 10;
+
 /// A LiveKit server, by the configuration.
 pub struct Twirp {
     base: String,
+    well_known: String,
     signer: Signer,
     outbound: Outbound,
     clock: Arc<dyn Clock>,
 }
 
+/// LiveKit writes the list also if it is empty; what answers `{}` is something else.
 #[derive(Deserialize)]
 struct ParticipantList {
-    #[serde(default)]
     participants: Vec<Listed>,
+}
+
+/// A room that was made.
+#[derive(Deserialize)]
+struct Room {
+    name: String,
 }
 
 /// The body of an error. <https://twitchtv.github.io/twirp/docs/errors.html>
@@ -84,6 +94,7 @@ impl Twirp {
         let outbound = Outbound::new(&unguarded, Arc::clone(clock), Arc::new(SystemResolver))?;
         Ok(Some(Self {
             base: format!("http{}/twirp/livekit.RoomService", rest.trim_end_matches('/')),
+            well_known: format!("https://{}/.well-known/matrix/client", config.server.name),
             signer: Signer::new(calls.livekit_key.clone(), calls.livekit_secret.clone()),
             outbound,
             clock: Arc::clone(clock),
@@ -137,7 +148,12 @@ impl LiveKit for Twirp {
             "name": room, "empty_timeout": EMPTY_TIMEOUT, "departure_timeout": DEPARTURE_TIMEOUT,
         });
         Box::pin(async move {
-            self.call("CreateRoom", json!({ "roomCreate": true }), request).await.map(drop)
+            let answer = self.call("CreateRoom", json!({ "roomCreate": true }), request).await?;
+            let made = answer.as_deref().and_then(|answer| object::<Room>(answer).ok());
+            match made {
+                Some(made) if made.name == room => Ok(()),
+                _ => Err(Failure::Unexpected("something that is no room".to_owned())),
+            }
         })
     }
 
@@ -155,7 +171,12 @@ impl LiveKit for Twirp {
     fn remove<'a>(&'a self, room: &'a str, identity: &'a str) -> Answering<'a, ()> {
         let grants = json!({ "roomAdmin": true, "room": room });
         let request = json!({ "room": room, "identity": identity });
-        Box::pin(async move { self.call("RemoveParticipant", grants, request).await.map(drop) })
+        Box::pin(async move {
+            match self.call("RemoveParticipant", grants, request).await? {
+                Some(answer) => object::<Value>(&answer).map(drop),
+                None => Ok(()),
+            }
+        })
     }
 }
 
@@ -163,14 +184,34 @@ async fn body_of(response: Response) -> Result<Bytes, Failure> {
     response.bytes().await.map_err(|failure| Failure::Unreachable(failure.to_string()))
 }
 
+impl WellKnown for Twirp {
+    fn client(&self) -> Answering<'_, Value> {
+        Box::pin(async move {
+            let bounds = Bounds { bytes: MAX_WELL_KNOWN_BYTES, time: PATIENCE };
+            let unreachable =
+                |failure: wick_outbound::Failure| Failure::Unreachable(failure.to_string());
+            let response = self.outbound.get(&self.well_known, HeaderMap::new(), bounds).await;
+            let response = response.map_err(unreachable)?;
+            if response.status() != StatusCode::OK {
+                return Err(Failure::Unexpected(response.status().to_string()));
+            }
+            object(&body_of(response).await?)
+        })
+    }
+}
+
+/// A JSON object in an answer. serde would take an array for a struct.
+fn object<T: DeserializeOwned>(answer: &[u8]) -> Result<T, Failure> {
+    let value = match serde_json::from_slice(answer) {
+        Ok(value @ Value::Object(_)) => serde_json::from_value(value).ok(),
+        _ => None,
+    };
+    value.ok_or_else(|| Failure::Unexpected("something else than the expected JSON".to_owned()))
+}
+
 /// The participants in an answer.
 fn listed(answer: &[u8]) -> Result<Vec<Participant>, Failure> {
-    let unexpected = || Failure::Unexpected("something that is no list of participants".to_owned());
-    // serde would take an array for a struct.
-    if !answer.trim_ascii_start().starts_with(b"{") {
-        return Err(unexpected());
-    }
-    let list: ParticipantList = serde_json::from_slice(answer).map_err(|_| unexpected())?;
+    let list: ParticipantList = object(answer)?;
     let present = list.participants.into_iter().filter(|listed| !listed.is_disconnected());
     Ok(present.map(|Listed { identity, sid, .. }| Participant { identity, sid }).collect())
 }
@@ -196,12 +237,12 @@ mod tests {
         let present = listed(answer).unwrap();
         let identities: Vec<_> = present.iter().map(|one| one.identity.as_str()).collect();
         assert_eq!(identities, ["alice", "dan"]);
-        assert_eq!(listed(b"{}").unwrap(), []);
+        assert_eq!(listed(br#"{"participants":[]}"#).unwrap(), []);
     }
 
     #[test]
-    fn a_page_of_a_proxy_is_no_empty_room() {
-        for answer in [&b"<html>"[..], b"", b"[]"] {
+    fn an_answer_of_something_else_is_no_empty_room() {
+        for answer in [&b"<html>"[..], b"", b"[]", b"{}", br#"{"ok":true}"#] {
             assert!(matches!(listed(answer), Err(Failure::Unexpected(_))));
         }
     }

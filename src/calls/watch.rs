@@ -1,18 +1,24 @@
-//! The participants with delegated timers, by LiveKit room, and when each room is looked at next.
+//! The participants with delegated timers, by LiveKit room; when each room is asked about, and when the timers of each
+//! participant are kept alive.
 //!
-//! Invariant: it mirrors the rows of `PARTICIPANT_BY_IDENTITY` with a delegated timer: rows are added and
+//! Invariant: it mirrors the rows of `PARTICIPANT_BY_IDENTITY` with a timer: rows are added, changed and
 //! removed here when their batch is written.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::{Notify, futures::Notified};
 use wick_core::{Monotonic, TimerId};
+use wick_database::schema::calls::DelegatedTimer;
 
-use crate::{Failure, Participant, presence::Watched};
+use crate::{
+    Failure, Participant,
+    agenda::Agenda,
+    participants::Place,
+    presence::{Absent, Watched},
+};
 
 /// How often a room is looked at in which nothing happens.
 const POLL_EVERY: Duration = Duration::from_secs(15);
@@ -20,108 +26,120 @@ const POLL_EVERY: Duration = Duration::from_secs(15);
 /// How often one is looked at with a missing or awaited participant, or while LiveKit does not answer.
 pub(crate) const POLL_SOON: Duration = Duration::from_secs(2);
 
-/// For how long timers are kept alive while LiveKit does not answer.
+/// For how long timers are kept alive after LiveKit's last answer.
 const OUTAGE_GRACE: Duration = Duration::from_secs(120);
 
 /// What is watched.
 #[derive(Default)]
 pub(crate) struct Watch {
-    state: Mutex<State>,
-    news: Notify,
+    rooms: Mutex<HashMap<String, Room>>,
+    /// When LiveKit is asked about each room.
+    pub(crate) asks: Agenda<String>,
+    /// When the timers of each participant are kept alive.
+    pub(crate) keeps: Agenda<Place>,
 }
 
-#[derive(Default)]
-struct State {
-    rooms: HashMap<String, Room>,
-    due: BTreeSet<(Monotonic, String)>,
-}
-
-#[derive(Default)]
 struct Room {
     members: BTreeMap<String, Watched>,
-    due: Monotonic,
-    /// A check is under way; `due` is then when it began, or sooner than its end if there was news.
-    is_checked: bool,
-    has_news: bool,
-    unreachable_since: Option<Monotonic>,
+    /// LiveKit's last answer, or when the room was added.
+    heard: Monotonic,
+    /// LiveKit could not be asked the last time.
+    is_failing: bool,
+}
+
+/// A participant for which there is something to do.
+pub(crate) struct Found {
+    pub(crate) identity: String,
+    pub(crate) timers: Vec<DelegatedTimer>,
 }
 
 /// What follows from asking LiveKit about a room.
 #[derive(Default)]
 pub(crate) struct Findings {
     /// The participants that have left.
-    pub(crate) left: Vec<(String, Watched)>,
-    /// The participants that have not.
-    pub(crate) staying: Vec<(String, Watched)>,
-    /// Whether the timers of the latter are kept alive.
-    pub(crate) keeps_alive: bool,
-    /// Whether LiveKit lists no participant.
-    pub(crate) is_empty: bool,
+    pub(crate) left: Vec<Found>,
+    /// The participants whose absence has changed, with the new one.
+    pub(crate) changed: Vec<(String, Option<Absent>)>,
+    /// Whether LiveKit lists no participant, and one is expected.
+    pub(crate) is_missing: bool,
     /// When to look again at the latest.
     pub(crate) next: Duration,
 }
 
 impl Watch {
-    /// Adds a participant, in place of one with the same identity, and looks at its room at once.
-    pub(crate) fn add(&self, room: &str, identity: &str, watched: Watched, now: Monotonic) {
-        let mut state = self.state();
-        state
-            .rooms
-            .entry(room.to_owned())
-            .or_default()
-            .members
-            .insert(identity.to_owned(), watched);
-        state.look_at(room, now);
-        drop(state);
-        self.news.notify_one();
+    /// Adds a participant, in place of one with the same identity, and looks at it at once.
+    pub(crate) fn add(&self, place: &Place, watched: Watched, now: Monotonic) {
+        self.insert(place, watched, now, false);
+    }
+
+    /// Adds a participant of an earlier run, during which LiveKit may have been away.
+    pub(crate) fn resume(&self, place: &Place, watched: Watched, now: Monotonic) {
+        self.insert(place, watched, now, true);
+    }
+
+    fn insert(&self, place: &Place, watched: Watched, now: Monotonic, is_failing: bool) {
+        let new = || Room { members: BTreeMap::new(), heard: now, is_failing };
+        let mut rooms = self.rooms();
+        let room = rooms.entry(place.room.clone()).or_insert_with(new);
+        room.members.insert(place.identity.clone(), watched);
+        drop(rooms);
+        self.asks.add(place.room.clone(), now);
+        self.keeps.add(place.clone(), now);
     }
 
     /// Removes a timer of a participant, and the participant with the last one.
-    pub(crate) fn remove(&self, room: &str, identity: &str, timer: TimerId) {
-        let mut state = self.state();
-        let Some(members) = state.rooms.get_mut(room).map(|room| &mut room.members) else { return };
-        let Some(watched) = members.get_mut(identity) else { return };
+    pub(crate) fn remove(&self, place: &Place, timer: TimerId) {
+        let mut rooms = self.rooms();
+        let Some(members) = rooms.get_mut(&place.room).map(|room| &mut room.members) else {
+            return;
+        };
+        let Some(watched) = members.get_mut(&place.identity) else { return };
         watched.timers.retain(|delegated| delegated.timer != timer);
-        if watched.timers.is_empty() {
-            members.remove(identity);
+        watched.replaced.retain(|replaced| replaced.timer != timer);
+        if watched.timers.is_empty() && watched.replaced.is_empty() {
+            members.remove(&place.identity);
         }
     }
 
     /// Takes in a report about a participant, and looks at the room at once.
-    pub(crate) fn report(
+    pub(crate) fn report(&self, place: &Place, now: Monotonic, report: impl FnOnce(&mut Watched)) {
+        if self.with(place, report).is_some() {
+            self.asks.add(place.room.clone(), now);
+        }
+    }
+
+    /// Sets the absence of a participant, as it was stored.
+    pub(crate) fn set_absence(&self, place: &Place, absence: Option<Absent>) {
+        self.with(place, |watched| watched.absence = absence);
+    }
+
+    /// The timers of a participant, and whether they are to be kept alive; `None` if it is not watched.
+    pub(crate) fn to_keep(
         &self,
-        room: &str,
-        identity: &str,
+        place: &Place,
         now: Monotonic,
-        report: impl FnOnce(&mut Watched),
-    ) {
-        let mut state = self.state();
-        let members = state.rooms.get_mut(room).map(|room| &mut room.members);
-        let Some(watched) = members.and_then(|members| members.get_mut(identity)) else { return };
-        report(watched);
-        state.look_at(room, now);
-        drop(state);
-        self.news.notify_one();
+    ) -> Option<(Vec<DelegatedTimer>, bool)> {
+        let rooms = self.rooms();
+        let room = rooms.get(&place.room)?;
+        let watched = room.members.get(&place.identity)?;
+        let keeps = now.since(room.heard) < OUTAGE_GRACE && !watched.is_gone();
+        Some((watched.timers.clone(), keeps))
     }
 
-    /// A room that is due, which counts as being checked from now on.
-    pub(crate) fn take_due(&self, now: Monotonic) -> Option<String> {
-        let mut state = self.state();
-        let (due, name) = state.due.first().filter(|(due, _)| *due <= now)?.clone();
-        state.due.remove(&(due, name.clone()));
-        let room = state.rooms.get_mut(&name)?;
-        (room.is_checked, room.has_news) = (true, false);
-        Some(name)
-    }
-
-    /// When the next room is due.
-    pub(crate) fn next_due(&self) -> Option<Monotonic> {
-        self.state().due.first().map(|(due, _)| *due)
-    }
-
-    /// Waits until something may be due sooner than it was.
-    pub(crate) fn news(&self) -> Notified<'_> {
-        self.news.notified()
+    /// The participants of a room that have replaced timers; `None` if the room is not watched any more.
+    pub(crate) fn replaced(&self, name: &str) -> Option<Vec<Found>> {
+        let mut rooms = self.rooms();
+        let room = rooms.get(name)?;
+        if room.members.is_empty() {
+            rooms.remove(name);
+            return None;
+        }
+        let replaced = room.members.iter().filter(|(_, watched)| !watched.replaced.is_empty());
+        let found = |(identity, watched): (&String, &Watched)| Found {
+            identity: identity.clone(),
+            timers: watched.replaced.clone(),
+        };
+        Some(replaced.map(found).collect())
     }
 
     /// Takes in what LiveKit answered about a room.
@@ -131,80 +149,43 @@ impl Watch {
         now: Monotonic,
         answer: Result<&[Participant], &Failure>,
     ) -> Findings {
-        let mut state = self.state();
-        let Some(room) = state.rooms.get_mut(name) else { return Findings::default() };
+        let mut findings = Findings { next: POLL_SOON, ..Findings::default() };
+        let mut rooms = self.rooms();
+        let Some(room) = rooms.get_mut(name) else { return findings };
         let Ok(listed) = answer else {
-            let since = *room.unreachable_since.get_or_insert(now);
-            let staying = room.members.iter().map(|(name, one)| (name.clone(), one.clone()));
-            return Findings {
-                staying: staying.collect(),
-                keeps_alive: now.since(since) < OUTAGE_GRACE,
-                next: POLL_SOON,
-                ..Findings::default()
-            };
+            room.is_failing = true;
+            return findings;
         };
-        let after_outage = room.unreachable_since.take().is_some();
+        room.heard = now;
+        let after_outage = std::mem::take(&mut room.is_failing);
         let sessions: HashMap<&str, &str> =
             listed.iter().map(|one| (one.identity.as_str(), one.sid.as_str())).collect();
-        let mut findings = Findings {
-            keeps_alive: true,
-            is_empty: listed.is_empty(),
-            next: POLL_EVERY,
-            ..Findings::default()
-        };
+        findings.next = POLL_EVERY;
         for (identity, watched) in &mut room.members {
             let session = sessions.get(identity.as_str()).copied();
-            let has_left = watched.observe(now, session, after_outage);
-            if watched.is_unsettled() {
+            let (has_left, absence) = watched.observe(now, session, after_outage);
+            if has_left {
+                let timers = watched.timers.clone();
+                findings.left.push(Found { identity: identity.clone(), timers });
+            } else if absence != watched.absence {
+                findings.changed.push((identity.clone(), absence));
+            }
+            if absence.is_some() || watched.is_gone() {
                 findings.next = POLL_SOON;
             }
-            let list = if has_left { &mut findings.left } else { &mut findings.staying };
-            list.push((identity.clone(), watched.clone()));
+            findings.is_missing |= !has_left && listed.is_empty();
         }
         findings
     }
 
-    /// Ends the check of a room, which is due again at `due`, or at once if there was news meanwhile.
-    pub(crate) fn checked(&self, name: &str, (now, due): (Monotonic, Monotonic)) {
-        let mut state = self.state();
-        let Some(room) = state.rooms.get_mut(name) else { return };
-        room.is_checked = false;
-        if room.members.is_empty() {
-            state.rooms.remove(name);
-            return;
-        }
-        let due = if room.has_news { now } else { due };
-        room.due = due;
-        state.due.insert((due, name.to_owned()));
+    fn with(&self, place: &Place, change: impl FnOnce(&mut Watched)) -> Option<()> {
+        let mut rooms = self.rooms();
+        let watched = rooms.get_mut(&place.room)?.members.get_mut(&place.identity)?;
+        change(watched);
+        Some(())
     }
 
-    /// Lets every check that broke off happen again.
-    pub(crate) fn resume(&self, now: Monotonic) {
-        let mut state = self.state();
-        let names: Vec<_> = state.rooms.keys().cloned().collect();
-        for name in names {
-            if let Some(room) = state.rooms.get_mut(&name) {
-                room.is_checked = false;
-            }
-            state.look_at(&name, now);
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Makes a room due, now or when its present check is over.
-    fn look_at(&mut self, name: &str, now: Monotonic) {
-        let Some(room) = self.rooms.get_mut(name) else { return };
-        if room.is_checked {
-            room.has_news = true;
-            return;
-        }
-        self.due.remove(&(room.due, name.to_owned()));
-        room.due = now;
-        self.due.insert((now, name.to_owned()));
+    fn rooms(&self) -> MutexGuard<'_, HashMap<String, Room>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,10 +7,6 @@
 use ruma::api::error::ErrorKind;
 use serde::Deserialize;
 use wick_core::{Error, Result};
-use wick_database::{
-    Read,
-    schema::{calls::PARTICIPANT_BY_IDENTITY, room::Membership},
-};
 
 use crate::{Calls, calls::unavailable, participants::Place};
 
@@ -66,16 +62,21 @@ impl Calls {
         let now = self.resources.clock.monotonic();
         match hook.event.as_str() {
             "participant_joined" => {
-                self.watch.report(&place.room, &place.identity, now, |watched| watched.joined());
+                self.watch.report(&place, now, |watched| watched.joined(&sid));
                 self.remove_stranger(&place).await
             }
-            "participant_left" | "participant_connection_aborted" => {
+            "participant_left" => {
                 let is_gone = !COMING_BACK.contains(&disconnect_reason.as_str());
-                self.watch.report(&place.room, &place.identity, now, |watched| {
+                self.watch.report(&place, now, |watched| {
                     if is_gone {
                         watched.left(&sid);
                     }
                 });
+                Ok(())
+            }
+            // A session that never was connected: its client tries again, or is missing from the list.
+            "participant_connection_aborted" => {
+                self.watch.report(&place, now, |_| {});
                 Ok(())
             }
             _ => Ok(()),
@@ -84,13 +85,10 @@ impl Calls {
 
     /// Removes a participant from LiveKit whose user is not joined any more: tokens outlive memberships.
     async fn remove_stranger(&self, place: &Place) -> Result<()> {
-        let latest = self.resources.database.latest();
-        let Some(row) = latest.get(&PARTICIPANT_BY_IDENTITY, &place.key())? else { return Ok(()) };
-        let member = self.graph.member(&latest, row.room, row.user)?;
-        if member.is_some_and(|member| member.membership == Membership::Join) {
+        if self.may_stay(place)? {
             return Ok(());
         }
-        tracing::info!(room = %row.room, user = %row.user, "a former member was removed from a call");
+        tracing::info!(identity = place.identity, "a former member was removed from a call");
         self.livekit.remove(&place.room, &place.identity).await.map_err(unavailable)
     }
 }

@@ -26,6 +26,7 @@ pub mod get_token {
     };
 
     use super::Member;
+    use crate::ExpireRefreshToken;
 
     metadata! {
         method: POST,
@@ -61,6 +62,14 @@ pub mod get_token {
         /// The member (deployed revision).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub member: Option<Member>,
+
+        /// The delayed event to hand over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub delay_id: Option<String>,
+
+        /// The refresh token to hand over, of an event that expires.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub expire_refresh_token: Option<ExpireRefreshToken>,
     }
 
     /// Response type of the endpoint.
@@ -91,6 +100,7 @@ pub mod delegate_delayed_leave {
     };
 
     use super::Member;
+    use crate::ExpireRefreshToken;
 
     metadata! {
         method: POST,
@@ -124,7 +134,12 @@ pub mod delegate_delayed_leave {
         pub member: Option<Member>,
 
         /// The delayed event.
-        pub delay_id: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub delay_id: Option<String>,
+
+        /// The refresh token of an event that expires, beside or instead of the delayed event.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub expire_refresh_token: Option<ExpireRefreshToken>,
     }
 
     /// Response type of the endpoint: empty.

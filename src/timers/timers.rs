@@ -12,7 +12,7 @@ mod task;
 
 use std::{hash::Hash, sync::Arc, time::Duration};
 
-use wick_core::{Error, Result, ShortUserId, TimerId};
+use wick_core::{Error, Monotonic, Result, ShortUserId, TimerId};
 use wick_database::{
     Batch, Durability, Latest, Range, Read,
     schema::timer::{Feature, TIMER_BY_ID, TimerRow},
@@ -205,6 +205,12 @@ impl Timers {
             }
         }
         Err(Error::corrupt("a keep-alive found the timer changed again and again"))
+    }
+
+    /// When a timer that runs fires, by the clock that never jumps.
+    #[must_use]
+    pub fn due(&self, timer: TimerId) -> Option<Monotonic> {
+        self.queue.due(timer)
     }
 
     /// The timers of one user that are for `feature`.

@@ -8,5 +8,6 @@
 )]
 
 mod delegation;
+mod outages;
 mod stage;
 mod tokens;

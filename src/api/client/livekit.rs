@@ -75,13 +75,24 @@ struct Delegated {
 
 impl Delegated {
     fn handed(&self) -> Handed<'_> {
-        let token = self.expire_refresh_token.as_ref().map(ExpireRefreshToken::as_str);
-        let given = |handle: &&str| !handle.is_empty();
-        Handed {
-            delay_id: self.delay_id.as_deref().filter(given),
-            refresh_token: token.filter(given),
-        }
+        handed(self.delay_id.as_deref(), self.expire_refresh_token.as_ref())
     }
+}
+
+/// What is handed over; an empty text is nothing.
+fn handed<'a>(delay_id: Option<&'a str>, token: Option<&'a ExpireRefreshToken>) -> Handed<'a> {
+    let given = |handle: &&str| !handle.is_empty();
+    Handed {
+        delay_id: delay_id.filter(given),
+        refresh_token: token.map(ExpireRefreshToken::as_str).filter(given),
+    }
+}
+
+fn ensure_something(handed: Handed<'_>) -> Result<()> {
+    if handed.delay_id.or(handed.refresh_token).is_none() {
+        return Err(Error::bad_json("delay_id is missing"));
+    }
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -126,9 +137,7 @@ async fn token(services: Arc<Services>, calls: Arc<Calls>, call: Call) -> Result
 async fn delegate(services: Arc<Services>, calls: Arc<Calls>, call: Call) -> Result<Response> {
     let request: Request = read(&call)?;
     let handed = request.delegated.handed();
-    if handed.delay_id.or(handed.refresh_token).is_none() {
-        return Err(Error::bad_json("delay_id is missing"));
-    }
+    ensure_something(handed)?;
     let user = user_of(&services, &calls, &request.openid_token, &call)?;
     let seat = seat(&user, request.room_id, request.slot_id, (None, Some(request.member)))?;
     calls.delegate(&user, &seat, handed).await?;
@@ -159,8 +168,9 @@ async fn client_token(
     }
     ensure_own(calls, body.url.as_deref())?;
     let is_deployed = body.member.is_some();
+    let handed = handed(body.delay_id.as_deref(), body.expire_refresh_token.as_ref());
     let seat = seat(&sender.user_id, body.room_id, body.slot_id, (body.member_id, body.member))?;
-    let token = calls.token(&sender.user_id, &seat, Handed::default()).await?;
+    let token = calls.token(&sender.user_id, &seat, handed).await?;
     Ok(get_token::Response::new(token.jwt, is_deployed.then_some(token.url)))
 }
 
@@ -171,8 +181,9 @@ async fn client_delegate(
 ) -> Result<delegate_delayed_leave::Response> {
     let calls = calls(&services)?;
     ensure_own(calls, body.url.as_deref())?;
+    let handed = handed(body.delay_id.as_deref(), body.expire_refresh_token.as_ref());
+    ensure_something(handed)?;
     let seat = seat(&sender.user_id, body.room_id, body.slot_id, (body.member_id, body.member))?;
-    let handed = Handed { delay_id: Some(&body.delay_id), refresh_token: None };
     calls.delegate(&sender.user_id, &seat, handed).await?;
     Ok(delegate_delayed_leave::Response::new())
 }

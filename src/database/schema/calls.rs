@@ -1,6 +1,7 @@
-//! Participants of calls: the holders of tokens for LiveKit, with their delegated timers.
+//! Participants of calls: the holders of tokens for LiveKit, with their delegated timers, and the removals from
+//! LiveKit that are still to be made.
 //!
-//! Invariant: each row of one table has its row in the other.
+//! Invariant: each row of [`PARTICIPANT_BY_IDENTITY`] has its row of [`ISSUED_BY_PARTICIPANT`], and the reverse.
 
 use serde::{Deserialize, Serialize};
 use wick_core::{ShortRoomId, ShortUserId, TimerId, Timestamp};
@@ -18,8 +19,47 @@ pub struct ParticipantRow {
     pub issued: Timestamp,
     /// The timers to end when the participant is gone: at most one of each feature.
     pub delegated: Vec<DelegatedTimer>,
+    /// Timers that newer ones replaced, which are to end at once.
+    pub replaced: Vec<DelegatedTimer>,
+    /// Since LiveKit does not list the participant; `None` while it does.
+    pub absence: Option<Absence>,
 }
-postcard_value!(ParticipantRow, version = 1);
+postcard_value!(ParticipantRow, version = 2, older = [1 => FirstParticipantRow]);
+
+impl ParticipantRow {
+    /// Whether a timer is delegated or still to be ended.
+    #[must_use]
+    pub fn has_timers(&self) -> bool {
+        !self.delegated.is_empty() || !self.replaced.is_empty()
+    }
+}
+
+/// A participant as it was stored first.
+#[derive(Deserialize)]
+struct FirstParticipantRow {
+    room: ShortRoomId,
+    user: ShortUserId,
+    issued: Timestamp,
+    delegated: Vec<DelegatedTimer>,
+}
+
+impl From<FirstParticipantRow> for ParticipantRow {
+    fn from(first: FirstParticipantRow) -> Self {
+        let FirstParticipantRow { room, user, issued, delegated } = first;
+        Self { room, user, issued, delegated, replaced: Vec::new(), absence: None }
+    }
+}
+
+/// The time that a participant with a delegated timer has to connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absence {
+    /// When it counts as gone, by the wall clock.
+    pub until: Timestamp,
+    /// How often an outage of LiveKit has moved that time.
+    pub outages: u32,
+    /// It has not connected since its timer was delegated.
+    pub is_awaited: bool,
+}
 
 /// The timer of a delayed event, or of an event that expires, whose handle the client has delegated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +74,11 @@ pub struct DelegatedTimer {
 
 tables! {
     /// By LiveKit room and identity: the participant. Written when a token is issued, read by web hooks. Deleted after
-    /// seven days without a new token or a delegated timer (`wick_calls`). Scanned once, at start.
+    /// seven days without a new token, a delegated timer or a connection (`wick_calls`). Scanned at start and every hour.
     PARTICIPANT_BY_IDENTITY: (String, String) => ParticipantRow, Random;
     /// By room, user, LiveKit room and identity: when the last token was issued. Read when a membership ends.
     ISSUED_BY_PARTICIPANT: (ShortRoomId, ShortUserId, String, String) => Timestamp, Random;
+    /// By LiveKit room and identity: since when the participant is to be removed from LiveKit, because its user's
+    /// membership ended. Deleted when LiveKit has removed it, or after a day (`wick_calls`).
+    REMOVAL_BY_PARTICIPANT: (String, String) => Timestamp, Small;
 }

@@ -13,26 +13,6 @@ use crate::{
     struck::Moody,
 };
 
-impl Stage {
-    /// A leave of Alice's that is due in 100 s.
-    async fn leave(&self, transaction: &str) -> String {
-        self.call.put_off(&Later::message(transaction).after(&seconds(100))).await
-    }
-
-    /// Alice in the call, with a delegated leave whose text is "gone".
-    async fn delegated(&self) -> (Seat, String, String) {
-        let leave = self.leave("gone").await;
-        let seat = Seat::of(&self.token(&self.call.alice, "m", Some(&leave)).await);
-        let sid = self.enters(&seat).await;
-        self.settle().await;
-        (seat, sid, leave)
-    }
-
-    fn is_over(&self) -> bool {
-        self.call.running() == 0
-    }
-}
-
 #[tokio::test]
 async fn a_delegated_leave_is_kept_alive_while_the_participant_is_connected_and_sent_when_it_is_gone()
  {
@@ -54,7 +34,7 @@ async fn a_leave_can_be_delegated_by_each_endpoint() {
     let client = "/_matrix/client/v1/rtc/livekit";
     let room_id = &stage.call.room;
     let newest = json!({ "url": URL, "room_id": room_id, "slot_id": "s", "member_id": "m" });
-    for endpoint in ["legacy", "get_token", "delegate_delayed_leave", "client"] {
+    for endpoint in ["legacy", "get_token", "delegate_delayed_leave", "client", "client_token"] {
         let leave = stage.leave(endpoint).await;
         let (told, seat) = match endpoint {
             "client" => {
@@ -66,6 +46,12 @@ async fn a_leave_can_be_delegated_by_each_endpoint() {
                 let delegated = stage.call.server.post(&path, &alice.token, body).await;
                 assert_eq!(delegated, (StatusCode::OK, json!({})));
                 (told, None)
+            }
+            "client_token" => {
+                let mut body = newest.clone();
+                (body["delay_id"], body["member_id"]) = (json!(leave), json!("other"));
+                let path = format!("{client}/get_token");
+                (stage.call.server.post(&path, &alice.token, body).await, None)
             }
             "legacy" => {
                 let openid = stage.openid(alice).await;
@@ -115,6 +101,32 @@ async fn an_event_that_expires_can_be_handed_over_as_well_and_ends_with_the_part
     stage.call.until_said("gone").await;
     assert!(stage.is_over());
     assert_eq!(stage.call.terminals(&armed.event_id).len(), 1);
+}
+
+#[tokio::test]
+async fn an_event_that_expires_is_handed_over_by_the_homeservers_endpoints_as_well() {
+    let stage = Stage::new().await;
+    let alice = &stage.call.alice;
+    for endpoint in ["get_token", "delegate_delayed_leave"] {
+        let armed = stage.call.arm(endpoint, 20).await;
+        let path = |endpoint: &str| format!("/_matrix/client/v1/rtc/livekit/{endpoint}");
+        let mut body = json!({
+            "url": URL, "room_id": stage.call.room, "slot_id": "s", "member_id": endpoint,
+        });
+        let server = &stage.call.server;
+        let nothing =
+            server.post(&path("delegate_delayed_leave"), &alice.token, body.clone()).await;
+        assert_eq!(errcode(&nothing), (400, "M_BAD_JSON"));
+        let seat = Seat::of(&server.post(&path("get_token"), &alice.token, body.clone()).await);
+        let sid = stage.enters(&seat).await;
+        body["expire_refresh_token"] = json!(armed.token);
+        let (status, told) = stage.call.server.post(&path(endpoint), &alice.token, body).await;
+        assert_eq!(status, StatusCode::OK, "{endpoint}: {told}");
+        stage.pass(100).await;
+        assert_eq!(stage.call.status(&armed.event_id)["status"], "running", "{endpoint}");
+        stage.leaves(&seat, &sid, "CLIENT_INITIATED").await;
+        stage.call.until(&armed.event_id, "ended").await;
+    }
 }
 
 #[tokio::test]
@@ -243,9 +255,94 @@ async fn a_newer_delegation_takes_the_place_of_the_older_one() {
     stage.settle().await;
     stage.leaves(&seat, &sid, "CLIENT_INITIATED").await;
     stage.call.until_said("newer").await;
-    assert_eq!(stage.call.running(), 1, "the older one is the client's again");
+    assert!(stage.is_over(), "the older one has ended");
     stage.pass(100).await;
-    assert_eq!(stage.call.said(), ["newer", "gone"]);
+    assert_eq!(stage.call.said(), ["newer"]);
+}
+
+#[tokio::test]
+async fn a_replaced_leave_is_never_sent_whatever_becomes_of_its_commits() {
+    for fate in FATES {
+        for commit in 2..=3 {
+            let strike = Strike::new();
+            let options = Options { fault: Some(Arc::clone(&strike) as _), ..Options::lenient() };
+            let mut stage = Stage::with(options).await;
+            let (seat, sid, _) = stage.delegated().await;
+            let newer = stage.leave("newer").await;
+            let mut body = stage.body(&stage.call.alice, "m").await;
+            body["delay_id"] = json!(newer);
+            strike.at(commit, fate);
+            stage.ask("/delegate_delayed_leave", body).await;
+            stage.until("the strike", || strike.has_struck()).await;
+            if fate != wick_database::FaultAction::Fail {
+                stage.call.server.crash().await;
+            }
+            stage.pass(300).await;
+            assert_eq!(stage.call.said().len(), 0, "{fate:?} at {commit}");
+            assert_eq!(stage.call.running(), 1, "{fate:?} at {commit}");
+            stage.leaves(&seat, &sid, "CLIENT_INITIATED").await;
+            stage.call.until_said("newer").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_expires_ends_when_a_newer_one_takes_its_place() {
+    let stage = Stage::new().await;
+    let (older, newer) = (stage.call.arm("older", 30).await, stage.call.arm("newer", 30).await);
+    let mut body = stage.body(&stage.call.alice, "m").await;
+    for armed in [&older, &newer] {
+        body["expire_refresh_token"] = json!(armed.token);
+        let told = stage.ask("/delegate_delayed_leave", body.clone()).await;
+        assert_eq!(told, (StatusCode::OK, json!({})));
+    }
+    stage.call.until(&older.event_id, "ended").await;
+    let seat = Seat::of(&stage.token(&stage.call.alice, "m", None).await);
+    stage.enters(&seat).await;
+    stage.pass(100).await;
+    assert_eq!(stage.call.status(&newer.event_id)["status"], "running");
+}
+
+#[tokio::test]
+async fn a_leave_that_is_delegated_for_another_member_moves_there() {
+    let stage = Stage::new().await;
+    let (first, sid, leave) = stage.delegated().await;
+    let second = Seat::of(&stage.token(&stage.call.alice, "m2", Some(&leave)).await);
+    let second_sid = stage.enters(&second).await;
+    stage.leaves(&first, &sid, "CLIENT_INITIATED").await;
+    stage.pass(200).await;
+    assert_eq!((stage.call.running(), stage.call.said().len()), (1, 0));
+    stage.leaves(&second, &second_sid, "CLIENT_INITIATED").await;
+    stage.call.until_said("gone").await;
+}
+
+#[tokio::test]
+async fn a_connection_that_never_was_made_is_no_hang_up() {
+    let stage = Stage::new().await;
+    let (seat, sid, _) = stage.delegated().await;
+    stage.livekit.disconnect(&seat);
+    let aborted = stage.hook("participant_connection_aborted", &seat, &sid, "JOIN_FAILURE");
+    assert_eq!(stage.deliver(&aborted).await, StatusCode::OK);
+    stage.pass(10).await;
+    assert_eq!(stage.call.said().len(), 0, "the client tries again");
+    stage.enters(&seat).await;
+    stage.pass(100).await;
+    assert_eq!((stage.call.running(), stage.call.said().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn the_timers_of_a_former_member_end_with_the_removal_although_its_web_hook_is_lost() {
+    let stage = Stage::new().await;
+    let armed = stage.call.arm("1", 100).await;
+    let mut body = stage.body(&stage.call.alice, "m").await;
+    body["expire_refresh_token"] = json!(armed.token);
+    let seat = Seat::of(&stage.ask("/get_token", body).await);
+    stage.enters(&seat).await;
+    stage.settle().await;
+    assert_eq!(stage.call.post(&stage.call.alice, "leave", json!({})).await.0, 200);
+    stage.pass(4).await;
+    assert!(!stage.livekit.state().rooms[&seat.room].contains_key(&seat.identity));
+    assert!(stage.is_over());
 }
 
 #[tokio::test]

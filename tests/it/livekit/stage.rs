@@ -1,8 +1,8 @@
 //! A call at a LiveKit server that is a part of the test.
 
 use std::{
-    collections::BTreeMap,
-    future::ready,
+    collections::{BTreeMap, BTreeSet},
+    future::{pending, ready},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,12 +16,15 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::{Method, Request, StatusCode, header};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use wick_calls::{Answering, Failure, LiveKit, Participant};
+use wick_calls::{Answering, Failure, LiveKit, Participant, WellKnown};
 use wick_core::{Clock, Config};
 use wick_database::Durability;
 use wick_harness::{Options, TestServer, User};
 
-use crate::expiry::call::{Call, PATIENCE, seconds};
+use crate::{
+    delayed::later::Later,
+    expiry::call::{Call, PATIENCE, seconds},
+};
 
 pub(super) const BASE: &str = "/_matrix/livekit/jwt";
 pub(super) const URL: &str = "wss://livekit.example.org";
@@ -41,6 +44,14 @@ pub(super) struct State {
     pub(super) removed: Vec<(String, String)>,
     /// It does not answer.
     pub(super) is_down: bool,
+    /// The rooms about which it does not answer.
+    pub(super) away: BTreeSet<String>,
+    /// Requests for lists of participants are never answered.
+    pub(super) is_stuck: bool,
+    /// Asking about this room panics.
+    pub(super) panics_in: Option<String>,
+    /// What the server's name serves as `/.well-known/matrix/client`; nothing if null.
+    pub(super) well_known: Value,
     /// The number of requests for lists of participants.
     pub(super) asked: usize,
     sessions: usize,
@@ -68,9 +79,13 @@ impl FakeLiveKit {
         }
     }
 
-    fn answer<T: Send + 'static>(&self, make: impl FnOnce(&mut State) -> T) -> Answering<'_, T> {
+    fn answer<T: Send + 'static>(
+        &self,
+        room: &str,
+        make: impl FnOnce(&mut State) -> T,
+    ) -> Answering<'_, T> {
         let mut state = self.state();
-        let answer = if state.is_down {
+        let answer = if state.is_down || state.away.contains(room) {
             Err(Failure::Unreachable("it is down".to_owned()))
         } else {
             Ok(make(&mut state))
@@ -81,13 +96,21 @@ impl FakeLiveKit {
 
 impl LiveKit for FakeLiveKit {
     fn create_room<'a>(&'a self, room: &'a str) -> Answering<'a, ()> {
-        self.answer(|state| {
+        self.answer(room, |state| {
             state.rooms.entry(room.to_owned()).or_default();
         })
     }
 
     fn participants<'a>(&'a self, room: &'a str) -> Answering<'a, Vec<Participant>> {
-        self.answer(|state| {
+        let (is_stuck, panics) = {
+            let state = self.state();
+            (state.is_stuck, state.panics_in.as_deref() == Some(room))
+        };
+        assert!(!panics, "a fault in the check of this room");
+        if is_stuck {
+            return Box::pin(pending());
+        }
+        self.answer(room, |state| {
             state.asked += 1;
             let sessions = state.rooms.get(room).into_iter().flatten();
             let listed = |(identity, sid): (&String, &String)| Participant {
@@ -99,12 +122,20 @@ impl LiveKit for FakeLiveKit {
     }
 
     fn remove<'a>(&'a self, room: &'a str, identity: &'a str) -> Answering<'a, ()> {
-        self.answer(|state| {
+        self.answer(room, |state| {
             state.removed.push((room.to_owned(), identity.to_owned()));
             if let Some(room) = state.rooms.get_mut(room) {
                 room.remove(identity);
             }
         })
+    }
+}
+
+impl WellKnown for FakeLiveKit {
+    fn client(&self) -> Answering<'_, Value> {
+        let served = self.state().well_known.clone();
+        let nothing = || Failure::Unexpected("404 Not Found".to_owned());
+        Box::pin(ready(if served.is_null() { Err(nothing()) } else { Ok(served) }))
     }
 }
 
@@ -219,6 +250,24 @@ impl Stage {
             body["delay_cs_api_url"] = json!("https://matrix.example.org");
         }
         self.ask("/get_token", body).await
+    }
+
+    /// A leave of Alice's that is due in 100 s.
+    pub(super) async fn leave(&self, transaction: &str) -> String {
+        self.call.put_off(&Later::message(transaction).after(&seconds(100))).await
+    }
+
+    /// Alice in the call, with a delegated leave whose text is "gone".
+    pub(super) async fn delegated(&self) -> (Seat, String, String) {
+        let leave = self.leave("gone").await;
+        let seat = Seat::of(&self.token(&self.call.alice, "m", Some(&leave)).await);
+        let sid = self.enters(&seat).await;
+        self.settle().await;
+        (seat, sid, leave)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.call.running() == 0
     }
 
     /// Delivers a web hook.

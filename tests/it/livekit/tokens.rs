@@ -279,7 +279,22 @@ async fn a_check_names_what_is_missing() {
     let calls = stage.call.server.services().calls.clone().unwrap();
     let (problems, ()) = tokio::join!(calls.diagnose(), stage.pass(6));
     assert!(problems[0].contains("/_matrix/livekit/jwt/sfu_webhook"), "{problems:?}");
+    assert!(problems[1].contains("https://localhost/.well-known/matrix/client"), "{problems:?}");
+    assert!(problems[1].contains("not served"), "{problems:?}");
     let seat = Seat { room: "r".to_owned(), identity: "i".to_owned() };
+    let (_, served) = stage.call.server.get("/.well-known/matrix/client", "").await;
+    for (field, missing) in [
+        ("m.homeserver", "m.homeserver.base_url is not https://matrix.example.org"),
+        ("org.matrix.msc4143.rtc_foci", "org.matrix.msc4143.rtc_foci has no https://matrix"),
+    ] {
+        let mut partly = served.clone();
+        partly.as_object_mut().unwrap().remove(field);
+        stage.livekit.state().well_known = partly;
+        let (problems, _) = tokio::join!(calls.diagnose(), stage.enters(&seat));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains(missing), "{problems:?}");
+    }
+    stage.livekit.state().well_known = served;
     let (problems, _) = tokio::join!(calls.diagnose(), stage.enters(&seat));
     assert_eq!(problems, Vec::<String>::new());
     stage.livekit.state().is_down = true;
