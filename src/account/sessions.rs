@@ -19,10 +19,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use ruma::{
-    OwnedDeviceId, OwnedUserId,
-    api::error::{ErrorKind, UnknownTokenErrorData},
-};
+use ruma::{OwnedDeviceId, OwnedUserId};
 use wick_core::{Error, Random, Result, ShortUserId, Timestamp};
 use wick_database::{
     Batch, Durability, Read, Topic,
@@ -78,7 +75,7 @@ impl Session {
         if read.contains(&TOKEN_BY_HASH, &self.token_hash)? {
             Ok(())
         } else {
-            Err(unknown_token(false))
+            Err(Error::unknown_token(false))
         }
     }
 }
@@ -138,7 +135,7 @@ impl Sessions {
             None => self.load(hash).await?,
         };
         if session.expires.is_some_and(|expires| expires <= self.resources.clock.now()) {
-            return Err(unknown_token(true));
+            return Err(Error::unknown_token(true));
         }
         Ok(session)
     }
@@ -201,7 +198,7 @@ impl Sessions {
         let Some(Token { user, user_id, device_id, kind: TokenKind::Access { expires, unused } }) =
             token
         else {
-            return Err(unknown_token(false));
+            return Err(Error::unknown_token(false));
         };
         if unused && expires.is_none_or(|expires| expires > self.resources.clock.now()) {
             self.resources.change(|batch| self.build_first_use(hash, batch)).await?;
@@ -220,14 +217,16 @@ impl Sessions {
     }
 
     fn build_refresh(&self, used: TokenHash, batch: &mut Batch) -> Result<Tokens> {
-        let token =
-            batch.read_for_update(&TOKEN_BY_HASH, &used)?.ok_or_else(|| unknown_token(false))?;
+        let token = batch
+            .read_for_update(&TOKEN_BY_HASH, &used)?
+            .ok_or_else(|| Error::unknown_token(false))?;
         let Token { user, user_id, device_id, kind: TokenKind::Refresh } = token else {
-            return Err(unknown_token(false));
+            return Err(Error::unknown_token(false));
         };
         let key = (user, &device_id);
-        let mut device =
-            batch.read_for_update(&DEVICE_BY_ID, &key)?.ok_or_else(|| unknown_token(false))?;
+        let mut device = batch
+            .read_for_update(&DEVICE_BY_ID, &key)?
+            .ok_or_else(|| Error::unknown_token(false))?;
         if device.tokens.refresh == Some(used) {
             // The newest refresh token is used: what it had replaced itself is over.
             if let Some(previous) = device.previous.replace(device.tokens) {
@@ -248,18 +247,20 @@ impl Sessions {
 
     /// The first use of an access token ends the tokens it replaced.
     fn build_first_use(&self, hash: TokenHash, batch: &mut Batch) -> Result<()> {
-        let mut token =
-            batch.read_for_update(&TOKEN_BY_HASH, &hash)?.ok_or_else(|| unknown_token(false))?;
+        let mut token = batch
+            .read_for_update(&TOKEN_BY_HASH, &hash)?
+            .ok_or_else(|| Error::unknown_token(false))?;
         let TokenKind::Access { unused, .. } = &mut token.kind else {
-            return Err(unknown_token(false));
+            return Err(Error::unknown_token(false));
         };
         if !*unused {
             return Ok(());
         }
         *unused = false;
         let key = (token.user, &token.device_id);
-        let mut device =
-            batch.read_for_update(&DEVICE_BY_ID, &key)?.ok_or_else(|| unknown_token(false))?;
+        let mut device = batch
+            .read_for_update(&DEVICE_BY_ID, &key)?
+            .ok_or_else(|| Error::unknown_token(false))?;
         // A token that a later refresh replaced, but that is still good, ends nothing.
         if device.tokens.access == hash
             && let Some(previous) = device.previous.take()
@@ -270,12 +271,4 @@ impl Sessions {
         batch.put(&TOKEN_BY_HASH, &hash, &token);
         Ok(())
     }
-}
-
-/// `M_UNKNOWN_TOKEN`, 401.
-pub(crate) fn unknown_token(soft_logout: bool) -> Error {
-    let mut data = UnknownTokenErrorData::new();
-    data.soft_logout = soft_logout;
-    let message = if soft_logout { "the access token has expired" } else { "unknown token" };
-    Error::refused(ErrorKind::UnknownToken(data), message)
 }

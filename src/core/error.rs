@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
-use ruma::api::error::{ErrorKind, LimitExceededErrorData, RetryAfter};
+use ruma::api::error::{ErrorKind, LimitExceededErrorData, RetryAfter, UnknownTokenErrorData};
 
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -132,6 +132,14 @@ impl Error {
         let mut data = LimitExceededErrorData::new();
         data.retry_after = Some(RetryAfter::Delay(retry_after));
         Self::refused(ErrorKind::LimitExceeded(data), "too many requests")
+    }
+
+    /// `M_UNKNOWN_TOKEN`, 401; with `soft_logout` for an access token that was good until it expired.
+    pub fn unknown_token(soft_logout: bool) -> Self {
+        let mut data = UnknownTokenErrorData::new();
+        data.soft_logout = soft_logout;
+        let message = if soft_logout { "the access token has expired" } else { "unknown token" };
+        Self::refused(ErrorKind::UnknownToken(data), message)
     }
 
     /// A refusal with more fields in its body.

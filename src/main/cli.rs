@@ -105,7 +105,7 @@ pub(crate) enum Media {
         #[arg(long, value_name = "USER_ID")]
         user: Option<String>,
         /// Only those after this media id
-        #[arg(long, value_name = "MEDIA_ID")]
+        #[arg(long, value_name = "MEDIA_ID", allow_hyphen_values = true)]
         after: Option<String>,
         /// How many at most
         #[arg(long, default_value_t = 100)]
@@ -114,6 +114,7 @@ pub(crate) enum Media {
     /// Delete one
     Delete {
         /// Which
+        #[arg(allow_hyphen_values = true)]
         media_id: String,
     },
     /// Delete all of a user
@@ -124,11 +125,13 @@ pub(crate) enum Media {
     /// Stop serving the content of one, from any upload of it
     Quarantine {
         /// Which
+        #[arg(allow_hyphen_values = true)]
         media_id: String,
     },
     /// Serve it again
     Release {
         /// Which
+        #[arg(allow_hyphen_values = true)]
         media_id: String,
     },
 }

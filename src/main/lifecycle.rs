@@ -157,7 +157,7 @@ fn open(config: &Arc<Config>) -> Result<Arc<Services>, Failure> {
     let livekit = Twirp::open(config, &clock)
         .map_err(|error| Failure::because("no requests to livekit can be made", error))?;
     let livekit = livekit.map(|livekit| Arc::new(livekit) as Arc<dyn LiveKit>);
-    let remotes = Remotes { outbound: Arc::new(outbound), livekit };
+    let remotes = Remotes { outbound: Arc::new(outbound), livekit, media_store: None };
     let random = Arc::new(SystemRandom);
     Services::build(Arc::clone(config), clock, random, database, keys, remotes)
         .map_err(|error| Failure::because("the database cannot be read", error))

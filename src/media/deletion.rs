@@ -9,8 +9,8 @@ use wick_database::{
     Batch, Range, Read,
     schema::media::{
         ACCESS_BY_MEDIA, FILE_BY_HASH, FileHash, HASH_BY_FILE_NAME, MEDIA_BY_ID, MEDIA_BY_OWNER,
-        Media, PENDING_MEDIA_BY_OWNER, QUARANTINE_BY_HASH, StoredFile, THUMBNAIL_BY_FILE,
-        USAGE_BY_OWNER,
+        MEDIA_COUNT_BY_OWNER, Media, PENDING_MEDIA_BY_OWNER, QUARANTINE_BY_HASH, StoredFile,
+        THUMBNAIL_BY_FILE, USAGE_BY_OWNER,
     },
 };
 
@@ -173,6 +173,9 @@ fn remove(batch: &mut Batch, media_id: &str, media: &Media, files: &mut Vec<Stri
     batch.delete(&ACCESS_BY_MEDIA, media_id);
     batch.update(&USAGE_BY_OWNER, &media.owner, |used| {
         used.and_then(|used| used.checked_sub(media.size)).filter(|used| *used > 0)
+    })?;
+    batch.update(&MEDIA_COUNT_BY_OWNER, &media.owner, |count| {
+        count.and_then(|count| count.checked_sub(1)).filter(|count| *count > 0)
     })?;
     let stored = batch
         .read_for_update(&FILE_BY_HASH, &media.file)?

@@ -10,7 +10,8 @@ use wick_core::{Error, Result, Timestamp};
 use wick_database::{
     Durability, Read,
     schema::media::{
-        ACCESS_BY_MEDIA, FILE_BY_HASH, FileHash, MEDIA_BY_ID, Media, PENDING_MEDIA_BY_ID,
+        ACCESS_BY_MEDIA, FILE_BY_HASH, FileHash, HASH_BY_FILE_NAME, MEDIA_BY_ID, Media,
+        PENDING_MEDIA_BY_ID,
     },
 };
 
@@ -77,8 +78,9 @@ impl MediaRepository {
         match self.store.open(&content.name, range).await {
             Ok(stream) => Ok(stream),
             Err(error) => {
+                // The same content may be back, as another file.
                 let read = self.resources.database.latest();
-                let is_deleted = read.get(&FILE_BY_HASH, &content.file)?.is_none();
+                let is_deleted = !read.contains(&HASH_BY_FILE_NAME, &content.name)?;
                 if error.kind() == io::ErrorKind::NotFound && is_deleted {
                     return Err(not_found());
                 }

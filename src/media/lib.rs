@@ -17,7 +17,7 @@ pub use self::{
     download::Content,
     pending::Reserved,
     repository::{InUse, MediaRepository},
-    store::ByteStream,
+    store::{ByteStream, Store, Writing, folder},
     thumbnail::Wanted,
-    upload::{Description, Upload},
+    upload::{Description, Upload, Uploader},
 };

@@ -6,14 +6,17 @@
 use std::sync::Arc;
 
 use ruma::{OwnedMxcUri, ServerName};
-use wick_core::{Result, Timestamp};
+use wick_core::{Config, Result, Timestamp};
 use wick_database::{
     Batch, Read,
     schema::media::{FILE_BY_HASH, FileHash, HASH_BY_FILE_NAME, QUARANTINE_BY_HASH, StoredFile},
 };
 use wick_runtime::{Resources, Supervisor};
 
-use crate::store::{self, Store};
+use crate::{
+    store::{self, Store},
+    thumbnail::Memory,
+};
 
 /// Lists the media that retention must not delete.
 pub trait InUse: Send + Sync {
@@ -29,22 +32,36 @@ pub struct MediaRepository {
     pub(crate) resources: Resources,
     pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) memory: Memory,
 }
 
 impl MediaRepository {
-    /// The repository in the configured store.
+    /// The repository in this store; in the configured one if there is none.
     ///
     /// # Errors
     /// If the store cannot be used.
-    pub fn new(resources: Resources, supervisor: Arc<Supervisor>) -> Result<Self> {
-        let store = store::open(&resources.config, &supervisor)?;
-        Ok(Self { resources, supervisor, store })
+    pub fn new(
+        resources: Resources,
+        supervisor: Arc<Supervisor>,
+        store: Option<Arc<dyn Store>>,
+    ) -> Result<Self> {
+        let store = match store {
+            Some(store) => store,
+            None => store::open(&resources.config, &supervisor)?,
+        };
+        let memory = Memory::new(max_pixels(&resources.config));
+        Ok(Self { resources, supervisor, store, memory })
     }
 
     /// The largest upload, in bytes.
     #[must_use]
     pub fn max_upload(&self) -> u64 {
         u64::from(self.resources.config.media.max_upload_megabytes) << 20
+    }
+
+    /// The most pixels of an image that is decoded.
+    pub(crate) fn max_pixels(&self) -> u64 {
+        max_pixels(&self.resources.config)
     }
 
     pub(crate) fn is_own(&self, server_name: &ServerName) -> bool {
@@ -67,6 +84,10 @@ impl MediaRepository {
             }
         }
     }
+}
+
+fn max_pixels(config: &Config) -> u64 {
+    u64::from(config.media.max_image_megapixels).saturating_mul(1_000_000)
 }
 
 /// Counts one more reference to a file; `name` is where it was stored just now. Returns whether the file under that

@@ -6,7 +6,7 @@
 mod folder;
 mod objects;
 
-use std::{io, ops::Range, sync::Arc};
+use std::{io, ops::Range, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
@@ -28,7 +28,7 @@ const RANDOM_BYTES: usize = 12;
 const UNFINISHED: &str = ".new";
 
 /// Keeps files.
-pub(crate) trait Store: Send + Sync {
+pub trait Store: Send + Sync {
     /// Begins a file.
     fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Writing>>>;
 
@@ -47,7 +47,7 @@ pub(crate) trait Store: Send + Sync {
 }
 
 /// A file that is being written. It is given up if it is dropped unfinished.
-pub(crate) trait Writing: Send {
+pub trait Writing: Send {
     /// Appends.
     fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>>;
 
@@ -61,10 +61,17 @@ pub(crate) trait Writing: Send {
 /// If the folder cannot be made, or the object store is not sensibly configured.
 pub(crate) fn open(config: &Config, supervisor: &Arc<Supervisor>) -> Result<Arc<dyn Store>> {
     if config.media.s3.bucket.is_empty() {
-        let folder = Folder::open(&config.media_folder()).map_err(failed("the media folder"))?;
-        return Ok(Arc::new(folder));
+        return folder(&config.media_folder()).map_err(failed("the media folder"));
     }
     Ok(Arc::new(Objects::open(&config.media.s3, Arc::clone(supervisor))?))
+}
+
+/// The store of files in a local folder, which is made if it is not there.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn folder(path: &Path) -> io::Result<Arc<dyn Store>> {
+    Ok(Arc::new(Folder::open(path)?))
 }
 
 /// A new name. It contains the time of its creation, so that the sweep leaves young files alone.

@@ -1,15 +1,16 @@
 //! Thumbnails: made on the worker threads when they are asked for, in the configured sizes, and kept.
 //!
 //! Invariants: a thumbnail is made of a file of bounded size with a bounded number of pixels, both known before anything is
-//! decoded; a file has at most one thumbnail per size, method and animation; thumbnails go with their file.
+//! decoded; what all thumbnails that are being made take of memory is bounded; no thread waits for a file; a file has at most
+//! one thumbnail per size, method and animation; thumbnails go with their file.
 
+mod memory;
 mod render;
 
 use std::{hash::Hash, io, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use tokio::runtime::Handle;
 use wick_core::{
     Error, Result,
     config::{ThumbnailMethod, ThumbnailSize},
@@ -18,8 +19,10 @@ use wick_database::{
     Batch, Read,
     schema::media::{FILE_BY_HASH, HASH_BY_FILE_NAME, StoredThumbnail, THUMBNAIL_BY_FILE},
 };
+use wick_runtime::Turn;
 
-use self::render::Rendered;
+pub(crate) use self::memory::Memory;
+use self::{memory::Taken, render::Rendered};
 use crate::{Content, MediaRepository, download::not_found, store};
 
 /// The largest file that a thumbnail is made of, in bytes: it is held in memory.
@@ -40,6 +43,12 @@ pub struct Wanted {
 
 /// The key of a thumbnail in its table.
 type Key = ([u8; 32], u32, u32, u8, bool);
+
+/// A file that is held in memory.
+struct Source {
+    bytes: Vec<u8>,
+    _space: Taken,
+}
 
 impl MediaRepository {
     /// A thumbnail of a content that is at least as large as wanted, unless the content is smaller. The work counts as that
@@ -66,35 +75,48 @@ impl MediaRepository {
         if content.size > MAX_SOURCE {
             return Err(Error::too_large("the file is too large for thumbnails"));
         }
-        let max_pixels = u64::from(media.max_image_megapixels) * 1_000_000;
-        let (repository, runtime, source) = (Arc::clone(self), Handle::current(), content.clone());
-        let job = move || {
-            let read = repository.resources.database.published();
-            // The same may have been asked for by a job before this one.
-            if let Some(row) = read.get(&THUMBNAIL_BY_FILE, &key)? {
-                return Ok(Err(row));
-            }
-            let bytes = runtime.block_on(repository.whole(&source))?;
-            render::render(&bytes, size, animated, max_pixels).map(Ok)
-        };
-        let row = match self.resources.workers.run(user, job).await? {
-            Ok(rendered) => {
-                let repository = Arc::clone(self);
-                let keep = async move { repository.keep(&key, rendered).await };
-                self.supervisor.complete("thumbnail", keep).await?
-            }
-            Err(row) => row,
-        };
+        let turn = self.resources.workers.turn(user).await?;
+        // The same may have been asked for by a job before this one.
+        if let Some(row) = self.resources.database.published().get(&THUMBNAIL_BY_FILE, &key)? {
+            return Ok(stored(content, &key, row));
+        }
+        let rendered = self.render(&turn, &content, size, animated).await?;
+        let repository = Arc::clone(self);
+        let keep = async move { repository.keep(&key, rendered).await };
+        let row = self.supervisor.complete("thumbnail", keep).await?;
         Ok(stored(content, &key, row))
+    }
+
+    /// Makes a thumbnail. Jobs that have begun hold their space until they end, even if the request is dropped.
+    async fn render(
+        &self,
+        turn: &Turn,
+        content: &Content,
+        size: ThumbnailSize,
+        animated: bool,
+    ) -> Result<Rendered> {
+        let max_pixels = self.max_pixels();
+        let space = self.memory.file(content.size).await?;
+        let source = Arc::new(Source { bytes: self.whole(content).await?, _space: space });
+        let measured = Arc::clone(&source);
+        let image = turn.run(move || render::measure(&measured.bytes, max_pixels)).await?;
+        let space = self.memory.image(image.decoded_bytes).await?;
+        let render = move || {
+            let rendered = render::render(&source.bytes, &image, size, animated);
+            drop(space);
+            rendered
+        };
+        turn.run(render).await
     }
 
     async fn whole(&self, content: &Content) -> Result<Vec<u8>> {
         let stream = self.open(content, 0..content.size).await?;
+        let whole = Vec::with_capacity(usize::try_from(content.size).unwrap_or_default());
         let append = |mut whole: Vec<u8>, bytes: Bytes| async move {
             whole.extend_from_slice(&bytes);
             Ok::<_, io::Error>(whole)
         };
-        stream.try_fold(Vec::new(), append).await.map_err(store::failed("read an image"))
+        stream.try_fold(whole, append).await.map_err(store::failed("read an image"))
     }
 
     /// Stores a thumbnail with its row; returns the row, which is that of another one if that was stored meanwhile.

@@ -1,18 +1,23 @@
 //! Uploads: received in portions, hashed and stored meanwhile, and described by a row at the end.
 //!
 //! Invariants: an upload takes no more memory than a portion; one that breaks leaves no row, and no file unless the process crashes (the sweep removes that one); the row is
-//! written even if the client hangs up once all bytes are there. Uploads end well before the sweep takes their file for
-//! an orphan.
+//! written even if the client hangs up once all bytes are there, and only if the device is still logged in. Uploads end well
+//! before the sweep takes their file for an orphan.
 
 use std::{mem, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use ruma::{OwnedMxcUri, ServerName, api::error::ErrorKind};
+use ruma::{OwnedDeviceId, OwnedMxcUri, ServerName, api::error::ErrorKind};
 use sha2::{Digest, Sha256};
 use wick_core::{Error, Result, ShortUserId, Timestamp};
 use wick_database::{
     Batch, Read,
-    schema::media::{FileHash, MEDIA_BY_ID, MEDIA_BY_OWNER, Media, USAGE_BY_OWNER},
+    schema::{
+        devices::DEVICE_BY_ID,
+        media::{
+            FileHash, MEDIA_BY_ID, MEDIA_BY_OWNER, MEDIA_COUNT_BY_OWNER, Media, USAGE_BY_OWNER,
+        },
+    },
 };
 
 use crate::{
@@ -39,10 +44,26 @@ pub struct Description {
     pub file_name: Option<String>,
 }
 
+/// The device that uploads.
+#[derive(Clone, Debug)]
+pub struct Uploader {
+    /// Its user, who will own the media.
+    pub user: ShortUserId,
+    /// The device.
+    pub device_id: OwnedDeviceId,
+}
+
+/// What a user may still store.
+#[derive(Clone, Copy, Debug)]
+struct Quota {
+    bytes: u64,
+    files: u64,
+}
+
 /// A file that is being uploaded. It is given up if it is dropped.
 pub struct Upload {
     repository: Arc<MediaRepository>,
-    owner: ShortUserId,
+    uploader: Uploader,
     /// The media id it is for, and whether that was reserved.
     media_id: String,
     is_reserved: bool,
@@ -53,8 +74,7 @@ pub struct Upload {
     portion: BytesMut,
     size: u64,
     max_size: u64,
-    /// How many bytes more the user may store.
-    quota: u64,
+    quota: Quota,
 }
 
 impl MediaRepository {
@@ -64,10 +84,10 @@ impl MediaRepository {
     /// `M_TOO_LARGE`; `M_FORBIDDEN` if the user has no space left; 507 if the server has none.
     pub async fn begin_upload(
         self: &Arc<Self>,
-        owner: ShortUserId,
+        uploader: Uploader,
         announced: Option<u64>,
     ) -> Result<Upload> {
-        self.begin(owner, None, announced).await
+        self.begin(uploader, None, announced).await
     }
 
     /// Begins the upload to a reserved media id.
@@ -77,25 +97,25 @@ impl MediaRepository {
     /// is reserved for another user, `M_CANNOT_OVERWRITE_MEDIA` if it has a file.
     pub async fn begin_reserved_upload(
         self: &Arc<Self>,
-        owner: ShortUserId,
+        uploader: Uploader,
         (server_name, media_id): (&ServerName, &str),
         announced: Option<u64>,
     ) -> Result<Upload> {
         if !self.is_own(server_name) {
             return Err(pending::not_reserved());
         }
-        pending::ensure(&self.resources.database.latest(), owner, media_id, self.now())?;
-        self.begin(owner, Some(media_id), announced).await
+        let read = self.resources.database.latest();
+        pending::ensure(&read, uploader.user, media_id, self.now())?;
+        self.begin(uploader, Some(media_id), announced).await
     }
 
     async fn begin(
         self: &Arc<Self>,
-        owner: ShortUserId,
+        uploader: Uploader,
         reserved: Option<&str>,
         announced: Option<u64>,
     ) -> Result<Upload> {
-        let used = self.resources.database.latest().get(&USAGE_BY_OWNER, &owner)?;
-        let quota = self.max_usage().saturating_sub(used.unwrap_or_default());
+        let quota = self.quota(uploader.user)?;
         let max_size = self.max_upload();
         ensure_size(announced.unwrap_or_default(), max_size, quota)?;
         let random = &*self.resources.random;
@@ -104,7 +124,7 @@ impl MediaRepository {
         let writing = self.store.create(&name).await.map_err(store::failed("begin an upload"))?;
         Ok(Upload {
             repository: Arc::clone(self),
-            owner,
+            uploader,
             media_id: reserved.map_or_else(|| random.token(), str::to_owned),
             is_reserved: reserved.is_some(),
             begun,
@@ -118,16 +138,29 @@ impl MediaRepository {
         })
     }
 
-    fn max_usage(&self) -> u64 {
-        u64::from(self.resources.config.media.max_user_megabytes) << 20
+    /// What a user may store in all.
+    fn max_usage(&self) -> Quota {
+        let media = &self.resources.config.media;
+        Quota {
+            bytes: u64::from(media.max_user_megabytes) << 20,
+            files: u64::from(media.max_user_files),
+        }
+    }
+
+    fn quota(&self, user: ShortUserId) -> Result<Quota> {
+        let read = self.resources.database.latest();
+        let bytes = read.get(&USAGE_BY_OWNER, &user)?.unwrap_or_default();
+        let files = read.get(&MEDIA_COUNT_BY_OWNER, &user)?.unwrap_or_default();
+        let max = self.max_usage();
+        Ok(Quota { bytes: max.bytes.saturating_sub(bytes), files: max.files.saturating_sub(files) })
     }
 }
 
-fn ensure_size(size: u64, max_size: u64, quota: u64) -> Result<()> {
+fn ensure_size(size: u64, max_size: u64, quota: Quota) -> Result<()> {
     if size > max_size {
         return Err(Error::too_large(format!("a file has at most {max_size} bytes")));
     }
-    if size > quota || quota == 0 {
+    if size > quota.bytes || quota.bytes == 0 || quota.files == 0 {
         return Err(no_space());
     }
     Ok(())
@@ -168,7 +201,8 @@ impl Upload {
     /// Completes the upload: from now on the media can be downloaded. Continues if the returned future is dropped.
     ///
     /// # Errors
-    /// As [`MediaRepository::begin_reserved_upload`]; then nothing is stored.
+    /// As [`MediaRepository::begin_reserved_upload`]; `M_UNKNOWN_TOKEN` if the device was logged out meanwhile. Then nothing
+    /// is stored.
     pub async fn finish(self, description: Description) -> Result<OwnedMxcUri> {
         let supervisor = Arc::clone(&self.repository.supervisor);
         supervisor.complete("upload", self.complete(description)).await
@@ -176,25 +210,27 @@ impl Upload {
 
     async fn complete(mut self, description: Description) -> Result<OwnedMxcUri> {
         self.store_portion().await?;
-        let Self { repository, owner, media_id, is_reserved, name, writing, hash, size, .. } = self;
+        let Self { repository, uploader, media_id, is_reserved, name, writing, hash, size, .. } =
+            self;
         writing.finish().await.map_err(store::failed("complete an upload"))?;
         let short = |text: &String| text.len() <= MAX_TEXT_BYTES;
         let media = Media {
-            owner,
+            owner: uploader.user,
             uploaded: repository.now(),
             file: hash.finalize().into(),
             size,
             content_type: description.content_type.filter(short),
             file_name: description.file_name.filter(short),
         };
-        let max_usage = repository.max_usage();
+        let max = repository.max_usage();
         let written = repository
             .resources
             .change(|batch| {
+                ensure_logged_in(batch, &uploader)?;
                 if is_reserved {
-                    pending::spend(batch, owner, &media_id, media.uploaded)?;
+                    pending::spend(batch, uploader.user, &media_id, media.uploaded)?;
                 }
-                add(batch, &media_id, &media, &name, max_usage)
+                add(batch, &media_id, &media, &name, max)
             })
             .await;
         let is_in_use = match &written {
@@ -211,20 +247,23 @@ impl Upload {
     }
 }
 
+/// Refuses what a device does that was logged out meanwhile, as an erased user's were.
+fn ensure_logged_in(batch: &mut Batch, uploader: &Uploader) -> Result<()> {
+    let device = batch.read_for_update(&DEVICE_BY_ID, &(uploader.user, &uploader.device_id))?;
+    device.map(drop).ok_or_else(|| Error::unknown_token(false))
+}
+
 /// Adds media whose file is stored under `name`. Returns whether it stays there.
-fn add(
-    batch: &mut Batch,
-    media_id: &str,
-    media: &Media,
-    name: &str,
-    max_usage: u64,
-) -> Result<bool> {
-    let used = batch.read_for_update(&USAGE_BY_OWNER, &media.owner)?.unwrap_or_default();
-    let used = used.saturating_add(media.size);
-    if used > max_usage {
+fn add(batch: &mut Batch, media_id: &str, media: &Media, name: &str, max: Quota) -> Result<bool> {
+    let bytes = batch.read_for_update(&USAGE_BY_OWNER, &media.owner)?.unwrap_or_default();
+    let bytes = bytes.saturating_add(media.size);
+    let files = batch.read_for_update(&MEDIA_COUNT_BY_OWNER, &media.owner)?.unwrap_or_default();
+    let files = files.saturating_add(1);
+    if bytes > max.bytes || files > max.files {
         return Err(no_space());
     }
-    batch.put(&USAGE_BY_OWNER, &media.owner, &used);
+    batch.put(&USAGE_BY_OWNER, &media.owner, &bytes);
+    batch.put(&MEDIA_COUNT_BY_OWNER, &media.owner, &files);
     batch.require(&MEDIA_BY_ID, media_id, None);
     batch.put(&MEDIA_BY_ID, media_id, media);
     batch.put(&MEDIA_BY_OWNER, &(media.owner, media_id), &());

@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{AcquireError, Semaphore},
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
     task,
 };
 use tokio_util::task::TaskTracker;
@@ -64,25 +64,28 @@ impl Workers {
     /// there is no user.
     ///
     /// # Errors
-    /// `M_LIMIT_EXCEEDED` if too many jobs of the same user wait already; the job's own error; an internal
-    /// error if the job panics.
+    /// As [`Workers::turn`] and [`Turn::run`].
     pub async fn run<T: Send + 'static>(
         &self,
         user: &impl Hash,
         job: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.turn(user).await?.run(job).await
+    }
+
+    /// Waits for the turn of `user`, which holds until it is dropped: for work that has to wait for more than a thread,
+    /// such as a file or memory, and must not hold a thread meanwhile.
+    ///
+    /// # Errors
+    /// `M_LIMIT_EXCEEDED` if too many jobs of the same user wait already.
+    pub async fn turn(&self, user: &impl Hash) -> Result<Turn> {
         let (queued, turn) = self.queue(self.hasher.hash_one(user))?;
-        let closed = |error: AcquireError| Error::internal("the worker threads", error);
         let turn = turn.acquire_owned().await.map_err(closed)?;
-        let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(closed)?;
-        let tracked = self.tracker.token();
-        task::spawn_blocking(move || {
-            let result = job();
-            drop((turn, queued, thread, tracked));
-            result
+        Ok(Turn {
+            held: Arc::new(Held { _turn: turn, _queued: queued }),
+            threads: Arc::clone(&self.threads),
+            tracker: self.tracker.clone(),
         })
-        .await
-        .map_err(|error| Error::internal("a job of the worker threads", error))?
     }
 
     fn queue(&self, user: u64) -> Result<(Queued, Arc<Semaphore>)> {
@@ -96,6 +99,44 @@ impl Workers {
         queue.jobs = queue.jobs.saturating_add(1);
         Ok((Queued { user, queues: Arc::clone(&self.queues) }, Arc::clone(&queue.turn)))
     }
+}
+
+/// A user's turn. Its jobs run one after another.
+pub struct Turn {
+    held: Arc<Held>,
+    threads: Arc<Semaphore>,
+    tracker: TaskTracker,
+}
+
+/// What is given back when neither the turn nor a job of it is left.
+struct Held {
+    _turn: OwnedSemaphorePermit,
+    _queued: Queued,
+}
+
+impl Turn {
+    /// Runs `job` on the next thread.
+    ///
+    /// # Errors
+    /// The job's own error; an internal error if the job panics.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(closed)?;
+        let (held, tracked) = (Arc::clone(&self.held), self.tracker.token());
+        task::spawn_blocking(move || {
+            let result = job();
+            drop((held, thread, tracked));
+            result
+        })
+        .await
+        .map_err(|error| Error::internal("a job of the worker threads", error))?
+    }
+}
+
+fn closed(error: AcquireError) -> Error {
+    Error::internal("the worker threads", error)
 }
 
 /// A place in a user's queue, given back when it is dropped.
@@ -220,6 +261,19 @@ mod tests {
         next.await.unwrap();
         assert!(supervisor.stop(Duration::MAX).await);
         assert_eq!(order.try_iter().collect::<Vec<_>>(), ["first", "next"]);
+    }
+
+    #[tokio::test]
+    async fn a_turn_without_a_job_holds_up_its_user_and_no_thread() {
+        let (_supervisor, workers) = workers(1);
+        let turn = workers.turn(&"alice").await.unwrap();
+        workers.run(&"bob", || Ok(())).await.unwrap();
+        let mut next = pin!(workers.run(&"alice", || Ok(())));
+        begin(&mut next).await;
+        turn.run(|| Ok(())).await.unwrap();
+        drop(turn);
+        next.await.unwrap();
+        assert!(locked(&workers.queues).is_empty());
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use wick_database::{Batch, Database, Durability, Options, schema::timer::Feature
 use wick_encryption::{
     Backups, CrossSigning, DehydratedDevices, DeviceEvents, DeviceKeys, ToDevice,
 };
-use wick_media::MediaRepository;
+use wick_media::{MediaRepository, Store};
 use wick_notify::{Counts, Notifications};
 use wick_outbound::Outbound;
 use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
@@ -134,12 +134,14 @@ pub struct Keys {
     pub timer: [u8; 32],
 }
 
-/// What the server reaches over the network.
+/// What the server reaches outside itself.
 pub struct Remotes {
     /// Addresses that users or other servers name.
     pub outbound: Arc<Outbound>,
     /// The configured LiveKit server, if there is one.
     pub livekit: Option<Arc<dyn LiveKit>>,
+    /// Where files are kept; the configured place if there is none.
+    pub media_store: Option<Arc<dyn Store>>,
 }
 
 impl Services {
@@ -155,7 +157,7 @@ impl Services {
         keys: Keys,
         remotes: Remotes,
     ) -> Result<Arc<Self>> {
-        let Remotes { outbound, livekit } = remotes;
+        let Remotes { outbound, livekit, media_store } = remotes;
         let supervisor = Arc::new(Supervisor::new(Arc::clone(&clock)));
         let limits = Arc::new(Limits::new(&config, &clock));
         let resources = Resources {
@@ -185,7 +187,7 @@ impl Services {
         let to_device = Arc::new(ToDevice::new(resources.clone()));
         let calls = livekit
             .map(|livekit| open_calls(&resources, &graph, (&timers, &delayed, &expiry), livekit));
-        let media = MediaRepository::new(resources.clone(), Arc::clone(&supervisor))?;
+        let media = MediaRepository::new(resources.clone(), Arc::clone(&supervisor), media_store)?;
         let (counts, pushers, push) = open_push(&resources, &graph, &outbound, &supervisor)?;
         let user_directory =
             UserDirectory::new(resources.clone(), Arc::clone(&graph), Arc::clone(&profiles));

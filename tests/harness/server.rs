@@ -14,7 +14,8 @@ use wick_api::Peer;
 use wick_calls::LiveKit;
 use wick_core::{Config, config::Rate};
 use wick_database::{Database, Fault};
-use wick_outbound::{Outbound, SystemResolver};
+use wick_media::Store;
+use wick_outbound::{Outbound, Resolve, SystemResolver};
 use wick_service::{Keys, Remotes, Services, database_options};
 
 use crate::{MockClock, SeededRandom};
@@ -31,6 +32,10 @@ pub struct Options {
     pub fault: Option<Arc<dyn Fault>>,
     /// Takes the place of a LiveKit server.
     pub livekit: Option<Arc<dyn LiveKit>>,
+    /// Takes the place of the folder of files.
+    pub media_store: Option<Arc<dyn Store>>,
+    /// Takes the place of the system's resolver of host names.
+    pub resolver: Option<Arc<dyn Resolve>>,
 }
 
 impl Options {
@@ -55,6 +60,8 @@ pub struct TestServer {
     config: Arc<Config>,
     random: Arc<SeededRandom>,
     livekit: Option<Arc<dyn LiveKit>>,
+    media_store: Option<Arc<dyn Store>>,
+    resolver: Arc<dyn Resolve>,
     signing_key: Vec<u8>,
     folder: TempDir,
     running: Option<(Arc<Services>, Router)>,
@@ -99,7 +106,7 @@ impl TestServer {
 
     /// A server with exactly these options.
     pub async fn start_from(options: Options) -> Self {
-        let Options { mut config, fault, livekit } = options;
+        let Options { mut config, fault, livekit, media_store, resolver } = options;
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         config.database.path = folder.path().join("data");
         config.database.cache_megabytes = 8;
@@ -110,6 +117,8 @@ impl TestServer {
             config: Arc::new(config),
             random: Arc::new(SeededRandom::new(1)),
             livekit,
+            media_store,
+            resolver: resolver.unwrap_or_else(|| Arc::new(SystemResolver)),
             signing_key: Ed25519KeyPair::generate().to_vec(),
             folder,
             running: None,
@@ -248,7 +257,7 @@ impl TestServer {
             Ed25519KeyPair::from_der(&self.signing_key, "1".to_owned()).expect("the key is a key");
         let clock = Arc::new(self.clock.clone());
         let outbound =
-            Outbound::new(&self.config.outbound, clock.clone(), Arc::new(SystemResolver))
+            Outbound::new(&self.config.outbound, clock.clone(), Arc::clone(&self.resolver))
                 .expect("outbound requests can be made");
         let services = Services::build(
             Arc::clone(&self.config),
@@ -256,7 +265,11 @@ impl TestServer {
             Arc::clone(&self.random) as _,
             database,
             Keys { signing, timer: [7; 32] },
-            Remotes { outbound: Arc::new(outbound), livekit: self.livekit.clone() },
+            Remotes {
+                outbound: Arc::new(outbound),
+                livekit: self.livekit.clone(),
+                media_store: self.media_store.clone(),
+            },
         )
         .expect("the services can be built");
         services.start().await.expect("the services start");

@@ -9,6 +9,7 @@
 mod crashes;
 mod deletion;
 mod downloads;
+mod full_disk;
 mod hang_ups;
 mod pictures;
 mod reserved;
@@ -82,6 +83,10 @@ fn told<'a>(answer: &'a Answer, name: &str) -> &'a str {
 
 /// The names of all files of the store, unfinished ones included.
 fn files(server: &TestServer) -> Vec<String> {
+    files_in(&server.folder().join("data/media"))
+}
+
+fn files_in(folder: &Path) -> Vec<String> {
     fn walk(folder: &Path, names: &mut Vec<String>) {
         for entry in fs::read_dir(folder).unwrap() {
             let entry = entry.unwrap();
@@ -93,20 +98,24 @@ fn files(server: &TestServer) -> Vec<String> {
         }
     }
     let mut names = Vec::new();
-    walk(&server.folder().join("data/media"), &mut names);
+    walk(folder, &mut names);
     names.sort();
     names
 }
 
 /// Waits until the store has so many files: some are removed on a thread of their own.
 async fn settle(server: &TestServer, count: usize) {
+    settle_in(&server.folder().join("data/media"), count).await;
+}
+
+async fn settle_in(folder: &Path, count: usize) {
     let settled = async {
-        while files(server).len() != count {
+        while files_in(folder).len() != count {
             tokio::task::yield_now().await;
         }
     };
     let waited = tokio::time::timeout(PATIENCE, settled).await;
-    assert!(waited.is_ok(), "{:?}", files(server));
+    assert!(waited.is_ok(), "{:?}", files_in(folder));
 }
 
 /// The answer to a request that waits for the clock, however often.

@@ -1,5 +1,7 @@
 //! The real binary: command line, signals, kills, the administrator's socket, backups.
 
+mod media;
+
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt};
 
 use http::{Method, StatusCode};

@@ -16,6 +16,8 @@ pub struct Media {
     pub max_upload_megabytes: u32,
     /// The most that the files of one user may take, in megabytes; zero forbids uploads.
     pub max_user_megabytes: u32,
+    /// The most files that one user may have; zero forbids uploads.
+    pub max_user_files: u32,
     /// The most media ids that a user may have reserved for later uploads.
     pub max_pending: u32,
     /// How long a media id is reserved.
@@ -83,6 +85,7 @@ impl Default for Media {
             path: PathBuf::new(),
             max_upload_megabytes: 100,
             max_user_megabytes: 10_240,
+            max_user_files: 100_000,
             max_pending: 5,
             pending_lifetime: Period::from_secs(86_400),
             max_wait: Period::from_secs(60),

@@ -1,7 +1,7 @@
 //! Files that users uploaded, and what was made of them.
 //!
 //! Invariants: a file has a row in [`FILE_BY_HASH`] exactly as long as media refer to it, with their number; every
-//! name of a stored file has a row in [`HASH_BY_FILE_NAME`]; the usage of a user is the size of their media.
+//! name of a stored file has a row in [`HASH_BY_FILE_NAME`]; the usage of a user is the size and the number of their media.
 
 use serde::{Deserialize, Serialize};
 use wick_core::{ShortUserId, Timestamp};
@@ -71,6 +71,9 @@ tables! {
 
     /// Bytes of the media of each user. Written with [`MEDIA_BY_ID`], from which it can be rebuilt; read by uploads.
     USAGE_BY_OWNER: ShortUserId => u64, Random;
+
+    /// How many media each user has. Written with [`MEDIA_BY_ID`], from which it can be rebuilt; read by uploads.
+    MEDIA_COUNT_BY_OWNER: ShortUserId => u64, Random;
 
     /// When media was accessed last, within a day. Written by downloads if the retention needs it; may be lost.
     ACCESS_BY_MEDIA: String => Timestamp, Random;

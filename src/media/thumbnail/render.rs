@@ -1,19 +1,20 @@
 //! Decodes an image, makes it small, encodes it.
 //!
 //! Invariants: how many pixels an image has is read and judged before they are decoded; no decoder may allocate more than
-//! that needs; of animations a bounded number of pixels is decoded; nothing but pixels gets into a thumbnail.
+//! that needs, and no second copy of the image is made; of animations a bounded number of pixels is decoded; nothing but
+//! pixels gets into a thumbnail.
 
 use std::io::Cursor;
 
 use image::{
-    AnimationDecoder, DynamicImage, Frame, GenericImageView, ImageDecoder, ImageFormat,
-    ImageReader, Limits, Rgba, RgbaImage,
+    AnimationDecoder, DynamicImage, Frame, GenericImageView, ImageBuffer, ImageDecoder,
+    ImageFormat, ImageReader, Limits, Pixel, Rgba, RgbaImage,
     codecs::{
         gif::{GifDecoder, GifEncoder, Repeat},
         jpeg::JpegEncoder,
         webp::WebPDecoder,
     },
-    imageops::FilterType,
+    imageops::{self, FilterType},
     metadata::Orientation,
 };
 use wick_core::{
@@ -56,18 +57,50 @@ pub(super) enum Rendered {
     },
 }
 
-/// Makes a thumbnail of an image of at most `max_pixels`.
+/// What is known of an image before it is decoded.
+pub(crate) struct Measured {
+    format: ImageFormat,
+    /// Its content type, as its bytes say.
+    pub(crate) content_type: &'static str,
+    /// Its width in pixels.
+    pub(crate) width: u32,
+    /// Its height in pixels.
+    pub(crate) height: u32,
+    /// Bytes of its pixels.
+    pub(crate) decoded_bytes: u64,
+    /// The most pixels that an image may have.
+    max_pixels: u64,
+}
+
+/// Measures an image of at most `max_pixels`, without its pixels.
 ///
 /// # Errors
 /// `M_UNKNOWN`, 400, if the file is no image that can be decoded; `M_TOO_LARGE` if it has too many pixels.
+pub(crate) fn measure(bytes: &[u8], max_pixels: u64) -> Result<Measured> {
+    let (format, content_type) = format_of(bytes)?;
+    let decoder = decoder(bytes, format, max_pixels)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width).saturating_mul(u64::from(height)) > max_pixels {
+        return Err(Error::too_large("the image has too many pixels"));
+    }
+    if width == 0 || height == 0 {
+        return Err(broken(()));
+    }
+    let decoded_bytes = decoder.total_bytes();
+    Ok(Measured { format, content_type, width, height, decoded_bytes, max_pixels })
+}
+
+/// Makes a thumbnail of an image.
+///
+/// # Errors
+/// `M_UNKNOWN`, 400, if the image cannot be decoded.
 pub(super) fn render(
     bytes: &[u8],
+    image: &Measured,
     size: ThumbnailSize,
     animated: bool,
-    max_pixels: u64,
 ) -> Result<Rendered> {
-    let (format, content_type) = format_of(bytes)?;
-    let (width, height) = dimensions(bytes, format, max_pixels)?;
+    let &Measured { format, content_type, width, height, max_pixels, .. } = image;
     let is_animation = is_animation(bytes, format, max_pixels);
     if is_animation && animated {
         if is_small(width, height, size) {
@@ -82,7 +115,7 @@ pub(super) fn render(
     if !is_animation && is_small(width, height, turned(size, orientation)) {
         return Ok(Rendered::Original { content_type });
     }
-    let mut small = resize(&image, turned(size, orientation));
+    let mut small = resize(image, turned(size, orientation));
     small.apply_orientation(orientation);
     encode(&small)
 }
@@ -113,18 +146,6 @@ fn decoder(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<impl Im
     reader.into_decoder().map_err(broken)
 }
 
-/// Reads how large the image is, without its pixels.
-fn dimensions(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<(u32, u32)> {
-    let (width, height) = decoder(bytes, format, max_pixels)?.dimensions();
-    if u64::from(width).saturating_mul(u64::from(height)) > max_pixels {
-        return Err(Error::too_large("the image has too many pixels"));
-    }
-    if width == 0 || height == 0 {
-        return Err(broken(()));
-    }
-    Ok((width, height))
-}
-
 fn decode(
     bytes: &[u8],
     format: ImageFormat,
@@ -153,49 +174,75 @@ fn is_small(width: u32, height: u32, size: ThumbnailSize) -> bool {
     width <= size.width && height <= size.height
 }
 
-/// The width and height of a thumbnail before anything is cut off, and after it. Never more than the image has.
-fn fit(width: u32, height: u32, size: ThumbnailSize) -> ((u32, u32), (u32, u32)) {
+/// The part of an image that a thumbnail shows (left, top, width, height), and the thumbnail's size. Never more than the image
+/// has.
+fn fit(width: u32, height: u32, size: ThumbnailSize) -> ([u32; 4], (u32, u32)) {
     // Fractions of the image: (across, down) as width over width, height over height.
     let (across, down) = ((size.width, width), (size.height, height));
     let is_less = |one: (u32, u32), other: (u32, u32)| {
         u64::from(one.0) * u64::from(other.1) < u64::from(other.0) * u64::from(one.1)
     };
     let (less, more) = if is_less(across, down) { (across, down) } else { (down, across) };
-    let scaled = |side: u32, (part, whole): (u32, u32)| {
+    // So many pixels of a side that is made `part` of `whole`.
+    let scaled = |side: u32, (part, whole): (u32, u32), most: u32| {
         let scaled = (u64::from(side) * u64::from(part) + u64::from(whole) / 2) / u64::from(whole);
-        u32::try_from(scaled).unwrap_or(side).clamp(1, side)
+        u32::try_from(scaled).unwrap_or(most).clamp(1, most)
     };
     match size.method {
         ThumbnailMethod::Scale => {
-            let whole = (scaled(width, less), scaled(height, less));
-            (whole, whole)
+            ([0, 0, width, height], (scaled(width, less, width), scaled(height, less, height)))
         }
         ThumbnailMethod::Crop => {
-            let whole = (scaled(width, more), scaled(height, more));
-            (whole, (whole.0.min(size.width), whole.1.min(size.height)))
+            let target = (
+                scaled(width, more, width).min(size.width),
+                scaled(height, more, height).min(size.height),
+            );
+            // As many pixels as the thumbnail shows, unless it is no smaller than the image.
+            let (part, whole) = more;
+            let more = if part < whole { more } else { (1, 1) };
+            let shown = |target: u32, side: u32| scaled(target, (more.1, more.0), side);
+            let (shown_width, shown_height) = (shown(target.0, width), shown(target.1, height));
+            let left = width.saturating_sub(shown_width) / 2;
+            let top = height.saturating_sub(shown_height) / 2;
+            ([left, top, shown_width, shown_height], target)
         }
     }
 }
 
-fn resize(image: &DynamicImage, size: ThumbnailSize) -> DynamicImage {
-    let (width, height) = image.dimensions();
-    let ((full_width, full_height), (cut_width, cut_height)) = fit(width, height, size);
-    // A cheap step to twice the size comes first where the image is much larger.
-    let (twice_width, twice_height) = (full_width.saturating_mul(2), full_height.saturating_mul(2));
-    let near = (width > twice_width && height > twice_height)
-        .then(|| image.thumbnail_exact(twice_width, twice_height));
-    let image = near.as_ref().unwrap_or(image);
-    let full = if image.dimensions() == (full_width, full_height) {
-        image.clone()
-    } else {
-        image.resize_exact(full_width, full_height, FilterType::CatmullRom)
-    };
-    if (full_width, full_height) == (cut_width, cut_height) {
-        return full;
+/// Cuts and shrinks. Each side is shrunk cheaply to at most twice what is wanted first, so that nothing that is made besides the
+/// image itself is larger than four thumbnails.
+fn resize(image: DynamicImage, size: ThumbnailSize) -> DynamicImage {
+    let (part, (width, height)) = fit(image.width(), image.height(), size);
+    let [_, _, part_width, part_height] = part;
+    let near = (part_width.min(width.saturating_mul(2)), part_height.min(height.saturating_mul(2)));
+    let near = if near == image.dimensions() { image } else { shrink(&image, part, near) };
+    if near.dimensions() == (width, height) {
+        return near;
     }
-    let left = full_width.saturating_sub(cut_width) / 2;
-    let top = full_height.saturating_sub(cut_height) / 2;
-    full.crop_imm(left, top, cut_width, cut_height)
+    near.resize_exact(width, height, FilterType::CatmullRom)
+}
+
+/// A part of an image, shrunk by taking averages. More than 8 bits of a channel become 8.
+fn shrink(image: &DynamicImage, part: [u32; 4], size: (u32, u32)) -> DynamicImage {
+    match image {
+        DynamicImage::ImageLuma8(image) => averaged(image, part, size).into(),
+        DynamicImage::ImageLumaA8(image) => averaged(image, part, size).into(),
+        DynamicImage::ImageRgb8(image) => averaged(image, part, size).into(),
+        DynamicImage::ImageRgba8(image) => averaged(image, part, size).into(),
+        other => averaged(other, part, size).into(),
+    }
+}
+
+fn averaged<I, P>(
+    image: &I,
+    [left, top, width, height]: [u32; 4],
+    size: (u32, u32),
+) -> ImageBuffer<P, Vec<u8>>
+where
+    I: GenericImageView<Pixel = P>,
+    P: Pixel<Subpixel = u8> + 'static,
+{
+    imageops::thumbnail(&*image.view(left, top, width, height), size.0, size.1)
 }
 
 fn encode(image: &DynamicImage) -> Result<Rendered> {
@@ -261,7 +308,7 @@ fn animation(
             let frame = frame.ok()?;
             decoded = decoded.saturating_add(pixels(frame.buffer()));
             let delay = frame.delay();
-            let image = resize(&DynamicImage::ImageRgba8(frame.into_buffer()), size).into_rgba8();
+            let image = resize(DynamicImage::ImageRgba8(frame.into_buffer()), size).into_rgba8();
             made = made.saturating_add(pixels(&image));
             if decoded > max_pixels.saturating_mul(ANIMATION_FACTOR) || made > MAX_ANIMATED_PIXELS {
                 return None;

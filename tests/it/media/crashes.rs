@@ -3,9 +3,12 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
+use wick_core::config::Period;
 use wick_database::{
     FaultAction, Range, Read,
-    schema::media::{FILE_BY_HASH, HASH_BY_FILE_NAME, MEDIA_BY_ID, USAGE_BY_OWNER},
+    schema::media::{
+        FILE_BY_HASH, HASH_BY_FILE_NAME, MEDIA_BY_ID, MEDIA_COUNT_BY_OWNER, USAGE_BY_OWNER,
+    },
 };
 use wick_harness::{Body, FATES, Options, Strike, TestServer, User};
 
@@ -32,8 +35,9 @@ fn assert_sound(server: &TestServer) {
     }
     let stored: u64 =
         read.scan(&FILE_BY_HASH, Range::all()).map(|row| row.unwrap().1.references).sum();
-    let used: u64 = read.scan(&USAGE_BY_OWNER, Range::all()).map(|row| row.unwrap().1).sum();
-    assert_eq!((stored, used), (references, usage));
+    let sum = |table| read.scan(table, Range::all()).map(|row| row.unwrap().1).sum::<u64>();
+    let (used, count) = (sum(&USAGE_BY_OWNER), sum(&MEDIA_COUNT_BY_OWNER));
+    assert_eq!((stored, used, count), (references, usage, references));
     let names = read.scan(&HASH_BY_FILE_NAME, Range::all()).keys();
     let names: BTreeSet<_> = names.map(|name| name.unwrap()).collect();
     let there: BTreeSet<_> = files(server).into_iter().collect();
@@ -140,19 +144,39 @@ async fn a_deletion_that_is_disturbed_at_any_commit_leaves_no_row_without_a_file
 }
 
 #[tokio::test]
-async fn retention_goes_on_after_a_failure() {
-    let strike = Strike::new();
-    let mut options = Options { fault: Some(Arc::clone(&strike) as _), ..Options::lenient() };
-    options.config.media.retention_age = wick_core::config::Period::from_secs(2 * 86_400);
-    let server = TestServer::start_from(options).await;
-    let user = server.register("alice").await;
-    must_upload(&server, &user, "a/b", b"file").await;
-    server.clock.advance(Duration::from_secs(47 * 3600)).await;
-    strike.at(1, FaultAction::Fail);
-    server.clock.advance(Duration::from_secs(5 * 3600)).await;
-    pass_until(&server, 0).await;
-    assert!(strike.has_struck());
-    assert_sound(&server);
+async fn retention_that_is_disturbed_at_any_commit_goes_on_and_leaves_no_row_without_a_file() {
+    // More than one batch deletes.
+    const FILES: u32 = 101;
+    for fate in FATES {
+        for number in 1.. {
+            let strike = Strike::new();
+            let mut options =
+                Options { fault: Some(Arc::clone(&strike) as _), ..Options::lenient() };
+            options.config.media.retention_age = Period::from_secs(2 * 86_400);
+            let mut server = TestServer::start_from(options).await;
+            let user = server.register("alice").await;
+            for file in 0..FILES {
+                must_upload(&server, &user, "a/b", &file.to_be_bytes()).await;
+            }
+            server.clock.advance(Duration::from_secs(47 * 3600)).await;
+            assert_eq!(files(&server).len(), 101);
+            strike.at(number, fate);
+            while !strike.has_struck() && !files(&server).is_empty() {
+                server.clock.advance(Duration::from_secs(3600)).await;
+            }
+            let has_struck = strike.has_struck();
+            if fate != FaultAction::Fail && has_struck {
+                server.crash().await;
+                assert_sound(&server);
+            }
+            pass_until(&server, 0).await;
+            assert_sound(&server);
+            if !has_struck {
+                assert!(number > 2, "retention is one commit");
+                break;
+            }
+        }
+    }
 }
 
 #[tokio::test]

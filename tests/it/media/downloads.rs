@@ -1,6 +1,9 @@
 //! Downloads: headers, ranges, and the deprecated endpoints.
 
+use std::time::Duration;
+
 use http::{Method, StatusCode};
+use ruma::{api::error::ErrorKind, server_name};
 use wick_harness::{Answer, Body, TestServer, User};
 
 use super::{V1, call, download, errcode, get, must_upload, told};
@@ -36,6 +39,26 @@ async fn every_download_has_the_headers_that_keep_a_browser_from_running_it() {
         assert_eq!(told(&answer, "referrer-policy"), "no-referrer");
         assert!(told(&answer, "cache-control").contains("immutable"));
         assert!(told(&answer, "content-disposition").starts_with("attachment"));
+    }
+}
+
+#[tokio::test]
+async fn media_that_is_deleted_before_its_file_is_opened_is_not_found_even_if_the_content_is_back()
+{
+    let server = TestServer::start().await;
+    let user = server.register("alice").await;
+    let media = &server.services().media;
+    for is_back in [false, true] {
+        let uploaded = must_upload(&server, &user, "a/b", b"file").await;
+        let media_id = super::media_id(&uploaded);
+        let name = server_name!("localhost");
+        let content = media.content(name, media_id, Duration::ZERO).await.unwrap();
+        media.delete(media_id).await.unwrap();
+        if is_back {
+            must_upload(&server, &user, "a/b", b"file").await;
+        }
+        let error = media.open(&content, 0..4).await.err().unwrap();
+        assert_eq!(error.kind(), Some(&ErrorKind::NotFound), "{error}");
     }
 }
 
@@ -173,7 +196,7 @@ async fn the_deprecated_endpoints_serve_what_is_older_than_the_freeze() {
     let picture = super::pictures::png(4, 4);
     let old = must_upload(&server, &user, "image/png", &picture).await;
     assert_eq!(legacy(&server, &old).await, [404, 404, 404], "they are off");
-    server.clock.advance(std::time::Duration::from_secs(1000)).await;
+    server.clock.advance(Duration::from_secs(1000)).await;
     let new = must_upload(&server, &user, "image/png", &picture).await;
     server.restart_with(|config| config.media.legacy = true).await;
     assert_eq!(legacy(&server, &old).await, [200, 200, 200]);

@@ -5,6 +5,8 @@ use std::{io, time::Duration};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Method, StatusCode};
+use serde_json::json;
+use tokio::sync::mpsc;
 use wick_core::config::Rate;
 use wick_harness::{Body, TestServer};
 
@@ -78,6 +80,80 @@ async fn what_a_user_may_store_is_counted_to_the_byte_and_for_each_user() {
     must_upload(&server, &alice, "a/b", half).await;
     assert_eq!(upload(&server, &alice, "a/b", b"x").await.status, StatusCode::FORBIDDEN);
     settle(&server, 1).await;
+}
+
+#[tokio::test]
+async fn a_user_may_have_so_many_files_however_small() {
+    let server = TestServer::start_with(|config| config.media.max_user_files = 2).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let first = must_upload(&server, &alice, "a/b", b"").await;
+    must_upload(&server, &alice, "a/b", b"").await;
+    let answer = upload(&server, &alice, "a/b", b"").await;
+    assert_eq!((answer.status, errcode(&answer)), (StatusCode::FORBIDDEN, "M_FORBIDDEN"));
+    must_upload(&server, &bob, "a/b", b"").await;
+    server.services().media.delete(super::media_id(&first)).await.unwrap();
+    must_upload(&server, &alice, "a/b", b"").await;
+    assert_eq!(upload(&server, &alice, "a/b", b"").await.status, StatusCode::FORBIDDEN);
+}
+
+/// Does something while a file is being uploaded.
+async fn upload_during(
+    server: &TestServer,
+    token: &str,
+    meanwhile: impl AsyncFnOnce(),
+) -> wick_harness::Answer {
+    let (send, receive) = mpsc::channel(1);
+    let body = Body::from_stream(stream::unfold(receive, |mut receive| async move {
+        let bytes: Bytes = receive.recv().await?;
+        Some((Ok::<_, io::Error>(bytes), receive))
+    }));
+    let upload = call(server, (Method::POST, UPLOAD, token), &[], body);
+    let events = async {
+        for part in 0..3 {
+            // When the third is taken, the first has been received.
+            send.send(megabyte(part).into()).await.unwrap();
+        }
+        meanwhile().await;
+        drop(send);
+    };
+    tokio::join!(upload, events).0
+}
+
+#[tokio::test]
+async fn an_upload_of_a_device_that_is_logged_out_or_erased_meanwhile_is_not_stored() {
+    let server = TestServer::start().await;
+    let erase = json!({ "erase": true, "auth": {
+        "type": "m.login.password", "password": "correct horse battery staple",
+        "identifier": { "type": "m.id.user", "user": "bob" },
+    } });
+    for (name, path, body) in [
+        ("alice", "/_matrix/client/v3/logout", json!({})),
+        ("bob", "/_matrix/client/v3/account/deactivate", erase),
+    ] {
+        let user = server.register(name).await;
+        let answer = upload_during(&server, &user.token, async || {
+            let (status, body) = server.post(path, &user.token, body).await;
+            assert_eq!(status, StatusCode::OK, "{body}");
+        })
+        .await;
+        let expected = (StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN");
+        assert_eq!((answer.status, errcode(&answer)), expected, "{path}");
+        settle(&server, 0).await;
+        assert_eq!(server.services().media.list(None, None, 10).unwrap().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_if_another_device_is_logged_out() {
+    let server = TestServer::start().await;
+    let user = server.register("alice").await;
+    let other = server.log_in(&user).await;
+    let answer = upload_during(&server, &user.token, async || {
+        let (status, _) = server.post("/_matrix/client/v3/logout", &other.token, json!({})).await;
+        assert_eq!(status, StatusCode::OK);
+    })
+    .await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
 }
 
 #[tokio::test]

@@ -9,8 +9,9 @@ use ruma::{
     api::client::media::{create_content, create_content_async, create_mxc_uri},
 };
 use serde_json::{Value, json};
+use wick_account::Session;
 use wick_core::Result;
-use wick_media::{Description, Upload};
+use wick_media::{Description, Upload, Uploader};
 use wick_runtime::Limit;
 use wick_service::Services;
 
@@ -34,7 +35,7 @@ async fn create_content(
     request: Unread<create_content::v3::Request>,
 ) -> Result<create_content::v3::Response> {
     let (Ruma { body, sender, .. }, headers, stream) = request.read_head()?;
-    let upload = services.media.begin_upload(sender.user, announced(&headers)).await?;
+    let upload = services.media.begin_upload(uploader(&sender), announced(&headers)).await?;
     let description = Description { content_type: body.content_type, file_name: body.filename };
     let uri = receive(&services, upload, stream, description).await?;
     Ok(create_content::v3::Response::new(uri))
@@ -47,8 +48,8 @@ async fn create_content_async(
 ) -> Result<Json<Value>> {
     let (Ruma { body, sender, .. }, headers, stream) = request.read_head()?;
     let media = (&*body.server_name, &*body.media_id);
-    let upload =
-        services.media.begin_reserved_upload(sender.user, media, announced(&headers)).await?;
+    let (uploader, announced) = (uploader(&sender), announced(&headers));
+    let upload = services.media.begin_reserved_upload(uploader, media, announced).await?;
     let description = Description { content_type: body.content_type, file_name: body.filename };
     receive(&services, upload, stream, description).await?;
     Ok(Json(json!({})))
@@ -63,6 +64,10 @@ async fn create_mxc_uri(
     let mut response = create_mxc_uri::v1::Response::new(reserved.uri);
     response.unused_expires_at = Some(reserved.expires.matrix());
     Ok(response)
+}
+
+fn uploader(session: &Session) -> Uploader {
+    Uploader { user: session.user, device_id: session.device_id.clone() }
 }
 
 /// The size that the client has announced.
