@@ -1,4 +1,4 @@
-//! Endpoints of the specification that this server does not have: federation, keys, previews.
+//! Endpoints of the specification that this server does not have: federation, keys.
 //!
 //! The response to them is 404 `M_UNRECOGNIZED`, and 405 for a method that they do not have either.
 
@@ -14,7 +14,6 @@ pub(crate) fn unserved() -> impl Iterator<Item = (Method, &'static str)> {
 
 const GET: &[&str] = &[
     "/.well-known/matrix/server",
-    "/_matrix/client/v1/media/preview_url",
     "/_matrix/federation/v1/backfill/{room_id}",
     "/_matrix/federation/v1/event/{event_id}",
     "/_matrix/federation/v1/event_auth/{room_id}/{event_id}",
@@ -35,7 +34,6 @@ const GET: &[&str] = &[
     "/_matrix/federation/v1/version",
     "/_matrix/key/v2/query/{server_name}",
     "/_matrix/key/v2/server",
-    "/_matrix/media/v3/preview_url",
 ];
 
 const POST: &[&str] = &[

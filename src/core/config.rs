@@ -19,6 +19,7 @@ mod media;
 mod metrics;
 mod outbound;
 mod presence;
+mod previews;
 mod push;
 mod registration;
 mod rooms;
@@ -49,6 +50,7 @@ pub use self::{
     metrics::Metrics,
     outbound::Outbound,
     presence::Presence,
+    previews::Previews,
     push::{Counted, Push},
     registration::{Mode, Registration},
     rooms::Rooms,
@@ -96,6 +98,8 @@ pub struct Config {
     pub outbound: Outbound,
     /// Files that users upload.
     pub media: Media,
+    /// Previews of pages that users link to.
+    pub previews: Previews,
     /// Rate limits.
     pub limits: Limits,
     /// What one `/sync` may ask for.

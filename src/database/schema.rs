@@ -77,6 +77,7 @@ subjects! {
     lookup,
     media,
     meta,
+    previews,
     push,
     replacement,
     reports,

@@ -153,8 +153,7 @@ impl MediaRepository {
             .change(|batch| {
                 let (mut deleted, mut files) = (0_usize, Vec::new());
                 for media_id in media_ids {
-                    if let Some(media) = batch.read_for_update(&MEDIA_BY_ID, media_id)? {
-                        remove(batch, media_id, &media, &mut files)?;
+                    if remove(batch, media_id, &mut files)? {
                         deleted = deleted.saturating_add(1);
                     }
                 }
@@ -166,8 +165,20 @@ impl MediaRepository {
     }
 }
 
-/// Removes the rows of media, and adds the names of files that nothing refers to any more.
-fn remove(batch: &mut Batch, media_id: &str, media: &Media, files: &mut Vec<String>) -> Result<()> {
+/// Removes media, if it is there, and adds the names of files that nothing refers to any more: they are to be discarded once
+/// the batch is written. Returns whether it was there.
+pub(crate) fn remove(batch: &mut Batch, media_id: &str, files: &mut Vec<String>) -> Result<bool> {
+    let Some(media) = batch.read_for_update(&MEDIA_BY_ID, media_id)? else { return Ok(false) };
+    remove_rows(batch, media_id, &media, files)?;
+    Ok(true)
+}
+
+fn remove_rows(
+    batch: &mut Batch,
+    media_id: &str,
+    media: &Media,
+    files: &mut Vec<String>,
+) -> Result<()> {
     batch.delete(&MEDIA_BY_ID, media_id);
     batch.delete(&MEDIA_BY_OWNER, &(media.owner, media_id));
     batch.delete(&ACCESS_BY_MEDIA, media_id);

@@ -1,9 +1,10 @@
-//! Files that users upload, and their thumbnails. Knows no rooms.
+//! Files that users upload, their thumbnails, and previews of pages. Knows no rooms.
 
 mod check;
 mod deletion;
 mod download;
 mod pending;
+mod preview;
 mod repository;
 mod retention;
 mod store;
@@ -16,6 +17,7 @@ pub use self::{
     deletion::Listed,
     download::Content,
     pending::Reserved,
+    preview::{Asking, Previews},
     repository::{InUse, MediaRepository},
     store::{ByteStream, Store, Writing, folder},
     thumbnail::Wanted,

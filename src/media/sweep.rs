@@ -39,6 +39,7 @@ impl MediaRepository {
             let (repository, in_use) = (Arc::clone(&repository), Arc::clone(&in_use));
             async move {
                 repository.sweep().await?;
+                repository.remove_expired_previews().await?;
                 repository.retain(&in_use).await
             }
         });

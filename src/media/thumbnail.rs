@@ -21,7 +21,7 @@ use wick_database::{
 };
 use wick_runtime::Turn;
 
-pub(crate) use self::memory::Memory;
+pub(crate) use self::{memory::Memory, render::measure};
 use self::{memory::Taken, render::Rendered};
 use crate::{Content, MediaRepository, download::not_found, store};
 
@@ -99,7 +99,7 @@ impl MediaRepository {
         let space = self.memory.file(content.size).await?;
         let source = Arc::new(Source { bytes: self.whole(content).await?, _space: space });
         let measured = Arc::clone(&source);
-        let image = turn.run(move || render::measure(&measured.bytes, max_pixels)).await?;
+        let image = turn.run(move || measure(&measured.bytes, max_pixels)).await?;
         let space = self.memory.image(image.decoded_bytes).await?;
         let render = move || {
             let rendered = render::render(&source.bytes, &image, size, animated);

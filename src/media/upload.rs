@@ -171,6 +171,11 @@ fn no_space() -> Error {
 }
 
 impl Upload {
+    /// The media id it is for.
+    pub(crate) fn media_id(&self) -> &str {
+        &self.media_id
+    }
+
     /// Takes bytes.
     ///
     /// # Errors
@@ -205,10 +210,16 @@ impl Upload {
     /// is stored.
     pub async fn finish(self, description: Description) -> Result<OwnedMxcUri> {
         let supervisor = Arc::clone(&self.repository.supervisor);
-        supervisor.complete("upload", self.complete(description)).await
+        let complete = self.complete(description, |_| Ok(()));
+        supervisor.complete("upload", async { Ok(complete.await?.0) }).await
     }
 
-    async fn complete(mut self, description: Description) -> Result<OwnedMxcUri> {
+    /// The same together with what `also` writes: both are written, or neither.
+    pub(crate) async fn complete<T>(
+        mut self,
+        description: Description,
+        mut also: impl FnMut(&mut Batch) -> Result<T> + Send,
+    ) -> Result<(OwnedMxcUri, T)> {
         self.store_portion().await?;
         let Self { repository, uploader, media_id, is_reserved, name, writing, hash, size, .. } =
             self;
@@ -230,20 +241,21 @@ impl Upload {
                 if is_reserved {
                     pending::spend(batch, uploader.user, &media_id, media.uploaded)?;
                 }
-                add(batch, &media_id, &media, &name, max)
+                let is_in_use = add(batch, &media_id, &media, &name, max)?;
+                Ok((is_in_use, also(batch)?))
             })
             .await;
         let is_in_use = match &written {
-            Ok(is_in_use) => *is_in_use,
+            Ok((is_in_use, _)) => *is_in_use,
             // After another error the row may have been written: the sweep finds out.
             Err(error) => error.kind().is_none(),
         };
         if !is_in_use {
             repository.discard(&[name]).await;
         }
-        written?;
+        let (_, also) = written?;
         metrics::counter!("wick_media_uploaded_bytes_total").increment(size);
-        Ok(repository.uri(&media_id))
+        Ok((repository.uri(&media_id), also))
     }
 }
 

@@ -52,6 +52,8 @@ pub enum Limit {
     Rooms,
     /// A file that is uploaded, or a media id that is reserved.
     Uploads,
+    /// A page that is fetched for a preview, by user.
+    Previews,
     /// What is done with a refresh token or a delay id, by timer.
     KeepAlive,
     /// An unknown refresh token or delay id, by address.
@@ -75,6 +77,7 @@ pub struct Limits {
     presence: Limiter,
     rooms: Limiter,
     uploads: Limiter,
+    previews: Limiter,
     keep_alive: Limiter,
     invalid_handle: Limiter,
 }
@@ -101,6 +104,7 @@ impl Limits {
             presence: limiter(limits.presence),
             rooms: limiter(limits.rooms),
             uploads: limiter(limits.uploads),
+            previews: limiter(limits.previews),
             keep_alive: limiter(config.timers.keep_alive),
             invalid_handle: limiter(config.timers.invalid),
         }
@@ -139,6 +143,7 @@ impl Limits {
             Limit::Presence => (&self.presence, false),
             Limit::Rooms => (&self.rooms, false),
             Limit::Uploads => (&self.uploads, false),
+            Limit::Previews => (&self.previews, false),
             Limit::KeepAlive => (&self.keep_alive, true),
             Limit::InvalidHandle => (&self.invalid_handle, true),
         };

@@ -14,7 +14,7 @@ use wick_database::{Batch, Database, Durability, Options, schema::timer::Feature
 use wick_encryption::{
     Backups, CrossSigning, DehydratedDevices, DeviceEvents, DeviceKeys, ToDevice,
 };
-use wick_media::{MediaRepository, Store};
+use wick_media::{MediaRepository, Previews, Store};
 use wick_notify::{Counts, Notifications};
 use wick_outbound::Outbound;
 use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
@@ -114,6 +114,8 @@ pub struct Services {
     pub calls: Option<Arc<Calls>>,
     /// Uploaded files.
     pub media: Arc<MediaRepository>,
+    /// Previews of pages.
+    pub previews: Arc<Previews>,
     /// Presence.
     pub presence: Arc<Presence>,
     /// Read receipts.
@@ -187,7 +189,7 @@ impl Services {
         let to_device = Arc::new(ToDevice::new(resources.clone()));
         let calls = livekit
             .map(|livekit| open_calls(&resources, &graph, (&timers, &delayed, &expiry), livekit));
-        let media = MediaRepository::new(resources.clone(), Arc::clone(&supervisor), media_store)?;
+        let (media, previews) = open_media(&resources, &supervisor, &outbound, media_store)?;
         let (counts, pushers, push) = open_push(&resources, &graph, &outbound, &supervisor)?;
         let user_directory =
             UserDirectory::new(resources.clone(), Arc::clone(&graph), Arc::clone(&profiles));
@@ -224,7 +226,8 @@ impl Services {
             reports: Reports::new(resources.clone(), Arc::clone(&graph)),
             spaces: Spaces::new(resources.clone(), Arc::clone(&graph)),
             history: History::new(resources.clone(), Arc::clone(&graph)),
-            media: Arc::new(media),
+            media,
+            previews,
             presence: Arc::clone(&presence),
             receipts: Receipts::new(resources.clone(), Arc::clone(&graph)),
             typing: Arc::new(Typing::new(resources.clone(), Arc::clone(&graph))),
@@ -416,6 +419,18 @@ fn open_calls(
     let (graph, timers) = (Arc::clone(graph), Arc::clone(timers));
     let ends = (Arc::clone(delayed), Arc::clone(expiry));
     Arc::new(Calls::new(resources.clone(), graph, timers, ends, livekit))
+}
+
+fn open_media(
+    resources: &Resources,
+    supervisor: &Arc<Supervisor>,
+    outbound: &Arc<Outbound>,
+    store: Option<Arc<dyn Store>>,
+) -> Result<(Arc<MediaRepository>, Arc<Previews>)> {
+    let media = MediaRepository::new(resources.clone(), Arc::clone(supervisor), store)?;
+    let media = Arc::new(media);
+    let previews = Previews::new(Arc::clone(&media), Arc::clone(outbound));
+    Ok((media, Arc::new(previews)))
 }
 
 /// What counts the unread, and what sends notifications with it.

@@ -1,4 +1,4 @@
-//! The content repository: uploads, downloads, thumbnails, deletion.
+//! The content repository: uploads, downloads, thumbnails, previews, deletion.
 
 #![expect(
     clippy::indexing_slicing,
@@ -12,6 +12,7 @@ mod downloads;
 mod full_disk;
 mod hang_ups;
 mod pictures;
+mod previews;
 mod reserved;
 mod thumbnails;
 mod uploads;
@@ -118,8 +119,8 @@ async fn settle_in(folder: &Path, count: usize) {
     assert!(waited.is_ok(), "{:?}", files_in(folder));
 }
 
-/// The answer to a request that waits for the clock, however often.
-async fn patiently(server: &TestServer, request: impl Future<Output = Answer>) -> Answer {
+/// The answer to requests that wait for the clock, however often.
+async fn patiently<T>(server: &TestServer, request: impl Future<Output = T>) -> T {
     let mut request = std::pin::pin!(request);
     loop {
         tokio::select! {

@@ -1,7 +1,8 @@
-//! The content repository: uploads, downloads, thumbnails.
+//! The content repository: uploads, downloads, thumbnails, previews.
 //! <https://spec.matrix.org/v1.19/client-server-api/#content-repository>
 
 mod legacy;
+mod preview;
 mod serve;
 mod upload;
 
@@ -34,6 +35,7 @@ pub(crate) fn routes() -> Vec<Route> {
     ];
     routes.extend(upload::routes());
     routes.extend(legacy::routes());
+    routes.extend(preview::routes());
     routes
 }
 

@@ -233,6 +233,9 @@ impl Config {
         for (key, number) in [
             ("media.max_upload_megabytes", media.max_upload_megabytes),
             ("media.max_image_megapixels", media.max_image_megapixels),
+            ("previews.max_page_kilobytes", self.previews.max_page_kilobytes),
+            ("previews.max_image_megabytes", self.previews.max_image_megabytes),
+            ("previews.max_kept", self.previews.max_kept),
         ] {
             problems.require(
                 (1..=1_000_000).contains(&number),
@@ -240,6 +243,12 @@ impl Config {
                 "must be between 1 and 1000000",
             );
         }
+        let is_domain = |domain: &String| !domain.is_empty() && !domain.contains(['/', ':']);
+        problems.require(
+            self.previews.domains.iter().all(is_domain),
+            "previews.domains",
+            "must be names of hosts, without a scheme or a port",
+        );
         problems.require(
             media.pending_lifetime.0.as_secs() >= 1,
             "media.pending_lifetime",

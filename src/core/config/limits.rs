@@ -36,6 +36,8 @@ pub struct Limits {
     pub rooms: Rate,
     /// Files one user uploads, and media ids one user reserves.
     pub uploads: Rate,
+    /// Pages that are fetched for one user's previews.
+    pub previews: Rate,
 }
 
 impl Default for Limits {
@@ -55,13 +57,14 @@ impl Default for Limits {
             presence: Rate { per_second: 0.2, burst: 20 },
             rooms: Rate { per_second: 0.2, burst: 20 },
             uploads: Rate { per_second: 1.0, burst: 100 },
+            previews: Rate { per_second: 0.5, burst: 20 },
         }
     }
 }
 
 impl Limits {
     /// Every rate with its key.
-    pub(super) fn rates(&self) -> [(&'static str, Rate); 13] {
+    pub(super) fn rates(&self) -> [(&'static str, Rate); 14] {
         [
             ("limits.requests", self.requests),
             ("limits.anonymous", self.anonymous),
@@ -76,6 +79,7 @@ impl Limits {
             ("limits.presence", self.presence),
             ("limits.rooms", self.rooms),
             ("limits.uploads", self.uploads),
+            ("limits.previews", self.previews),
         ]
     }
 }

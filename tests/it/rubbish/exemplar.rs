@@ -26,6 +26,7 @@ const EXEMPLARS: &[Exemplar] = &[
         "",
     ),
     good("/download/{server_name}/{media_id}", "timeout_ms=1&allow_redirect=true", ""),
+    good("/media/preview_url", "url=http://127.0.0.1/", ""),
     good("/register/available", "username=nobody", ""),
     good("/messages", r#"dir=b&limit=5&from=<from>&filter={"types":["m.*"]}"#, ""),
     good("/sync", r#"since=<since>&timeout=1&filter={"room":{"timeline":{"limit":3}}}"#, ""),

@@ -66,7 +66,7 @@ async fn create_mxc_uri(
     Ok(response)
 }
 
-fn uploader(session: &Session) -> Uploader {
+pub(super) fn uploader(session: &Session) -> Uploader {
     Uploader { user: session.user, device_id: session.device_id.clone() }
 }
 
