@@ -7,8 +7,10 @@ ARGS ?=
 DATA ?= wick-data
 ROUNDS ?= 3
 KILLS ?= 200
+FOR ?= 3600
+CORPUS ?=
 
-.PHONY: help setup build run release test check fmt-check dependencies clippy docs book fmt bench beside load test-clients test-calls test-crash \
+.PHONY: help setup build run release test check fmt-check dependencies clippy docs book fmt bench beside load test-clients test-calls test-crash fuzz-media \
         complement complement-own complement-process clean-data
 
 help: ## show this list
@@ -72,6 +74,10 @@ test-clients: build ## let real clients use the server: libraries in JavaScript,
 
 test-calls: build ## run LiveKit and its client against the server (needs Go, Node and npm)
 	@.ci/script tests/calls/run $(ARGS)
+
+fuzz-media: setup ## read damaged images and pages for FOR=3600 seconds (CORPUS=folder: those of a folder, too)
+	@. .ci/env && WICK_FUZZ_SECONDS=$(FOR) WICK_FUZZ_CORPUS="$(CORPUS)" \
+		.ci/cargo test --workspace --lib $$CARGO_LOCKED -- fuzz::
 
 test-crash: build ## kill the server at random moments (KILLS=200), fail at every commit (ROUNDS=3)
 	@. .ci/env && "$$TARGET_DIR/debug/wick-crash" $(KILLS) $(ARGS)

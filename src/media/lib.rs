@@ -3,6 +3,8 @@
 mod check;
 mod deletion;
 mod download;
+#[cfg(test)]
+mod fuzz;
 mod pending;
 mod preview;
 mod repository;

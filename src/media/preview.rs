@@ -177,6 +177,12 @@ fn failed(failure: &Failure) -> Error {
     Error::refused_with(502, ErrorKind::Unknown, "the page cannot be fetched")
 }
 
+/// What a page says of itself, JSON.
+#[cfg(test)]
+pub(crate) fn page_json(bytes: &[u8], content_type: &str, url: &Url) -> String {
+    Value::Object(page::read(bytes, content_type, url).fields).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -191,6 +191,21 @@ fn method_key(method: ThumbnailMethod) -> u8 {
     }
 }
 
+/// The thumbnail of an image; `None` if the image is small enough itself.
+#[cfg(test)]
+pub(crate) fn made_of(
+    file: &[u8],
+    size: ThumbnailSize,
+    animated: bool,
+    max_pixels: u64,
+) -> Result<Option<Vec<u8>>> {
+    let image = measure(file, max_pixels)?;
+    Ok(match render::render(file, &image, size, animated)? {
+        Rendered::Original { .. } => None,
+        Rendered::Made { bytes, .. } => Some(bytes),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use wick_core::Config;
