@@ -19,7 +19,7 @@ pub use self::{
     deletion::Listed,
     download::Content,
     pending::Reserved,
-    preview::{Asking, Previews},
+    preview::{Client, Previews},
     repository::{InUse, MediaRepository},
     store::{ByteStream, Store, Writing, folder},
     thumbnail::Wanted,

@@ -1,4 +1,4 @@
-//! Previews of pages: fetched by the server, so that a page does not learn who reads a message.
+//! Previews of pages: fetched by the server, so that the readers of a message stay unknown to the page.
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1mediapreview_url>
 //!
 //! Invariants: only pages of the configured domains are previewed, and no request leaves but through the guard of
@@ -34,10 +34,10 @@ pub struct Previews {
     places: Places,
 }
 
-/// The device that asks for a preview.
+/// The client that requests a preview.
 #[derive(Clone, Debug)]
-pub struct Asking {
-    /// Whose user will own the image.
+pub struct Client {
+    /// Its device, whose user will own the image.
     pub uploader: Uploader,
     /// The same user, spelled out.
     pub user_id: OwnedUserId,
@@ -67,7 +67,7 @@ impl Previews {
     /// # Errors
     /// `M_INVALID_PARAM` if this is no URL of a page; `M_FORBIDDEN` if its domain is not previewed;
     /// `M_LIMIT_EXCEEDED`; 502 `M_UNKNOWN` if it cannot be fetched, for whatever reason.
-    pub async fn preview(self: &Arc<Self>, asking: Asking, url: &str) -> Result<String> {
+    pub async fn preview(self: &Arc<Self>, client: Client, url: &str) -> Result<String> {
         let mut url = page_url(url)?;
         url.set_fragment(None);
         self.ensure_allowed(&url)?;
@@ -75,18 +75,18 @@ impl Previews {
         if let Some(json) = self.media.kept_preview(&key)? {
             return Ok(json);
         }
-        let _place = self.places.of_user(asking.uploader.user)?;
+        let _place = self.places.of_user(client.uploader.user)?;
         let _page = self.places.of_page(key).await?;
         if let Some(json) = self.media.kept_preview(&key)? {
             return Ok(json);
         }
-        self.media.resources.limits.ensure(Limit::Previews, &asking.user_id)?;
+        self.media.resources.limits.ensure(Limit::Previews, &client.user_id)?;
         let fetched = {
             let _place = self.places.any().await?;
-            self.fetch(&asking, &url).await?
+            self.fetch(&client, &url).await?
         };
         let media = Arc::clone(&self.media);
-        let keep = async move { keep(&media, asking.uploader, &key, fetched).await };
+        let keep = async move { keep(&media, client.uploader, &key, fetched).await };
         self.media.supervisor.complete("preview", keep).await
     }
 
@@ -168,7 +168,8 @@ fn is_within(host: &str, domain: &str) -> bool {
         })
 }
 
-/// 502: the page cannot be fetched. Why is not told, since that would say which addresses the server can reach.
+/// 502: the page cannot be fetched. The response does not contain the reason, which would reveal which addresses the server can
+/// reach.
 fn failed(failure: &Failure) -> Error {
     if *failure == Failure::InvalidUrl {
         return no_page();
@@ -177,7 +178,7 @@ fn failed(failure: &Failure) -> Error {
     Error::refused_with(502, ErrorKind::Unknown, "the page cannot be fetched")
 }
 
-/// What a page says of itself, JSON.
+/// The fields of a page, JSON.
 #[cfg(test)]
 pub(crate) fn page_json(bytes: &[u8], content_type: &str, url: &Url) -> String {
     Value::Object(page::read(bytes, content_type, url).fields).to_string()

@@ -7,7 +7,7 @@ use url::Url;
 use wick_core::Result;
 use wick_outbound::{Failure, Response};
 
-use super::{Asking, Fetched, Previews, failed, page, page_url};
+use super::{Client, Fetched, Previews, failed, page, page_url};
 use crate::thumbnail::measure;
 
 /// How large a page may be of which only the beginning is read, in bytes.
@@ -23,7 +23,7 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    /// Adds what a preview says of its image, which is at `uri`.
+    /// Adds the fields of a preview's image, which is at `uri`.
     pub(super) fn describe(&self, fields: &mut Map<String, Value>, uri: &str) {
         for (name, value) in [
             ("og:image", uri.into()),
@@ -38,14 +38,14 @@ impl Picture {
 }
 
 impl Previews {
-    pub(super) async fn fetch(&self, asking: &Asking, url: &Url) -> Result<Fetched> {
+    pub(super) async fn fetch(&self, client: &Client, url: &Url) -> Result<Fetched> {
         let response = self.get(url, MAX_PAGE).await?;
         // A redirect must not lead to where no preview could begin.
         let url = page_url(response.url())?;
         self.ensure_allowed(&url)?;
         let content_type = content_type(&response);
         if content_type.starts_with("image/") {
-            let picture = self.picture_of(asking, response).await?;
+            let picture = self.picture_of(client, response).await?;
             return Ok(Fetched { fields: Map::new(), picture });
         }
         if !matches!(essence(&content_type), "text/html" | "application/xhtml+xml") {
@@ -54,10 +54,10 @@ impl Previews {
         let most = u64::from(self.media.resources.config.previews.max_page_kilobytes) << 10;
         let beginning = beginning(response, most).await?;
         let read = move || Ok(page::read(&beginning, &content_type, &url));
-        let page = self.media.resources.workers.run(&asking.user_id, read).await?;
+        let page = self.media.resources.workers.run(&client.user_id, read).await?;
         let picture = match &page.image {
             // A preview without its image is better than none.
-            Some(image) => self.picture(asking, image).await.unwrap_or_else(|error| {
+            Some(image) => self.picture(client, image).await.unwrap_or_else(|error| {
                 tracing::debug!(%error, "the image of a page is left out");
                 None
             }),
@@ -73,9 +73,9 @@ impl Previews {
         response.and_then(Response::success).map_err(|failure| failed(&failure))
     }
 
-    async fn picture(&self, asking: &Asking, url: &Url) -> Result<Option<Picture>> {
+    async fn picture(&self, client: &Client, url: &Url) -> Result<Option<Picture>> {
         let response = self.get(url, self.max_image()).await?;
-        self.picture_of(asking, response).await
+        self.picture_of(client, response).await
     }
 
     fn max_image(&self) -> u64 {
@@ -83,12 +83,12 @@ impl Previews {
     }
 
     /// The image of a response; `None` if it is none that thumbnails can be made of.
-    async fn picture_of(&self, asking: &Asking, response: Response) -> Result<Option<Picture>> {
+    async fn picture_of(&self, client: &Client, response: Response) -> Result<Option<Picture>> {
         let bytes = whole(response, self.max_image()).await?;
         let max_pixels = self.media.max_pixels();
         let measured = bytes.clone();
         let measure = move || Ok(measure(&measured, max_pixels).ok());
-        let image = self.media.resources.workers.run(&asking.user_id, measure).await?;
+        let image = self.media.resources.workers.run(&client.user_id, measure).await?;
         Ok(image.map(|image| Picture {
             bytes,
             content_type: image.content_type,

@@ -1,4 +1,4 @@
-//! What a page says of itself: OpenGraph, then Twitter's cards, then plain HTML.
+//! The metadata of a page: OpenGraph, then Twitter's cards, then plain HTML.
 //!
 //! Invariants: reading takes time and memory in proportion to the page, however its elements are nested; no more than a
 //! bounded number of fields of bounded length come out.
@@ -32,7 +32,7 @@ const PORTION: usize = 8 * 1024;
 /// with each other.
 const LONGEST_TAG: usize = 8;
 
-/// What a page says of itself.
+/// The metadata of a page.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     /// OpenGraph data besides the image.
@@ -96,7 +96,7 @@ impl Page {
     }
 }
 
-/// The elements of a page that say something of it.
+/// The elements of a page that hold metadata.
 fn elements(text: &str) -> Found {
     let tokenizer = Tokenizer::new(Elements::default(), TokenizerOpts::default());
     let queue = BufferQueue::default();
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(title(other, "text/html"), "а");
         assert_eq!(title("<title>für</title>".as_bytes(), "text/html"), "für");
         assert_eq!(title("<title>für</title>".as_bytes(), "text/html; charset=nonsense"), "für");
-        // A page that can be read to this point is not UTF-16, whatever it says.
+        // A page that can be read to this point is not UTF-16, whatever it declares.
         assert_eq!(title("<meta charset=utf-16><title>für</title>".as_bytes(), ""), "für");
         assert_eq!(title(b"\xff\xfe<\0t\0i\0t\0l\0e\0>\0\xfc\0", "text/html"), "ü");
         // A wrong one is read as far as it goes.

@@ -48,8 +48,8 @@ async fn must_preview(server: &TestServer, user: &User, url: &str) -> Value {
 async fn assert_unreachable(server: &TestServer, user: &User, url: &str) {
     let answer = preview(server, user, url).await;
     let expected = (StatusCode::BAD_GATEWAY, "M_UNKNOWN", "the page cannot be fetched");
-    let told = answer.body["error"].as_str().unwrap_or_default();
-    assert_eq!((answer.status, errcode(&answer), told), expected, "{url}");
+    let message = answer.body["error"].as_str().unwrap_or_default();
+    assert_eq!((answer.status, errcode(&answer), message), expected, "{url}");
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn a_page_without_an_end_is_read_to_a_bound_and_an_image_without_one_is_le
     let answer = must_preview(&server, &user, &pages.url("endless")).await;
     assert_eq!(answer, json!({ "og:title": "endless" }));
     assert_eq!(files(&server), [""; 0]);
-    // One that says how large it is is not even read.
+    // The body of one that declares its length is not read.
     assert_unreachable(&server, &user, &pages.url("huge")).await;
 }
 

@@ -9,14 +9,14 @@ use wick_harness::process::{Process, run};
 
 use super::{error, register};
 
-/// What `wick admin media` says, which must succeed.
+/// The output of `wick admin media`, which must succeed.
 fn admin(folder: &Path, arguments: &[&str]) -> String {
     let output = run(folder, &[&["admin", "media"][..], arguments].concat());
     assert!(output.status.success(), "{arguments:?}: {}", error(&output));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Why `wick admin media` fails.
+/// The error of `wick admin media`, which must fail.
 fn refusal(folder: &Path, arguments: &[&str]) -> String {
     let output = run(folder, &[&["admin", "media"][..], arguments].concat());
     assert!(!output.status.success(), "{arguments:?} succeeds");
@@ -50,18 +50,21 @@ async fn an_administrator_lists_quarantines_and_deletes_media() {
     }
     let other = upload(&server, &bob, file.clone()).await;
 
-    let told = admin(folder, &["list", "--user", "@alice:localhost"]);
-    assert_eq!(told.lines().count(), 4, "{told}");
-    assert!(told.ends_with(&format!("bytes in all: {}\n", 3 * file.to_string().len())), "{told}");
+    let output = admin(folder, &["list", "--user", "@alice:localhost"]);
+    assert_eq!(output.lines().count(), 4, "{output}");
+    assert!(
+        output.ends_with(&format!("bytes in all: {}\n", 3 * file.to_string().len())),
+        "{output}"
+    );
     for id in &ids {
-        let line = told.lines().find(|line| line.starts_with(&**id)).unwrap_or_default();
-        assert!(line.contains("@alice:localhost") && line.contains("a b.json"), "{told}");
-        assert!(line.ends_with("false"), "{told}");
+        let line = output.lines().find(|line| line.starts_with(&**id)).unwrap_or_default();
+        assert!(line.contains("@alice:localhost") && line.contains("a b.json"), "{output}");
+        assert!(line.ends_with("false"), "{output}");
     }
     ids.sort();
-    let told =
+    let output =
         admin(folder, &["list", "--user", "@alice:localhost", "--after", &ids[0], "--limit", "1"]);
-    assert!(told.starts_with(&*ids[1]) && told.lines().count() == 2, "{told}");
+    assert!(output.starts_with(&*ids[1]) && output.lines().count() == 2, "{output}");
     assert_eq!(admin(folder, &["list"]).lines().count(), 4);
 
     // The content of one of alice's is bob's, too.
@@ -71,9 +74,9 @@ async fn an_administrator_lists_quarantines_and_deletes_media() {
     ] {
         assert_eq!(admin(folder, &[action, &other]), said);
         assert_eq!(download(&server, &bob, &other).await.0, status, "{action}");
-        let told = admin(folder, &["list"]);
-        let quarantined = told.lines().filter(|line| line.ends_with("true")).count();
-        assert_eq!(quarantined, if action == "quarantine" { 2 } else { 0 }, "{told}");
+        let output = admin(folder, &["list"]);
+        let quarantined = output.lines().filter(|line| line.ends_with("true")).count();
+        assert_eq!(quarantined, if action == "quarantine" { 2 } else { 0 }, "{output}");
     }
     assert_eq!(admin(folder, &["delete", &ids[0]]), "deleted\n");
     assert_eq!(download(&server, &alice, &ids[0]).await.0, StatusCode::NOT_FOUND);

@@ -7,7 +7,7 @@ use ruma::api::client::{authenticated_media, media};
 use serde_json::value::RawValue;
 use wick_account::Session;
 use wick_core::{Error, Result};
-use wick_media::Asking;
+use wick_media::Client;
 use wick_service::Services;
 
 use super::upload::uploader;
@@ -43,7 +43,7 @@ async fn preview(services: &Services, session: &Session, url: &str) -> Result<Bo
     if !services.previews.is_enabled() {
         return Err(unrecognized(StatusCode::NOT_FOUND));
     }
-    let asking = Asking { uploader: uploader(session), user_id: session.user_id.clone() };
-    let json = services.previews.preview(asking, url).await?;
+    let client = Client { uploader: uploader(session), user_id: session.user_id.clone() };
+    let json = services.previews.preview(client, url).await?;
     RawValue::from_string(json).map_err(|error| Error::internal("a preview is no JSON", error))
 }

@@ -1,4 +1,4 @@
-//! The encoding of a page: by a byte order mark, its content type, or what it says itself.
+//! The encoding of a page: by a byte order mark, its content type, or its own declaration.
 //! <https://html.spec.whatwg.org/multipage/parsing.html#determining-the-character-encoding>
 
 use std::borrow::Cow;

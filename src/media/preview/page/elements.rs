@@ -1,4 +1,4 @@
-//! The elements of a page that say something of it, found without building its tree.
+//! The elements of a page that hold metadata, found without building its tree.
 //!
 //! Invariant: what is kept of a page is bounded.
 
