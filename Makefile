@@ -10,7 +10,7 @@ KILLS ?= 200
 FOR ?= 3600
 CORPUS ?=
 
-.PHONY: help setup build run release test check fmt-check dependencies clippy docs book fmt bench beside load test-clients test-calls test-crash fuzz-media \
+.PHONY: help setup build run release test check fmt-check dependencies clippy docs book fmt bench bench-media beside load test-clients test-calls test-crash fuzz-media \
         complement complement-own complement-process clean-data
 
 help: ## show this list
@@ -65,6 +65,9 @@ load: build ## the load and scale benchmark (ARGS='--help' for its options)
 
 bench: build release ## the benchmarks of docs/benchmarks.md, one after the other (ARGS='scale' for a million timers)
 	@.ci/script tests/load/bench $(ARGS)
+
+bench-media: build release ## media of wick beside nginx and ImageMagick (see tests/load/media)
+	@.ci/script tests/load/media $(ARGS)
 
 beside: build release ## delayed events and encryption of wick and of Synapse with PostgreSQL, side by side (ARGS=keys-claim)
 	@.ci/script tests/load/beside $(ARGS)
