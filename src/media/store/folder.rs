@@ -13,12 +13,15 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
-use tokio::{runtime::Handle, task::spawn_blocking};
+use tokio::{
+    runtime::Handle,
+    task::{JoinHandle, spawn_blocking},
+};
 
 use super::{ByteStream, SHARDS, Store, UNFINISHED, Writing, shard_of};
 
-/// How much is read at once, in bytes.
-const PORTION: u64 = 64 * 1024;
+/// How much is read at once, in bytes. A download holds two portions: one that is sent and one that is read meanwhile.
+const PORTION: u64 = 256 * 1024;
 
 /// A folder with a folder for each shard.
 pub(super) struct Folder {
@@ -79,13 +82,10 @@ impl Store for Folder {
             })
             .await?;
             let left = range.end.saturating_sub(range.start);
-            Ok(stream::try_unfold((file, left), |(file, left)| async move {
-                if left == 0 {
-                    return Ok(None);
-                }
-                let (file, bytes) = on_a_thread(move || read(file, left.min(PORTION))).await?;
-                let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-                Ok(Some((bytes, (file, left.saturating_sub(length)))))
+            Ok(stream::try_unfold(read_on((file, left)), |reading| async move {
+                let Some(reading) = reading else { return Ok(None) };
+                let (bytes, rest) = reading.await.map_err(io::Error::other)??;
+                Ok(Some((bytes, read_on(rest))))
             })
             .boxed())
         }
@@ -114,11 +114,26 @@ impl Store for Folder {
     }
 }
 
-/// Exactly so many bytes, or fewer than there should be as an error.
-fn read(mut file: File, length: u64) -> io::Result<(File, Bytes)> {
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
-    file.read_exact(&mut bytes)?;
-    Ok((file, bytes.into()))
+/// A portion that is being read, with what is read after it.
+type Reading = JoinHandle<io::Result<(Bytes, Rest)>>;
+
+/// A file, and how many of its bytes are still to be read.
+type Rest = (File, u64);
+
+/// Begins to read the next portion; `None` at the end.
+fn read_on((mut file, left): Rest) -> Option<Reading> {
+    let length = left.min(PORTION);
+    if length == 0 {
+        return None;
+    }
+    Some(spawn_blocking(move || {
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+        let read = Read::by_ref(&mut file).take(length).read_to_end(&mut bytes)?;
+        if u64::try_from(read).is_ok_and(|read| read == length) {
+            return Ok((bytes.into(), (file, left.saturating_sub(length))));
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }))
 }
 
 struct WritingFile {
