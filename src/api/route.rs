@@ -9,7 +9,7 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use ruma::api::{IncomingRequest, error::DeserializationError, path_builder::PathBuilder};
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use wick_account::{
     Requester,
     uia::{self, Finished},
@@ -118,6 +118,14 @@ impl<R: IncomingRequest<Authentication: Scheme>> Unread<R> {
         Ok((self.read()?, headers, stream))
     }
 
+    /// As [`Call::json`], for fields that ruma's type does not have.
+    ///
+    /// # Errors
+    /// As [`Call::json`].
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        self.call.json()
+    }
+
     /// Reads the body, and all else.
     ///
     /// # Errors
@@ -131,6 +139,16 @@ impl<R: IncomingRequest<Authentication: Scheme>> Unread<R> {
 }
 
 impl Call {
+    /// Its body, for endpoints without a request type of ruma's.
+    ///
+    /// # Errors
+    /// `M_NOT_JSON` or `M_BAD_JSON` if the body is none of this type.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        let body = self.request.body();
+        ensure_object(body)?;
+        serde_json::from_slice(body).map_err(|error| unreadable(error.into()))
+    }
+
     /// Its query string.
     pub(crate) fn query(&self) -> &str {
         self.request.uri().query().unwrap_or_default()
@@ -331,16 +349,7 @@ fn read<R: IncomingRequest>(call: Call) -> Result<R> {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let (parts, body) = request.into_parts();
     if has_body {
-        json::ensure_shallow(&body)?;
-    }
-    if has_body && str::from_utf8(&body).is_err() {
-        // serde passes over what it does not want, whether or not it is text.
-        return Err(not_json("the body is not UTF-8"));
-    }
-    if has_body && !body.is_empty() && !starts_object(&body) {
-        // serde would take an array for a struct.
-        ensure_json(&body)?;
-        return Err(Error::bad_json("the body is no JSON object"));
+        ensure_object(&body)?;
     }
     R::try_from_http_request_inner(Request::from_parts(parts, &body), &arguments).map_err(|error| {
         match error {
@@ -352,8 +361,19 @@ fn read<R: IncomingRequest>(call: Call) -> Result<R> {
     })
 }
 
-fn starts_object(body: &[u8]) -> bool {
-    body.trim_ascii_start().starts_with(b"{")
+/// Refuses a body that cannot be a JSON object and is not empty either.
+fn ensure_object(body: &[u8]) -> Result<()> {
+    json::ensure_shallow(body)?;
+    if str::from_utf8(body).is_err() {
+        // serde skips what it does not need, whether or not it is text.
+        return Err(not_json("the body is not UTF-8"));
+    }
+    if !body.is_empty() && !body.trim_ascii_start().starts_with(b"{") {
+        // serde would take an array for a struct.
+        ensure_json(body)?;
+        return Err(Error::bad_json("the body is no JSON object"));
+    }
+    Ok(())
 }
 
 fn ensure_json(body: &[u8]) -> Result<()> {

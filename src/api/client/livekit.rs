@@ -6,10 +6,10 @@ use std::sync::Arc;
 use axum::response::Response;
 use http::{Method, StatusCode, header::AUTHORIZATION};
 use ruma::OwnedRoomId;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::json;
 use wick_calls::{Calls, Handed, Member, Seat};
-use wick_core::{Error, Result, config::TOKEN_SERVICE_PATH, json};
+use wick_core::{Error, Result, config::TOKEN_SERVICE_PATH};
 use wick_ruma::{
     ExpireRefreshToken,
     livekit::{self, delegate_delayed_leave, get_token},
@@ -19,7 +19,7 @@ use wick_service::Services;
 
 use crate::{
     address::limit_key,
-    error::{unreadable, unrecognized},
+    error::unrecognized,
     reply,
     route::{Call, Route, Ruma, plain, route},
 };
@@ -116,7 +116,7 @@ struct Request {
 
 /// `POST /sfu/get`
 async fn legacy_token(services: Arc<Services>, calls: Arc<Calls>, call: Call) -> Result<Response> {
-    let request: LegacyRequest = read(&call)?;
+    let request: LegacyRequest = call.json()?;
     let user = user_of(&services, &calls, &request.openid_token, &call)?;
     let member = Member::Device(request.device_id);
     let seat = Seat { room_id: request.room, slot_id: None, member };
@@ -126,7 +126,7 @@ async fn legacy_token(services: Arc<Services>, calls: Arc<Calls>, call: Call) ->
 
 /// `POST /get_token`
 async fn token(services: Arc<Services>, calls: Arc<Calls>, call: Call) -> Result<Response> {
-    let request: Request = read(&call)?;
+    let request: Request = call.json()?;
     let user = user_of(&services, &calls, &request.openid_token, &call)?;
     let seat = seat(&user, request.room_id, request.slot_id, (None, Some(request.member)))?;
     let token = calls.token(&user, &seat, request.delegated.handed()).await?;
@@ -135,7 +135,7 @@ async fn token(services: Arc<Services>, calls: Arc<Calls>, call: Call) -> Result
 
 /// `POST /delegate_delayed_leave`
 async fn delegate(services: Arc<Services>, calls: Arc<Calls>, call: Call) -> Result<Response> {
-    let request: Request = read(&call)?;
+    let request: Request = call.json()?;
     let handed = request.delegated.handed();
     ensure_something(handed)?;
     let user = user_of(&services, &calls, &request.openid_token, &call)?;
@@ -229,10 +229,4 @@ fn user_of(
         services.limits.ensure(Limit::InvalidHandle, &limit_key(call.address))?;
     }
     user
-}
-
-fn read<T: DeserializeOwned>(call: &Call) -> Result<T> {
-    let body = call.request.body();
-    json::ensure_shallow(body)?;
-    serde_json::from_slice(body).map_err(|error| unreadable(error.into()))
 }

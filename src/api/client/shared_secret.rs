@@ -14,7 +14,7 @@ use wick_service::Services;
 
 use crate::{
     address::limit_key,
-    error::{unreadable, unrecognized},
+    error::unrecognized,
     reply,
     route::{Call, Route, plain},
 };
@@ -50,9 +50,7 @@ async fn nonce(services: Arc<Services>, call: Call) -> Result<Response> {
 async fn register(services: Arc<Services>, call: Call) -> Result<Response> {
     ensure_there(&services)?;
     services.limits.ensure(Limit::Registration, &limit_key(call.address))?;
-    let body: Body =
-        serde_json::from_slice(call.request.body()).map_err(|error| unreadable(error.into()))?;
-    let Body { nonce, username, password, admin, user_type, mac } = body;
+    let Body { nonce, username, password, admin, user_type, mac } = call.json()?;
     let signed = SignedAccount { nonce, username, password, admin, user_type, mac };
     let made = services.users.register_signed(signed).await?;
     let (device_id, access_token) =
