@@ -1,10 +1,10 @@
 //! Finds out what the pushers of users are to send.
 //!
-//! Invariants: an event is judged once for each user, however many pushers they have; a user without pushers costs
+//! Invariants: an event is evaluated once for each user, however many pushers they have; a user without pushers costs
 //! nothing; what comes again, after a crash, is neither stored anew nor after all pushers have passed it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
@@ -49,8 +49,14 @@ impl Consumer for Due {
         let at = resources.clock.now();
         for rows in found.chunks(BATCH) {
             let build = |batch: &mut wick_database::Batch| {
+                let mut passed = BTreeMap::new();
                 for (key, what) in rows {
-                    if is_stored_or_passed(batch, key)? {
+                    let passed = match passed.entry(key.0) {
+                        Entry::Occupied(known) => *known.get(),
+                        Entry::Vacant(unknown) => *unknown.insert(passed_by_all(batch, key.0)?),
+                    };
+                    let is_passed = passed.is_some_and(|passed| passed >= key.1);
+                    if is_passed || batch.contains(&PENDING_PUSH_BY_POSITION, key)? {
                         continue;
                     }
                     let pending = PendingPush { at, what: what.clone() };
@@ -67,17 +73,15 @@ impl Consumer for Due {
     }
 }
 
-/// Whether something that is due is stored already, or was, and all pushers of the user have passed it.
-fn is_stored_or_passed(read: &impl Read, key: &(ShortUserId, Position)) -> Result<bool> {
-    if read.contains(&PENDING_PUSH_BY_POSITION, key)? {
-        return Ok(true);
-    }
+/// The position that all pushers of a user have passed: what is due up to it was stored before. `None` if the
+/// user has no pusher.
+fn passed_by_all(read: &impl Read, user: ShortUserId) -> Result<Option<Position>> {
     let mut lowest = None::<Position>;
-    for row in read.scan(&PROGRESS_BY_PUSHER, Range::prefix((key.0,))) {
+    for row in read.scan(&PROGRESS_BY_PUSHER, Range::prefix((user,))) {
         let (_, progress) = row?;
         lowest = Some(lowest.map_or(progress.upto, |lowest| lowest.min(progress.upto)));
     }
-    Ok(lowest.is_some_and(|lowest| lowest >= key.1))
+    Ok(lowest)
 }
 
 impl Due {
@@ -96,7 +100,8 @@ impl Due {
         Ok(found)
     }
 
-    /// The users that an event notifies, and its sender, whose earlier events are read by it.
+    /// The users that an event notifies, and those whose unread count it may lower: its sender, by reading, and
+    /// members, by a redaction.
     fn find_notified(
         &self,
         (span, owners): (&Span, &[ShortUserId]),
@@ -111,6 +116,10 @@ impl Due {
             found.insert((sender, position), Pushed::Count);
         }
         for user in self.joined(span, owners, room)? {
+            if pdu.redacts.is_some() {
+                // Its target may have been counted.
+                found.insert((user, position), Pushed::Count);
+            }
             if Some(user) != sender {
                 self.judge(span, (position, user), (room, event), &pdu, found)?;
             }

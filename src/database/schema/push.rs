@@ -39,7 +39,7 @@ pub enum Pushed {
         /// The actions of the push rule that applies, as JSON text.
         actions: String,
     },
-    /// The user may have read something, so that their unread count may have changed.
+    /// The unread count of the user may have changed: by reading, leaving or a redaction.
     Count,
 }
 

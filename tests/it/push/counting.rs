@@ -43,6 +43,20 @@ async fn reading_sends_the_count_if_and_only_if_it_changed() {
 }
 
 #[tokio::test]
+async fn redacting_an_unread_event_sends_the_lower_count() {
+    let two = Two::with(|config| config.push.count = Counted::Messages).await;
+    let room = two.room().await;
+    room.say(&two.alice, "kept").await;
+    assert_eq!(two.gateway.next().await["counts"]["unread"], 1);
+    let redacted = room.say(&two.alice, "redacted").await;
+    assert_eq!(two.gateway.next().await["counts"]["unread"], 2);
+    room.redact(&two.alice, &redacted).await;
+    let notification = two.gateway.next().await;
+    assert_eq!(notification["counts"], json!({ "unread": 1 }));
+    assert_eq!(notification.get("event_id"), None);
+}
+
+#[tokio::test]
 async fn a_room_that_was_left_does_not_count() {
     let two = Two::new().await;
     let rooms = [two.room().await, two.room().await, two.room().await];
