@@ -28,6 +28,13 @@ const MAX_IDLE: usize = 4;
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The host of a URL in its usual spelling, without the port; `None` if it is no URL with a host.
+#[must_use]
+pub fn host(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    url.host_str().map(|host| host.trim_end_matches('.').to_owned())
+}
+
 /// What one request may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {

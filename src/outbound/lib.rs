@@ -11,7 +11,7 @@ mod resolver;
 mod tests;
 
 pub use self::{
-    client::{Bounds, Outbound, Response},
+    client::{Bounds, Outbound, Response, host},
     failure::Failure,
     resolver::{Resolve, Resolving, SystemResolver},
 };

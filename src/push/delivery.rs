@@ -193,13 +193,14 @@ impl Delivery {
         let Written { url, body, badge } = sending.written;
         let request = async {
             let admitted = self.shared.gateways.admit(&url).await?;
-            let outbound = &self.shared.outbound;
+            let (outbound, clock) = (&self.shared.outbound, &self.shared.resources.clock);
+            let began = clock.monotonic();
             let response = outbound.post_json(&url, body, outbound.short(MAX_RESPONSE)).await;
             let answer = match response.and_then(Response::success) {
                 Ok(response) => response.bytes().await,
                 Err(failure) => Err(failure),
             };
-            admitted.note(answer.is_ok());
+            admitted.note(answer.is_ok(), clock.monotonic().since(began));
             Ok::<_, Error>(answer)
         };
         // What comes after the answer is not cancelled: it would be sent again.

@@ -1,7 +1,9 @@
 //! How many requests run at the same time: in all, and to one push gateway.
 //!
-//! Invariant: of a gateway whose last request failed, one request at a time runs; so gateways that do not answer
-//! hold up no others.
+//! A gateway is a host: pushers can name any port of it.
+//!
+//! Invariant: of a gateway whose last request failed or was slow, one request at a time runs, and of all such gateways
+//! a quarter of the requests; so gateways that do not answer, or answer slowly, hold up no others.
 
 use std::{
     collections::HashMap,
@@ -9,10 +11,14 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wick_core::{Error, Result, config};
+
+/// From which duration on a request counts as slow.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// How many gateways are remembered before those without requests are forgotten.
 const REMEMBERED: usize = 256;
@@ -20,28 +26,31 @@ const REMEMBERED: usize = 256;
 /// The push gateways that requests are made to.
 pub(crate) struct Gateways {
     all: Arc<Semaphore>,
+    /// Taken besides by requests to gateways on trial.
+    trials: Arc<Semaphore>,
     most: usize,
-    /// Those without requests, too: a failure is remembered until the next request.
+    /// By host. Those without requests, too: a failure is remembered until the next request.
     known: Mutex<HashMap<String, Arc<Gateway>>>,
 }
 
 struct Gateway {
     requests: Arc<Semaphore>,
-    /// Taken besides while the last request failed.
+    /// Taken besides while the gateway is on trial.
     trial: Arc<Semaphore>,
-    is_failing: AtomicBool,
+    /// Whether the last request failed or was slow.
+    is_on_trial: AtomicBool,
 }
 
 /// A request that may run as long as this is there.
 pub(crate) struct Admitted {
     gateway: Arc<Gateway>,
-    _permits: [Option<OwnedSemaphorePermit>; 3],
+    _permits: [Option<OwnedSemaphorePermit>; 4],
 }
 
 impl Admitted {
-    /// Notes how the request ended.
-    pub(crate) fn note(&self, is_success: bool) {
-        self.gateway.is_failing.store(!is_success, Ordering::Relaxed);
+    /// Notes whether the request succeeded, and how long it took.
+    pub(crate) fn note(&self, is_success: bool, took: Duration) {
+        self.gateway.is_on_trial.store(!is_success || took >= SLOW, Ordering::Relaxed);
     }
 }
 
@@ -50,6 +59,7 @@ impl Gateways {
         let number = |most: u32| usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             all: Arc::new(Semaphore::new(number(config.max_requests))),
+            trials: Arc::new(Semaphore::new(number((config.max_requests / 4).max(1)))),
             most: number(config.max_requests_per_gateway),
             known: Mutex::default(),
         }
@@ -59,17 +69,18 @@ impl Gateways {
     pub(crate) async fn admit(&self, url: &str) -> Result<Admitted> {
         let gateway = self.gateway(url);
         let own = take(&gateway.requests).await?;
-        let trial = match gateway.is_failing.load(Ordering::Relaxed) {
-            true => Some(take(&gateway.trial).await?),
-            false => None,
+        let (trial, of_trials) = match gateway.is_on_trial.load(Ordering::Relaxed) {
+            true => (Some(take(&gateway.trial).await?), Some(take(&self.trials).await?)),
+            false => (None, None),
         };
         let of_all = take(&self.all).await?;
-        Ok(Admitted { gateway, _permits: [Some(own), trial, Some(of_all)] })
+        Ok(Admitted { gateway, _permits: [Some(own), trial, of_trials, Some(of_all)] })
     }
 
     fn gateway(&self, url: &str) -> Arc<Gateway> {
+        let host = host(url);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(gateway) = known.get(url) {
+        if let Some(gateway) = known.get(&host) {
             return Arc::clone(gateway);
         }
         if known.len() >= REMEMBERED {
@@ -78,11 +89,16 @@ impl Gateways {
         let gateway = Arc::new(Gateway {
             requests: Arc::new(Semaphore::new(self.most)),
             trial: Arc::new(Semaphore::new(1)),
-            is_failing: AtomicBool::new(false),
+            is_on_trial: AtomicBool::new(false),
         });
-        known.insert(url.to_owned(), Arc::clone(&gateway));
+        known.insert(host, Arc::clone(&gateway));
         gateway
     }
+}
+
+/// The host of a gateway's URL, without the port. A URL that cannot be read is a host of its own.
+fn host(url: &str) -> String {
+    wick_outbound::host(url).unwrap_or_else(|| url.to_owned())
 }
 
 async fn take(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
@@ -129,13 +145,36 @@ mod tests {
     async fn a_gateway_that_fails_gets_one_request_at_a_time_until_one_succeeds() {
         let gateways = gateways(10, 10);
         let first = gateways.admit("one").await.unwrap();
-        first.note(false);
+        first.note(false, Duration::ZERO);
         drop(first);
         let trial = gateways.admit("one").await.unwrap();
         assert!(waits(gateways.admit("one")).await);
         gateways.admit("other").await.unwrap();
-        trial.note(true);
+        trial.note(true, Duration::ZERO);
         gateways.admit("one").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_ports_of_one_host_are_one_gateway() {
+        let gateways = gateways(10, 1);
+        let _one = gateways.admit("https://one.example/_matrix/push/v1/notify").await.unwrap();
+        for url in ["https://ONE.example:8443/x", "http://one.example./x"] {
+            assert!(waits(gateways.admit(url)).await, "{url}");
+        }
+        gateways.admit("https://other.example/x").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn gateways_that_were_slow_hold_a_quarter_of_the_requests() {
+        let gateways = gateways(8, 8);
+        for number in 0..8 {
+            gateways.admit(&format!("https://slow{number}/")).await.unwrap().note(true, SLOW);
+        }
+        let _first = gateways.admit("https://slow0/").await.unwrap();
+        assert!(waits(gateways.admit("https://slow0/")).await);
+        let _second = gateways.admit("https://slow1/").await.unwrap();
+        assert!(waits(gateways.admit("https://slow2/")).await);
+        gateways.admit("https://quick/").await.unwrap();
     }
 
     #[tokio::test]

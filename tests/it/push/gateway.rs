@@ -57,8 +57,13 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) async fn start() -> Self {
+        Self::start_on([127, 0, 0, 1]).await
+    }
+
+    /// One that is reached at this address of this machine.
+    pub(crate) async fn start_on(host: [u8; 4]) -> Self {
         let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
+        let address = SocketAddr::from((host, listener.local_addr().unwrap().port()));
         let (send, received) = mpsc::unbounded_channel();
         let replies = Arc::default();
         let shared = Shared { received: send, replies: Arc::clone(&replies) };

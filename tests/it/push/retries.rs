@@ -74,7 +74,7 @@ async fn a_notification_is_given_up_after_a_day_and_the_pusher_goes_on() {
 #[tokio::test]
 async fn a_gateway_that_never_answers_times_out_and_delays_no_other() {
     let two = Two::with(|config| config.push.max_requests_per_gateway = 1).await;
-    let other = Gateway::start().await;
+    let other = Gateway::start_on([127, 0, 0, 2]).await;
     let room = two.room().await;
     two.gateway.reply([Reply::Never]);
     let first = room.say(&two.alice, "one").await;
@@ -88,6 +88,34 @@ async fn a_gateway_that_never_answers_times_out_and_delays_no_other() {
     two.server.clock.advance(seconds(1)).await;
     assert_eq!(two.gateway.next_event().await, first);
     assert_eq!(two.gateway.next_event().await, second);
+}
+
+#[tokio::test]
+async fn slow_gateways_on_many_ports_of_one_host_delay_no_other_host() {
+    let two = Two::with(|config| {
+        config.push.max_requests = 2;
+        config.push.max_requests_per_gateway = 1;
+    })
+    .await;
+    let slow = Gateway::start().await;
+    let quick = Gateway::start_on([127, 0, 0, 2]).await;
+    slow.set(&two.server, &two.bob, "slow").await;
+    for gateway in [&two.gateway, &slow] {
+        gateway.reply([Reply::Never]);
+    }
+    let room = two.room().await;
+    let first = room.say(&two.alice, "one").await;
+    let held = tokio::select! {
+        event = two.gateway.next_event() => event,
+        event = slow.next_event() => event,
+    };
+    assert_eq!(held, first);
+    quick.set(&two.server, &two.bob, "quick").await;
+    for body in ["two", "three", "four"] {
+        let said = room.say(&two.alice, body).await;
+        assert_eq!(quick.next_event().await, said);
+    }
+    assert_eq!((two.gateway.came(), slow.came()), (None, None), "the host has one request");
 }
 
 #[tokio::test]
