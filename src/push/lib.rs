@@ -14,5 +14,6 @@ mod due;
 mod gateways;
 mod notification;
 mod push;
+mod room_name;
 
 pub use self::push::Push;

@@ -9,7 +9,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use ruma::{
-    OwnedRoomAliasId, OwnedUserId, SecondsSinceUnixEpoch, UInt,
+    OwnedUserId, SecondsSinceUnixEpoch, UInt,
     api::{
         client::push::{Pusher, PusherKind},
         push_gateway::send_event_notification::v1::{
@@ -30,7 +30,10 @@ use wick_database::{
 use wick_notify::Recipient;
 use wick_room::{membership, render::Show, visibility::Viewer};
 
-use crate::push::Shared;
+use crate::{
+    push::Shared,
+    room_name::{alias, room_name},
+};
 
 /// Switches the unread count off (MSC4076).
 const DISABLE_COUNT: &str = "org.matrix.msc4076.disable_badge_count";
@@ -58,16 +61,6 @@ pub(crate) struct Written {
 #[derive(Deserialize)]
 struct Shown {
     content: Box<RawValue>,
-}
-
-#[derive(Deserialize)]
-struct NameContent {
-    name: String,
-}
-
-#[derive(Deserialize)]
-struct AliasContent {
-    alias: OwnedRoomAliasId,
 }
 
 impl<'a> Writer<'a> {
@@ -192,22 +185,17 @@ impl<'a> Writer<'a> {
     ) -> Result<()> {
         let Shown { content } = serde_json::from_str(shown.get())
             .map_err(|error| Error::internal("an event that is shown", error))?;
-        let state = |event_type: StateEventType, key: &str| {
-            self.shared.graph.state_event(self.read, room, &event_type, key)
-        };
-        let member = state(StateEventType::RoomMember, pdu.sender.as_str())?;
+        let graph = &self.shared.graph;
+        let member =
+            graph.state_event(self.read, room, &StateEventType::RoomMember, pdu.sender.as_str())?;
         let member = member.and_then(|member| membership::content(&member).ok());
-        let name = state(StateEventType::RoomName, "")?;
-        let alias = state(StateEventType::RoomCanonicalAlias, "")?;
-        let name = name.and_then(|event| event.content_as::<NameContent>().ok());
-        let alias = alias.and_then(|event| event.content_as::<AliasContent>().ok());
         notification.content = Some(content);
         notification.event_type = Some(pdu.event_type.clone());
         notification.sender = Some(pdu.sender.clone());
         notification.sender_display_name =
             member.and_then(|member| member.displayname().map(ToOwned::to_owned));
-        notification.room_name = name.map(|content| content.name).filter(|name| !name.is_empty());
-        notification.room_alias = alias.map(|content| content.alias);
+        notification.room_name = Some(room_name(graph, self.read, (room, self.key.0), pdu)?);
+        notification.room_alias = alias(graph, self.read, room)?;
         notification.user_is_target =
             pdu.is_state(&TimelineEventType::RoomMember, self.user_id.as_str());
         Ok(())

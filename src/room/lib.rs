@@ -11,6 +11,7 @@ pub mod delayed;
 mod effects;
 mod events;
 mod graph;
+mod heroes;
 mod lock;
 pub mod membership;
 mod read;

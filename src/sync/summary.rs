@@ -2,15 +2,10 @@
 
 use ruma::{OwnedUserId, events::StateEventType};
 use serde::Serialize;
-use wick_core::{Error, Pdu, Result, ShortEventId, ShortUserId, event::pdu::SharedPdu};
-use wick_database::schema::room::{MemberCounts, Membership};
+use wick_core::{Error, Pdu, Result, ShortEventId, event::pdu::SharedPdu};
+use wick_database::schema::room::MemberCounts;
 
 use crate::{context::Context, roster::RosterChanges, scope::Scope};
-
-/// How many heroes a room has at most.
-///
-/// <https://spec.matrix.org/v1.18/client-server-api/#calculating-the-display-name-for-a-room>
-const MAX_HEROES: usize = 5;
 
 /// What a client needs to name a room.
 #[derive(Debug, Serialize)]
@@ -96,23 +91,8 @@ fn is_shown(event_type: &StateEventType, event: Option<&Pdu>) -> bool {
     value.is_some_and(|value| !value.is_empty())
 }
 
-/// The first members beside the user: those who joined or are invited, else those who left.
 fn heroes(context: &Context<'_>, scope: &Scope, counts: MemberCounts) -> Result<Vec<OwnedUserId>> {
-    let present = [Membership::Join, Membership::Invite];
-    let gone = [Membership::Leave, Membership::Ban];
-    let alone = counts.joined.saturating_add(counts.invited) <= 1;
-    let mut members = Vec::new();
-    for membership in if alone { gone } else { present } {
-        let rows = context.graph.members(&context.read, scope.room, membership);
-        for row in rows.take(MAX_HEROES + 1) {
-            let (user, event) = row?;
-            if user != context.session.user {
-                members.push((event, user));
-            }
-        }
-    }
-    // Short ids of events are given out in the order in which they were stored.
-    members.sort_unstable();
-    let first = members.into_iter().take(MAX_HEROES);
-    first.map(|(_, user): (_, ShortUserId)| context.graph.user_id(&context.read, user)).collect()
+    let (graph, read) = (context.graph, &context.read);
+    let heroes = graph.heroes(read, scope.room, context.session.user, counts)?;
+    heroes.into_iter().map(|(user, _)| graph.user_id(read, user)).collect()
 }

@@ -40,6 +40,27 @@ async fn a_message_is_pushed_with_all_that_the_specification_lists() {
 }
 
 #[tokio::test]
+async fn a_room_without_a_name_has_the_name_that_clients_compute() {
+    let two = Two::new().await;
+    let carol = two.server.register("carol").await;
+    let room = two.room().await;
+    for expected in ["alice", "alice and carol"] {
+        room.say(&two.alice, "hello").await;
+        assert_eq!(two.gateway.next().await["room_name"], expected);
+        room.member(&carol, &carol, "join").await;
+    }
+    let alias = json!({ "alias": "#tea:localhost" });
+    room.set(&two.alice, ("m.room.canonical_alias", ""), alias).await;
+    room.say(&two.alice, "hello").await;
+    assert_eq!(two.gateway.next().await["room_name"], "#tea:localhost");
+    let other = two.server.room(&carol, "shared").await;
+    other.member(&two.alice, &two.alice, "join").await;
+    other.member(&two.alice, &two.bob, "invite").await;
+    let invitation = two.gateway.next().await;
+    assert_eq!(invitation["room_name"], "alice", "an invitation shows no other member");
+}
+
+#[tokio::test]
 async fn a_pusher_that_wants_ids_alone_gets_no_content() {
     let two = Two::new().await;
     let mut pusher = two.gateway.pusher("key");
