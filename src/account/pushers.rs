@@ -5,9 +5,10 @@
 mod owners;
 
 use ruma::{
-    DeviceId,
+    DeviceId, OwnedDeviceId,
     api::client::push::{Pusher, PusherIds, PusherKind, set_pusher::v3::PusherAction},
 };
+use serde::Serialize;
 use wick_core::{Error, Result, ShortUserId};
 use wick_database::{
     Batch, Range, Read, Topic,
@@ -40,6 +41,20 @@ pub type PusherKey = (ShortUserId, String, String);
 #[must_use]
 pub fn topic(user: ShortUserId) -> Topic {
     Topic::Numbered("pushers", user.0)
+}
+
+/// A pusher as its user sees it.
+#[derive(Debug, Serialize)]
+pub struct ListedPusher {
+    /// The pusher.
+    #[serde(flatten)]
+    pub pusher: Pusher,
+    /// Whether notifications are sent to it (MSC3881).
+    #[serde(rename = "org.matrix.msc3881.enabled")]
+    pub is_enabled: bool,
+    /// The device that set it (MSC3881).
+    #[serde(rename = "org.matrix.msc3881.device_id")]
+    pub device_id: OwnedDeviceId,
 }
 
 /// The pushers of local users.
@@ -102,28 +117,35 @@ impl Pushers {
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub fn list(&self, user: ShortUserId) -> Result<Vec<Pusher>> {
+    pub fn list(&self, user: ShortUserId) -> Result<Vec<ListedPusher>> {
         let read = self.resources.database.published();
         let mut pushers = Vec::new();
         for row in read.scan(&PUSHER_BY_ID, Range::prefix((user,))) {
-            let (_, stored) = row?;
-            // Set at the very moment at which its device went.
-            if !read.contains(&DEVICE_BY_ID, &(user, &stored.device_id))? {
+            let (_, StoredPusher { device_id, json, is_enabled }) = row?;
+            // Set at the very moment at which its device was removed.
+            if !read.contains(&DEVICE_BY_ID, &(user, &device_id))? {
                 continue;
             }
-            let pusher = serde_json::from_str(&stored.json)
+            let pusher = serde_json::from_str(&json)
                 .map_err(|error| Error::internal("stored pusher", error))?;
-            pushers.push(pusher);
+            pushers.push(ListedPusher { pusher, is_enabled, device_id });
         }
         Ok(pushers)
     }
 
-    /// Sets or deletes a pusher. Unless `append` is set, the same pusher of other users ends.
+    /// Sets or deletes a pusher. Unless `append` is set, the same pusher of other users ends. A request that
+    /// changes nothing but `is_enabled` can come from any device: the pusher stays with the device that set it
+    /// (MSC3881).
     ///
     /// # Errors
     /// `M_INVALID_PARAM` if its ids are too long, `M_TOO_LARGE` if it is too large or the user has too
     /// many.
-    pub async fn set(&self, session: &Session, action: &PusherAction) -> Result<()> {
+    pub async fn set(
+        &self,
+        session: &Session,
+        action: &PusherAction,
+        is_enabled: bool,
+    ) -> Result<()> {
         let (ids, append, stored) = match action {
             PusherAction::Post(data) => (&data.pusher.ids, data.append, Some(&data.pusher)),
             PusherAction::Delete(ids) => (ids, true, None),
@@ -133,7 +155,8 @@ impl Pushers {
         let stored = match stored {
             Some(pusher) => {
                 self.ensure_gateway(&pusher.kind)?;
-                Some(StoredPusher { device_id: session.device_id.clone(), json: to_json(pusher)? })
+                let device_id = session.device_id.clone();
+                Some(StoredPusher { device_id, json: to_json(pusher)?, is_enabled })
             }
             None => None,
         };
@@ -186,13 +209,24 @@ impl Pushers {
         batch: &mut Batch,
     ) -> Result<()> {
         let key = (user, ids.app_id.clone(), ids.pushkey.clone());
-        batch.put(&PUSHER_BY_ID, &key, stored);
+        let known = batch.read_for_update(&PUSHER_BY_ID, &key)?;
+        let was_disabled = known.as_ref().is_some_and(|known| !known.is_enabled);
+        let toggled = known
+            .filter(|known| known.json == stored.json && known.is_enabled != stored.is_enabled);
+        let stored = match toggled {
+            Some(known) => StoredPusher { is_enabled: stored.is_enabled, ..known },
+            None => stored.clone(),
+        };
+        batch.put(&PUSHER_BY_ID, &key, &stored);
         batch.put(&USER_BY_PUSHER, &(&ids.app_id, &ids.pushkey, user), &());
-        if batch.read_for_update(&PROGRESS_BY_PUSHER, &key)?.is_none() {
+        let progress = batch.read_for_update(&PROGRESS_BY_PUSHER, &key)?;
+        // What came before a pusher was set, or while it was disabled, is not sent.
+        if progress.is_none() || was_disabled && stored.is_enabled {
             let set_at = self.resources.clock.now();
+            let progress = progress.unwrap_or(PusherProgress { set_at, ..Default::default() });
             let slot = batch.reserve_position();
             batch.put_at(slot, &PROGRESS_BY_PUSHER, move |upto| {
-                (key, PusherProgress { upto, badge: None, set_at })
+                (key, PusherProgress { upto, ..progress })
             });
         }
         self.owners.add(user, batch);

@@ -165,6 +165,9 @@ impl Delivery {
         let rows = latest.scan(&PENDING_PUSH_BY_POSITION, range).take(LOOKED_AT);
         let rows = rows.collect::<std::result::Result<Vec<_>, _>>()?;
         let Some(((_, last), _)) = rows.last() else { return Ok(Step::Rest) };
+        if !pusher.is_enabled {
+            return Ok(Step::Drop(*last));
+        }
         let read = self.shared.resources.database.published();
         let writer = Writer::new(&self.shared, &read, &self.key, &pusher)?;
         let now = self.shared.resources.clock.now();

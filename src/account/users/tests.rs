@@ -111,8 +111,8 @@ async fn a_changed_password_ends_other_devices_and_their_pushers() {
         .unwrap();
         PusherAction::Post(serde_json::from_value(serde_json::to_value(pusher).unwrap()).unwrap())
     };
-    fixture.pushers.set(&session, &pusher("mine")).await.unwrap();
-    fixture.pushers.set(&other, &pusher("other")).await.unwrap();
+    fixture.pushers.set(&session, &pusher("mine"), true).await.unwrap();
+    fixture.pushers.set(&other, &pusher("other"), true).await.unwrap();
     fixture
         .users
         .change_password(&session, "another password", true, &Proof::not_needed())
@@ -120,7 +120,7 @@ async fn a_changed_password_ends_other_devices_and_their_pushers() {
         .unwrap();
     let pushers = fixture.pushers.list(session.user).unwrap();
     assert_eq!(pushers.len(), 1);
-    assert_eq!(pushers[0].ids.pushkey, "mine");
+    assert_eq!(pushers[0].pusher.ids.pushkey, "mine");
     assert_eq!(fixture.devices.list(session.user).unwrap().len(), 1);
     fixture.session(&tokens).await;
     assert!(fixture.users.log_in(log_in("alice", "password")).await.is_err());

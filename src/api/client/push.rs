@@ -13,12 +13,17 @@ use ruma::{
     },
     serde::Raw,
 };
+use serde::{Deserialize, Serialize};
+use wick_account::pushers::ListedPusher;
 use wick_core::Result;
 use wick_notify::notifications::Wanted;
 use wick_service::Services;
 
 use super::count;
-use crate::route::{Route, Ruma, route};
+use crate::{
+    reply::Json,
+    route::{Route, Ruma, Unread, route, route_unread},
+};
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
@@ -32,7 +37,7 @@ pub(crate) fn routes() -> Vec<Route> {
         route(get_pushrule_actions),
         route(set_pushrule_actions),
         route(get_pushers),
-        route(set_pusher),
+        route_unread(set_pusher),
         route(get_notifications),
     ]
 }
@@ -145,15 +150,31 @@ async fn set_pushrule_actions(
 async fn get_pushers(
     services: Arc<Services>,
     Ruma { sender, .. }: Ruma<get_pushers::v3::Request>,
-) -> Result<get_pushers::v3::Response> {
-    Ok(get_pushers::v3::Response::new(services.pushers.list(sender.user)?))
+) -> Result<Json<ListedPushers>> {
+    Ok(Json(ListedPushers { pushers: services.pushers.list(sender.user)? }))
+}
+
+/// The pushers with the fields of MSC3881, which ruma's response does not have.
+#[derive(Serialize)]
+struct ListedPushers {
+    pushers: Vec<ListedPusher>,
+}
+
+/// What ruma's request does not have: whether notifications are sent (MSC3881).
+#[derive(Deserialize)]
+struct Toggle {
+    #[serde(rename = "org.matrix.msc3881.enabled")]
+    enabled: Option<bool>,
 }
 
 /// `POST /_matrix/client/v3/pushers/set`
 async fn set_pusher(
     services: Arc<Services>,
-    Ruma { body, sender, .. }: Ruma<set_pusher::v3::Request>,
+    request: Unread<set_pusher::v3::Request>,
 ) -> Result<set_pusher::v3::Response> {
-    services.pushers.set(&sender, &body.action).await?;
+    let toggle = request.json::<Toggle>();
+    let Ruma { body, sender, .. } = request.read()?;
+    let is_enabled = toggle?.enabled.unwrap_or(true);
+    services.pushers.set(&sender, &body.action, is_enabled).await?;
     Ok(set_pusher::v3::Response::new())
 }

@@ -31,6 +31,21 @@ pub struct StoredPusher {
     pub device_id: OwnedDeviceId,
     /// The pusher in the specification's JSON.
     pub json: String,
+    /// Whether notifications are sent to it (MSC3881).
+    pub is_enabled: bool,
+}
+
+/// A [`StoredPusher`] of the first version, which could not be disabled.
+#[derive(Serialize, Deserialize)]
+struct FirstStoredPusher {
+    device_id: OwnedDeviceId,
+    json: String,
+}
+
+impl From<FirstStoredPusher> for StoredPusher {
+    fn from(FirstStoredPusher { device_id, json }: FirstStoredPusher) -> Self {
+        Self { device_id, json, is_enabled: true }
+    }
 }
 
 /// How much account data a user has.
@@ -45,7 +60,7 @@ pub struct AccountDataTotal {
 postcard_value!(AccountDataTotal, version = 1);
 postcard_value!(AccountDatum, version = 1);
 postcard_value!(AccountDataName, version = 1);
-postcard_value!(StoredPusher, version = 1);
+postcard_value!(StoredPusher, version = 2, older = [1 => FirstStoredPusher]);
 
 tables! {
     /// Account data by user, room (or none) and type. Written by clients, by read markers and by push

@@ -115,6 +115,33 @@ async fn a_pusher_that_is_set_again_goes_on_where_it_was_and_one_that_is_new_beg
 }
 
 #[tokio::test]
+async fn any_device_of_the_user_can_disable_and_enable_a_pusher() {
+    const ENABLED: &str = "org.matrix.msc3881.enabled";
+    let two = Two::new().await;
+    let other = two.server.log_in(&two.bob).await;
+    let room = two.room().await;
+    for enabled in [false, true] {
+        let mut pusher = two.gateway.pusher("key");
+        pusher[ENABLED] = json!(enabled);
+        set(&two.server, &other, pusher).await;
+        let (_, body) = two.server.get(PUSHERS, &other.token).await;
+        assert_eq!(body["pushers"][0][ENABLED], enabled, "{body}");
+        let device = &body["pushers"][0]["org.matrix.msc3881.device_id"];
+        assert_eq!(*device, json!(two.bob.device_id), "it stays with the device that set it");
+        let said = room.say(&two.alice, "hello").await;
+        if enabled {
+            assert_eq!(two.gateway.next_event().await, said, "what came before was dropped");
+        }
+    }
+    let mut pusher = two.gateway.pusher("key");
+    pusher[ENABLED] = json!("yes");
+    let (status, body) = two.server.post(SET, &other.token, pusher).await;
+    assert_eq!((status.as_u16(), &body["errcode"]), (400, &json!("M_BAD_JSON")));
+    two.server.post("/_matrix/client/v3/logout", &two.bob.token, json!({})).await;
+    assert_eq!(pushers(&two.server, &other).await, 0);
+}
+
+#[tokio::test]
 async fn each_pusher_of_a_user_sends_what_notifies() {
     let two = Two::new().await;
     for push_key in ["second", "third"] {
