@@ -17,16 +17,6 @@ func (u *user) set(room, kind, key string, content object) string {
 	return u.must200("PUT", statePath(room, kind, key), u.token, content).text("event_id")
 }
 
-// member does to a room what a member can do: by itself, or to another one.
-func (u *user) member(room, what string, other *user) {
-	u.t.Helper()
-	body := object{}
-	if other != nil {
-		body["user_id"] = other.id()
-	}
-	u.must200("POST", "/_matrix/client/v3/rooms/"+url.PathEscape(room)+"/"+what, u.token, body)
-}
-
 func TestTheRoomsRulesAreAskedWhenItIsSent(t *testing.T) {
 	hs1 := start(t, "hs1")
 	alice, bob := hs1.register("alice"), hs1.register("bob")
@@ -162,10 +152,7 @@ func TestWhatADeactivatedAccountScheduledIsNotSent(t *testing.T) {
 	soon := bob.schedule(room, message("soon", 1_500))
 	far := bob.schedule(room, message("far", never))
 	alice.schedule(room, message("after", 2_000))
-	bob.must200("POST", "/_matrix/client/v3/account/deactivate", bob.token, object{"auth": object{
-		"type": "m.login.password", "password": password,
-		"identifier": object{"type": "m.id.user", "user": bob.localpart},
-	}})
+	bob.deactivate()
 	for _, id := range []string{soon, far} {
 		hs1.mustNot(id, "send", 404, "M_NOT_FOUND")
 	}

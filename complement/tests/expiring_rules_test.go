@@ -135,7 +135,7 @@ func TestTheEventOfSomebodyWhoLeftExpiresWithoutACopy(t *testing.T) {
 	bob.join(room)
 	since := alice.get("/v3/sync").text("next_batch")
 	id, token := bob.arm(room, 1)
-	bob.must200("POST", "/_matrix/client/v3/rooms/"+url.PathEscape(room)+"/leave", bob.token, object{})
+	bob.member(room, "leave", nil)
 	if copied := alice.terminal(room, id, &since, 2500*time.Millisecond); copied != nil {
 		t.Errorf("there is a copy: %v", copied)
 	}
@@ -153,10 +153,7 @@ func TestTheEventsOfADeactivatedAccountExpireAtOnce(t *testing.T) {
 	bob.join(room)
 	since := alice.get("/v3/sync").text("next_batch")
 	id, token := bob.arm(room, 600)
-	bob.must200("POST", "/_matrix/client/v3/account/deactivate", bob.token, object{"auth": object{
-		"type": "m.login.password", "password": password,
-		"identifier": object{"type": "m.id.user", "user": "bob"},
-	}})
+	bob.deactivate()
 	if copied := alice.terminal(room, id, &since, 5*time.Second); copied == nil || copied.text("content", "m.will_expire") != "expired" {
 		t.Errorf("the copy is %v", copied)
 	}

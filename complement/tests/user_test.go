@@ -65,6 +65,25 @@ func (u *user) join(room string) {
 	u.must200("POST", "/_matrix/client/v3/join/"+url.PathEscape(room), u.token, object{})
 }
 
+// member changes a membership in a room: the user's own, or that of another one.
+func (u *user) member(room, what string, other *user) {
+	u.t.Helper()
+	body := object{}
+	if other != nil {
+		body["user_id"] = other.id()
+	}
+	u.must200("POST", "/_matrix/client/v3/rooms/"+url.PathEscape(room)+"/"+what, u.token, body)
+}
+
+// deactivate ends the user's account.
+func (u *user) deactivate() {
+	u.t.Helper()
+	u.must200("POST", "/_matrix/client/v3/account/deactivate", u.token, object{"auth": object{
+		"type": "m.login.password", "password": password,
+		"identifier": object{"type": "m.id.user", "user": u.localpart},
+	}})
+}
+
 var transaction atomic.Int64
 
 // sendPath is where the next message goes.
