@@ -1,7 +1,7 @@
 //! Downloads: which bytes a media id stands for, and the bytes themselves.
 //!
 //! Invariant: this is the only way from a media id to a file, so that what is quarantined, deleted or of another server
-//! is judged in one place.
+//! is checked in one place.
 
 use std::{io, ops::Range, time::Duration};
 

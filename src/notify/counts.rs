@@ -210,7 +210,7 @@ impl Counts {
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub fn judge(
+    pub fn evaluate(
         &self,
         read: &Snapshot,
         recipient: Recipient<'_>,
@@ -219,7 +219,7 @@ impl Counts {
     ) -> Result<Option<Vec<Action>>> {
         let rules = self.rules.get(read, recipient)?;
         let evaluator = Evaluator::new(&self.graph, read, room, recipient, rules)?;
-        let verdict = evaluator.judge(&item, pdu, &mut 0)?;
+        let verdict = evaluator.evaluate(&item, pdu, &mut 0)?;
         Ok(verdict.map(|verdict| verdict.actions))
     }
 
@@ -303,7 +303,7 @@ impl Counts {
                     self.rules.get(read, recipient)?,
                 )?),
             };
-            let found = evaluator.judge(&item, &pdu, &mut cost)?;
+            let found = evaluator.evaluate(&item, &pdu, &mut cost)?;
             let found = found.map(|verdict| Notable::new(item, &verdict));
             new.events.extend(found.filter(|event| new.leaves(event)));
         }

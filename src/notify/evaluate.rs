@@ -77,7 +77,7 @@ impl<'a> Evaluator<'a> {
 
     /// What an event of another user does; `None` if it does not notify. Adds what it took to `cost`, in
     /// bytes of text that patterns were matched against.
-    pub(crate) fn judge(
+    pub(crate) fn evaluate(
         &self,
         item: &TimelineItem,
         pdu: &Pdu,

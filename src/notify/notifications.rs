@@ -97,7 +97,7 @@ struct Head {
 /// A room that something was looked at in.
 struct Room<'a> {
     id: OwnedRoomId,
-    judge: Evaluator<'a>,
+    evaluator: Evaluator<'a>,
     viewer: Viewer<'a>,
     read_upto: ReadUpTo,
 }
@@ -235,7 +235,7 @@ impl Lister<'_> {
         wanted: Wanted,
     ) -> Result<Option<Notification>> {
         let mut cost = self.cost;
-        let verdict = self.room(room)?.judge.judge(&item, pdu, &mut cost)?;
+        let verdict = self.room(room)?.evaluator.evaluate(&item, pdu, &mut cost)?;
         self.cost = cost;
         let Some(verdict) = verdict else { return Ok(None) };
         if wanted.only_highlights && !verdict.highlights() {
@@ -275,7 +275,7 @@ impl<'a> Lister<'a> {
         let device = Some(&*session.device_id);
         Ok(vacant.insert(Room {
             id: id.ok_or_else(|| Error::corrupt("a joined room has no room id"))?,
-            judge: Evaluator::new(graph, read, room, session.into(), Arc::clone(&self.rules))?,
+            evaluator: Evaluator::new(graph, read, room, session.into(), Arc::clone(&self.rules))?,
             viewer: Viewer::new(graph, read, room, &session.user_id, device)?
                 .ignoring(Arc::clone(&self.ignored)),
             read_upto: read_upto(read, room, session.user)?,

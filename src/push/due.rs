@@ -121,7 +121,7 @@ impl Due {
                 found.insert((user, position), Pushed::Count);
             }
             if Some(user) != sender {
-                self.judge(span, (position, user), (room, event), &pdu, found)?;
+                self.evaluate(span, (position, user), (room, event), &pdu, found)?;
             }
         }
         if let Some(user) = self.target(span, &pdu)?
@@ -130,7 +130,7 @@ impl Due {
         {
             match membership::of(&pdu) {
                 Some(Membership::Invite) => {
-                    self.judge(span, (position, user), (room, event), &pdu, found)?;
+                    self.evaluate(span, (position, user), (room, event), &pdu, found)?;
                 }
                 // After a kick or a ban nothing is unread there any more.
                 _ => drop(found.insert((user, position), Pushed::Count)),
@@ -177,7 +177,7 @@ impl Due {
         }
     }
 
-    fn judge(
+    fn evaluate(
         &self,
         span: &Span,
         (position, user): (Position, ShortUserId),
@@ -192,7 +192,7 @@ impl Due {
         }
         let item = TimelineItem { place: wick_room::to_place(position), event };
         let recipient = Recipient { user, user_id: &user_id };
-        if let Some(actions) = counts.judge(&span.read, recipient, (room, item), pdu)? {
+        if let Some(actions) = counts.evaluate(&span.read, recipient, (room, item), pdu)? {
             let actions = serde_json::to_string(&actions)
                 .map_err(|error| Error::internal("the actions of a push rule", error))?;
             found.insert((user, position), Pushed::Event { room, event, actions });

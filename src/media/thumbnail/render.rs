@@ -1,6 +1,6 @@
 //! Decodes an image, makes it small, encodes it.
 //!
-//! Invariants: how many pixels an image has is read and judged before they are decoded; no decoder may allocate more than
+//! Invariants: how many pixels an image has is read and checked before they are decoded; no decoder may allocate more than
 //! that needs, and no second copy of the image is made; of animations a bounded number of pixels is decoded; nothing but
 //! pixels gets into a thumbnail.
 
