@@ -105,19 +105,19 @@ impl Receipts {
         Err(Error::forbidden("you are not in this room"))
     }
 
-    /// Refuses a threaded receipt for an event of another thread. The root of a thread is in no thread,
-    /// and its own thread can be read up to it.
+    /// Refuses a threaded receipt for an event of another thread. The root of a thread is in the main
+    /// timeline and in its thread, and so is what relates to the root by anything but `m.thread`.
     fn ensure_in_thread(&self, mark: &Mark, thread: &ReceiptThread) -> Result<()> {
-        let read = self.resources.database.published();
-        let Some((_, pdu)) = self.graph.event_by_id(&read, &mark.event_id)? else { return Ok(()) };
-        let of_event = match thread_of(&self.graph, &read, &pdu)? {
-            Some(root) => self.graph.intern().event_id(&read, root)?,
-            None => None,
-        };
-        let fits = match thread {
-            ReceiptThread::Main => of_event.is_none(),
-            ReceiptThread::Thread(root) => {
-                *root == mark.event_id || of_event.as_ref() == Some(root)
+        let (graph, read) = (&self.graph, &self.resources.database.published());
+        let Some((_, pdu)) = graph.event_by_id(read, &mark.event_id)? else { return Ok(()) };
+        let own = first_relation(graph, read, &pdu, |relation| relation.rel_type == "m.thread")?;
+        let fits = match (thread, own) {
+            (ReceiptThread::Main, own) => own.is_none(),
+            (ReceiptThread::Thread(root), Some(own)) => own.event_id == *root,
+            (ReceiptThread::Thread(root), None) => {
+                let leads_to_root = |relation: &RelatesTo| relation.event_id == *root;
+                *root == mark.event_id
+                    || first_relation(graph, read, &pdu, leads_to_root)?.is_some()
             }
             _ => true,
         };
@@ -200,7 +200,7 @@ fn thread_key(thread: &ReceiptThread) -> Result<&str> {
 
 /// How many relations are followed from an event to the thread it is in.
 ///
-/// <https://spec.matrix.org/v1.18/client-server-api/#threading>
+/// <https://spec.matrix.org/v1.18/client-server-api/#threaded-read-receipts>
 const MAX_HOPS: usize = 3;
 
 /// The root of the thread that an event is in.
@@ -208,13 +208,27 @@ const MAX_HOPS: usize = 3;
 /// # Errors
 /// If the database cannot be read.
 pub fn thread_of(graph: &Graph, read: &impl Read, pdu: &Pdu) -> Result<Option<ShortEventId>> {
+    let relation = first_relation(graph, read, pdu, |relation| relation.rel_type == "m.thread")?;
+    let Some(RelatesTo { event_id, .. }) = relation else { return Ok(None) };
+    Ok(graph.intern().lookup_event(read, &event_id)?)
+}
+
+/// The first relation that is wanted, of an event or of those that it relates to.
+fn first_relation(
+    graph: &Graph,
+    read: &impl Read,
+    pdu: &Pdu,
+    is_wanted: impl Fn(&RelatesTo) -> bool,
+) -> Result<Option<RelatesTo>> {
     let mut relation = RelatesTo::of(&pdu.content);
     for _ in 0..MAX_HOPS {
-        let Some(RelatesTo { rel_type, event_id, .. }) = relation else { return Ok(None) };
-        let Some(parent) = graph.intern().lookup_event(read, &event_id)? else { return Ok(None) };
-        if rel_type == "m.thread" {
-            return Ok(Some(parent));
+        let Some(current) = relation else { return Ok(None) };
+        if is_wanted(&current) {
+            return Ok(Some(current));
         }
+        let Some(parent) = graph.intern().lookup_event(read, &current.event_id)? else {
+            return Ok(None);
+        };
         let Some(pdu) = graph.event(read, parent)? else { return Ok(None) };
         relation = RelatesTo::of(&pdu.content);
     }

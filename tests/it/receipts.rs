@@ -1,5 +1,6 @@
 //! Read receipts and read markers over HTTP, and in the syncs of other users.
 
+use ruma::OwnedEventId;
 use serde_json::{Value, json};
 use wick_harness::{TestServer, User};
 
@@ -159,5 +160,41 @@ async fn a_threaded_receipt_is_for_an_event_of_its_thread() {
                 assert_eq!(body["errcode"], "M_INVALID_PARAM");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn what_relates_to_the_root_of_a_thread_is_in_the_thread_and_in_the_main_timeline() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let room_id = room(&server, &alice).await;
+    let related = async |rel_type: &str, event_id: &OwnedEventId| {
+        let content = json!({
+            "msgtype": "m.text", "body": "related",
+            "m.relates_to": { "rel_type": rel_type, "event_id": event_id },
+        });
+        send(&server, &room_id, &alice, content).await
+    };
+    let root = say(&server, &room_id, &alice, "root").await;
+    let answer = related("m.thread", &root).await;
+    let of_answer = related("m.reference", &answer).await;
+    let of_root = related("m.reference", &root).await;
+    let second = related("m.annotation", &of_root).await;
+    let third = related("m.reference", &second).await;
+    let fourth = related("m.reference", &third).await;
+    for (event, thread, expected) in [
+        (&of_root, root.as_str(), 200),
+        (&of_root, "main", 200),
+        (&second, root.as_str(), 200),
+        (&second, "main", 200),
+        (&third, root.as_str(), 200),
+        (&fourth, root.as_str(), 400),
+        (&of_answer, root.as_str(), 200),
+        (&of_answer, "main", 400),
+        (&of_answer, answer.as_str(), 400),
+    ] {
+        let path = format!("{room_id}/receipt/m.read/{event}");
+        let (status, body) = post(&server, &alice, &path, json!({ "thread_id": thread })).await;
+        assert_eq!(status, expected, "{event} {thread}: {body}");
     }
 }
