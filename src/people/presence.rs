@@ -2,8 +2,8 @@
 //!
 //! A device is present while it waits in a sync and for [`GONE_AFTER`] after the last one; a user is as present
 //! as the most present of their devices, and `unavailable` once they have not been active for [`IDLE_AFTER`].
-//! Activity is an event that the user sends, or a change to `online`. A user who set `offline` stays so
-//! until a client of theirs sets another state, by a request or by a sync.
+//! Activity is an event that the user sends, or a change to `online`. An event makes a user `online` who is
+//! `unavailable`; `offline` they stay until a client of theirs sets another state, by a request or by a sync.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#presence>
 //!
@@ -285,8 +285,7 @@ impl Presence {
         change: &Change,
     ) -> Option<PresenceRow> {
         let clock = &self.resources.clock;
-        let is_suppressed = old.is_some_and(|old| old.requested == PresenceKind::Offline);
-        let summary = self.devices().summary(user, clock.monotonic(), is_suppressed);
+        let summary = self.devices().summary(user, clock.monotonic());
         rows::next(old, summary, change, clock.now())
     }
 

@@ -94,6 +94,22 @@ async fn what_a_user_says_of_themselves_is_told_to_those_in_their_rooms() {
 }
 
 #[tokio::test]
+async fn what_a_user_does_makes_them_online_only_once_a_client_of_theirs_is_connected() {
+    let server = TestServer::start().await;
+    let (alice, bob) = two_in_a_room(&server).await;
+    let room_id = room(&server, &alice).await;
+    let first = sync(&server, &alice, "").await;
+    member(&server, &room_id, &bob, &bob, "join").await;
+    server.clock.advance(Duration::ZERO).await;
+    let second = sync_since(&server, &alice, &first, "").await;
+    assert!(presence(&second, &bob).is_null(), "{second}");
+    assert_eq!(get(&server, &alice, "@bob:localhost").await.1["presence"], "offline");
+    assert_eq!(put(&server, &bob, json!({ "presence": "online" })).await.0, 200);
+    let third = sync_since(&server, &alice, &second, "").await;
+    assert_eq!(state(&third, &bob), "online");
+}
+
+#[tokio::test]
 async fn a_sync_says_how_present_its_user_is() {
     let server = TestServer::start().await;
     let (alice, bob) = two_in_a_room(&server).await;

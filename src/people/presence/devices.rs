@@ -51,8 +51,8 @@ impl User {
         self.devices.is_empty() && self.unknown.is_none()
     }
 
-    fn requested(&self, with_unknown: bool) -> Option<PresenceKind> {
-        let devices = self.devices.values().chain(self.unknown.iter().filter(|_| with_unknown));
+    fn requested(&self) -> Option<PresenceKind> {
+        let devices = self.devices.values().chain(&self.unknown);
         devices.map(|device| device.requested).min_by_key(|kind| match kind {
             PresenceKind::Online => 0,
             PresenceKind::Unavailable => 1,
@@ -60,8 +60,8 @@ impl User {
         })
     }
 
-    fn state(&self, now: Monotonic, with_unknown: bool) -> PresenceKind {
-        match self.requested(with_unknown) {
+    fn state(&self, now: Monotonic) -> PresenceKind {
+        match self.requested() {
             Some(PresenceKind::Online) if self.idle_at <= now => PresenceKind::Unavailable,
             requested => requested.unwrap_or(PresenceKind::Offline),
         }
@@ -111,11 +111,15 @@ impl Devices {
         self.users.entry(user).or_default().idle_at = now + IDLE_AFTER;
     }
 
-    /// A user sent something, from a device that is not known. Returns whether their row may have to
-    /// change.
+    /// A user sent something, from a device that is not known: they are `online`, unless they are `offline`.
+    /// Returns whether their row may have to change.
     pub(super) fn acted(&mut self, user: ShortUserId, now: Monotonic) -> bool {
-        let user = self.users.entry(user).or_default();
-        let was_online = user.state(now, true) == PresenceKind::Online;
+        let Some(user) = self.users.get_mut(&user) else { return false };
+        let state = user.state(now);
+        if state == PresenceKind::Offline {
+            return false;
+        }
+        let was_online = state == PresenceKind::Online;
         let until = now + GONE_AFTER;
         user.unknown = Some(Device { requested: PresenceKind::Online, until, waiting: 0 });
         user.idle_at = now + IDLE_AFTER;
@@ -165,24 +169,19 @@ impl Devices {
     /// Whether a device of a user asks for `online`, though the user may be idle.
     pub(super) fn is_online(&self, user: ShortUserId) -> bool {
         let user = self.users.get(&user);
-        user.and_then(|user| user.requested(true)) == Some(PresenceKind::Online)
+        user.and_then(User::requested) == Some(PresenceKind::Online)
     }
 
-    /// What a user's devices amount to. An activity does not count while the user's presence is suppressed.
-    pub(super) fn summary(
-        &self,
-        user: ShortUserId,
-        now: Monotonic,
-        is_suppressed: bool,
-    ) -> Summary {
+    /// What a user's devices amount to.
+    pub(super) fn summary(&self, user: ShortUserId, now: Monotonic) -> Summary {
         let Some(user) = self.users.get(&user) else {
             let holds_for = Duration::ZERO;
             return Summary { requested: None, state: PresenceKind::Offline, holds_for };
         };
         let until = user.devices.values().chain(&user.unknown).map(|device| device.until).max();
         Summary {
-            requested: user.requested(!is_suppressed),
-            state: user.state(now, !is_suppressed),
+            requested: user.requested(),
+            state: user.state(now),
             holds_for: until.unwrap_or_default().since(now),
         }
     }
@@ -195,7 +194,7 @@ impl Devices {
     /// When a user's state may change by itself next.
     pub(super) fn next_change(&self, user: ShortUserId, now: Monotonic) -> Option<Monotonic> {
         let user = self.users.get(&user)?;
-        let idles = user.idle_at > now && user.requested(true) == Some(PresenceKind::Online);
+        let idles = user.idle_at > now && user.requested() == Some(PresenceKind::Online);
         let devices = user.devices.values().chain(&user.unknown);
         let ends = devices.filter(|device| device.waiting == 0).map(|device| device.until);
         ends.chain(idles.then_some(user.idle_at)).min()
@@ -233,7 +232,7 @@ mod tests {
     }
 
     fn state(devices: &Devices, now: u64) -> PresenceKind {
-        devices.summary(USER, at(now), false).state
+        devices.summary(USER, at(now)).state
     }
 
     #[test]
@@ -275,12 +274,17 @@ mod tests {
     }
 
     #[test]
-    fn an_activity_does_not_end_a_suppressed_presence() {
+    fn an_activity_makes_nobody_present() {
         let mut devices = Devices::default();
-        devices.acted(USER, at(0));
-        let summary = devices.summary(USER, at(0), true);
-        assert_eq!((summary.state, summary.requested), (Offline, None));
-        devices.seen(USER, "A".into(), Online, at(30));
-        assert_eq!(devices.summary(USER, at(0), true).state, Online);
+        assert!(!devices.acted(USER, at(0)));
+        assert_eq!(state(&devices, 0), Offline);
+        devices.seen(USER, "A".into(), Unavailable, at(30));
+        devices.begin_waiting(USER, "A".into());
+        devices.set_offline(USER);
+        assert!(!devices.acted(USER, at(1)));
+        assert_eq!(state(&devices, 1), Offline);
+        devices.seen(USER, "A".into(), Unavailable, at(30));
+        assert!(devices.acted(USER, at(2)));
+        assert_eq!(state(&devices, 2), Online);
     }
 }
