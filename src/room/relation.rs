@@ -5,6 +5,10 @@
 use ruma::{CanonicalJsonValue, OwnedEventId, canonical_json::CanonicalJsonObject};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use wick_ruma::EXPIRE_RELATION;
+
+/// The kinds of relation of events that repeat the content of their parent.
+pub(crate) const REPEATING: [&str; 2] = ["m.replace", EXPIRE_RELATION];
 
 /// How an event relates to another one.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -32,6 +36,13 @@ impl RelatesTo {
             return None;
         }
         serde_json::from_str::<Content>(content.get()).ok()?.relates_to
+    }
+
+    /// Whether an event with this relation repeats the content of its parent: an edit, or the terminal event
+    /// of one that expired. It is not to be found any more once its parent is redacted.
+    #[must_use]
+    pub fn repeats(&self) -> bool {
+        REPEATING.contains(&self.rel_type.as_str())
     }
 
     /// The relation in a content that is not an event yet.

@@ -38,4 +38,7 @@ pub struct Redacted {
     pub short: ShortEventId,
     /// The event.
     pub pdu: SharedPdu,
+    /// The newest events that repeat its content ([`RelatesTo::repeats`](crate::RelatesTo::repeats)), each
+    /// with its short id.
+    pub repeated: Vec<(ShortEventId, SharedPdu)>,
 }

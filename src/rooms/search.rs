@@ -1,7 +1,7 @@
 //! `/search`: events by their words, in the rooms of the user and those that these were upgraded from.
 //!
-//! Invariants: an event matches if it has all words; a redacted one has none; a request looks at
-//! no more than `MAX_FOUND` rows of the index.
+//! Invariants: an event matches if it has all words; a redacted one has none, nor has one that repeats the
+//! content of a redacted one; a request looks at no more than `MAX_FOUND` rows of the index.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#server-behaviour-18>
 
@@ -187,7 +187,9 @@ impl Searching<'_> {
         event: ShortEventId,
     ) -> Result<Option<Match>> {
         let pdu = self.history.graph.load_event(self.read, event)?;
-        if !self.is_wanted(&pdu) {
+        // A redaction takes the words of the newest edits alone out of the index.
+        let intern = self.history.graph.intern();
+        if !self.is_wanted(&pdu) || index::is_redacted(self.read, intern, (event, &pdu))? {
             return Ok(None);
         }
         let Some(at) = self.history.graph.place(self.read, event)? else { return Ok(None) };

@@ -2,13 +2,17 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what a test asks for is there")]
 
+use std::time::Duration;
+
 use http::StatusCode;
-use ruma::events::TimelineEventType;
+use ruma::{OwnedEventId, events::TimelineEventType};
 use serde_json::{Value, json};
 use wick_core::Draft;
 use wick_database::{Range, Read, schema::lookup::EVENT_BY_WORD};
 use wick_harness::{TestServer, User};
 use wick_room::Effects;
+
+use crate::talk::{sync, sync_since};
 
 const SEARCH: &str = "/_matrix/client/v3/search";
 
@@ -241,4 +245,54 @@ async fn an_event_that_is_redacted_in_its_own_batch_leaves_no_word() {
         .unwrap();
     let words = server.services().database.published();
     assert_eq!(words.scan(&EVENT_BY_WORD, Range::all()).count(), 0);
+}
+
+#[tokio::test]
+async fn what_repeats_a_redacted_event_is_not_found_any_more() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let room = server.room(&alice, "shared").await;
+    let words = || {
+        let read = server.services().database.published();
+        let rows: Vec<_> = read.scan(&EVENT_BY_WORD, Range::all()).map(Result::unwrap).collect();
+        rows.into_iter().map(|((_, word, _), _)| word).collect::<Vec<_>>()
+    };
+    let edit = async |of: &OwnedEventId, body: &str| {
+        room.relate(&alice, "m.replace", of, body).await;
+    };
+    let (gone, kept) = (room.say(&alice, "needle").await, room.say(&alice, "kept").await);
+    edit(&gone, "pin").await;
+    edit(&kept, "brooch").await;
+    let expiring = json!({ "msgtype": "m.text", "body": "candle", "m.will_expire": 1 });
+    let path = format!("/_matrix/client/v3/rooms/{}/send/m.room.message/1", room.id);
+    let (status, expiring) = server.put(&path, &alice.token, expiring).await;
+    assert_eq!(status, StatusCode::OK, "{expiring}");
+    let expiring: OwnedEventId = expiring["event_id"].as_str().unwrap().try_into().unwrap();
+    let first = sync(&server, &alice, "").await;
+    let waiting = sync_since(&server, &alice, &first, "&timeout=30000");
+    let (second, ()) = tokio::join!(waiting, server.clock.advance(Duration::from_secs(2)));
+    assert!(second.to_string().contains("expired"), "{second}");
+    assert_eq!(search(&server, &alice, json!({ "search_term": "candle" })).await["count"], 2);
+    for event in [&gone, &expiring] {
+        room.redact(&alice, event).await;
+    }
+    assert_eq!(words(), ["brooch", "kept"]);
+    edit(&gone, "later").await;
+    assert_eq!(words(), ["brooch", "kept"]);
+    let found = search(&server, &alice, json!({ "search_term": "brooch" })).await;
+    assert_eq!(bodies(&found), ["brooch"]);
+}
+
+#[tokio::test]
+async fn no_edit_of_a_redacted_event_is_found_however_many_there_are() {
+    let server = TestServer::start_with(|config| config.limits.enabled = false).await;
+    let alice = server.register("alice").await;
+    let room = server.room(&alice, "shared").await;
+    let gone = room.say(&alice, "needle").await;
+    for _ in 0..101 {
+        room.relate(&alice, "m.replace", &gone, "pin").await;
+    }
+    assert_eq!(search(&server, &alice, json!({ "search_term": "pin" })).await["count"], 101);
+    room.redact(&alice, &gone).await;
+    assert_eq!(search(&server, &alice, json!({ "search_term": "pin" })).await["count"], 0);
 }

@@ -63,6 +63,7 @@ fn redact_target(
         return Ok(None);
     }
     relations::remove(room, target, &pdu)?;
+    let repeated = relations::repeated(room, target)?;
     let left = redacted(room, &pdu)?;
     stored.json = left.json.get().to_owned();
     room.batch.put(&STORED_BY_EVENT, &target, &stored);
@@ -70,7 +71,7 @@ fn redact_target(
     room.batch.put(&REDACTION_BY_EVENT, &target, &entry.short);
     room.batch.delete(&EXPIRY_BY_EVENT, &target);
     expiry::stop(room, target, Outcome::Redacted)?;
-    Ok(Some(Redacted { short: target, pdu }))
+    Ok(Some(Redacted { short: target, pdu, repeated }))
 }
 
 fn redacted(room: &Assembly<'_>, pdu: &Pdu) -> Result<SharedPdu> {

@@ -3,7 +3,7 @@
 //! Invariant: a relation is in both indexes or in none; one to an event of another room is in none.
 
 use ruma::UserId;
-use wick_core::{Pdu, Result, ShortEventId};
+use wick_core::{Pdu, Result, ShortEventId, event::pdu::SharedPdu};
 use wick_database::{
     Range, Read,
     schema::room::{
@@ -13,7 +13,10 @@ use wick_database::{
 };
 
 use super::Entry;
-use crate::{Assembly, RelatesTo, assembly::timeline_place};
+use crate::{Assembly, RelatesTo, assembly::timeline_place, relation::REPEATING};
+
+/// How many events of each kind that repeats the content of an event its redaction reaches.
+const MAX_REPEATED: usize = 100;
 
 pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
     let Some(RelatesTo { rel_type, event_id, key }) = RelatesTo::of(&entry.pdu.content) else {
@@ -59,6 +62,22 @@ fn write_thread(room: &mut Assembly<'_>, entry: &Entry, root: ShortEventId) -> R
         ((room_short, timeline_place(position)), root)
     });
     Ok(())
+}
+
+/// The newest events that repeat the content of an event, each with its short id.
+pub(super) fn repeated(
+    room: &Assembly<'_>,
+    target: ShortEventId,
+) -> Result<Vec<(ShortEventId, SharedPdu)>> {
+    let mut repeated = Vec::new();
+    for rel_type in REPEATING {
+        let rows = Range::prefix((target, rel_type.to_owned()));
+        for row in room.batch.scan_back(&RELATION_BY_PARENT, rows).take(MAX_REPEATED) {
+            let (_, RelationRow { child, .. }) = row?;
+            repeated.push((child, room.rooms.events.load(&room.batch, child)?));
+        }
+    }
+    Ok(repeated)
 }
 
 /// Removes the relation of an event that is redacted: it relates to nothing any more.

@@ -2,15 +2,15 @@
 
 use ruma::events::TimelineEventType;
 use serde::Deserialize;
-use wick_core::{Pdu, Result, ShortRoomId, words};
+use wick_core::{Pdu, Result, ShortEventId, ShortRoomId, words};
 use wick_database::{
-    Batch, Descending, Read,
+    Batch, Descending, Interner, Read,
     schema::{
         lookup::{CHILD_BY_SPACE, EVENT_BY_TIMESTAMP, EVENT_BY_WORD},
         room::{PLACE_BY_EVENT, REDACTION_BY_EVENT},
     },
 };
-use wick_room::{Appended, Projection, Redacted};
+use wick_room::{Appended, Projection, Redacted, RelatesTo};
 
 /// Keeps the indexes by time, by word and of the children of spaces.
 pub(crate) struct Index;
@@ -46,11 +46,14 @@ impl Projection for Index {
         {
             batch.put(&CHILD_BY_SPACE, &(room, child), &());
         }
-        if let Some(redacted) = &event.redacted {
-            forget_words(room, redacted, batch)?;
+        if let Some(Redacted { short, pdu, repeated }) = &event.redacted {
+            forget_words(room, (*short, pdu), batch)?;
+            for (short, pdu) in repeated {
+                forget_words(room, (*short, pdu), batch)?;
+            }
         }
-        // It may have been redacted before it came.
-        if batch.contains(&REDACTION_BY_EVENT, &short)? {
+        // It, or what it repeats, may have been redacted before it came.
+        if is_redacted(batch, batch.database().intern(), (short, &event.pdu))? {
             return Ok(());
         }
         let Some(text) = text(&event.pdu) else { return Ok(()) };
@@ -67,11 +70,30 @@ fn place(position: wick_core::Position) -> i64 {
     i64::try_from(position.0).unwrap_or(i64::MAX)
 }
 
-/// Removes the words of a redacted event.
-fn forget_words(room: ShortRoomId, redacted: &Redacted, batch: &mut Batch) -> Result<()> {
-    let place = batch.get(&PLACE_BY_EVENT, &redacted.short)?;
+/// Whether an event, or the one whose content it repeats, is redacted.
+pub(super) fn is_redacted(
+    read: &impl Read,
+    intern: &Interner,
+    (short, pdu): (ShortEventId, &Pdu),
+) -> Result<bool> {
+    if read.contains(&REDACTION_BY_EVENT, &short)? {
+        return Ok(true);
+    }
+    let repeats = RelatesTo::of(&pdu.content).filter(RelatesTo::repeats);
+    let Some(RelatesTo { event_id, .. }) = repeats else { return Ok(false) };
+    let parent = intern.lookup_event(read, &event_id)?;
+    Ok(parent.map_or(Ok(false), |parent| read.contains(&REDACTION_BY_EVENT, &parent))?)
+}
+
+/// Removes the words of an event as it was before a redaction.
+fn forget_words(
+    room: ShortRoomId,
+    (short, pdu): (ShortEventId, &Pdu),
+    batch: &mut Batch,
+) -> Result<()> {
+    let place = batch.get(&PLACE_BY_EVENT, &short)?;
     let Some(place) = place.and_then(|place| place.position) else { return Ok(()) };
-    for word in text(&redacted.pdu).iter().flat_map(|text| words::distinct(text)) {
+    for word in text(pdu).iter().flat_map(|text| words::distinct(text)) {
         batch.delete(&EVENT_BY_WORD, &(room, word, Descending(place)));
     }
     Ok(())
