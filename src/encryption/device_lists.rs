@@ -7,15 +7,13 @@
 
 use wick_core::{Error, Position, Result, ShortUserId};
 use wick_database::{
-    Batch, Range, Read, Topic,
-    schema::{
-        device_lists::{
-            DEVICE_LIST_CHANGE_BY_POSITION, DEVICE_LIST_CHANGE_BY_USER,
-            SIGNATURE_CHANGE_BY_POSITION, SIGNATURE_CHANGE_BY_USER,
-        },
-        room::{MEMBER_BY_USER, Membership},
+    Batch, Range, Read,
+    schema::device_lists::{
+        DEVICE_LIST_CHANGE_BY_POSITION, DEVICE_LIST_CHANGE_BY_USER, SIGNATURE_CHANGE_BY_POSITION,
+        SIGNATURE_CHANGE_BY_USER,
     },
 };
+use wick_room::shared_rooms::wake_sharing;
 
 /// Notes that a user's devices, their keys or the user's cross-signing keys changed.
 ///
@@ -28,16 +26,7 @@ pub fn note_change(user: ShortUserId, batch: &mut Batch) -> Result<()> {
     let slot = batch.reserve_position();
     batch.put_at(slot, &DEVICE_LIST_CHANGE_BY_USER, move |position| (user, position));
     batch.put_at(slot, &DEVICE_LIST_CHANGE_BY_POSITION, move |position| (position, user));
-    let mut rooms = Vec::new();
-    for row in batch.scan(&MEMBER_BY_USER, Range::prefix((user,))) {
-        let ((_, room), member) = row?;
-        if member.membership == Membership::Join {
-            rooms.push(room);
-        }
-    }
-    batch.wake(Topic::User(user));
-    rooms.into_iter().for_each(|room| batch.wake(Topic::Room(room)));
-    Ok(())
+    wake_sharing(user, batch)
 }
 
 /// Notes that the signatures that `viewer` sees on the keys of `user` changed, for `viewer` alone.

@@ -19,6 +19,7 @@ mod receive;
 pub mod relation;
 pub mod render;
 mod resolve;
+pub mod shared_rooms;
 mod stage;
 mod timeline;
 pub mod visibility;

@@ -24,6 +24,7 @@ use wick_database::Snapshot;
 use wick_room::{
     Graph,
     render::Show,
+    shared_rooms::joined_rooms,
     visibility::{Reach, Viewer},
 };
 use wick_runtime::Resources;
@@ -92,14 +93,7 @@ impl History {
     /// If the database cannot be read.
     pub fn joined_rooms(&self, session: &Session) -> Result<Vec<ruma::OwnedRoomId>> {
         let read = self.resources.database.published();
-        let mut rooms = Vec::new();
-        for row in self.graph.rooms_of(&read, session.user) {
-            let (room, member) = row?;
-            if member.membership == wick_database::schema::room::Membership::Join {
-                rooms.push(room_id(&self.graph, &read, room)?);
-            }
-        }
-        Ok(rooms)
+        joined_rooms(&read, session.user).map(|room| room_id(&self.graph, &read, room?)).collect()
     }
 
     fn viewer<'a>(

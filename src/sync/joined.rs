@@ -11,8 +11,8 @@ use std::{
 
 use quick_cache::sync::Cache;
 use wick_core::{Position, Result, ShortRoomId, ShortUserId};
-use wick_database::{Database, Listener, Snapshot, Topic, Watch, schema::room::Membership};
-use wick_room::Graph;
+use wick_database::{Database, Listener, Snapshot, Topic, Watch};
+use wick_room::shared_rooms::{MANY_ROOMS, joined_rooms};
 
 /// Users that are remembered.
 const USERS: usize = 10_000;
@@ -30,7 +30,7 @@ pub(crate) struct Joined {
 struct User {
     at: Option<Position>,
     rooms: JoinedRooms,
-    /// On the user and on each of the rooms.
+    /// On the user, on each of the rooms, and on users in many rooms.
     watch: Watch,
 }
 
@@ -54,13 +54,8 @@ impl Joined {
     }
 
     /// The rooms that a user is in, at a snapshot.
-    pub(crate) fn rooms(
-        &self,
-        graph: &Graph,
-        read: &Snapshot,
-        user: ShortUserId,
-    ) -> Result<JoinedRooms> {
-        self.refresh(&self.entry(user), graph, read, user)
+    pub(crate) fn rooms(&self, read: &Snapshot, user: ShortUserId) -> Result<JoinedRooms> {
+        self.refresh(&self.entry(user), read, user)
     }
 
     /// Listens to what concerns a user from now on. Their rooms are added by [`Joined::register`].
@@ -72,14 +67,13 @@ impl Joined {
 
     /// Registers `news` for the rooms that its user is in by now. A room that they join later wakes it.
     /// What is read from a later snapshot misses nothing.
-    pub(crate) fn register(&self, news: &News, graph: &Graph) -> Result<()> {
-        self.refresh(&news.entry, graph, &self.database.published(), news.user).map(drop)
+    pub(crate) fn register(&self, news: &News) -> Result<()> {
+        self.refresh(&news.entry, &self.database.published(), news.user).map(drop)
     }
 
     fn refresh(
         &self,
         entry: &Mutex<User>,
-        graph: &Graph,
         read: &Snapshot,
         user: ShortUserId,
     ) -> Result<JoinedRooms> {
@@ -90,14 +84,7 @@ impl Joined {
         if entry.at.is_some_and(is_current) {
             return Ok(Arc::clone(&entry.rooms));
         }
-        let mut rooms = HashSet::new();
-        for row in graph.rooms_of(read, user) {
-            let (room, member) = row?;
-            if member.membership == Membership::Join {
-                rooms.insert(room);
-            }
-        }
-        let rooms = Arc::new(rooms);
+        let rooms = Arc::new(joined_rooms(read, user).collect::<Result<HashSet<_>>>()?);
         if entry.at.is_none_or(|known| known <= at) {
             entry.replace(at, Arc::clone(&rooms));
         }
@@ -107,6 +94,7 @@ impl Joined {
     fn entry(&self, user: ShortUserId) -> Arc<Mutex<User>> {
         let new = || -> Result<_, std::convert::Infallible> {
             let watch = self.database.watch().user(user).topic(Topic::Member(user));
+            let watch = watch.topic(MANY_ROOMS);
             Ok(Arc::new(Mutex::new(User { at: None, rooms: Arc::default(), watch })))
         };
         match self.users.get_or_insert_with(&user, new) {

@@ -100,7 +100,7 @@ impl Sync {
         let mut waited = false;
         loop {
             if !at_once {
-                self.joined.register(&news, &self.graph)?;
+                self.joined.register(&news)?;
             }
             let read = self.resources.database.published();
             if waited {

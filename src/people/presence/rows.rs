@@ -4,12 +4,10 @@ use std::collections::HashSet;
 
 use wick_core::{Position, Result, ShortRoomId, ShortUserId, Timestamp};
 use wick_database::{
-    Batch, Range, Read, Topic,
-    schema::{
-        ephemeral::{PRESENCE_BY_USER, PRESENCE_CHANGE_BY_POSITION, PresenceKind, PresenceRow},
-        room::{MEMBER_BY_USER, Membership},
-    },
+    Batch, Read,
+    schema::ephemeral::{PRESENCE_BY_USER, PRESENCE_CHANGE_BY_POSITION, PresenceKind, PresenceRow},
 };
+use wick_room::shared_rooms::{joined_rooms, wake_sharing};
 
 use super::{HOLDS_LONGER_BY, devices::Summary};
 
@@ -71,22 +69,7 @@ pub(super) fn put(
     let slot = batch.reserve_position();
     batch.put_at(slot, &PRESENCE_BY_USER, move |position| (user, PresenceRow { position, ..new }));
     batch.put_at(slot, &PRESENCE_CHANGE_BY_POSITION, move |position| (position, user));
-    let rooms = joined(batch, user).collect::<Result<Vec<_>>>()?;
-    for room in rooms {
-        batch.wake_only(Topic::Room(room));
-    }
-    batch.wake_only(Topic::User(user));
-    Ok(())
-}
-
-fn joined<R: Read>(
-    read: &R,
-    user: ShortUserId,
-) -> impl Iterator<Item = Result<ShortRoomId>> + use<'_, R> {
-    read.scan(&MEMBER_BY_USER, Range::prefix((user,))).filter_map(|row| match row {
-        Ok(((_, room), member)) => (member.membership == Membership::Join).then_some(Ok(room)),
-        Err(error) => Some(Err(error.into())),
-    })
+    wake_sharing(user, batch)
 }
 
 /// Whether a user is in one of these rooms.
@@ -95,7 +78,7 @@ pub fn shares_room(
     rooms: &HashSet<ShortRoomId>,
     user: ShortUserId,
 ) -> Result<bool> {
-    for room in joined(read, user) {
+    for room in joined_rooms(read, user) {
         if rooms.contains(&room?) {
             return Ok(true);
         }
@@ -105,6 +88,6 @@ pub fn shares_room(
 
 /// Whether two users are in the same room.
 pub(super) fn share_room(read: &impl Read, one: ShortUserId, other: ShortUserId) -> Result<bool> {
-    let rooms = joined(read, one).collect::<Result<HashSet<_>>>()?;
+    let rooms = joined_rooms(read, one).collect::<Result<HashSet<_>>>()?;
     shares_room(read, &rooms, other)
 }

@@ -1,5 +1,7 @@
 //! The present and past members of a room.
 
+use std::collections::HashSet;
+
 use ruma::{
     OwnedRoomId, OwnedUserId, RoomId, UserId,
     events::{StateEventType, room::member::MembershipState},
@@ -11,8 +13,7 @@ use wick_database::{
     Read,
     schema::room::{Membership, REDACTION_BY_EVENT},
 };
-use wick_people::user_directory::joined_rooms;
-use wick_room::{membership, render::Show};
+use wick_room::{membership, render::Show, shared_rooms::joined_rooms};
 
 use super::{History, Reader, not_in_room, room_id, token::from_token};
 
@@ -91,8 +92,8 @@ impl History {
         let Some(other) = self.graph.intern().lookup_user(&read, other)? else {
             return Ok(Vec::new());
         };
-        let own = joined_rooms(&self.graph, &read, session.user)?;
-        let theirs = joined_rooms(&self.graph, &read, other)?;
+        let own: HashSet<_> = joined_rooms(&read, session.user).collect::<Result<_>>()?;
+        let theirs = joined_rooms(&read, other).collect::<Result<_>>()?;
         own.intersection(&theirs).map(|room| room_id(&self.graph, &read, *room)).collect()
     }
 

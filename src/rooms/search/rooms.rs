@@ -5,6 +5,7 @@ use serde::Deserialize;
 use wick_account::filters;
 use wick_core::{Result, ShortRoomId};
 use wick_database::schema::room::Membership;
+use wick_room::shared_rooms::joined_rooms;
 
 use super::Searching;
 
@@ -58,9 +59,9 @@ impl Searching<'_> {
             }
             return Ok(rooms);
         }
-        for row in graph.rooms_of(self.read, self.session.user) {
-            let (room, member) = row?;
-            if member.membership == Membership::Join && self.is_allowed(room)? {
+        for room in joined_rooms(self.read, self.session.user) {
+            let room = room?;
+            if self.is_allowed(room)? {
                 rooms.push(room);
             }
         }

@@ -84,7 +84,7 @@ impl<'a> ResponseBuilder<'a> {
     fn add_rooms(&mut self) -> Result<()> {
         let (context, user) = (self.context, self.context.session.user);
         let (graph, read) = (context.graph, &context.read);
-        self.roster.joined = self.sync.joined.rooms(graph, read, user)?;
+        self.roster.joined = self.sync.joined.rooms(read, user)?;
         match self.changed_rooms() {
             Some(rooms) => {
                 for room in rooms {

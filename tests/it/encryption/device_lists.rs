@@ -7,11 +7,18 @@
     reason = "the helpers of tests, which clippy does not take for tests"
 )]
 
-use std::time::Duration;
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use wick_database::Watch;
 use wick_harness::{TestServer, User};
+use wick_room::shared_rooms::FEW_ROOMS;
 
 use super::signer::{Signer, keys, upload, upload_device_keys};
 
@@ -335,6 +342,51 @@ async fn a_waiting_sync_is_told_of_changed_keys_at_once() {
     let both = async { tokio::join!(waiting, change) };
     let (body, _) = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
     assert_eq!(lists(&body["device_lists"]), of(&[&bob], &[]));
+}
+
+/// Whether the wait for a topic is over.
+fn is_woken(watch: &mut Watch) -> bool {
+    pin!(watch.changed()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
+#[tokio::test]
+async fn a_change_of_devices_wakes_the_rooms_of_its_user_and_writes_in_none() {
+    let server = TestServer::start().await;
+    let [alice, bob] = users(&server, ["alice", "bob"]).await;
+    let room_id = server.room(&bob, "shared").await.id.clone();
+    act(&server, &alice, "join", room_id.as_str()).await;
+    let (database, graph) = (&server.services().database, &server.services().graph);
+    let room = graph.short(&database.published(), &room_id).unwrap().unwrap();
+    let (mut watch, since) = (database.watch().room(room), database.position());
+    upload_device_keys(&server, &bob).await;
+    assert!(is_woken(&mut watch));
+    assert!(!database.is_busy_since(room, since), "syncs would look into the room");
+}
+
+#[tokio::test]
+async fn a_change_of_devices_is_told_whether_its_user_is_in_few_or_in_very_many_rooms() {
+    let server = TestServer::start().await;
+    let [alice, bob] = users(&server, ["alice", "bob"]).await;
+    let room_id = server.room(&bob, "shared").await.id.clone();
+    act(&server, &alice, "join", room_id.as_str()).await;
+    for _ in 1..FEW_ROOMS {
+        server.room(&bob, "shared").await;
+    }
+    let (database, graph) = (&server.services().database, &server.services().graph);
+    let room = graph.short(&database.published(), &room_id).unwrap().unwrap();
+    for in_many in [false, true] {
+        if in_many {
+            server.room(&bob, "shared").await;
+        }
+        let mut client = Client::new(&server, &alice).await;
+        let mut watch = database.watch().room(room);
+        let waiting = client.sync(&server, 30_000);
+        let change = upload_device_keys(&server, &bob);
+        let both = async { tokio::join!(waiting, change) };
+        let (body, _) = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+        assert_eq!(lists(&body["device_lists"]), of(&[&bob], &[]));
+        assert_eq!(is_woken(&mut watch), !in_many, "each room is woken");
+    }
 }
 
 #[tokio::test]
