@@ -2,7 +2,8 @@
 //!
 //! Invariants: users are found by their profile, never by their name in one room; each user finds
 //! themselves, the users they share a room with, and the members of rooms that are public or
-//! world-readable; guests are not found.
+//! world-readable; guests are not found. A term that begins with `@` is a user ID or the beginning of one:
+//! the exact match is the only result, and the searching user is no result unless it is theirs.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#user-directory>
 
@@ -11,14 +12,14 @@ use std::{
     sync::Arc,
 };
 
-use ruma::OwnedUserId;
+use ruma::{OwnedUserId, UserId};
 use wick_account::{Session, users::find};
 use wick_core::{Result, ShortRoomId, ShortUserId};
 use wick_database::{
     Range, Read, Snapshot,
-    schema::{lookup::USER_BY_WORD, room::Membership, users::GUEST_BY_USER},
+    schema::{lookup::USER_BY_WORD, users::GUEST_BY_USER},
 };
-use wick_room::Graph;
+use wick_room::{Graph, shared_rooms::joined_rooms};
 use wick_runtime::Resources;
 
 use crate::{Profiles, profile::MemberProfile};
@@ -80,16 +81,29 @@ impl UserDirectory {
             graph: &self.graph,
             read: &read,
             own: session.user,
-            own_rooms: joined_rooms(&self.graph, &read, session.user)?,
+            own_rooms: joined_rooms(&read, session.user).collect::<Result<_>>()?,
             open_rooms: HashMap::new(),
         };
-        let term = self.without_server(term);
-        let words = words::wanted(term);
+        let (term, limit) = (term.trim(), limit.min(MAX_RESULTS));
+        let localpart = self.localpart(term);
+        let words = words::wanted(localpart.unwrap_or(term));
+        let (mut found, mut known) = (Vec::new(), HashSet::new());
+        if let Some((user, exact)) = self.exact(&mut looking, localpart.unwrap_or(term))? {
+            found.push(exact);
+            known.insert(user);
+        }
+        // With a server's name the user ID is whole.
+        let is_user_id = term.starts_with('@');
+        if is_user_id && (!found.is_empty() || localpart.is_some()) {
+            return Ok((found, false));
+        }
+        if is_user_id {
+            known.insert(session.user);
+        }
         // The longest word is the rarest as a rule.
         let Some(longest) = words.iter().max_by_key(|word| word.len()) else {
-            return Ok((Vec::new(), false));
+            return Ok((found, false));
         };
-        let (mut found, mut known) = (Vec::new(), HashSet::new());
         let rows = Range::from(&(longest.clone(), ShortUserId::MIN));
         for row in read.scan(&USER_BY_WORD, rows).keys().take(MAX_LOOKED_AT) {
             let (word, user) = row?;
@@ -99,32 +113,38 @@ impl UserDirectory {
             if !known.insert(user) {
                 continue;
             }
-            let Some(user) = self.judge(&mut looking, user, &words)? else { continue };
-            if user.user_id.localpart() == term.trim_start_matches('@') {
-                // A term that begins with `@` is a user ID: only the exact match is returned.
-                if term.starts_with('@') {
-                    return Ok((vec![user], false));
-                }
-                found.insert(0, user);
-            } else {
-                found.push(user);
-            }
-            if found.len() > limit.min(MAX_RESULTS) {
-                found.pop();
-                return Ok((found, true));
+            found.extend(self.judge(&mut looking, user, &words)?);
+            if found.len() > limit {
+                break;
             }
         }
-        Ok((found, false))
+        let is_limited = found.len() > limit;
+        found.truncate(limit);
+        Ok((found, is_limited))
     }
 
-    /// A user id of this server without the server's name, which all have.
-    fn without_server<'t>(&self, term: &'t str) -> &'t str {
+    /// The part of a term before this server's name; `None` if the name is not there.
+    fn localpart<'t>(&self, term: &'t str) -> Option<&'t str> {
         let server = self.graph.server_name().as_str();
-        let term = term.trim();
-        match term.split_once(':') {
-            Some((localpart, name)) if server.starts_with(name) => localpart,
-            _ => term,
-        }
+        let (localpart, name) = term.split_once(':')?;
+        server.starts_with(name).then_some(localpart)
+    }
+
+    /// The user of this server with this localpart, if the searching user finds them.
+    fn exact(
+        &self,
+        looking: &mut Looking<'_>,
+        localpart: &str,
+    ) -> Result<Option<(ShortUserId, FoundUser)>> {
+        let localpart = localpart.trim_start_matches('@');
+        let server = self.graph.server_name();
+        let Ok(user_id) = UserId::parse_with_server_name(localpart, server) else {
+            return Ok(None);
+        };
+        let Some(user) = self.graph.intern().lookup_user(looking.read, &user_id)? else {
+            return Ok(None);
+        };
+        Ok(self.judge(looking, user, &BTreeSet::new())?.map(|found| (user, found)))
     }
 
     fn judge(
@@ -157,7 +177,7 @@ impl Looking<'_> {
         if user == self.own {
             return Ok(true);
         }
-        let rooms = joined_rooms(self.graph, self.read, user)?;
+        let rooms: HashSet<_> = joined_rooms(self.read, user).collect::<Result<_>>()?;
         if !rooms.is_disjoint(&self.own_rooms) {
             return Ok(true);
         }
@@ -178,20 +198,4 @@ impl Looking<'_> {
         self.open_rooms.insert(room, open);
         Ok(open)
     }
-}
-
-/// The rooms that a user is in.
-pub fn joined_rooms(
-    graph: &Graph,
-    read: &Snapshot,
-    user: ShortUserId,
-) -> Result<HashSet<ShortRoomId>> {
-    let mut rooms = HashSet::new();
-    for row in graph.rooms_of(read, user) {
-        let (room, member) = row?;
-        if member.membership == Membership::Join {
-            rooms.insert(room);
-        }
-    }
-    Ok(rooms)
 }

@@ -166,3 +166,36 @@ async fn a_user_id_is_found_with_its_server_and_with_or_without_its_sigil() {
     }
     assert!(ids(&find(&server, &alice, "bob:elsewhere", 10).await).is_empty());
 }
+
+#[tokio::test]
+async fn a_term_with_a_sigil_finds_the_searcher_by_the_whole_user_id_alone() {
+    let server = TestServer::start().await;
+    let alice = server.register("user-1-alice").await;
+    let bob = server.register("user-2-bob").await;
+    let eve = server.register("user-3-eve").await;
+    let private = server.room(&alice, "private").await;
+    private.set(&alice, ("m.room.join_rules", ""), json!({ "join_rule": "invite" })).await;
+    let member = |membership: &str| json!({ "membership": membership });
+    private.set(&alice, ("m.room.member", bob.user_id.as_str()), member("invite")).await;
+    private.set(&bob, ("m.room.member", bob.user_id.as_str()), member("join")).await;
+    server.room(&alice, "public").await;
+    for searcher in [&bob, &eve] {
+        for term in ["@user", "@user-1-alice:localhost", "@user-1-alice"] {
+            let found = find(&server, searcher, term, 10).await;
+            assert_eq!(ids(&found), BTreeSet::from(["@user-1-alice:localhost"]), "{term}");
+        }
+        let own = searcher.user_id.as_str();
+        assert_eq!(ids(&find(&server, searcher, own, 10).await), BTreeSet::from([own]));
+        let by_word = find(&server, searcher, "user", 10).await;
+        assert_eq!(ids(&by_word), BTreeSet::from(["@user-1-alice:localhost", own]));
+    }
+    // The whole user ID is one, however many users there are whose names begin like it.
+    for name in ["user-1-alice-2", "user-1-alice-3"] {
+        let other = server.register(name).await;
+        server.room(&other, name).await;
+    }
+    let found = find(&server, &eve, "@user-1-alice:localhost", 1).await;
+    assert_eq!(ids(&found), BTreeSet::from(["@user-1-alice:localhost"]));
+    assert_eq!(found["limited"], false);
+    assert!(ids(&find(&server, &eve, "@user-1:localhost", 10).await).is_empty());
+}
