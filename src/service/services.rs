@@ -123,7 +123,7 @@ pub struct Services {
     /// Typing notifications.
     pub typing: Arc<Typing>,
     /// `/sync`.
-    pub sync: Sync,
+    pub sync: Arc<Sync>,
     /// The rooms as their members use them.
     pub rooms: Arc<Rooms>,
 }
@@ -231,7 +231,14 @@ impl Services {
             presence: Arc::clone(&presence),
             receipts: Receipts::new(resources.clone(), Arc::clone(&graph)),
             typing: Arc::new(Typing::new(resources.clone(), Arc::clone(&graph))),
-            sync: Sync::new(resources, Arc::clone(&graph), presence, to_device, counts, stopping),
+            sync: Arc::new(Sync::new(
+                resources,
+                Arc::clone(&graph),
+                presence,
+                to_device,
+                counts,
+                stopping,
+            )),
             graph,
             expiry,
             delayed,

@@ -24,6 +24,9 @@ pub use self::response::Response;
 use self::response_builder::ResponseBuilder;
 use crate::{Context, Lazy, joined::Joined};
 
+/// In how many rooms there may be news for a response that is assembled on the async threads.
+const MANY_ROOMS: usize = 100;
+
 /// The parameters of a sync request.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -82,19 +85,25 @@ impl Sync {
     /// What is new. Waits for news if there is none.
     ///
     /// # Errors
-    /// `M_UNKNOWN_TOKEN` if the access token was revoked while it waited; if the database cannot be read.
-    pub async fn sync(&self, session: &Session, request: &Request) -> Result<Response> {
+    /// `M_UNKNOWN_TOKEN` if the access token was revoked while it waited; `M_LIMIT_EXCEEDED` if too many large
+    /// responses of the user wait for worker threads; if the database cannot be read.
+    pub async fn sync(
+        self: &Arc<Self>,
+        session: Arc<Session>,
+        request: Request,
+    ) -> Result<Response> {
+        let request = Arc::new(request);
         let timeout = request.timeout.min(self.resources.config.sync.max_timeout.0);
-        let _connected = self.presence.connect(session, request.presence, timeout).await?;
+        let _connected = self.presence.connect(&session, request.presence, timeout).await?;
         let clock = &self.resources.clock;
         let mut deadline = clock.sleep_until(clock.monotonic() + timeout);
         if let Some(since) = request.since
             && !self.reach(since.position, timeout, &mut deadline).await
         {
             // Nothing is new to a token from the future, which the response repeats.
-            return self.respond(session, request, self.resources.database.published());
+            return self.respond(&session, &request, self.resources.database.published());
         }
-        self.acknowledge(session, request).await;
+        self.acknowledge(&session, &request).await;
         let at_once = request.since.is_none() || request.full_state || timeout.is_zero();
         let mut news = self.joined.listen(session.user);
         let mut waited = false;
@@ -106,7 +115,11 @@ impl Sync {
             if waited {
                 session.ensure_live(&read)?;
             }
-            let response = self.respond(session, request, read)?;
+            let response = if self.is_large(&session, &request, &read)? {
+                self.respond_on_workers(&session, &request, read).await?
+            } else {
+                self.respond(&session, &request, read)?
+            };
             if at_once || !response.is_empty() {
                 return Ok(response);
             }
@@ -145,6 +158,31 @@ impl Sync {
             }
         }
         true
+    }
+
+    /// Whether a response may take so long that it does not belong on the async threads: a client that begins
+    /// anew, or news in many rooms.
+    fn is_large(&self, session: &Session, request: &Request, read: &Snapshot) -> Result<bool> {
+        let Some(since) = request.since.filter(|_| !request.full_state) else { return Ok(true) };
+        let joined = self.joined.rooms(read, session.user)?;
+        if joined.len() <= MANY_ROOMS {
+            return Ok(false);
+        }
+        let busy = self.resources.database.busy_since(since.position, joined.len());
+        let news = busy.map(|busy| busy.iter().filter(|room| joined.contains(room)).count());
+        Ok(news.is_none_or(|news| news > MANY_ROOMS))
+    }
+
+    async fn respond_on_workers(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        request: &Arc<Request>,
+        read: Snapshot,
+    ) -> Result<Response> {
+        let (sync, user) = (Arc::clone(self), &session.user_id);
+        let (session, request) = (Arc::clone(session), Arc::clone(request));
+        let job = move || sync.respond(&session, &request, read);
+        self.resources.workers.run(user, job).await
     }
 
     fn respond(&self, session: &Session, request: &Request, read: Snapshot) -> Result<Response> {

@@ -56,6 +56,7 @@ mod sync;
 mod sync_history;
 mod sync_state;
 mod sync_waiting;
+mod sync_workers;
 mod talk;
 mod tidy;
 mod timestamp;

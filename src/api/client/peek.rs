@@ -32,7 +32,7 @@ async fn get_current_state(
     services: Arc<Services>,
     Ruma { body, sender, .. }: Ruma<get_current_state::v3::Request>,
 ) -> Result<get_current_state::v3::Response> {
-    let preview = services.history.preview(&sender, &body.room_id)?;
+    let preview = services.history.preview(sender, body.room_id.clone()).await?;
     let listed = services.rooms.is_listed(&body.room_id)?;
     let mut response = get_current_state::v3::Response::new(body.room_id);
     let chunk = preview.messages.chunk.into_iter().map(Raw::from_json).collect();

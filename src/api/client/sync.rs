@@ -34,7 +34,7 @@ async fn sync_events(
             after_unstable: body.use_state_after_unstable,
         },
     };
-    services.sync.sync(&sender, &request).await.map(Json)
+    services.sync.sync(sender, request).await.map(Json)
 }
 
 fn filter(

@@ -2,8 +2,10 @@
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#room-previews>
 
+use std::sync::Arc;
+
 use ruma::{
-    RoomId,
+    OwnedRoomId, RoomId,
     events::{StateEventType, room::member::MembershipState},
 };
 use serde_json::value::RawValue;
@@ -33,11 +35,17 @@ pub struct Preview {
 }
 
 impl History {
-    /// A room with its last messages.
+    /// A room with its last messages. Runs on the worker threads, since it renders the whole state.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` if the session's user may not read the room.
-    pub fn preview(&self, session: &Session, room_id: &RoomId) -> Result<Preview> {
+    /// `M_FORBIDDEN` if the session's user may not read the room; `M_LIMIT_EXCEEDED` if too many requests of
+    /// theirs wait for worker threads.
+    pub async fn preview(&self, session: Arc<Session>, room_id: OwnedRoomId) -> Result<Preview> {
+        let (history, user) = (self.clone(), session.user_id.clone());
+        self.resources.workers.run(&user, move || history.preview_now(&session, &room_id)).await
+    }
+
+    fn preview_now(&self, session: &Session, room_id: &RoomId) -> Result<Preview> {
         let read = self.resources.database.published();
         let mut reader = self.reader(&read, session, room_id)?;
         let now = i64::try_from(read.position().0).unwrap_or(i64::MAX);
