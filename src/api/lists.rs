@@ -24,7 +24,8 @@ type Limited = (Method, &'static str, &'static [(&'static str, usize)]);
 
 /// All limits. `docs/reference/limits.md` has the same table, which a test checks.
 const LIMITS: &[Limited] = &[
-    (Method::PUT, "/account_data/{event_type}", &[("ignored_users", 5000)]),
+    // The rooms of `m.direct` are lists by user.
+    (Method::PUT, "/account_data/{event_type}", &[("ignored_users", 5000), ("+", 20_000)]),
     (Method::POST, "/createRoom", &[("invite", 100), ("invite_3pid", 100), ("initial_state", 100)]),
     (Method::POST, "/delete_devices", &[("devices", 1000)]),
     (Method::POST, "/filter", FILTER),
@@ -281,6 +282,13 @@ mod tests {
         let filter = |count| json!({ "room": { "timeline": { "senders": users(count) } } });
         check(Method::POST, "/user/{user_id}/filter", &filter(1000)).unwrap();
         check(Method::POST, "/user/{user_id}/filter", &filter(1001)).unwrap_err();
+        let rooms = vec!["!a:b"; 4000];
+        let direct = |count: usize| {
+            let users: BTreeMap<_, _> = (0..count).map(|n| (format!("@{n}:b"), &rooms)).collect();
+            json!(users)
+        };
+        check(Method::PUT, "/user/{user_id}/account_data/{event_type}", &direct(5)).unwrap();
+        check(Method::PUT, "/user/{user_id}/account_data/{event_type}", &direct(6)).unwrap_err();
         let devices = |count: usize| {
             let devices: BTreeMap<_, _> = (0..count).map(|n| (n.to_string(), json!({}))).collect();
             json!({ "messages": { "@a:b": devices } })
