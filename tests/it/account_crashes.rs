@@ -36,6 +36,7 @@ async fn server(fate: FaultAction) -> (TestServer, Arc<Strike>) {
     options.config.limits.enabled = false;
     options.config.accounts.argon2_memory_kilobytes = 8;
     options.config.accounts.argon2_iterations = 1;
+    options.config.registration.guests = true;
     options.fault = Some(Arc::clone(&strike) as Arc<dyn Fault>);
     (TestServer::start_from(options).await, strike)
 }
@@ -159,5 +160,34 @@ async fn a_password_is_the_old_one_or_the_new_one() {
         let (status, _) = server.get(WHOAMI, text(&other, "access_token")).await;
         assert_eq!(status == StatusCode::OK, !changed);
         assert_eq!(server.get(WHOAMI, token).await.0, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_guest_becomes_a_full_account_wholly_or_not_at_all() {
+    for fate in FATES {
+        let (mut server, strike) = server(fate).await;
+        let guest = server.register_guest().await;
+        // Seen already: the next commit is the upgrade.
+        assert_eq!(server.get(WHOAMI, &guest.token).await.1["is_guest"], json!(true));
+        let name = guest.user_id.localpart();
+        let upgrade = json!({
+            "username": name, "password": "password", "guest_access_token": guest.token,
+            "auth": { "type": "m.login.dummy" },
+        });
+        suffer(&mut server, &strike, (REGISTER, "", &upgrade)).await;
+        let made = fate == FaultAction::StopAfter;
+        let login = json!({
+            "type": "m.login.password", "password": "password",
+            "identifier": { "type": "m.id.user", "user": name },
+        });
+        assert_eq!(server.post(LOGIN, "", login.clone()).await.0 == StatusCode::OK, made);
+        let (_, own) = server.get(WHOAMI, &guest.token).await;
+        assert_eq!(own.get("is_guest").is_some(), !made, "{own}");
+        assert_eq!(server.services().users.guest_total().unwrap(), u64::from(!made));
+        let (status, body) = server.post(REGISTER, "", upgrade).await;
+        let expected = if made { StatusCode::FORBIDDEN } else { StatusCode::OK };
+        assert_eq!(status, expected, "{body}");
+        assert_eq!(server.post(LOGIN, "", login).await.0, StatusCode::OK);
     }
 }

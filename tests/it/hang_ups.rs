@@ -30,6 +30,8 @@ struct Account {
     refresh_token: String,
     /// An access token that a refresh of `second` made, not used yet.
     refreshed: Option<String>,
+    /// A guest, for changes that register.
+    guest: Option<User>,
 }
 
 /// A request that changes an account.
@@ -67,6 +69,14 @@ fn pusher(_: &Account) -> Value {
         "kind": "http", "app_id": "app", "pushkey": "key", "lang": "en", "append": true,
         "app_display_name": "app", "device_display_name": "device",
         "data": { "url": "https://dummy.url/_matrix/push/v1/notify" },
+    })
+}
+
+fn upgrade(account: &Account) -> Value {
+    let guest = account.guest.as_ref().unwrap();
+    json!({
+        "username": guest.user_id.localpart(), "password": PASSWORD,
+        "guest_access_token": guest.token, "auth": { "type": "m.login.dummy" },
     })
 }
 
@@ -137,6 +147,7 @@ fn changes_of_sessions() -> Vec<Change> {
             By::First,
             |account| json!({ "auth": password(account) }),
         ),
+        change("upgrade_guest", post.clone(), "/register", By::Nobody, upgrade),
         change("register", post, "/register", By::Nobody, |account| {
             json!({
                 "username": format!("{}-new", account.name), "password": PASSWORD,
@@ -209,13 +220,17 @@ impl Account {
             }
             By::First | By::Nobody => None,
         };
+        let guest = match change.path {
+            "/register" => Some(server.register_guest().await),
+            _ => None,
+        };
         let services = server.services();
         let short = services.users.get(&first.user_id).unwrap().unwrap().0;
         // Both tokens are in memory.
         for user in [&first, &second] {
             assert!(services.sessions.authenticate(&user.token).await.is_ok());
         }
-        Self { name, short, first, second, refresh_token, refreshed }
+        Self { name, short, first, second, refresh_token, refreshed, guest }
     }
 
     async fn request(&self, server: &TestServer, change: &Change) -> (StatusCode, Value) {
@@ -235,6 +250,17 @@ impl Account {
         server.request(change.method.clone(), &path, token, (change.body)(self)).await
     }
 
+    async fn observe_guest(&self, server: &TestServer) -> Option<Value> {
+        let guest = self.guest.as_ref()?;
+        let services = server.services();
+        let session = services.sessions.authenticate(&guest.token).await.unwrap();
+        Some(json!({
+            "is_guest": session.is_guest,
+            "password": has_password(server, guest).await,
+            "devices": services.devices.list(session.user).unwrap().len(),
+        }))
+    }
+
     /// All that clients can observe of the account, without what is random.
     async fn observe(&self, server: &TestServer, room: &str, observer: &str) -> Value {
         let services = server.services();
@@ -246,12 +272,7 @@ impl Account {
         let mut devices: Vec<_> = devices.into_iter().map(|device| device.display_name).collect();
         devices.sort();
         let (_, account) = services.users.get(&self.first.user_id).unwrap().unwrap();
-        let password = services
-            .users
-            .check_password(Some(&self.first.user_id), PASSWORD, Origin::Address(None))
-            .await
-            .unwrap()
-            .is_some();
+        let password = has_password(server, &self.first).await;
         let member =
             format!("/_matrix/client/v3/rooms/{room}/state/m.room.member/{}", self.first.user_id);
         let data = |room: Option<&str>, event_type: &str| {
@@ -272,10 +293,18 @@ impl Account {
             "tags": data(Some("!a:localhost"), "m.tag"),
             "pushers": services.pushers.list(self.short).unwrap().len(),
             "new": services.users.get(&new).unwrap().is_some(),
+            "guest": self.observe_guest(server).await,
         });
         let text = observed.to_string().replace(&self.name, "NAME");
         serde_json::from_str(&text).unwrap()
     }
+}
+
+/// Whether a user logs in by the password of these tests.
+async fn has_password(server: &TestServer, user: &User) -> bool {
+    let users = &server.services().users;
+    let account = users.check_password(Some(&user.user_id), PASSWORD, Origin::Address(None)).await;
+    account.unwrap().is_some()
 }
 
 /// Waits until no more than `tasks` run and all that was written is published.
@@ -302,7 +331,7 @@ async fn room(server: &TestServer, observer: &User) -> String {
 #[tokio::test]
 async fn an_account_change_happens_wholly_or_not_at_all_if_the_client_hangs_up() {
     for change in changes() {
-        let mut server = TestServer::start().await;
+        let mut server = TestServer::start_with(|config| config.registration.guests = true).await;
         let observer = server.register("observer").await;
         let room = room(&server, &observer).await;
         let mut states = Vec::new();
@@ -336,7 +365,8 @@ async fn an_account_change_happens_wholly_or_not_at_all_if_the_client_hangs_up()
 async fn an_account_change_has_the_same_outcome_after_a_conflict_at_any_of_its_commits() {
     for change in changes() {
         let strike = Strike::new();
-        let options = Options { fault: Some(Arc::clone(&strike) as _), ..Options::lenient() };
+        let mut options = Options { fault: Some(Arc::clone(&strike) as _), ..Options::lenient() };
+        options.config.registration.guests = true;
         let server = TestServer::start_from(options).await;
         let observer = server.register("observer").await;
         let room = room(&server, &observer).await;
