@@ -45,6 +45,8 @@ pub enum Scenario {
     RefreshScale,
     /// Keys beside a thousand devices and beside a hundred thousand: upload, claim, query, sync, memory.
     ScaleDevices,
+    /// Another user's waiting times while one user does what costs most, and the memory it takes. Needs --spawn.
+    Victims,
 }
 
 impl Scenario {
@@ -121,13 +123,13 @@ pub struct Options {
     /// Rooms
     #[arg(long)]
     pub rooms: Option<usize>,
-    /// Messages in each room before a first sync [default: 50]
+    /// Messages in each room before a first sync [default: 50], and what victims has to read [default: 1000]
     #[arg(long)]
     pub messages: Option<u64>,
     /// Timers
     #[arg(long)]
     pub timers: Option<u64>,
-    /// Devices of a user, for keys-claim of a request, for scale-devices of all
+    /// Devices of a user, for keys-claim of a request, for scale-devices of all, for victims that log in
     #[arg(long)]
     pub devices: Option<usize>,
     /// Seconds until an event expires, or is sent
@@ -204,6 +206,7 @@ fn defaults(scenario: Scenario) -> Defaults {
         Scenario::Scale => (16, 1024, 1_000_000, 86_400, 1),
         Scenario::RefreshScale => (16, 16, 1_000_000, 86_400, 1),
         Scenario::ScaleDevices => (16, 1, 0, 0, 1),
+        Scenario::Victims => (30, 2_000, 0, 0, 0),
     }
 }
 
@@ -212,15 +215,22 @@ fn default_devices(scenario: Scenario) -> usize {
         Scenario::KeysClaim => 10,
         Scenario::KeysQuery | Scenario::ToDevice => 4,
         Scenario::ScaleDevices => 100_000,
+        Scenario::Victims => 128,
         _ => 1,
     }
+}
+
+fn default_messages(scenario: Scenario) -> u64 {
+    if scenario == Scenario::Victims { 1_000 } else { 50 }
 }
 
 /// Where the users do not make the requests themselves, a few connections make them.
 fn default_connections(scenario: Scenario, users: usize) -> usize {
     match scenario {
         Scenario::Join | Scenario::Push => users.min(16),
-        Scenario::KeysClaim | Scenario::KeysQuery | Scenario::ToDevice => users.min(8),
+        Scenario::KeysClaim | Scenario::KeysQuery | Scenario::ToDevice | Scenario::Victims => {
+            users.min(8)
+        }
         _ => users,
     }
 }
@@ -255,7 +265,7 @@ impl Plan {
             span,
             warmup: Duration::from_secs(options.warmup.unwrap_or(warmup)),
             rooms: options.rooms.unwrap_or(rooms),
-            messages: options.messages.unwrap_or(50),
+            messages: options.messages.unwrap_or(default_messages(scenario)),
             timers: options.timers.unwrap_or(timers),
             devices: options.devices.unwrap_or(default_devices(scenario)),
             duration: options.duration.unwrap_or(duration),
@@ -290,7 +300,7 @@ impl Plan {
         if let Some(rate) = self.rate {
             note("rate", rate.to_string());
         }
-        if self.scenario == Scenario::SyncInitial {
+        if matches!(self.scenario, Scenario::SyncInitial | Scenario::Victims) {
             note("messages", self.messages.to_string());
         }
         out
@@ -303,8 +313,12 @@ impl Plan {
         if self.rate == Some(0) {
             return Err("the rate must be at least 1".to_owned());
         }
-        if self.scenario == Scenario::Scale && !matches!(self.target, Target::Spawn(_)) {
-            return Err("scale kills and restarts the server, so it needs --spawn".to_owned());
+        if matches!(self.scenario, Scenario::Scale | Scenario::Victims)
+            && !matches!(self.target, Target::Spawn(_))
+        {
+            return Err(
+                "this scenario kills and restarts the server, so it needs --spawn".to_owned()
+            );
         }
         let needs_timers = matches!(
             self.scenario,

@@ -9,6 +9,7 @@ mod scale;
 mod sync;
 mod timers;
 mod to_device;
+mod victims;
 
 use std::{cell::Cell, time::Duration};
 
@@ -24,7 +25,7 @@ use crate::{
     matrix::{self, Account},
     process::{self, Usage},
     report::{Measure, Report},
-    server::Server,
+    server::{Allows, Server},
     workers::{Drive, Seen, Worker, drive},
 };
 
@@ -70,6 +71,7 @@ pub async fn run(plan: &Plan) -> Result<Report> {
         Scenario::Scale => scale::run(&mut bench).await?,
         Scenario::RefreshScale => scale::refreshing(&bench).await?,
         Scenario::ScaleDevices => devices::run(&bench).await?,
+        Scenario::Victims => victims::run(&mut bench).await?,
     };
     Ok(Report { scenario: plan.scenario.name(), parameters: plan.parameters(), measures, notes })
 }
@@ -94,6 +96,13 @@ impl<'a> Bench<'a> {
         let run = format!("load{}", clock::unix_ms());
         let (serial, registered) = (Cell::new(0), Cell::new(0));
         Ok(Self { plan, server, authority, serial, run, registered })
+    }
+
+    /// Kills the server that this run started, and starts it again with another configuration.
+    async fn restart(&mut self, allows: Allows) -> Result<()> {
+        let server = self.server.as_mut();
+        let server = server.ok_or_else(|| Failure::Other("this needs --spawn".to_owned()))?;
+        server.restart_with(self.plan.durability, allows).await
     }
 
     fn connection(&self) -> Connection {

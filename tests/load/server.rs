@@ -14,6 +14,30 @@ use crate::{Failure, Result, cli::Durability, clock, connection::Connection, mat
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How much a server allows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Allows {
+    /// No limits, and cheap passwords.
+    All,
+    /// No limits.
+    NoLimits,
+    /// What a default configuration does.
+    Defaults,
+}
+
+impl Allows {
+    /// The lines of the configuration, in keys that every wick knows.
+    fn lines(self) -> &'static str {
+        match self {
+            Self::All => {
+                "limits.enabled = false\naccounts = { argon2_memory_kilobytes = 64, argon2_iterations = 1 }\n"
+            }
+            Self::NoLimits => "limits.enabled = false\n",
+            Self::Defaults => "",
+        }
+    }
+}
+
 /// A running wick.
 pub(crate) struct Server {
     binary: PathBuf,
@@ -32,11 +56,24 @@ impl Server {
         let port = free_port()?;
         let folder = parent.join(format!("wick-load-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder)?;
-        fs::write(folder.join("wick.toml"), configuration(port, &folder, durability))?;
+        let configuration = configuration(port, &folder, durability) + BENCHMARK;
+        fs::write(folder.join("wick.toml"), configuration)?;
         let child = spawn(binary, &folder)?;
         let mut server = Self { binary: binary.to_owned(), folder, port, child };
         server.ready().await?;
         Ok(server)
+    }
+
+    /// Kills the server and starts it again, with another configuration.
+    pub(crate) async fn restart_with(
+        &mut self,
+        durability: Durability,
+        allows: Allows,
+    ) -> Result<()> {
+        self.kill()?;
+        let configuration = configuration(self.port, &self.folder, durability) + allows.lines();
+        fs::write(self.folder.join("wick.toml"), configuration)?;
+        self.restart().await.map(drop)
     }
 
     pub(crate) fn authority(&self) -> String {
@@ -90,24 +127,13 @@ impl Drop for Server {
     }
 }
 
-/// The configuration of a benchmark: no limits, as a few users stand for many, cheap passwords
+/// What the configuration of a benchmark adds: no limits, as a few users stand for many, cheap passwords
 /// (making accounts is not measured), and long timelines, so that a watcher sees a burst whole.
-fn configuration(port: u16, folder: &Path, durability: Durability) -> String {
-    let path = folder.join("database");
-    let durability = durability.name();
-    format!(
-        r#"
-server.name = "localhost"
-listen.tcp = ["127.0.0.1:{port}"]
-database = {{ path = {path:?}, durability = "{durability}" }}
-registration.mode = "open"
-accounts = {{ argon2_memory_kilobytes = 64, argon2_iterations = 1 }}
+const BENCHMARK: &str = r"
+accounts = { argon2_memory_kilobytes = 64, argon2_iterations = 1 }
 limits.enabled = false
-connections = {{ max = 20000, max_per_address = 10000 }}
+connections = { max = 20000, max_per_address = 10000 }
 sync.max_timeline_limit = 10000
-logging.filter = "warn"
-metrics.enabled = false
-admin.enabled = false
 
 [push]
 allow_http = true
@@ -122,8 +148,22 @@ max_running = 100000000
 max_scheduled = 100000000
 
 [timers]
-keep_alive = {{ per_second = 1000000.0, burst = 1000000 }}
-invalid = {{ per_second = 1000000.0, burst = 1000000 }}
+keep_alive = { per_second = 1000000.0, burst = 1000000 }
+invalid = { per_second = 1000000.0, burst = 1000000 }
+";
+
+fn configuration(port: u16, folder: &Path, durability: Durability) -> String {
+    let path = folder.join("database");
+    let durability = durability.name();
+    format!(
+        r#"
+server.name = "localhost"
+listen.tcp = ["127.0.0.1:{port}"]
+database = {{ path = {path:?}, durability = "{durability}" }}
+registration.mode = "open"
+logging.filter = "warn"
+metrics.enabled = false
+admin.enabled = false
 "#
     )
 }

@@ -67,6 +67,12 @@ fn a_sync_in_any_number_of_rooms_has_the_changed_one() {
 }
 
 #[test]
+fn a_victim_is_answered_whatever_another_user_does() {
+    let scenario = "victims --rooms 3 --messages 5 --devices 4 --count 5 --rate 50";
+    assert_counts(scenario, &[5; 9]);
+}
+
+#[test]
 fn refreshes_are_measured_beside_few_timers_and_beside_all() {
     assert_counts("refresh-scale --timers 1003 --count 9", &[1000, 9, 3, 9]);
 }
