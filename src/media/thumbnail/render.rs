@@ -209,17 +209,23 @@ fn fit(width: u32, height: u32, size: ThumbnailSize) -> ([u32; 4], (u32, u32)) {
     }
 }
 
-/// Cuts and shrinks. Each side is shrunk cheaply to at most twice what is wanted first, so that nothing that is made besides the
-/// image itself is larger than four thumbnails.
+/// Cuts and shrinks. A side that is much longer than wanted is shrunk cheaply first, by averages of whole pixels, so that
+/// nothing that is made besides the image itself has sides of four times the thumbnail's.
 fn resize(image: DynamicImage, size: ThumbnailSize) -> DynamicImage {
     let (part, (width, height)) = fit(image.width(), image.height(), size);
     let [_, _, part_width, part_height] = part;
-    let near = (part_width.min(width.saturating_mul(2)), part_height.min(height.saturating_mul(2)));
+    let near = (near(part_width, width), near(part_height, height));
     let near = if near == image.dimensions() { image } else { shrink(&image, part, near) };
     if near.dimensions() == (width, height) {
         return near;
     }
     near.resize_exact(width, height, FilterType::CatmullRom)
+}
+
+/// How long a side is after the first step: at least twice what is wanted, if it is shrunk at all.
+fn near(side: u32, wanted: u32) -> u32 {
+    let averaged = side.checked_div(wanted.saturating_mul(2)).unwrap_or_default().max(1);
+    side.div_ceil(averaged)
 }
 
 /// A part of an image, shrunk by taking averages. More than 8 bits of a channel become 8.
