@@ -178,6 +178,16 @@ pub fn room_id_of_create(create: &EventId) -> Result<ruma::OwnedRoomId> {
         .map_err(|error| Error::internal("a create event's hash makes no room id", error))
 }
 
+/// The create event of a room whose id is the hash of that event.
+///
+/// # Errors
+/// `M_BAD_JSON` if the room's id is of another form.
+pub fn create_of_room(room_id: &RoomId) -> Result<OwnedEventId> {
+    let hash = room_id.as_str().strip_prefix('!').unwrap_or(room_id.as_str());
+    EventId::parse(format!("${hash}"))
+        .map_err(|_| Error::bad_json("the room id is not the hash of a create event"))
+}
+
 /// Whether the room's id is the hash of its create event, which then is in no event's `auth_events`.
 #[must_use]
 pub fn room_id_is_create_hash(rules: &RoomVersionRules) -> bool {

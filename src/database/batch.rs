@@ -1,6 +1,7 @@
 //! One user-visible change, written whole or not at all (R1).
 
 mod effects;
+mod portion;
 mod required;
 mod row;
 
@@ -11,11 +12,14 @@ use std::{
 
 use wick_core::Position;
 
-pub use self::row::{Positions, Slot};
 pub(crate) use self::{
     effects::{Effects, is_in_effect},
     required::Requirements,
     row::{LateRow, Row, Rows},
+};
+pub use self::{
+    portion::first_portion,
+    row::{Positions, Slot},
 };
 use crate::{
     Database, Error, Key, KeyLike, Range, Read, Result, Table, Topic, Value,

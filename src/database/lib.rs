@@ -23,7 +23,7 @@ mod watch;
 mod tests;
 
 pub use self::{
-    batch::{Batch, Positions, Slot},
+    batch::{Batch, Positions, Slot, first_portion},
     codec::{CodecError, Descending, Key, KeyLike, PrefixOf, Value},
     engine::{
         Database, Options,

@@ -26,7 +26,7 @@ use wick_database::{
     Batch, Durability, Range, Read,
     schema::ephemeral::{ACTIVITY_BY_USER, PRESENCE_BY_USER, PresenceKind, PresenceRow},
 };
-use wick_room::{Appended, Projection};
+use wick_room::{Appended, Projection, Spot};
 use wick_runtime::{Limit, Resources, Supervisor};
 
 use self::{devices::Devices, rows::Change};
@@ -299,8 +299,9 @@ impl Projection for Presence {
     fn project(&self, event: &Appended, batch: &mut Batch) -> Result<()> {
         let pdu = &event.pdu;
         let is_local = pdu.sender.server_name() == self.resources.config.server.name;
-        // An event that a timer sends is no activity of its sender.
-        if !self.enabled() || !is_local || event.by_timer {
+        // Neither an event that a timer sends nor one of the history is activity of its sender.
+        let is_activity = !event.by_timer && matches!(event.spot, Spot::End(_));
+        if !self.enabled() || !is_local || !is_activity {
             return Ok(());
         }
         let intern = self.resources.database.intern();

@@ -36,8 +36,8 @@ pub struct Assembly<'a> {
     /// The head before any of the appends; `None` if the room is new.
     opened_on: Option<Head>,
     pub(crate) timers: Vec<TimerChange>,
-    /// Events that were redacted, as they are since.
-    pub(crate) redacted: Vec<(ShortEventId, SharedPdu)>,
+    /// Events that were redacted or are no longer rejected, as they are since.
+    pub(crate) replaced: Vec<(ShortEventId, SharedPdu)>,
 }
 
 impl<'a> Assembly<'a> {
@@ -59,7 +59,7 @@ impl<'a> Assembly<'a> {
             opened_on: Some(head.clone()),
             head,
             timers: Vec::new(),
-            redacted: Vec::new(),
+            replaced: Vec::new(),
         }))
     }
 
@@ -91,7 +91,7 @@ impl<'a> Assembly<'a> {
             opened_on: None,
             head,
             timers: Vec::new(),
-            redacted: Vec::new(),
+            replaced: Vec::new(),
         })
     }
 
@@ -189,10 +189,10 @@ impl<'a> Assembly<'a> {
         if self.opened_on.as_ref() != Some(&self.head) {
             self.batch.put(&HEAD_BY_ROOM, &self.room, &self.head);
         }
-        if !self.redacted.is_empty() {
+        if !self.replaced.is_empty() {
             let events = Arc::clone(&self.rooms.events);
             self.batch.on_applied(move || {
-                for (short, pdu) in self.redacted {
+                for (short, pdu) in self.replaced {
                     events.replace(short, pdu);
                 }
             });

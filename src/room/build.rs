@@ -31,7 +31,7 @@ pub(crate) fn create(
     let event_id = rules::hash_and_sign(&mut object, version, &rooms.server, &rooms.key)?;
     let room_id =
         if by_hash { rules::room_id_of_create(&event_id)? } else { draft.room_id.clone() };
-    let pdu = parse(&event_id, &room_id, &object)?;
+    let pdu = parse((&event_id, &room_id), &object, version)?;
     rules::check_state_independent(version, &pdu, |_| None).map_err(Error::forbidden)?;
     Ok(Authorized { pdu: share(pdu), prev: Vec::new() })
 }
@@ -53,7 +53,7 @@ pub(crate) fn build(room: &Assembly<'_>, draft: Draft) -> Result<Authorized> {
     place_redacts(&mut object, &draft, &room.rules);
     let event_id =
         rules::hash_and_sign(&mut object, &room.rules, &room.rooms.server, &room.rooms.key)?;
-    let pdu = parse(&event_id, &room.room_id, &object)?;
+    let pdu = parse((&event_id, &room.room_id), &object, &room.rules)?;
     authorize(room, &pdu, &allowing)?;
     Ok(Authorized { pdu: share(pdu), prev: parents.prev })
 }
@@ -131,9 +131,13 @@ fn event_ids(room: &Assembly<'_>, shorts: &[ShortEventId]) -> Result<Vec<ruma::O
         .collect()
 }
 
-fn parse(event_id: &EventId, room_id: &RoomId, object: &CanonicalJsonObject) -> Result<Pdu> {
+fn parse(
+    (event_id, room_id): (&EventId, &RoomId),
+    object: &CanonicalJsonObject,
+    version: &RoomVersionRules,
+) -> Result<Pdu> {
     let json = rules::to_json(object)?;
-    Pdu::parse(event_id.to_owned(), room_id.to_owned(), json)
+    Pdu::parse(event_id.to_owned(), room_id.to_owned(), json, &version.redaction)
         .map_err(|error| Error::internal("a built event cannot be parsed", error))
 }
 

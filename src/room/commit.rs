@@ -1,30 +1,34 @@
 //! The table of contents of an event: every row that one event causes, in one batch (R1).
 //!
-//! Invariant: all origins of an event (sent here, received, fired by a timer) end here.
+//! Invariant: all origins of an event (sent here, received, fired by a timer, part of the history) end here.
 
 mod delayed;
 mod event;
 pub(crate) mod expiry;
 mod extremities;
+pub(crate) mod gaps;
 mod members;
 mod redaction;
 mod relations;
+mod spot;
 pub(crate) mod state;
 pub(crate) mod timer;
 mod transaction;
 mod typing;
 
-use wick_core::{Result, ShortEventId, StateRoot, event::pdu::SharedPdu};
-use wick_database::Slot;
-
+pub use self::spot::Spot;
 use crate::{Appended, Assembly, Effects, stage::Authorized, state::StateChange};
+use wick_core::{Result, ShortEventId, StateRoot, event::pdu::SharedPdu};
 
 /// An event on its way into the batch.
 pub(crate) struct Entry {
     pub(crate) pdu: SharedPdu,
     pub(crate) short: ShortEventId,
-    pub(crate) slot: Slot,
+    pub(crate) spot: Spot,
+    /// The forward extremities whose place it takes, if they are such.
     pub(crate) prev: Vec<ShortEventId>,
+    /// Whether some of its prev events are not here.
+    pub(crate) has_gap: bool,
     pub(crate) before: StateRoot,
     pub(crate) after: StateRoot,
     /// What it changes in the room's current state.
@@ -42,29 +46,39 @@ pub(crate) fn append(
     let short = room.rooms.intern().event(&pdu.event_id, &mut room.batch)?;
     let slot = room.batch.reserve_position();
     let before = room.head.state;
+    let (spot, changes) = (Spot::End(slot), Vec::new());
+    let has_gap = false;
     let mut entry =
-        Entry { pdu, short, slot, prev, before, after: before, changes: Vec::new(), effects };
+        Entry { pdu, short, spot, prev, has_gap, before, after: before, changes, effects };
 
-    state::write(room, &mut entry)?;
+    state::write(room, &mut entry, slot)?;
+    write(room, entry)
+}
+
+/// Writes everything that follows from a received event, which can have been redacted before it came.
+pub(crate) fn write_received(room: &mut Assembly<'_>, mut entry: Entry) -> Result<Appended> {
+    redaction::apply_earlier(room, &mut entry)?;
     write(room, entry)
 }
 
 /// Writes everything that follows from an entry whose state is known.
-pub(crate) fn write(room: &mut Assembly<'_>, mut entry: Entry) -> Result<Appended> {
-    redaction::apply_earlier(room, &mut entry)?;
+fn write(room: &mut Assembly<'_>, entry: Entry) -> Result<Appended> {
     event::write(room, &entry)?;
-    extremities::write(room, &entry);
-    members::write(room, &entry)?;
+    gaps::write(room, &entry)?;
     relations::write(room, &entry)?;
     let redacted = redaction::write(room, &entry)?;
-    timer::write(room, &entry)?;
-    expiry::write(room, &entry)?;
-    delayed::write(room, &entry)?;
-    transaction::write(room, &entry);
+    if let Spot::End(slot) = entry.spot {
+        extremities::write(room, &entry);
+        members::write(room, &entry, slot)?;
+        timer::write(room, &entry)?;
+        expiry::write(room, &entry)?;
+        delayed::write(room, &entry)?;
+        transaction::write(room, &entry, slot);
+    }
 
-    let Entry { pdu, short, slot, effects, .. } = entry;
+    let Entry { pdu, short, spot, effects, .. } = entry;
     let by_timer = effects.finish.is_some();
-    let appended = Appended { pdu, short, room: room.room, slot, by_timer, redacted };
+    let appended = Appended { pdu, short, room: room.room, spot, by_timer, redacted };
     for projection in &room.rooms.hooks.projections {
         projection.project(&appended, &mut room.batch)?;
     }

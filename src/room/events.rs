@@ -6,10 +6,16 @@
 use std::sync::Arc;
 
 use quick_cache::{Weighter, sync::Cache};
-use ruma::EventId;
+use ruma::{EventId, RoomVersionId, room_version_rules::RedactionRules};
 use serde_json::value::RawValue;
 use wick_core::{Error, Pdu, Result, ShortEventId, event::pdu::SharedPdu};
-use wick_database::{Interner, Read, schema::room::STORED_BY_EVENT};
+use wick_database::{
+    Interner, Read,
+    schema::{
+        intern::SHORT_BY_ROOM,
+        room::{HEAD_BY_ROOM, STORED_BY_EVENT, StoredEvent},
+    },
+};
 
 /// What an event weighs besides its JSON: ids, vectors, the entry itself.
 const OVERHEAD_BYTES: u64 = 700;
@@ -47,9 +53,10 @@ impl Events {
             return Ok(Some(pdu));
         }
         let Some(stored) = read.get(&STORED_BY_EVENT, &short)? else { return Ok(None) };
+        let redaction = redaction_rules(read, &stored)?;
         let json = RawValue::from_string(stored.json)
             .map_err(|error| Error::internal("a stored event is not JSON", error))?;
-        let mut pdu = Pdu::parse(stored.event_id, stored.room_id, json)
+        let mut pdu = Pdu::parse(stored.event_id, stored.room_id, json, &redaction)
             .map_err(|error| Error::internal("a stored event cannot be parsed", error))?;
         pdu.rejected = stored.rejected;
         let pdu = Arc::new(pdu);
@@ -57,9 +64,10 @@ impl Events {
         Ok(Some(pdu))
     }
 
-    /// Forgets an event as it was before its redaction.
-    pub(crate) fn replace(&self, short: ShortEventId, redacted: SharedPdu) {
-        self.cache.insert(short, redacted);
+    /// Puts an event in the place of what it was before: before its redaction, or before it was no longer
+    /// rejected.
+    pub(crate) fn replace(&self, short: ShortEventId, pdu: SharedPdu) {
+        self.cache.insert(short, pdu);
     }
 
     /// The event, which must be stored here.
@@ -84,4 +92,19 @@ impl Events {
         let Some(short) = intern.lookup_event(read, event_id)? else { return Ok(None) };
         Ok(self.get(read, short)?.map(|pdu| (short, pdu)))
     }
+}
+
+/// The rules by which an event is read. They matter for redactions alone, so nothing is looked up for others.
+fn redaction_rules(read: &impl Read, stored: &StoredEvent) -> Result<RedactionRules> {
+    if !stored.json.contains("m.room.redaction") {
+        return Ok(RedactionRules::V1);
+    }
+    let Some(room) = read.get(&SHORT_BY_ROOM, &stored.room_id)? else {
+        return Ok(RedactionRules::V1);
+    };
+    let head = read.get(&HEAD_BY_ROOM, &room)?;
+    let version = head.and_then(|head| RoomVersionId::try_from(head.version.as_str()).ok());
+    Ok(version
+        .and_then(|version| version.rules())
+        .map_or(RedactionRules::V1, |rules| rules.redaction))
 }

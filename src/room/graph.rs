@@ -11,6 +11,7 @@ use std::{
 use quick_cache::sync::Cache;
 use ruma::{
     OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, ServerName,
+    canonical_json::CanonicalJsonObject,
     events::{TimelineEventType, room::history_visibility::HistoryVisibility},
     room_version_rules::RoomVersionRules,
     signatures::Ed25519KeyPair,
@@ -25,6 +26,7 @@ use crate::{
     events::Events,
     lock::{RoomLock, RoomLocks},
     render::Rendered,
+    resolve::Resolutions,
     stage::Authorized,
     state::States,
 };
@@ -67,6 +69,9 @@ pub struct Hooks {
 /// States whose history visibility is kept in memory.
 const MAX_VISIBILITIES: usize = 10_000;
 
+/// Resolutions of states that are kept in memory.
+const MAX_RESOLUTIONS: usize = 1_000;
+
 /// All rooms.
 pub struct Graph {
     pub(crate) db: Database,
@@ -79,7 +84,9 @@ pub struct Graph {
     pub(crate) rendered: Rendered,
     pub(crate) visibilities: Cache<StateRoot, HistoryVisibility>,
     pub(crate) hooks: Hooks,
-    locks: RoomLocks,
+    pub(crate) locks: RoomLocks,
+    /// What states of forks resolved to.
+    pub(crate) resolutions: Resolutions,
     /// The id of the newest timer made here: ids order timers that are due in the same millisecond.
     last_timer: AtomicU64,
 }
@@ -115,6 +122,7 @@ impl Graph {
             key,
             hooks,
             locks: RoomLocks::default(),
+            resolutions: Resolutions::new(MAX_RESOLUTIONS),
             last_timer: AtomicU64::new(0),
         }
     }
@@ -176,23 +184,33 @@ impl Graph {
         let mut attempt = 1;
         loop {
             let lock = self.locks.take(room_id).await;
-            let mut room = Assembly::open(self, room_id)?
-                .ok_or_else(|| Error::not_found("this server does not know that room"))?;
-            room.attempt = attempt;
-            let written = match change(&mut room) {
-                // What was read while the head moved need not fit together.
-                Err(_) if attempt < ATTEMPTS && room.has_moved()? => None,
-                changed => {
-                    let value = changed?;
-                    unless_conflict(room.write(), attempt)?.map(|pending| (value, pending))
-                }
-            };
+            let written = self.attempt(room_id, attempt, &mut change)?;
             drop(lock);
             if let Some((value, pending)) = written {
                 pending.await?;
                 return Ok(value);
             }
             attempt += 1;
+        }
+    }
+
+    /// Changes a room if it does not change meanwhile. `None` if it did: nothing is written then.
+    pub(crate) fn attempt<T>(
+        &self,
+        room_id: &RoomId,
+        attempt: usize,
+        change: &mut impl FnMut(&mut Assembly<'_>) -> Result<T>,
+    ) -> Result<Option<(T, Pending)>> {
+        let mut room = Assembly::open(self, room_id)?
+            .ok_or_else(|| Error::not_found("this server does not know that room"))?;
+        room.attempt = attempt;
+        match change(&mut room) {
+            // What was read while the head moved need not fit together.
+            Err(_) if attempt < ATTEMPTS && room.has_moved()? => Ok(None),
+            changed => {
+                let value = changed?;
+                Ok(unless_conflict(room.write(), attempt)?.map(|pending| (value, pending)))
+            }
         }
     }
 
@@ -203,6 +221,22 @@ impl Graph {
     pub async fn send(&self, draft: Draft, effects: Effects) -> Result<Appended> {
         let room_id = draft.room_id.clone();
         self.transact(&room_id, |room| room.append(draft.clone(), effects.clone())).await
+    }
+
+    /// An event as it would be sent now, without hashes and signatures, for the server of its sender to sign.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if the room is not here, `M_FORBIDDEN` if the auth rules refuse the event.
+    pub fn template(&self, draft: Draft) -> Result<CanonicalJsonObject> {
+        let room = Assembly::open(self, &draft.room_id)?
+            .ok_or_else(|| Error::not_found("this server does not know that room"))?;
+        let mut event = build::build(&room, draft)?
+            .pdu
+            .to_canonical_object()
+            .map_err(|error| Error::internal("a built event is not canonical", error))?;
+        event.remove("hashes");
+        event.remove("signatures");
+        Ok(event)
     }
 
     /// Creates a room with everything that `fill` appends, in one batch. `fill` runs again if a row that it
@@ -288,7 +322,7 @@ impl Graph {
 }
 
 /// What was written; `None` if it was a conflict and can be tried once more.
-fn unless_conflict(
+pub(crate) fn unless_conflict(
     written: wick_database::Result<Pending>,
     attempt: usize,
 ) -> Result<Option<Pending>> {

@@ -70,8 +70,12 @@ classes! {
     EventWithoutTimelineRow = "event_without_timeline_row",
     /// An entry of the stream that is not an event at this position, or an event that is not in the stream.
     StreamDiffers = "stream_differs",
-    /// An event that refers to one that is not stored, in a room whose complete history is stored.
+    /// An event that refers to one that neither has a place nor is listed as missing.
     PrevEventMissing = "prev_event_missing",
+    /// An event that is listed as missing and has a place.
+    MissingEventIsHere = "missing_event_is_here",
+    /// An event that is stored without one of its auth events.
+    AuthEventMissing = "auth_event_missing",
     /// A thread that is not listed at its newest event, or listed where it is not.
     ThreadIndexDiffers = "thread_index_differs",
     /// A relation that is in one of the two indexes and not in the other.

@@ -29,12 +29,14 @@ pub mod state;
 
 pub use self::{
     assembly::Assembly,
-    commit::expiry::can_expire,
+    commit::{Spot, expiry::can_expire},
     effects::{Arm, Effects, Finish, Outcome, TimerChange, TransactionKey},
     events::Events,
     graph::{Graph, Hooks, NewRoom, Projection, TimerListener},
     membership::MemberContent,
-    receive::Received,
+    receive::{
+        Formatted, Gaps, Incoming, Received, Snapshot, Verified, by_auth_events, by_prev_events,
+    },
     relation::RelatesTo,
     stage::{Appended, Redacted},
     timeline::{Direction, TimelineItem, to_place},

@@ -2,7 +2,7 @@
 //! for writers.
 
 use ruma::{
-    EventId, OwnedUserId, RoomId, RoomVersionId, UserId,
+    EventId, OwnedUserId, RoomId, RoomVersionId, ServerName, UserId,
     events::{StateEventType, room::power_levels::RoomPowerLevels},
     room_version_rules::RoomVersionRules,
 };
@@ -167,15 +167,19 @@ impl Graph {
         Ok(last.map_or(StateRoot::EMPTY, |(_, root)| root))
     }
 
-    /// The place at which the room's creator had joined, which is the second event of every room: the
-    /// first state that has a member.
+    /// The place of the first state that has a member: that of the creator's join, the second event of every room,
+    /// or that of the oldest event here of a room that began elsewhere.
     ///
     /// # Errors
     /// If the database cannot be read.
     pub fn first_place(&self, read: &impl Read, room: ShortRoomId) -> Result<i64> {
         let mut first = i64::MIN;
-        for row in read.scan(&ROOT_BY_POSITION, Range::prefix((room,))).keys().take(2) {
-            first = row?.1;
+        for row in read.scan(&ROOT_BY_POSITION, Range::prefix((room,))).take(2) {
+            let ((_, place), root) = row?;
+            first = place;
+            if self.states.count(read, root)? > 1 {
+                break;
+            }
         }
         Ok(first)
     }
@@ -219,6 +223,33 @@ impl Graph {
     ) -> impl Iterator<Item = Result<(ShortUserId, ShortEventId)>> + use<'a, R> {
         read.scan(&MEMBER_BY_ROOM, Range::prefix((room, membership as u8)))
             .map(|row| row.map(|((_, _, user), event)| (user, event)).map_err(Error::from))
+    }
+
+    /// Whether a user of this server is joined to a room.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn has_local_member(&self, read: &impl Read, room: ShortRoomId) -> Result<bool> {
+        self.has_member_of(read, room, &self.server)
+    }
+
+    /// Whether a user of a server is joined to a room. Takes as long as there are members before the first of that
+    /// server; those of this server tend to come first, because their short ids are from before the join.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn has_member_of(
+        &self,
+        read: &impl Read,
+        room: ShortRoomId,
+        server: &ServerName,
+    ) -> Result<bool> {
+        for member in self.members(read, room, Membership::Join) {
+            if self.user_id(read, member?.0)?.server_name() == server {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The rooms a user has or had a membership in.

@@ -5,9 +5,13 @@
 
 mod conflict;
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
-use ruma::{EventId, OwnedEventId, room_version_rules::RoomVersionRules};
+use quick_cache::sync::Cache;
+use ruma::{EventId, OwnedEventId, room_version_rules::RoomVersionRules, state_res::StateMap};
 use wick_core::{
     Error, Pdu, Result, ShortEventId, ShortRoomId, ShortStateKey, StateKeyTuple, StateRoot,
     event::pdu::SharedPdu,
@@ -16,6 +20,11 @@ use wick_database::{Batch, Read, schema::state::DISORDER_BY_ROOM};
 
 use self::conflict::{Differing, Source};
 use crate::Graph;
+
+/// What sets of states resolved to, by their sorted roots: for each piece of state that differs the event that sets
+/// it. Roots name their states for ever, so an entry is never stale. It lets a change that runs again, or that is
+/// computed without the room's lock before, resolve once.
+pub(crate) type Resolutions = Cache<Vec<StateRoot>, Arc<StateMap<OwnedEventId>>>;
 
 /// Resolves states of one room. What is new of the answer is written into `batch`.
 ///
@@ -42,18 +51,22 @@ pub(crate) fn resolve(
         let ids = events.iter().map(|event| event.map(|e| event_id(rooms, batch, e)).transpose());
         differing.insert(key_tuple(rooms, batch, *key)?, ids.collect::<Result<_>>()?);
     }
-    let resolved = conflict::resolve(
-        rules,
-        roots.len(),
-        &differing,
-        &Common { sides: &sides, rooms, batch, room },
-    )?;
+    let resolved = match rooms.resolutions.get(&roots) {
+        Some(known) => known,
+        None => {
+            let common = Common { sides: &sides, rooms, batch, room };
+            let resolved = conflict::resolve(rules, roots.len(), &differing, &common)?;
+            let resolved = Arc::new(resolved);
+            rooms.resolutions.insert(roots.clone(), Arc::clone(&resolved));
+            resolved
+        }
+    };
 
     let mut changes: BTreeMap<ShortStateKey, Option<ShortEventId>> =
         sides.differing.keys().map(|key| (*key, None)).collect();
-    for ((event_type, state_key), event) in resolved {
-        let key = rooms.intern().state_key(&event_type, &state_key, batch)?;
-        changes.insert(key, Some(rooms.intern().event(&event, batch)?));
+    for ((event_type, state_key), event) in &*resolved {
+        let key = rooms.intern().state_key(event_type, state_key, batch)?;
+        changes.insert(key, Some(rooms.intern().event(event, batch)?));
     }
     rooms.states().apply(batch, base, changes)
 }

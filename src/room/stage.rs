@@ -4,7 +4,8 @@
 //! `commit` takes nothing else.
 
 use wick_core::{ShortEventId, ShortRoomId, event::pdu::SharedPdu};
-use wick_database::Slot;
+
+use crate::Spot;
 
 /// An event that the auth rules allow, ready to be committed.
 #[derive(Debug)]
@@ -23,8 +24,8 @@ pub struct Appended {
     pub short: ShortEventId,
     /// The room's short id.
     pub room: ShortRoomId,
-    /// The position it is going to have in its batch.
-    pub slot: Slot,
+    /// Where it goes in the timeline.
+    pub spot: Spot,
     /// Whether a timer sent it, not its sender.
     pub by_timer: bool,
     /// The event that it redacts, as it was before; `None` if it redacts none that is stored.

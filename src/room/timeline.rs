@@ -3,8 +3,11 @@
 //! Invariant: a token at place P stands after all events up to and including P: forward from P are
 //! those above, backward from P those up to it.
 
-use wick_core::{Error, Position, Result, ShortEventId, ShortRoomId};
-use wick_database::{Range, Read, schema::room::EVENT_BY_POSITION};
+use wick_core::{Error, Position, Result, ShortEventId, ShortRoomId, Timestamp};
+use wick_database::{
+    Range, Read,
+    schema::{lookup::EVENT_BY_TIMESTAMP, room::EVENT_BY_POSITION},
+};
 
 use crate::Graph;
 
@@ -57,5 +60,27 @@ impl Graph {
         scan.map(|row| {
             row.map(|((_, place), event)| TimelineItem { place, event }).map_err(Error::from)
         })
+    }
+
+    /// The events at or after (forward) or at or before (backward) a time, in the order of their `origin_server_ts`.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn timeline_by_time<'a, R: Read>(
+        &self,
+        read: &'a R,
+        room: ShortRoomId,
+        at: Timestamp,
+        direction: Direction,
+    ) -> impl Iterator<Item = Result<ShortEventId>> + use<'a, R> {
+        let range = Range::prefix((room,));
+        let scan = match direction {
+            Direction::Forward => {
+                read.scan(&EVENT_BY_TIMESTAMP, range.and(Range::from(&(room, at, i64::MIN))))
+            }
+            Direction::Backward => read
+                .scan_back(&EVENT_BY_TIMESTAMP, range.and(Range::through(&(room, at, i64::MAX)))),
+        };
+        scan.map(|row| row.map(|(_, event)| event).map_err(Error::from))
     }
 }

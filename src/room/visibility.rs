@@ -25,9 +25,10 @@ use wick_database::{
     },
 };
 
+mod server;
 mod tenure;
 
-pub use self::tenure::Reach;
+pub use self::{server::ServerViewer, tenure::Reach};
 use crate::{Graph, membership, render::Format};
 
 /// A user reading one room from one snapshot. Caches what decides visibility by state, since
@@ -76,7 +77,11 @@ impl Graph {
     }
 
     /// The history visibility in a state, which never changes: the redaction of its event keeps it.
-    fn visibility_in(&self, read: &impl Read, root: StateRoot) -> Result<HistoryVisibility> {
+    pub(crate) fn visibility_in(
+        &self,
+        read: &impl Read,
+        root: StateRoot,
+    ) -> Result<HistoryVisibility> {
         if let Some(known) = self.visibilities.get(&root) {
             return Ok(known);
         }
@@ -99,6 +104,13 @@ impl Graph {
         let content = event.and_then(|event| event.content_as::<JoinRuleContent>().ok());
         Ok(content.is_some_and(|content| content.join_rule == "public"))
     }
+}
+
+/// The type of events that servers send to join forward extremities. They say nothing to users.
+pub const DUMMY_EVENT: &str = "org.matrix.dummy_event";
+
+fn is_dummy(pdu: &Pdu) -> bool {
+    pdu.state_key.is_none() && pdu.event_type.to_string() == DUMMY_EVENT
 }
 
 impl<'a> Viewer<'a> {
@@ -164,7 +176,8 @@ impl<'a> Viewer<'a> {
     /// # Errors
     /// If the database cannot be read.
     pub fn can_see(&mut self, pdu: &Pdu, place: &Place) -> Result<bool> {
-        if place.soft_failed || pdu.rejected || place.room != self.room {
+        let is_elsewhere = place.room != self.room || place.is_outlier();
+        if place.soft_failed || pdu.rejected || is_elsewhere || is_dummy(pdu) {
             return Ok(false);
         }
         let before = self.at(place.before)?;

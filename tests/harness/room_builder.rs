@@ -209,7 +209,8 @@ impl RoomBuilder {
             self.room_id = rules::room_id_of_create(&event_id).expect("a hash makes a room id");
         }
         let json = rules::to_json(&object).expect("the event is small");
-        let pdu = Pdu::parse(event_id.clone(), self.room_id.clone(), json)
+        let redaction = &self.rules.redaction;
+        let pdu = Pdu::parse(event_id.clone(), self.room_id.clone(), json, redaction)
             .expect("the event has what every event has");
         self.insert(SharedPdu::new(pdu), before);
         event_id
@@ -222,12 +223,21 @@ impl RoomBuilder {
         sender: &str,
         target: &EventId,
     ) -> OwnedEventId {
-        self.redacts = Some(target.to_owned());
-        let content = if self.rules.redaction.content_field_redacts {
-            json!({ "redacts": target })
-        } else {
-            json!({})
-        };
+        let in_content = self.rules.redaction.content_field_redacts;
+        self.redaction_in_field(on, sender, target, in_content)
+    }
+
+    /// As [`RoomBuilder::redaction`], with the target in the content or in a field of the event, whatever the room's
+    /// version wants.
+    pub fn redaction_in_field(
+        &mut self,
+        on: &[OwnedEventId],
+        sender: &str,
+        target: &EventId,
+        in_content: bool,
+    ) -> OwnedEventId {
+        self.redacts = Some(target.to_owned()).filter(|_| !in_content);
+        let content = if in_content { json!({ "redacts": target }) } else { json!({}) };
         let event_type = "m.room.redaction";
         let new_event =
             NewEvent { sender, event_type, state_key: None, content, auth_events: None };
@@ -295,9 +305,7 @@ impl RoomBuilder {
             "prev_events": on,
             "auth_events": auth,
         });
-        if let Some(target) =
-            self.redacts.as_ref().filter(|_| !self.rules.redaction.content_field_redacts)
-        {
+        if let Some(target) = &self.redacts {
             set(&mut event, "redacts", json!(target));
         }
         if let Some(state_key) = new_event.state_key {
@@ -337,6 +345,12 @@ impl RoomBuilder {
             |conflicted| Some(self.subgraph(conflicted)),
         )
         .expect("the room's events are sound")
+    }
+
+    /// These events and all that they rest on, in no order.
+    #[must_use]
+    pub fn auth_chain(&self, from: &[OwnedEventId]) -> Vec<OwnedEventId> {
+        self.chain(from.iter()).iter().cloned().collect()
     }
 
     /// These events and all that they rest on.

@@ -16,7 +16,7 @@ use wick_harness::{
     MockClock, SeededRandom,
     room_builder::{NewEvent, RoomBuilder, State, key_of, tuple},
 };
-use wick_room::{Effects, Graph, Hooks, Received, invariants};
+use wick_room::{Effects, Graph, Hooks, Incoming, Received, Snapshot, Verified, invariants};
 
 const ALICE: &str = "@alice:one.example";
 const BOB: &str = "@bob:two.example";
@@ -25,7 +25,11 @@ const DAVE: &str = "@dave:here.example";
 
 mod crashes;
 mod forks;
+mod history;
+mod outliers;
+mod redactions;
 mod refused;
+mod snapshots;
 mod timers;
 
 /// A server that has nothing but rooms.
@@ -77,7 +81,34 @@ impl Server {
         json: &RawValue,
         keys: &PublicKeyMap,
     ) -> wick_core::Result<Received> {
-        self.rooms.receive(&room.room_id(), json, keys).await
+        let rules = rules::version_rules(&room.version())?;
+        let verified = Verified::check(json, Some(&room.room_id()), &rules, keys)?;
+        let received = self.rooms.receive(&room.room_id(), &[verified.into()]).await?;
+        Ok(received.into_iter().next().expect("each event has an answer"))
+    }
+
+    async fn receive_outliers(&self, room: &RoomBuilder, ids: &[OwnedEventId]) -> Vec<Received> {
+        let events = ids.iter().map(|id| verified(room, id)).collect();
+        let (events, version) = (wick_room::by_auth_events(events), room.version());
+        let received = self.rooms.receive_outliers(&room.room_id(), &version, &events).await;
+        received.expect("outliers can be stored")
+    }
+
+    /// A server that has joined the room by the event `join`, and knows nothing else of its timeline.
+    async fn joined(room: &RoomBuilder, join: &OwnedEventId) -> Self {
+        let server = Self::start();
+        server.join(room, join).await;
+        server
+    }
+
+    async fn join(&self, room: &RoomBuilder, join: &OwnedEventId) -> Received {
+        let state: Vec<_> = room.before(join).values().cloned().collect();
+        self.receive_outliers(room, &room.auth_chain(&state)).await;
+        let root = self.rooms.state_of(&room.room_id(), &state).await.expect("the state is here");
+        let event = verified(room, join);
+        let snapshot = Snapshot { version: room.version(), state: root, event };
+        let received = self.rooms.receive_snapshot(&room.room_id(), &snapshot).await;
+        received.expect("the snapshot is sound")
     }
 
     fn head(&self, room: &RoomBuilder) -> Head {
@@ -129,7 +160,7 @@ impl Server {
         let extremities: Vec<_> = self.extremities(room).into_iter().collect();
         assert_eq!(self.state(room), room.resolved(&extremities));
         for id in room.order() {
-            if let Some(place) = self.place(id) {
+            if let Some(place) = self.place(id).filter(|place| !place.is_outlier()) {
                 assert_eq!(self.state_at(place.before), *room.before(id), "before {id}");
             }
         }
@@ -138,6 +169,13 @@ impl Server {
 
 fn versions() -> &'static [RoomVersionId] {
     rules::SUPPORTED_VERSIONS
+}
+
+/// An event of the room as it is after its checks.
+fn verified(room: &RoomBuilder, id: &OwnedEventId) -> Verified {
+    let rules = rules::version_rules(&room.version()).expect("the version is supported");
+    let json = room.event(id).json();
+    Verified::check(json, Some(&room.room_id()), &rules, &room.keys()).expect("the event is sound")
 }
 
 fn set(ids: &[&OwnedEventId]) -> BTreeSet<OwnedEventId> {

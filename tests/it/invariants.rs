@@ -20,10 +20,10 @@ use wick_database::{
         },
         intern::ROOM_BY_SHORT,
         room::{
-            ANSWER_BY_TRANSACTION, EVENT_BY_POSITION, EVENT_BY_STATE, HEAD_BY_ROOM, Head,
-            MEMBER_BY_ROOM, MEMBER_BY_USER, Membership, PLACE_BY_EVENT, REDACTION_BY_EVENT,
-            RELATION_BY_PARENT, RELATION_BY_SENDER, STORED_BY_EVENT, THREAD_BY_ACTIVITY,
-            TransactionAnswer,
+            ANSWER_BY_TRANSACTION, CHILD_BY_MISSING, EVENT_BY_POSITION, EVENT_BY_STATE,
+            HEAD_BY_ROOM, Head, MEMBER_BY_ROOM, MEMBER_BY_USER, Membership, PLACE_BY_EVENT,
+            REDACTION_BY_EVENT, RELATION_BY_PARENT, RELATION_BY_SENDER, STORED_BY_EVENT,
+            THREAD_BY_ACTIVITY, TransactionAnswer,
         },
         state::STATE_NODE_BY_HASH,
         stream::EVENT_BY_STREAM,
@@ -280,6 +280,12 @@ impl Sound {
                 batch.delete(&EVENT_BY_STREAM, &position);
             }
             Class::PrevEventMissing => batch.delete(&STORED_BY_EVENT, &self.message),
+            Class::AuthEventMissing => batch.delete(&STORED_BY_EVENT, &head.create),
+            Class::MissingEventIsHere => {
+                let last = self.rooms.intern().event_id(batch, self.last);
+                let last = last.expect("names can be read").expect("the event has an id");
+                batch.put(&CHILD_BY_MISSING, &(self.room, last), &1);
+            }
             Class::NameDiffers => batch.delete(&ROOM_BY_SHORT, &self.room),
         }
         batch.put(&HEAD_BY_ROOM, &self.room, &head);

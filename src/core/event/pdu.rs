@@ -8,6 +8,7 @@ use ruma::{
     EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
     canonical_json::CanonicalJsonObject,
     events::{StateEventType, TimelineEventType},
+    room_version_rules::RedactionRules,
     state_res,
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -16,6 +17,7 @@ use serde_json::value::RawValue;
 use crate::{StateKeyTuple, Timestamp};
 
 /// A persistent event of a room.
+#[derive(Clone)]
 pub struct Pdu {
     /// Its id (the reference hash, since room version 3).
     pub event_id: OwnedEventId,
@@ -35,7 +37,7 @@ pub struct Pdu {
     pub prev_events: Vec<OwnedEventId>,
     /// The events that allow it.
     pub auth_events: Vec<OwnedEventId>,
-    /// The event it redacts, wherever the room version keeps that.
+    /// The event it redacts, from the field in which the room version has it.
     pub redacts: Option<OwnedEventId>,
     /// Its content.
     pub content: Box<RawValue>,
@@ -55,7 +57,8 @@ struct Wire<'a> {
     depth: u64,
     prev_events: Vec<OwnedEventId>,
     auth_events: Vec<OwnedEventId>,
-    redacts: Option<OwnedEventId>,
+    #[serde(borrow)]
+    redacts: Option<&'a RawValue>,
     #[serde(borrow)]
     content: &'a RawValue,
 }
@@ -66,7 +69,9 @@ struct RedactsContent {
 }
 
 impl Pdu {
-    /// Parses the signed JSON of an event whose id and room are known.
+    /// Parses the signed JSON of an event whose id and room are known. `redaction` are the rules of the room's
+    /// version, by which the target of a redaction is a top-level field up to version 10, and part of the content
+    /// since 11. The other field means nothing.
     ///
     /// # Errors
     /// If a field that every event has is absent or of the wrong type.
@@ -74,14 +79,19 @@ impl Pdu {
         event_id: OwnedEventId,
         room_id: OwnedRoomId,
         json: Box<RawValue>,
+        redaction: &RedactionRules,
     ) -> Result<Self, serde_json::Error> {
         let wire: Wire<'_> = serde_json::from_str(json.get())?;
-        let mut redacts = wire.redacts;
-        if redacts.is_none() && wire.event_type == TimelineEventType::RoomRedaction {
-            // Since room version 11 the target is part of the content.
-            redacts = serde_json::from_str::<RedactsContent>(wire.content.get())
-                .map_or(None, |content| content.redacts);
-        }
+        let redacts = match (&wire.event_type, redaction.content_field_redacts) {
+            (TimelineEventType::RoomRedaction, true) => {
+                serde_json::from_str::<RedactsContent>(wire.content.get())
+                    .map_or(None, |content| content.redacts)
+            }
+            (TimelineEventType::RoomRedaction, false) => {
+                wire.redacts.and_then(|id| serde_json::from_str(id.get()).ok())
+            }
+            _ => None,
+        };
         Ok(Self {
             event_id,
             room_id,

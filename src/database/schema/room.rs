@@ -74,6 +74,24 @@ pub struct Place {
 }
 crate::postcard_value!(Place, version = 1);
 
+impl Place {
+    /// The place of an event that is known without the state around it: an auth event, or an event of a state that
+    /// another server had.
+    #[must_use]
+    pub fn outlier(room: ShortRoomId) -> Self {
+        let (before, after) = (StateRoot::EMPTY, StateRoot::EMPTY);
+        Self { room, position: None, before, after, soft_failed: false, transaction: None }
+    }
+
+    /// Whether the state around the event is not known.
+    #[must_use]
+    pub fn is_outlier(&self) -> bool {
+        self.position.is_none()
+            && self.before == StateRoot::EMPTY
+            && self.after == StateRoot::EMPTY
+    }
+}
+
 /// The device that used a transaction id, and to which alone it is returned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransactionEcho {
@@ -191,8 +209,17 @@ tables! {
     THREAD_BY_ROOT: (ShortRoomId, ShortEventId) => ThreadRow, Random;
     /// By room and the place of the newest event: the thread's root. Read by `/threads`.
     THREAD_BY_ACTIVITY: (ShortRoomId, i64) => ShortEventId, Random;
-    /// By redacted event: the redaction. Kept also for events that are not here yet.
+    /// By redacted event: the redaction that took effect.
     REDACTION_BY_EVENT: ShortEventId => ShortEventId, Random;
+    /// By an event that is not here yet and a redaction of it. When the event comes, the first of its redactions
+    /// takes effect that its sender was allowed to send. Deleted then; rebuilt from the redactions.
+    REDACTION_OF_MISSING: (ShortEventId, ShortEventId) => (), Random;
+    /// By room and an event that an event of the timeline refers to in `prev_events`, and that is not here
+    /// with its place: the place of an event that refers to it, from which on backwards the history is incomplete.
+    /// Written with the event that refers to it, deleted when the missing one comes; rebuilt from the events.
+    CHILD_BY_MISSING: (ShortRoomId, OwnedEventId) => i64, Random;
+    /// By room: the place below zero that was last given to an event of the history. Rebuilt from the timeline.
+    HISTORY_BY_ROOM: ShortRoomId => i64, Random;
     /// By user, device and request path with its transaction id: the answer given. Read when a request is
     /// repeated. Deleted two weeks after it was written (`wick_rooms`).
     ANSWER_BY_TRANSACTION: (ShortUserId, String, String) => TransactionAnswer, Random;

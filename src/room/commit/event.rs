@@ -3,13 +3,14 @@
 use wick_core::Result;
 use wick_database::schema::{
     room::{
-        EVENT_BY_POSITION, PLACE_BY_EVENT, Place, STORED_BY_EVENT, StoredEvent, TransactionEcho,
+        EVENT_BY_POSITION, PLACE_BY_EVENT, Place, ROOT_BY_POSITION, STORED_BY_EVENT, StoredEvent,
+        TransactionEcho,
     },
     stream::{EVENT_BY_STREAM, StreamEntry},
 };
 
-use super::Entry;
-use crate::{Assembly, assembly::timeline_place};
+use super::{Entry, Spot};
+use crate::Assembly;
 
 pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
     let pdu = &entry.pdu;
@@ -34,14 +35,18 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
         transaction,
     };
     let (short, room_short) = (entry.short, room.room);
-    room.batch.put_at(entry.slot, &PLACE_BY_EVENT, move |position| {
-        place.position = Some(timeline_place(position));
+    let (spot, batch) = (entry.spot, &mut room.batch);
+    spot.put(batch, &PLACE_BY_EVENT, move |at| {
+        place.position = Some(at);
         (short, place)
     });
-    room.batch.put_at(entry.slot, &EVENT_BY_POSITION, move |position| {
-        ((room_short, timeline_place(position)), short)
-    });
-    let entry_of_stream = StreamEntry { room: room_short, event: short };
-    room.batch.put_at(entry.slot, &EVENT_BY_STREAM, move |position| (position, entry_of_stream));
+    spot.put(batch, &EVENT_BY_POSITION, move |at| ((room_short, at), short));
+    match spot {
+        Spot::End(slot) => {
+            let entry = StreamEntry { room: room_short, event: short };
+            batch.put_at(slot, &EVENT_BY_STREAM, move |position| (position, entry));
+        }
+        Spot::History(at) => batch.put(&ROOT_BY_POSITION, &(room_short, at), &entry.after),
+    }
     Ok(())
 }

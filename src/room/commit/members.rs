@@ -2,27 +2,28 @@
 
 use ruma::{UserId, events::StateEventType};
 use wick_core::{Error, Result, ShortEventId};
-use wick_database::schema::room::{
-    MEMBER_BY_ROOM, MEMBER_BY_USER, MemberCounts, MemberRow, Membership,
+use wick_database::{
+    Slot,
+    schema::room::{MEMBER_BY_ROOM, MEMBER_BY_USER, MemberCounts, MemberRow, Membership},
 };
 
 use super::{Entry, typing};
 use crate::{Assembly, membership, state::StateChange};
 
-pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
+pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry, slot: Slot) -> Result<()> {
     for change in &entry.changes {
         let tuple = room.rooms.intern().state_key_tuple(&room.batch, change.key)?;
         let Some((StateEventType::RoomMember, user)) = tuple else { continue };
         // A state key that is not a user id makes no member row, whatever the content is.
         let Ok(user) = <&UserId>::try_from(user.as_str()) else { continue };
-        write_member(room, entry, user, change)?;
+        write_member(room, (entry, slot), user, change)?;
     }
     Ok(())
 }
 
 fn write_member(
     room: &mut Assembly<'_>,
-    entry: &Entry,
+    (entry, slot): (&Entry, Slot),
     user_id: &UserId,
     change: &StateChange,
 ) -> Result<()> {
@@ -30,7 +31,7 @@ fn write_member(
     let old = change.old.map(|event| membership_of(room, entry, event)).transpose()?;
     let new = change.new.map(|event| membership_of(room, entry, event)).transpose()?;
     if old == Some(Membership::Join) && new != Some(Membership::Join) {
-        typing::stop(room, entry, user_id)?;
+        typing::stop(room, slot, user_id)?;
     }
     if let Some(old) = old {
         let count = count_of(&mut room.head.counts, old);
@@ -44,7 +45,7 @@ fn write_member(
     *count_of(&mut room.head.counts, membership) += 1;
     room.batch.put(&MEMBER_BY_ROOM, &(room.room, membership as u8, user), &event);
     let key = (user, room.room);
-    room.batch.put_at(entry.slot, &MEMBER_BY_USER, move |position| {
+    room.batch.put_at(slot, &MEMBER_BY_USER, move |position| {
         (key, MemberRow { membership, event, position, forgotten: false })
     });
     Ok(())

@@ -7,9 +7,9 @@ use ruma::{
 };
 use wick_core::{Error, Pdu, Result, event::pdu::SharedPdu};
 use wick_database::{
-    Read,
+    Range, Read,
     schema::{
-        room::{REDACTION_BY_EVENT, STORED_BY_EVENT},
+        room::{REDACTION_BY_EVENT, REDACTION_OF_MISSING, STORED_BY_EVENT},
         timer::EXPIRY_BY_EVENT,
     },
 };
@@ -29,15 +29,24 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<Option<Red
 
 /// An event whose redaction came before it is stored redacted from the beginning.
 pub(super) fn apply_earlier(room: &mut Assembly<'_>, entry: &mut Entry) -> Result<()> {
-    let Some(redaction) = room.batch.get(&REDACTION_BY_EVENT, &entry.short)? else {
-        return Ok(());
-    };
-    let redaction = room.rooms.events.load(&room.batch, redaction)?;
-    if redaction.room_id != entry.pdu.room_id || !may_redact(room, &redaction, &entry.pdu)? {
-        room.batch.delete(&REDACTION_BY_EVENT, &entry.short);
-        return Ok(());
+    let known = room.batch.get(&REDACTION_BY_EVENT, &entry.short)?;
+    let rows = Range::prefix((entry.short,));
+    let waiting = room.batch.scan(&REDACTION_OF_MISSING, rows).keys();
+    let waiting = waiting.collect::<Result<Vec<_>, _>>()?;
+    for row in &waiting {
+        room.batch.delete(&REDACTION_OF_MISSING, row);
     }
-    entry.pdu = redacted(room, &entry.pdu)?;
+    for redaction in known.into_iter().chain(waiting.iter().map(|(_, redaction)| *redaction)) {
+        let pdu = room.rooms.events.load(&room.batch, redaction)?;
+        if pdu.room_id == entry.pdu.room_id && may_redact(room, &pdu, &entry.pdu)? {
+            room.batch.put(&REDACTION_BY_EVENT, &entry.short, &redaction);
+            entry.pdu = redacted(room, &entry.pdu)?;
+            return Ok(());
+        }
+    }
+    if known.is_some() {
+        room.batch.delete(&REDACTION_BY_EVENT, &entry.short);
+    }
     Ok(())
 }
 
@@ -47,14 +56,12 @@ fn redact_target(
     target_id: &EventId,
 ) -> Result<Option<Redacted>> {
     let target = room.rooms.intern().event(target_id, &mut room.batch)?;
-    let already = room.batch.contains(&REDACTION_BY_EVENT, &target)?;
     let Some(mut stored) = room.batch.get(&STORED_BY_EVENT, &target)? else {
-        // It takes effect when its target is received.
-        if !already {
-            room.batch.put(&REDACTION_BY_EVENT, &target, &entry.short);
-        }
+        // It takes effect when its target is received, if its sender may redact that.
+        room.batch.put(&REDACTION_OF_MISSING, &(target, entry.short), &());
         return Ok(None);
     };
+    let already = room.batch.contains(&REDACTION_BY_EVENT, &target)?;
     if stored.room_id != room.room_id || already {
         return Ok(None);
     }
@@ -67,7 +74,7 @@ fn redact_target(
     let left = redacted(room, &pdu)?;
     stored.json = left.json.get().to_owned();
     room.batch.put(&STORED_BY_EVENT, &target, &stored);
-    room.redacted.push((target, left));
+    room.replaced.push((target, left));
     room.batch.put(&REDACTION_BY_EVENT, &target, &entry.short);
     room.batch.delete(&EXPIRY_BY_EVENT, &target);
     expiry::stop(room, target, Outcome::Redacted)?;
@@ -82,8 +89,9 @@ fn redacted(room: &Assembly<'_>, pdu: &Pdu) -> Result<SharedPdu> {
         .map_err(|error| Error::internal("a stored event cannot be redacted", error))?;
     let json = serde_json::value::to_raw_value(&object)
         .map_err(|error| Error::internal("could not serialize a redacted event", error))?;
-    let mut redacted = Pdu::parse(pdu.event_id.clone(), pdu.room_id.clone(), json)
-        .map_err(|error| Error::internal("a redacted event cannot be parsed", error))?;
+    let mut redacted =
+        Pdu::parse(pdu.event_id.clone(), pdu.room_id.clone(), json, &room.rules.redaction)
+            .map_err(|error| Error::internal("a redacted event cannot be parsed", error))?;
     redacted.rejected = pdu.rejected;
     Ok(share(redacted))
 }

@@ -12,8 +12,8 @@ use wick_database::{
     },
 };
 
-use super::Entry;
-use crate::{Assembly, RelatesTo, assembly::timeline_place, relation::REPEATING};
+use super::{Entry, Spot};
+use crate::{Assembly, RelatesTo, relation::REPEATING};
 
 /// How many events of each kind that repeats the content of an event its redaction reaches.
 const MAX_REPEATED: usize = 100;
@@ -38,12 +38,9 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
         key,
     };
     let (same, kind) = (row.clone(), rel_type.clone());
-    room.batch.put_at(entry.slot, &RELATION_BY_PARENT, move |position| {
-        ((parent, rel_type, timeline_place(position)), row)
-    });
-    room.batch.put_at(entry.slot, &RELATION_BY_SENDER, move |position| {
-        ((parent, sender, kind, timeline_place(position)), same)
-    });
+    let (spot, batch) = (entry.spot, &mut room.batch);
+    spot.put(batch, &RELATION_BY_PARENT, move |place| ((parent, rel_type, place), row));
+    spot.put(batch, &RELATION_BY_SENDER, move |place| ((parent, sender, kind, place), same));
     Ok(())
 }
 
@@ -51,16 +48,22 @@ fn write_thread(room: &mut Assembly<'_>, entry: &Entry, root: ShortEventId) -> R
     let key = (room.room, root);
     let known = room.batch.get(&THREAD_BY_ROOT, &key)?;
     let count = known.as_ref().map_or(1, |thread| thread.count.saturating_add(1));
+    if let (Spot::History(place), Some(thread)) = (entry.spot, &known)
+        && place < thread.latest_position
+    {
+        // An older event of a thread that goes on.
+        room.batch.put(&THREAD_BY_ROOT, &key, &ThreadRow { count, ..thread.clone() });
+        return Ok(());
+    }
     if let Some(thread) = known {
         room.batch.delete(&THREAD_BY_ACTIVITY, &(room.room, thread.latest_position));
     }
     let (room_short, latest) = (room.room, entry.short);
-    room.batch.put_at(entry.slot, &THREAD_BY_ROOT, move |position| {
-        (key, ThreadRow { latest_position: timeline_place(position), latest, count })
+    let (spot, batch) = (entry.spot, &mut room.batch);
+    spot.put(batch, &THREAD_BY_ROOT, move |place| {
+        (key, ThreadRow { latest_position: place, latest, count })
     });
-    room.batch.put_at(entry.slot, &THREAD_BY_ACTIVITY, move |position| {
-        ((room_short, timeline_place(position)), root)
-    });
+    spot.put(batch, &THREAD_BY_ACTIVITY, move |place| ((room_short, place), root));
     Ok(())
 }
 

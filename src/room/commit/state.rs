@@ -10,13 +10,13 @@ use super::Entry;
 use crate::{Assembly, assembly::timeline_place, state::StateChange};
 
 /// Applies a state event that was built on the current state.
-pub(super) fn write(room: &mut Assembly<'_>, entry: &mut Entry) -> Result<()> {
+pub(super) fn write(room: &mut Assembly<'_>, entry: &mut Entry, slot: Slot) -> Result<()> {
     let Some((event_type, state_key)) = entry.pdu.state_tuple() else { return Ok(()) };
     let key = room.rooms.intern().state_key(&event_type, &state_key, &mut room.batch)?;
     let old = room.batch.get(&EVENT_BY_STATE, &(room.room, key))?;
     entry.after = room.rooms.states.insert(&mut room.batch, entry.before, key, entry.short)?;
     entry.changes = vec![StateChange { key, old, new: Some(entry.short) }];
-    become_current(room, entry.after, &entry.changes, entry.slot)
+    become_current(room, entry.after, &entry.changes, slot)
 }
 
 /// Makes `root` the current state; `changes` is what differs from the one before.

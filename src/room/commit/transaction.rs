@@ -1,13 +1,16 @@
 //! The answer to the request, so that the same request again is the same event.
 
-use wick_database::schema::room::{
-    ANSWER_BY_TRANSACTION, AnsweredTransaction, TRANSACTION_BY_POSITION, TransactionAnswer,
+use wick_database::{
+    Slot,
+    schema::room::{
+        ANSWER_BY_TRANSACTION, AnsweredTransaction, TRANSACTION_BY_POSITION, TransactionAnswer,
+    },
 };
 
 use super::Entry;
 use crate::Assembly;
 
-pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) {
+pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry, slot: Slot) {
     let Some(transaction) = &entry.effects.transaction else { return };
     let answer = TransactionAnswer {
         event: entry.pdu.event_id.clone(),
@@ -15,5 +18,5 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) {
     };
     let answered = AnsweredTransaction { at: room.rooms.clock.now(), key: transaction.row_key() };
     room.batch.put(&ANSWER_BY_TRANSACTION, &answered.key, &answer);
-    room.batch.put_at(entry.slot, &TRANSACTION_BY_POSITION, move |position| (position, answered));
+    room.batch.put_at(slot, &TRANSACTION_BY_POSITION, move |position| (position, answered));
 }

@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ruma::{OwnedEventId, events::StateEventType};
+use ruma::{EventId, OwnedEventId};
 use serde::Deserialize;
-use wick_core::{Error, Position, Result, ShortEventId, ShortRoomId};
+use wick_core::{Error, Position, Result, ShortEventId};
 use wick_database::{
     Range, Read,
     schema::{
-        intern::{SHORT_BY_EVENT, SHORT_BY_STATE_KEY},
+        intern::SHORT_BY_EVENT,
         room::{
-            EVENT_BY_POSITION, EVENT_BY_STATE, PLACE_BY_EVENT, Place, STORED_BY_EVENT,
+            CHILD_BY_MISSING, EVENT_BY_POSITION, PLACE_BY_EVENT, Place, STORED_BY_EVENT,
             THREAD_BY_ACTIVITY, THREAD_BY_ROOT,
         },
         stream::EVENT_BY_STREAM,
@@ -22,12 +22,12 @@ use super::{Class, Report, Room};
 #[derive(Deserialize)]
 struct Edges {
     prev_events: HashSet<OwnedEventId>,
+    auth_events: HashSet<OwnedEventId>,
 }
 
 pub(super) fn check<R: Read>(report: &mut Report<'_, R>, rooms: &[Room]) -> Result<()> {
     let known = Known {
         extremities: heads(report, rooms)?,
-        whole: whole_rooms(report, rooms)?,
         stream: report.read.first(&EVENT_BY_STREAM, Range::all())?.map(|(first, _)| first),
     };
     for row in report.read.scan(&PLACE_BY_EVENT, Range::all()) {
@@ -42,31 +42,32 @@ pub(super) fn check<R: Read>(report: &mut Report<'_, R>, rooms: &[Room]) -> Resu
         let at = format_args!("room {room} position {position} event {event}");
         report.expect(there, Class::TimelineRowWithoutEvent, at);
     }
+    missing(report)?;
     threads(report)
+}
+
+/// No event is listed as missing that is here with its place.
+fn missing<R: Read>(report: &mut Report<'_, R>) -> Result<()> {
+    for row in report.read.scan(&CHILD_BY_MISSING, Range::all()).keys() {
+        let (room, id) = row?;
+        let is_here = has_place(report.read, &id)?;
+        report.expect(!is_here, Class::MissingEventIsHere, format_args!("room {room}"));
+    }
+    Ok(())
+}
+
+fn has_place(read: &impl Read, id: &EventId) -> Result<bool> {
+    let Some(short) = read.get(&SHORT_BY_EVENT, id)? else { return Ok(false) };
+    let place = read.get(&PLACE_BY_EVENT, &short)?;
+    let is_stored = read.contains(&STORED_BY_EVENT, &short)?;
+    Ok(is_stored && place.is_some_and(|place| !place.is_outlier()))
 }
 
 /// What places are compared with.
 struct Known {
     extremities: HashMap<OwnedEventId, ShortEventId>,
-    /// Rooms whose complete history is stored.
-    whole: HashSet<ShortRoomId>,
     /// Where the stream begins.
     stream: Option<Position>,
-}
-
-/// Rooms whose create event has a place: they were created here, and no event comes from before.
-fn whole_rooms<R: Read>(report: &Report<'_, R>, rooms: &[Room]) -> Result<HashSet<ShortRoomId>> {
-    let mut whole = HashSet::new();
-    let create = report.read.get(&SHORT_BY_STATE_KEY, &(StateEventType::RoomCreate, ""))?;
-    for (room, _) in rooms {
-        let Some(create) = create else { continue };
-        let Some(event) = report.read.get(&EVENT_BY_STATE, &(*room, create))? else { continue };
-        let place = report.read.get(&PLACE_BY_EVENT, &event)?;
-        if place.is_some_and(|place| place.position.is_some()) {
-            whole.insert(*room);
-        }
-    }
-    Ok(whole)
 }
 
 /// Each entry of the stream is the event at that position.
@@ -138,25 +139,28 @@ fn check_place<R: Read>(
         report.add(Class::PlaceWithoutEvent, format_args!("room {room} event {event}"));
         return Ok(());
     };
+    let edges: Edges = serde_json::from_str(&stored.json)
+        .map_err(|error| Error::internal("a stored event cannot be parsed", error))?;
+    for auth in &edges.auth_events {
+        let is_stored = match report.read.get(&SHORT_BY_EVENT, auth)? {
+            Some(auth) => report.read.contains(&STORED_BY_EVENT, &auth)?,
+            None => false,
+        };
+        let at = format_args!("room {room} event {event}");
+        report.expect(is_stored, Class::AuthEventMissing, at);
+    }
     let Some(position) = place.position else { return Ok(()) };
     let row = report.read.get(&EVENT_BY_POSITION, &(room, position))?;
     let at = format_args!("room {room} position {position} event {event}");
     report.expect(row == Some(event), Class::EventWithoutTimelineRow, at);
-    let edges: Edges = serde_json::from_str(&stored.json)
-        .map_err(|error| Error::internal("a stored event cannot be parsed", error))?;
     for prev in edges.prev_events.iter().filter_map(|id| known.extremities.get(id)) {
         let at = format_args!("room {room} event {prev} referred to by event {event}");
         report.add(Class::ExtremityReferenced, at);
     }
-    if known.whole.contains(&room) {
-        for prev in &edges.prev_events {
-            let is_stored = match report.read.get(&SHORT_BY_EVENT, prev)? {
-                Some(prev) => report.read.contains(&STORED_BY_EVENT, &prev)?,
-                None => false,
-            };
-            let at = format_args!("room {room} event {event}");
-            report.expect(is_stored, Class::PrevEventMissing, at);
-        }
+    for prev in edges.prev_events {
+        let listed = report.read.contains(&CHILD_BY_MISSING, &(room, prev.clone()))?;
+        let there = listed || has_place(report.read, &prev)?;
+        report.expect(there, Class::PrevEventMissing, format_args!("room {room} event {event}"));
     }
     if let Ok(position) = u64::try_from(position).map(Position)
         && known.stream.is_some_and(|first| position >= first)

@@ -27,7 +27,10 @@ impl Viewer<'_> {
         let now = i128::from(self.rooms.clock.now().0);
         let age = i64::try_from(now - i128::from(pdu.origin_server_ts.0)).unwrap_or(0);
         push_member(json, "age", &age)?;
-        push_member(json, "membership", membership_name(self.membership_at(pdu, place)?))?;
+        if !place.is_outlier() {
+            let membership = membership_name(self.membership_at(pdu, place)?);
+            push_member(json, "membership", membership)?;
+        }
         self.push_senders_own(json, short, pdu, place)?;
         push_members(json, &shared.unsigned);
         // An event can be in a state that the viewer may see, and have replaced one that they may not.

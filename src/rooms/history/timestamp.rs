@@ -5,7 +5,6 @@
 use ruma::{OwnedEventId, RoomId};
 use wick_account::Session;
 use wick_core::{Error, Result, Timestamp};
-use wick_database::{Range, Read, schema::lookup::EVENT_BY_TIMESTAMP};
 use wick_room::Direction;
 
 use super::{History, MAX_SCANNED};
@@ -25,19 +24,9 @@ impl History {
     ) -> Result<(OwnedEventId, Timestamp)> {
         let read = self.resources.database.published();
         let mut reader = self.reader(&read, session, room_id)?;
-        let room = Range::prefix((reader.room,));
-        let rows = match direction {
-            Direction::Forward => {
-                let range = room.and(Range::from(&(reader.room, at, i64::MIN)));
-                read.scan(&EVENT_BY_TIMESTAMP, range)
-            }
-            Direction::Backward => {
-                let range = room.and(Range::through(&(reader.room, at, i64::MAX)));
-                read.scan_back(&EVENT_BY_TIMESTAMP, range)
-            }
-        };
-        for row in rows.take(MAX_SCANNED) {
-            let (_, event) = row?;
+        let events = self.graph.timeline_by_time(&read, reader.room, at, direction);
+        for event in events.take(MAX_SCANNED) {
+            let event = event?;
             let pdu = self.graph.load_event(&read, event)?;
             let Some(place) = self.graph.place(&read, event)? else { continue };
             if reader.viewer.can_see(&pdu, &place)? {

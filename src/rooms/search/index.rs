@@ -38,9 +38,7 @@ pub(crate) fn text(event: &Pdu) -> Option<String> {
 impl Projection for Index {
     fn project(&self, event: &Appended, batch: &mut Batch) -> Result<()> {
         let (room, short, at) = (event.room, event.short, event.pdu.origin_server_ts);
-        batch.put_at(event.slot, &EVENT_BY_TIMESTAMP, move |position| {
-            ((room, at, place(position)), short)
-        });
+        event.spot.put(batch, &EVENT_BY_TIMESTAMP, move |place| ((room, at, place), short));
         if let (TimelineEventType::SpaceChild, Some(child)) =
             (&event.pdu.event_type, &event.pdu.state_key)
         {
@@ -58,16 +56,12 @@ impl Projection for Index {
         }
         let Some(text) = text(&event.pdu) else { return Ok(()) };
         for word in words::distinct(&text) {
-            batch.put_at(event.slot, &EVENT_BY_WORD, move |position| {
-                ((room, word, Descending(place(position))), short)
-            });
+            event
+                .spot
+                .put(batch, &EVENT_BY_WORD, move |place| ((room, word, Descending(place)), short));
         }
         Ok(())
     }
-}
-
-fn place(position: wick_core::Position) -> i64 {
-    i64::try_from(position.0).unwrap_or(i64::MAX)
 }
 
 /// Whether an event, or the one whose content it repeats, is redacted.

@@ -47,7 +47,9 @@ async fn an_event_whose_history_is_unknown_names_what_is_missing() {
         let message = room.message(std::slice::from_ref(&join), CAROL, "hello");
 
         let missing = |received: Option<Received>| match received {
-            Some(Received::Missing(ids)) => ids.into_iter().collect::<BTreeSet<_>>(),
+            Some(Received::Missing(gaps)) => {
+                gaps.prev.into_iter().chain(gaps.auth).collect::<BTreeSet<_>>()
+            }
             other => panic!("{version}: {other:?}"),
         };
         // Both what comes right before it and what allows it.
