@@ -72,6 +72,7 @@ subjects! {
     device_lists,
     devices,
     ephemeral,
+    inbound,
     directory,
     intern,
     lookup,

@@ -24,6 +24,7 @@ mod guests;
 mod hang_ups;
 mod history;
 mod http;
+mod inbound;
 mod invariants;
 mod livekit;
 mod media;

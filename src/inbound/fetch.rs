@@ -1,0 +1,137 @@
+//! What an event needs and this server does not have, from other servers: missing events, auth events, states.
+//!
+//! Invariants: one event costs at most [`MAX_REQUESTS`] requests, whatever the answers are; an answer adds nothing but
+//! what was asked for; what is not had is asked of another server, and not made up.
+
+mod auth;
+mod missing;
+mod state;
+
+use std::future::Future;
+
+use ruma::{
+    OwnedRoomId, OwnedServerName, RoomVersionId, ServerName, room_version_rules::RoomVersionRules,
+};
+use serde_json::value::RawValue;
+use wick_core::Result;
+use wick_room::{Gaps, Incoming, Received, Verified, by_auth_events, by_prev_events};
+
+use crate::{Inbound, Peer, verify};
+
+/// How many requests one event may cost.
+const MAX_REQUESTS: usize = 100;
+
+/// How many servers are asked besides the one that sent the event and its sender's.
+const OTHER_SERVERS: usize = 3;
+
+/// How many steps one event is brought forward by: its auth events, the state before it, and once more.
+const MAX_STEPS: usize = 4;
+
+/// The search for what one event needs.
+pub(crate) struct Fetch<'a, P> {
+    inbound: &'a Inbound<P>,
+    room_id: &'a OwnedRoomId,
+    version: &'a RoomVersionId,
+    rules: &'a RoomVersionRules,
+    /// Whom to ask, in this order.
+    servers: Vec<OwnedServerName>,
+    requests: usize,
+}
+
+impl<'a, P: Peer> Fetch<'a, P> {
+    /// What `event` needs, from the server that sent it, its sender's, and some others of the room.
+    pub(crate) fn new(
+        inbound: &'a Inbound<P>,
+        (room_id, version, rules): (&'a OwnedRoomId, &'a RoomVersionId, &'a RoomVersionRules),
+        origin: &ServerName,
+        event: &Verified,
+    ) -> Result<Self> {
+        let sender = event.pdu().sender.server_name().to_owned();
+        let servers = std::iter::once(origin.to_owned())
+            .chain([sender])
+            .chain(inbound.servers(room_id, OTHER_SERVERS)?);
+        let own = inbound.graph.server_name();
+        let mut distinct: Vec<OwnedServerName> = Vec::new();
+        for server in servers {
+            if server != own && !distinct.contains(&server) {
+                distinct.push(server);
+            }
+        }
+        Ok(Self { inbound, room_id, version, rules, servers: distinct, requests: 0 })
+    }
+
+    /// Receives an event with everything that it needs. [`Received::Missing`] if that cannot be had now.
+    pub(crate) async fn complete(&mut self, event: Verified) -> Result<Received> {
+        // What was missing may have come with the event before it.
+        let gaps = match self.receive_once(&Incoming::from(event.clone())).await? {
+            Received::Missing(gaps) => gaps,
+            received => return Ok(received),
+        };
+        let mut events = Vec::new();
+        if !gaps.prev.is_empty() {
+            events = self.missing_events(&event, &gaps.prev).await?;
+        }
+        events.push(event);
+        let mut last = Received::Missing(gaps);
+        // The event itself is the last one: none of the others refers to it.
+        for event in by_prev_events(events) {
+            last = self.receive(&event).await?;
+        }
+        Ok(last)
+    }
+
+    /// Receives one event; fetches its auth events, and the state before it if its prev events are not here.
+    async fn receive(&mut self, event: &Verified) -> Result<Received> {
+        let mut incoming = Incoming::from(event.clone());
+        let mut received = self.receive_once(&incoming).await?;
+        for _ in 0..MAX_STEPS {
+            let Received::Missing(gaps) = &received else { break };
+            let is_brought_forward = if gaps.auth.is_empty() {
+                incoming.state = self.state_before(event).await?;
+                incoming.state.is_some()
+            } else {
+                self.auth_events(event, &gaps.auth).await?
+            };
+            if !is_brought_forward {
+                break;
+            }
+            received = self.receive_once(&incoming).await?;
+        }
+        Ok(received)
+    }
+
+    async fn receive_once(&self, incoming: &Incoming) -> Result<Received> {
+        let events = vec![incoming.clone()];
+        let received = self.inbound.receive_in_room(self.room_id, events).await?.pop();
+        Ok(received.unwrap_or_else(|| Received::Missing(Gaps::default())))
+    }
+
+    /// Makes a request, if the event has not cost too many yet. A server that has no answer is `None`.
+    async fn ask<T>(&mut self, request: impl Future<Output = Result<T>>) -> Option<T> {
+        if self.requests >= MAX_REQUESTS {
+            return None;
+        }
+        self.requests += 1;
+        match request.await {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                tracing::debug!(room = %self.room_id, %error, "another server has no answer");
+                None
+            }
+        }
+    }
+
+    /// Stores events that came with an answer outside of the timeline.
+    async fn store_outliers(&self, events: Vec<Box<RawValue>>) -> Result<()> {
+        let events = self.verified(events).await?;
+        let events = by_auth_events(events);
+        self.inbound.store_outliers(self.room_id, self.version, events).await?;
+        Ok(())
+    }
+
+    /// The events of an answer whose signatures are good.
+    async fn verified(&self, events: Vec<Box<RawValue>>) -> Result<Vec<Verified>> {
+        let Inbound { resources, peer, .. } = self.inbound;
+        verify::good(resources, peer, (self.room_id, self.rules), events).await
+    }
+}

@@ -1,0 +1,100 @@
+//! A room that a user of this server joins over another server.
+//!
+//! Invariant: while a room is being joined, its events are kept in the queue, and are received once the room is here.
+
+use std::{collections::HashSet, sync::Arc};
+
+use ruma::{OwnedRoomId, RoomVersionId, events::room::member::MembershipState};
+use serde_json::value::RawValue;
+use wick_core::{Error, Result, rules};
+use wick_room::{Appended, Received, Snapshot, by_auth_events};
+
+use crate::{
+    Inbound, Peer,
+    members::check_member_event,
+    verify::{self, Check},
+};
+
+/// What a server answers to `send_join`.
+#[derive(Clone, Debug)]
+pub struct JoinAnswer {
+    /// The join, with all signatures that it needs.
+    pub event: Box<RawValue>,
+    /// The state before it.
+    pub state: Vec<Box<RawValue>>,
+    /// The events that the state rests on.
+    pub auth_chain: Vec<Box<RawValue>>,
+}
+
+/// A join that is under way. Begins before the join is sent: from then on other servers send the room's events.
+pub struct Joining<P: Peer> {
+    inbound: Arc<Inbound<P>>,
+    room_id: OwnedRoomId,
+    version: RoomVersionId,
+}
+
+impl<P: Peer> Inbound<P> {
+    /// Begins a join. The room's events are kept until the value is dropped.
+    #[must_use]
+    pub fn joining(self: &Arc<Self>, room_id: OwnedRoomId, version: RoomVersionId) -> Joining<P> {
+        self.begin_join(&room_id, &version);
+        Joining { inbound: Arc::clone(self), room_id, version }
+    }
+}
+
+impl<P: Peer> Drop for Joining<P> {
+    fn drop(&mut self) {
+        self.inbound.end_join(&self.room_id);
+    }
+}
+
+impl<P: Peer> Joining<P> {
+    /// Makes the room of the answer the room as it is here. Events of the state that are forged, or whose auth chain is
+    /// not whole, are left out; whether the join is allowed is judged without them. `None` if the join is here already.
+    /// If it breaks off, nothing of the room can be seen, and it can be repeated.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the join is not allowed in that state, `M_BAD_JSON` if the answer makes no room of the version,
+    /// `M_UNSUPPORTED_ROOM_VERSION`; a database error.
+    pub async fn enter(&self, answer: JoinAnswer) -> Result<Option<Appended>> {
+        let Inbound { resources, graph, peer, .. } = &*self.inbound;
+        let rules = rules::version_rules(&self.version)?;
+        let room = (&*self.room_id, &rules);
+        let JoinAnswer { event, state, auth_chain } = answer;
+        let event = verify::check_all(resources, peer, room, vec![event]).await?.pop();
+        let Some(Check::Good(event)) = event else {
+            return Err(Error::forbidden("the join is not signed by those that had to"));
+        };
+        check_member_event(event.pdu(), graph.server_name(), &MembershipState::Join)?;
+        let state = verify::good(resources, peer, room, state).await?;
+        let ids: Vec<_> = state.iter().map(|event| event.event_id().to_owned()).collect();
+        let mut events = verify::good(resources, peer, room, auth_chain).await?;
+        events.extend(state);
+        let events = by_auth_events(events);
+        let received = self.inbound.store_outliers(&self.room_id, &self.version, events).await?;
+        let is_stored = |received: Received| match received {
+            Received::Outlier(id) | Received::Known(id) => Some(id),
+            // Those that are rejected set no state.
+            _ => None,
+        };
+        let stored: HashSet<_> = received.into_iter().filter_map(is_stored).collect();
+        let ids: Vec<_> = ids.into_iter().filter(|id| stored.contains(id)).collect();
+        let state = self.inbound.state_of(&self.room_id, ids).await?;
+        let snapshot = Snapshot { version: self.version.clone(), state, event };
+        let (graph, room_id) = (Arc::clone(graph), self.room_id.clone());
+        let enter = || async move { graph.receive_snapshot(&room_id, &snapshot).await };
+        match self.inbound.on_worker(&self.room_id, enter).await? {
+            Received::Accepted(appended) => Ok(Some(appended)),
+            Received::Known(_) => Ok(None),
+            Received::Dropped(_, reason) | Received::Rejected(_, reason) => {
+                Err(Error::forbidden(format!("the room does not allow the join: {reason}")))
+            }
+            Received::SoftFailed(_) => {
+                Err(Error::forbidden("the room as it is here does not allow the join"))
+            }
+            Received::Missing(_) | Received::Outlier(_) => {
+                Err(Error::bad_json("the answer lacks what the join rests on"))
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! What other servers send: events of rooms, taken in with whatever they need.
+//!
+//! Invariants: an event that was acknowledged is in the queue until it is stored or dropped for a reason that is
+//! final, whatever crashes; the events of a room are received in the order in which they came; what a server sends
+//! costs a bounded number of requests, however its events refer to others; nothing is stored whose signatures
+//! were not verified.
+
+mod acl;
+mod answers;
+mod events;
+mod extremities;
+mod fetch;
+mod history;
+mod inbound;
+mod join;
+mod members;
+mod peer;
+mod queue;
+mod verify;
+
+pub use self::{
+    acl::is_allowed,
+    answers::Answers,
+    inbound::{EventResults, Inbound},
+    join::{JoinAnswer, Joining},
+    peer::{MissingEvents, Peer, StateEvents, StateIds},
+};

@@ -1,0 +1,162 @@
+//! Joins and leaves of users of other servers, over this one: `make_join`, `send_join`, `make_leave`, `send_leave`.
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
+
+use std::sync::Arc;
+
+use ruma::{
+    EventId, OwnedEventId, OwnedRoomId, RoomVersionId, ServerName, UserId,
+    api::error::{ErrorKind, IncompatibleRoomVersionErrorData},
+    canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
+    events::{StateEventType, TimelineEventType, room::member::MembershipState},
+    room_version_rules::RoomVersionRules,
+};
+use serde_json::value::RawValue;
+use wick_core::{Draft, Error, Pdu, Result};
+use wick_room::{Received, Verified};
+
+use crate::{
+    Answers, Inbound, JoinAnswer, Peer, StateEvents, acl,
+    fetch::Fetch,
+    verify::{self, Check},
+};
+
+impl<P: Peer> Inbound<P> {
+    /// A member event of `user`, a user of `origin`, for that server to sign. `versions` are the room versions that it
+    /// supports.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if no user of this server is in the room, `M_INCOMPATIBLE_ROOM_VERSION`; `M_FORBIDDEN` if the room's
+    /// ACL or its auth rules refuse it, or if the user is of another server.
+    pub fn make_member_event(
+        &self,
+        origin: &ServerName,
+        room_id: &OwnedRoomId,
+        user: &UserId,
+        membership: &MembershipState,
+        versions: &[RoomVersionId],
+    ) -> Result<(RoomVersionId, CanonicalJsonObject)> {
+        let (version, _) = self.resident(origin, room_id)?;
+        if user.server_name() != origin {
+            return Err(Error::forbidden("a server can ask for its own users alone"));
+        }
+        if !versions.contains(&version) {
+            let data = IncompatibleRoomVersionErrorData::new(version);
+            let message = "the asking server does not support the room's version";
+            return Err(Error::refused(ErrorKind::IncompatibleRoomVersion(data), message));
+        }
+        let membership = CanonicalJsonValue::String(membership.to_string());
+        let content = CanonicalJsonObject::from([("membership".to_owned(), membership)]);
+        let draft = Draft::state(
+            room_id.clone(),
+            user.to_owned(),
+            StateEventType::RoomMember,
+            user.as_str(),
+            content,
+        );
+        Ok((version, self.graph.template(draft)?))
+    }
+
+    /// Takes in a member event that was made by [`Inbound::make_member_event`] and signed. Returns the event with the
+    /// state before it. Returns when it is durable.
+    ///
+    /// # Errors
+    /// `M_BAD_JSON` or `M_INVALID_PARAM` if it is another event than was asked for, `M_NOT_FOUND` if no user of this server
+    /// is in the room, `M_FORBIDDEN` if the room's ACL or its auth rules refuse it.
+    pub async fn take_member_event(
+        self: &Arc<Self>,
+        origin: &ServerName,
+        room_id: &OwnedRoomId,
+        event_id: &EventId,
+        event: Box<RawValue>,
+        membership: &MembershipState,
+    ) -> Result<JoinAnswer> {
+        let (version, rules) = self.resident(origin, room_id)?;
+        let room = (&**room_id, &rules);
+        let check = verify::check_all(&self.resources, &self.peer, room, vec![event]).await?.pop();
+        let event = match check {
+            Some(Check::Good(event)) => event,
+            Some(Check::Bad(reason)) => return Err(Error::bad_json(reason)),
+            _ => return Err(Error::forbidden("a key that the event is signed with is not known")),
+        };
+        if event.event_id() != event_id {
+            return Err(Error::invalid_param("the event has another event id"));
+        }
+        check_member_event(event.pdu(), origin, membership)?;
+        self.take(origin, (room_id, &version, &rules), event.clone()).await?;
+        let answers = Answers::new(self.resources.clone(), Arc::clone(&self.graph));
+        let StateEvents { state, auth_chain } =
+            answers.state_around(origin, room_id, event.event_id()).await?;
+        Ok(JoinAnswer { event: event.pdu().json.clone(), state, auth_chain })
+    }
+
+    async fn take(
+        &self,
+        origin: &ServerName,
+        (room_id, version, rules): (&OwnedRoomId, &RoomVersionId, &RoomVersionRules),
+        event: Verified,
+    ) -> Result<OwnedEventId> {
+        let id = event.event_id().to_owned();
+        let received = self.receive_in_room(room_id, vec![event.clone().into()]).await?.pop();
+        let received = match received {
+            Some(Received::Missing(_)) => {
+                let mut fetch = Fetch::new(self, (room_id, version, rules), origin, &event)?;
+                fetch.complete(event).await?
+            }
+            Some(other) => other,
+            None => return Err(Error::corrupt("an event was received without an answer")),
+        };
+        match received {
+            Received::Accepted(_) | Received::Known(_) => Ok(id),
+            Received::Rejected(_, reason) | Received::Dropped(_, reason) => {
+                Err(Error::forbidden(reason))
+            }
+            Received::SoftFailed(_) => {
+                Err(Error::forbidden("the room as it is now does not allow the event"))
+            }
+            Received::Missing(_) | Received::Outlier(_) => {
+                Err(Error::bad_json("what the event refers to cannot be had"))
+            }
+        }
+    }
+
+    /// The version of a room in which a user of this server is, and from which `origin` is not kept away.
+    fn resident(
+        &self,
+        origin: &ServerName,
+        room_id: &OwnedRoomId,
+    ) -> Result<(RoomVersionId, RoomVersionRules)> {
+        let unknown = || Error::not_found("this server is not in that room");
+        let version = self.version_of(room_id)?.ok_or_else(unknown)?;
+        if !self.is_member(room_id)? {
+            return Err(unknown());
+        }
+        let read = self.resources.database.latest();
+        let room = self.graph.short(&read, room_id)?.ok_or_else(unknown)?;
+        if !acl::is_allowed(&self.graph, &read, room, origin)? {
+            return Err(Error::forbidden("the room's server ACL denies this server"));
+        }
+        Ok(version)
+    }
+}
+
+/// Checks that an event is a member event of a user of `origin` about themselves, with this membership.
+///
+/// # Errors
+/// `M_BAD_JSON` if it is not.
+pub(crate) fn check_member_event(
+    pdu: &Pdu,
+    origin: &ServerName,
+    membership: &MembershipState,
+) -> Result<()> {
+    let is_own = pdu.is_state(&TimelineEventType::RoomMember, pdu.sender.as_str());
+    if !is_own || pdu.sender.server_name() != origin {
+        let message = "the event is no member event of a user of this server about themselves";
+        return Err(Error::bad_json(message));
+    }
+    let content = wick_room::membership::content(pdu);
+    if !content.is_ok_and(|content| content.membership == *membership) {
+        return Err(Error::bad_json("the event has another membership"));
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! The events that are still to be received, as rows.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId};
+use wick_core::{Position, Result, Timestamp};
+use wick_database::{
+    Batch, Database, Range, Read,
+    schema::inbound::{QUEUED_BY_EVENT, QUEUED_BY_ROOM, QueuedEvent},
+};
+
+/// The wait after something that an event needs could not be had; doubled each time.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(60);
+const LAST_BACK_OFF: Duration = Duration::from_secs(6 * 3600);
+
+/// How often an event is tried. With the waits between this is about a day.
+const MAX_ATTEMPTS: u32 = 12;
+
+/// A row of the queue.
+pub(crate) type Queued = (Position, QueuedEvent);
+
+/// Puts an event at the end of its room's queue. One that waits there already is tried again at once.
+pub(crate) fn push(
+    batch: &mut Batch,
+    room_id: &RoomId,
+    (origin, event_id): (OwnedServerName, OwnedEventId),
+    json: String,
+) -> Result<()> {
+    let key = (room_id.to_owned(), event_id.clone());
+    if let Some(position) = batch.read_for_update(&QUEUED_BY_EVENT, &key)? {
+        let row = (room_id.to_owned(), position);
+        batch.update(&QUEUED_BY_ROOM, &row, |queued: Option<QueuedEvent>| {
+            queued.map(|queued| QueuedEvent { origin, retry_at: Timestamp(0), ..queued })
+        })?;
+        return Ok(());
+    }
+    let queued = QueuedEvent { origin, event_id, json, attempts: 0, retry_at: Timestamp(0) };
+    let slot = batch.reserve_position();
+    let room = room_id.to_owned();
+    batch.put_at(slot, &QUEUED_BY_ROOM, move |position| ((room, position), queued));
+    batch.put_at(slot, &QUEUED_BY_EVENT, move |position| (key, position));
+    Ok(())
+}
+
+/// How many bytes of events are taken from the queue at once, so that they fit into one batch.
+const PORTION_BYTES: usize = 512 << 10;
+
+/// The first events of a room that are due by now.
+pub(crate) fn due(
+    read: &impl Read,
+    room_id: &RoomId,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<Queued>> {
+    let mut due = Vec::new();
+    let mut bytes = 0_usize;
+    for row in read.scan(&QUEUED_BY_ROOM, Range::prefix((room_id.to_owned(),))) {
+        let ((_, position), queued) = row?;
+        if queued.retry_at <= now {
+            bytes = bytes.saturating_add(queued.json.len());
+            due.push((position, queued));
+        }
+        if due.len() >= limit || bytes >= PORTION_BYTES {
+            break;
+        }
+    }
+    Ok(due)
+}
+
+/// How many events a room's queue has, up to `limit`.
+pub(crate) fn length(read: &impl Read, room_id: &RoomId, limit: usize) -> usize {
+    let rows = read.scan(&QUEUED_BY_ROOM, Range::prefix((room_id.to_owned(),)));
+    rows.keys().take(limit).count()
+}
+
+/// The rooms that have events waiting.
+pub(crate) fn rooms(database: &Database) -> Result<BTreeSet<OwnedRoomId>> {
+    let read = database.latest();
+    let mut rooms = BTreeSet::new();
+    let mut range = Range::all();
+    // One step a room, however many events it has.
+    while let Some(((room, _), _)) = read.first(&QUEUED_BY_ROOM, range)? {
+        range = Range::after(&(room.clone(), Position(u64::MAX)));
+        rooms.insert(room);
+    }
+    Ok(rooms)
+}
+
+/// Takes an event out of the queue.
+pub(crate) fn remove(batch: &mut Batch, room_id: &RoomId, (position, queued): &Queued) {
+    batch.delete(&QUEUED_BY_ROOM, &(room_id.to_owned(), *position));
+    batch.delete(&QUEUED_BY_EVENT, &(room_id.to_owned(), queued.event_id.clone()));
+}
+
+/// Leaves an event in the queue for later. One that was tried too often is taken out, which is logged.
+pub(crate) fn postpone(
+    batch: &mut Batch,
+    room_id: &RoomId,
+    queued: &Queued,
+    now: Timestamp,
+) -> Result<()> {
+    let (position, event) = queued;
+    let attempts = event.attempts.saturating_add(1);
+    if attempts >= MAX_ATTEMPTS {
+        tracing::warn!(
+            room = %room_id, event = %event.event_id, origin = %event.origin, attempts,
+            "an event is given up, because what it needs cannot be had"
+        );
+        metrics::counter!("wick_inbound_given_up_total").increment(1);
+        remove(batch, room_id, queued);
+        return Ok(());
+    }
+    let doubled = 2_u32.saturating_pow(event.attempts);
+    let wait = FIRST_BACK_OFF.saturating_mul(doubled).min(LAST_BACK_OFF);
+    batch.update(
+        &QUEUED_BY_ROOM,
+        &(room_id.to_owned(), *position),
+        |row: Option<QueuedEvent>| {
+            row.map(|row| QueuedEvent { attempts, retry_at: now.after(wait), ..row })
+        },
+    )?;
+    Ok(())
+}
+
+/// When the first event of a room is due.
+pub(crate) fn next_retry(read: &impl Read, room_id: &RoomId) -> Result<Option<Timestamp>> {
+    let mut next: Option<Timestamp> = None;
+    for row in read.scan(&QUEUED_BY_ROOM, Range::prefix((room_id.to_owned(),))) {
+        let (_, queued) = row?;
+        next = Some(next.map_or(queued.retry_at, |next| next.min(queued.retry_at)));
+    }
+    Ok(next)
+}

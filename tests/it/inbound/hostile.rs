@@ -1,0 +1,79 @@
+//! Servers that send what no honest one would.
+
+use super::*;
+
+#[tokio::test]
+async fn a_forged_event_is_dropped_and_those_with_it_are_received() {
+    for version in versions() {
+        let mut talk = server_in(joined_room(version), |room| {
+            room.message(&room.tips(), BOB, "one");
+            room.message(&room.tips(), BOB, "two");
+        })
+        .await;
+        let mut forged: serde_json::Value =
+            serde_json::from_str(talk.json(0)[0].get()).expect("it is JSON");
+        forged["sender"] = json!("@alice:one.example");
+        let mut events = vec![serde_json::value::to_raw_value(&forged).expect("it is JSON")];
+        events.extend(json_of(&talk.room, &talk.said));
+        talk.server.send(events).await;
+        talk.check_all();
+        assert_eq!(talk.server.timeline().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn an_event_whose_key_is_not_to_be_had_waits_for_it() {
+    let mut talk = server_in(joined_room(RoomVersionId::V12), |room| {
+        room.message(&room.tips(), BOB, "one");
+    })
+    .await;
+    talk.others.world().keyless = ["two.example".to_owned()].into();
+    let message = talk.json(0);
+    talk.server.send(message).await;
+    assert_eq!(talk.server.queued(), 1);
+    assert!(talk.server.place(&talk.said[0]).is_none());
+    talk.others.world().keyless.clear();
+    talk.server.wait(Duration::from_secs(120)).await;
+    talk.check_all();
+}
+
+#[tokio::test]
+async fn a_history_without_an_end_costs_a_bounded_number_of_requests_and_stores_nothing() {
+    let mut talk = server_in(joined_room(RoomVersionId::V12), |room| {
+        // Wide and long: each event refers to others that are not to be had.
+        let mut tips = room.tips();
+        for n in 0..300 {
+            let one = room.message(&tips, BOB, &format!("{n} left"));
+            let two = room.message(&tips, BOB, &format!("{n} right"));
+            tips = vec![one, two];
+        }
+        room.message(&tips, BOB, "the end");
+    })
+    .await;
+    talk.others.world().stateless = true;
+    let last = talk.json(600);
+    talk.server.send(last).await;
+    let asked = talk.others.world().asked.len();
+    assert!(asked <= 100, "{asked} requests");
+    assert_eq!(talk.server.queued(), 1);
+    assert_eq!(talk.server.timeline().len(), 1);
+    talk.server.sound();
+}
+
+/// A server that answers every request with events of another room.
+#[tokio::test]
+async fn events_of_another_room_fill_no_gap() {
+    let elsewhere = Arc::new(joined_room(RoomVersionId::V12));
+    let mut room = joined_room(RoomVersionId::V12);
+    let join = room.tips()[0].clone();
+    room.message(&room.tips(), BOB, "one");
+    let two = room.message(&room.tips(), BOB, "two");
+    let others = Others::new(&elsewhere);
+    let mut server = Server::start("here.example", &others);
+    server.join(&room, &join).await;
+    server.send(json_of(&room, std::slice::from_ref(&two))).await;
+    assert!(server.place(&two).is_none());
+    assert_eq!(server.queued(), 1);
+    assert_eq!(server.timeline().len(), 1);
+    server.sound();
+}
