@@ -76,10 +76,20 @@ impl Sync {
         to_device: Arc<ToDevice>,
         counts: Arc<Counts>,
         stopping: CancellationToken,
-    ) -> Self {
+    ) -> Arc<Self> {
         let (joined, lazy) = (Joined::new(resources.database.clone()), Lazy::default());
         let history = History::new(resources.clone(), Arc::clone(&graph));
-        Self { resources, graph, history, presence, stopping, to_device, lazy, counts, joined }
+        Arc::new(Self {
+            resources,
+            graph,
+            history,
+            presence,
+            stopping,
+            to_device,
+            lazy,
+            counts,
+            joined,
+        })
     }
 
     /// What is new. Waits for news if there is none.
