@@ -27,7 +27,7 @@ use self::{
     phases::{Due, Phases, Watched},
     slots::Slots,
 };
-pub use self::{phases::Closed, slots::Slot};
+pub use self::{phases::Closed, slots::ConnectionSlot};
 use crate::address::{Peer, limit_key};
 
 /// The largest head of a request, in bytes.
@@ -55,7 +55,7 @@ impl Connections {
     /// A slot for a connection from `peer`, if one is free; dropping it frees it. Trusted proxies and
     /// UNIX sockets have no limit per address.
     #[must_use]
-    pub fn admit(&self, peer: Peer) -> Option<Slot> {
+    pub fn admit(&self, peer: Peer) -> Option<ConnectionSlot> {
         let trusted = &self.services.config.server.trusted_proxies;
         let address = match peer {
             Peer::Address(address) if !trusted.contains(&address.to_canonical()) => {
@@ -72,7 +72,13 @@ impl Connections {
     }
 
     /// Serves `router` on a connection until it ends, exceeds a time limit, or the server stops.
-    pub async fn serve<S>(&self, _slot: Slot, stream: S, peer: Peer, router: Router) -> Closed
+    pub async fn serve<S>(
+        &self,
+        _slot: ConnectionSlot,
+        stream: S,
+        peer: Peer,
+        router: Router,
+    ) -> Closed
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {

@@ -33,6 +33,6 @@ mod whole;
 pub use self::{
     address::Peer,
     admin::admin_router,
-    connections::{Closed, Connections, Slot},
+    connections::{Closed, ConnectionSlot, Connections},
     router::{endpoints, router},
 };

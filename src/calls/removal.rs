@@ -35,7 +35,7 @@ const LAST_BACK_OFF: Duration = Duration::from_secs(300);
 /// How long a removal is tried. Tokens do not last as long.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(86_400);
 
-/// A follower that notes whom to remove.
+/// A follower that records which participants are to be removed.
 pub(crate) fn follower(calls: &Arc<Calls>) -> Follower<Removal> {
     let removal = Removal { calls: Arc::clone(calls) };
     Follower::new(calls.resources.clone(), CURSOR.to_owned(), removal)
@@ -119,7 +119,7 @@ impl Calls {
             .await
     }
 
-    /// Removes those who are to be removed from a room at LiveKit. Returns when to try again, if some are left.
+    /// Removes the recorded participants of a room from LiveKit. Returns when to try again, if some are left.
     async fn remove_in(&self, room: String) -> Option<Monotonic> {
         let noted: Result<Vec<_>> = {
             let latest = self.resources.database.latest();

@@ -20,7 +20,7 @@ pub enum Error {
     Remote(#[from] RemoteFailure),
     /// Internal. The client sees `M_UNKNOWN` and nothing else.
     #[error(transparent)]
-    Internal(#[from] Report),
+    Internal(#[from] InternalError),
 }
 
 /// A refusal: the Matrix errcode with a message for the client.
@@ -56,12 +56,12 @@ pub struct RemoteFailure {
 
 /// An internal fault with its causes.
 #[derive(Debug)]
-pub struct Report {
+pub struct InternalError {
     context: Cow<'static, str>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for InternalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.context)?;
         if let Some(source) = &self.source {
@@ -71,7 +71,7 @@ impl fmt::Display for Report {
     }
 }
 
-impl std::error::Error for Report {
+impl std::error::Error for InternalError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
     }
@@ -159,12 +159,12 @@ impl Error {
         context: impl Into<Cow<'static, str>>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self::Internal(Report { context: context.into(), source: Some(source.into()) })
+        Self::Internal(InternalError { context: context.into(), source: Some(source.into()) })
     }
 
     /// Stored data contradicts itself: something that must exist is not there.
     pub fn corrupt(context: impl Into<Cow<'static, str>>) -> Self {
-        Self::Internal(Report { context: context.into(), source: None })
+        Self::Internal(InternalError { context: context.into(), source: None })
     }
 
     /// The errcode, if this is a refusal.

@@ -16,7 +16,7 @@ pub mod words;
 pub use self::{
     clock::{Clock, Monotonic, Timestamp},
     config::Config,
-    error::{Error, Refusal, RemoteFailure, Report, Result},
+    error::{Error, InternalError, Refusal, RemoteFailure, Result},
     event::{Draft, Pdu, StateKeyTuple},
     ids::{Position, ShortEventId, ShortRoomId, ShortStateKey, ShortUserId, StateRoot, TimerId},
     random::Random,

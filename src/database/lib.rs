@@ -35,7 +35,7 @@ pub use self::{
     migrate::VERSION as FORMAT_VERSION,
     range::Range,
     read::Read,
-    scan::{Keys, Scan},
+    scan::{Scan, ScanKeys},
     snapshot::{Latest, Snapshot},
     table::{Profile, StartsWith, Table, TableInfo},
     watch::{Listener, Topic, Watch},

@@ -36,7 +36,7 @@ pub struct Scan<'a, K, V> {
 }
 
 /// The keys of a range, one after another. Ends after the first error.
-pub struct Keys<'a, K> {
+pub struct ScanKeys<'a, K> {
     rows: Merged<'a>,
     types: PhantomData<fn() -> K>,
 }
@@ -54,8 +54,8 @@ impl<'a, K, V> Scan<'a, K, V> {
 
     /// The same without reading the values.
     #[must_use]
-    pub fn keys(self) -> Keys<'a, K> {
-        Keys { rows: self.rows, types: PhantomData }
+    pub fn keys(self) -> ScanKeys<'a, K> {
+        ScanKeys { rows: self.rows, types: PhantomData }
     }
 }
 
@@ -67,7 +67,7 @@ impl<K: Key, V: Value> Iterator for Scan<'_, K, V> {
     }
 }
 
-impl<K: Key> Iterator for Keys<'_, K> {
+impl<K: Key> Iterator for ScanKeys<'_, K> {
     type Item = Result<K>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -26,7 +26,7 @@ use wick_database::{
 use wick_runtime::Resources;
 
 use self::new_keys::NewKeys;
-pub use self::signatures::Failures;
+pub use self::signatures::SignatureFailures;
 use crate::{
     device_lists::{note_change, note_signature},
     signed_json::SignedJson,

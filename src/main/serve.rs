@@ -7,7 +7,7 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::net::TcpStream;
-use wick_api::{Connections, Peer, Slot};
+use wick_api::{ConnectionSlot, Connections, Peer};
 use wick_service::Services;
 
 use crate::listen::Listener;
@@ -94,7 +94,7 @@ impl Acceptor {
     /// Starts a task for a connection, once `stream` resolves to it.
     fn serve<S>(
         &self,
-        slot: Slot,
+        slot: ConnectionSlot,
         peer: Peer,
         stream: impl Future<Output = Option<S>> + Send + 'static,
     ) where

@@ -19,7 +19,7 @@ use wick_database::{
     Batch, Read,
     schema::media::{FILE_BY_HASH, HASH_BY_FILE_NAME, StoredThumbnail, THUMBNAIL_BY_FILE},
 };
-use wick_runtime::Turn;
+use wick_runtime::WorkerTurn;
 
 pub(crate) use self::{memory::Memory, render::measure};
 use self::{memory::Taken, render::Rendered};
@@ -90,7 +90,7 @@ impl MediaRepository {
     /// Makes a thumbnail. Jobs that have begun hold their space until they end, even if the request is dropped.
     async fn render(
         &self,
-        turn: &Turn,
+        turn: &WorkerTurn,
         content: &Content,
         size: ThumbnailSize,
         animated: bool,

@@ -34,7 +34,7 @@ pub use self::{
     event_filter::EventFilter,
     members::{AskMembers, JoinedMember},
     messages::{AskMessages, Messages},
-    peek::Preview,
+    peek::RoomPreview,
     relations::{AskRelations, Chunk, RECURSION_DEPTH},
     threads::AskThreads,
 };

@@ -14,5 +14,5 @@ pub use self::{
     limits::{Limit, Limits},
     resources::{ConflictLock, Resources},
     supervisor::Supervisor,
-    workers::{Turn, Workers},
+    workers::{WorkerTurn, Workers},
 };

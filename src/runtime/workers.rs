@@ -64,7 +64,7 @@ impl Workers {
     /// there is no user.
     ///
     /// # Errors
-    /// As [`Workers::turn`] and [`Turn::run`].
+    /// As [`Workers::turn`] and [`WorkerTurn::run`].
     pub async fn run<T: Send + 'static>(
         &self,
         user: &impl Hash,
@@ -78,10 +78,10 @@ impl Workers {
     ///
     /// # Errors
     /// `M_LIMIT_EXCEEDED` if too many jobs of the same user wait already.
-    pub async fn turn(&self, user: &impl Hash) -> Result<Turn> {
+    pub async fn turn(&self, user: &impl Hash) -> Result<WorkerTurn> {
         let (queued, turn) = self.queue(self.hasher.hash_one(user))?;
         let turn = turn.acquire_owned().await.map_err(closed)?;
-        Ok(Turn {
+        Ok(WorkerTurn {
             held: Arc::new(Held { _turn: turn, _queued: queued }),
             threads: Arc::clone(&self.threads),
             tracker: self.tracker.clone(),
@@ -102,7 +102,7 @@ impl Workers {
 }
 
 /// A user's turn. Its jobs run one after another.
-pub struct Turn {
+pub struct WorkerTurn {
     held: Arc<Held>,
     threads: Arc<Semaphore>,
     tracker: TaskTracker,
@@ -114,7 +114,7 @@ struct Held {
     _queued: Queued,
 }
 
-impl Turn {
+impl WorkerTurn {
     /// Runs `job` on the next thread.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use serde_json::Value;
 use wick_account::uia::{Confirmation, Finished};
 use wick_core::{Result, SyncToken};
 use wick_encryption::{
-    cross_signing::{Failures, Uploaded},
+    cross_signing::{SignatureFailures, Uploaded},
     device_keys::QueriedKeys,
 };
 use wick_service::Services;
@@ -111,7 +111,7 @@ fn signing_keys_uploaded(_: Finished) -> Result<Response> {
 /// The answer to signatures.
 #[derive(Serialize)]
 struct SignaturesResponse {
-    failures: Failures,
+    failures: SignatureFailures,
 }
 
 /// `POST /_matrix/client/v3/keys/signatures/upload`

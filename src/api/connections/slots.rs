@@ -22,7 +22,7 @@ struct Taken {
 }
 
 /// A place for one connection, free again once dropped.
-pub struct Slot {
+pub struct ConnectionSlot {
     slots: Arc<Slots>,
     address: Option<IpAddr>,
 }
@@ -33,7 +33,7 @@ impl Slots {
     }
 
     /// A free slot for a connection that counts for `address`, if it is limited by address.
-    pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Slot> {
+    pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Option<ConnectionSlot> {
         let mut taken = self.taken();
         if taken.total >= self.max {
             return None;
@@ -47,7 +47,7 @@ impl Slots {
         }
         taken.total = taken.total.saturating_add(1);
         metrics::gauge!("wick_connections").increment(1);
-        Some(Slot { slots: Arc::clone(self), address })
+        Some(ConnectionSlot { slots: Arc::clone(self), address })
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -55,7 +55,7 @@ impl Slots {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut taken = self.slots.taken();
         taken.total = taken.total.saturating_sub(1);

@@ -154,7 +154,7 @@ async fn scans_stay_within_their_range_in_both_directions() {
     database.commit(batch, Flushed).await.unwrap();
     let snapshot = database.published();
     let user = ShortUserId(2);
-    let devices = |keys: crate::Keys<'_, (ShortUserId, String)>| -> Vec<String> {
+    let devices = |keys: crate::ScanKeys<'_, (ShortUserId, String)>| -> Vec<String> {
         keys.map(|key| key.unwrap())
             .inspect(|key| assert_eq!(key.0, user))
             .map(|key| key.1)

@@ -26,25 +26,29 @@ const MAX_SIGNED: usize = 100;
 const MAX_KEY_BYTES: usize = 65_536;
 
 /// What was not taken, by the owner of the key and the key.
-pub type Failures = BTreeMap<OwnedUserId, BTreeMap<String, Failure>>;
+pub type SignatureFailures = BTreeMap<OwnedUserId, BTreeMap<String, SignatureFailure>>;
 
 /// Why a signed key was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Failure {
+pub struct SignatureFailure {
     errcode: &'static str,
     error: &'static str,
 }
 
-const BAD_JSON: Failure =
-    Failure { errcode: "M_BAD_JSON", error: "this is no key with signatures" };
-const UNKNOWN_KEY: Failure =
-    Failure { errcode: "M_NOT_FOUND", error: "the user has no such key that can be signed" };
-const UNKNOWN_SIGNER: Failure =
-    Failure { errcode: "M_NOT_FOUND", error: "the key that signs is unknown" };
-const OTHER_KEY: Failure =
-    Failure { errcode: "M_INVALID_PARAM", error: "the signed key is not the one that is stored" };
-const INVALID_SIGNATURE: Failure =
-    Failure { errcode: "M_INVALID_SIGNATURE", error: "the signature is missing or wrong" };
+const BAD_JSON: SignatureFailure =
+    SignatureFailure { errcode: "M_BAD_JSON", error: "this is no key with signatures" };
+const UNKNOWN_KEY: SignatureFailure = SignatureFailure {
+    errcode: "M_NOT_FOUND",
+    error: "the user has no such key that can be signed",
+};
+const UNKNOWN_SIGNER: SignatureFailure =
+    SignatureFailure { errcode: "M_NOT_FOUND", error: "the key that signs is unknown" };
+const OTHER_KEY: SignatureFailure = SignatureFailure {
+    errcode: "M_INVALID_PARAM",
+    error: "the signed key is not the one that is stored",
+};
+const INVALID_SIGNATURE: SignatureFailure =
+    SignatureFailure { errcode: "M_INVALID_SIGNATURE", error: "the signature is missing or wrong" };
 
 /// A signature that is right.
 struct Signature {
@@ -68,7 +72,7 @@ impl CrossSigning {
         &self,
         session: &Session,
         request: &upload_signatures::v3::Request,
-    ) -> Result<Failures> {
+    ) -> Result<SignatureFailures> {
         let count = request.signed_keys.values().map(|keys| keys.iter().count()).sum::<usize>();
         if count > MAX_SIGNED {
             return Err(Error::too_large("too many signed keys"));
@@ -91,8 +95,8 @@ impl CrossSigning {
         session: &Session,
         request: &upload_signatures::v3::Request,
         batch: &mut Batch,
-    ) -> Result<Failures> {
-        let mut failures = Failures::new();
+    ) -> Result<SignatureFailures> {
+        let mut failures = SignatureFailures::new();
         let mut changed = BTreeSet::new();
         for (user_id, keys) in &request.signed_keys {
             let owner = self.resources.database.intern().lookup_user(batch, user_id)?;
@@ -124,7 +128,7 @@ impl CrossSigning {
 
 impl Signed<'_> {
     /// Puts what is right of the signatures. Returns whether that changes anything.
-    fn put(&self, json: &RawValue, batch: &mut Batch) -> Result<Result<bool, Failure>> {
+    fn put(&self, json: &RawValue, batch: &mut Batch) -> Result<Result<bool, SignatureFailure>> {
         if json.get().len() > MAX_KEY_BYTES {
             return Ok(Err(BAD_JSON));
         }
@@ -159,7 +163,7 @@ impl Signed<'_> {
         &self,
         key: &SignedJson,
         batch: &mut Batch,
-    ) -> Result<Result<Vec<Signature>, Failure>> {
+    ) -> Result<Result<Vec<Signature>, SignatureFailure>> {
         let Some(master) = required(batch, self.owner, Usage::Master)?
             .filter(|master| master.public_key().as_deref() == Some(self.name))
         else {
@@ -176,7 +180,7 @@ impl Signed<'_> {
         &self,
         key: &SignedJson,
         batch: &mut Batch,
-    ) -> Result<Result<Vec<Signature>, Failure>> {
+    ) -> Result<Result<Vec<Signature>, SignatureFailure>> {
         let device_id = <&DeviceId>::from(self.name);
         let device = batch.read_for_update(&KEYS_BY_DEVICE, &(self.owner, device_id))?;
         if let Some(device) = device {
@@ -202,7 +206,7 @@ impl Signed<'_> {
         key: &SignedJson,
         usage: Usage,
         batch: &mut Batch,
-    ) -> Result<Result<Vec<Signature>, Failure>> {
+    ) -> Result<Result<Vec<Signature>, SignatureFailure>> {
         let signer = required(batch, self.session.user, usage)?;
         let Some(public_key) = signer.and_then(|signer| signer.public_key()) else {
             return Ok(Err(UNKNOWN_SIGNER));
@@ -222,7 +226,7 @@ impl Signed<'_> {
         key: &SignedJson,
         stored: &SignedJson,
         batch: &mut Batch,
-    ) -> Result<Result<Vec<Signature>, Failure>> {
+    ) -> Result<Result<Vec<Signature>, SignatureFailure>> {
         let user_id = &self.session.user_id;
         let mut right = Vec::new();
         for (signing, signature) in key.signatures.get(user_id).into_iter().flatten() {

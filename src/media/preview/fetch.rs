@@ -16,7 +16,7 @@ const MAX_PAGE: u64 = 64 << 20;
 /// An image.
 pub(super) struct Picture {
     pub(super) bytes: Bytes,
-    /// As the bytes say.
+    /// As found from the bytes.
     pub(super) content_type: &'static str,
     width: u32,
     height: u32,

@@ -60,7 +60,7 @@ pub(super) enum Rendered {
 /// What is known of an image before it is decoded.
 pub(crate) struct Measured {
     format: ImageFormat,
-    /// Its content type, as its bytes say.
+    /// Its content type, found from its bytes.
     pub(crate) content_type: &'static str,
     /// Its width in pixels.
     pub(crate) width: u32,

@@ -23,7 +23,7 @@ const FIRST: usize = 20;
 const NEXT: usize = 100;
 
 /// A room as it is when a preview begins.
-pub struct Preview {
+pub struct RoomPreview {
     /// The membership of the session's user, if they ever had one.
     pub membership: Option<MembershipState>,
     /// The last messages in the order of the timeline; `end` is where the next ones begin.
@@ -40,12 +40,16 @@ impl History {
     /// # Errors
     /// `M_FORBIDDEN` if the session's user may not read the room; `M_LIMIT_EXCEEDED` if too many requests of
     /// theirs wait for worker threads.
-    pub async fn preview(&self, session: Arc<Session>, room_id: OwnedRoomId) -> Result<Preview> {
+    pub async fn preview(
+        &self,
+        session: Arc<Session>,
+        room_id: OwnedRoomId,
+    ) -> Result<RoomPreview> {
         let (history, user) = (self.clone(), session.user_id.clone());
         self.resources.workers.run(&user, move || history.preview_now(&session, &room_id)).await
     }
 
-    fn preview_now(&self, session: &Session, room_id: &RoomId) -> Result<Preview> {
+    fn preview_now(&self, session: &Session, room_id: &RoomId) -> Result<RoomPreview> {
         let read = self.resources.database.published();
         let mut reader = self.reader(&read, session, room_id)?;
         let now = i64::try_from(read.position().0).unwrap_or(i64::MAX);
@@ -62,7 +66,7 @@ impl History {
             session.user_id.as_str(),
         )?;
         let own = own.as_deref().map(membership::content).transpose()?;
-        Ok(Preview {
+        Ok(RoomPreview {
             membership: own.map(|content| content.membership),
             messages: Messages {
                 start: to_token(page.next.unwrap_or(i64::MIN)),
