@@ -34,7 +34,7 @@ fn is_due<P: Peer>(inbound: &Inbound<P>, room_id: &OwnedRoomId) -> Result<bool> 
     Ok(head.is_some_and(|head| head.extremities.len() > MAX_EXTREMITIES))
 }
 
-/// Sends one dummy event; whether there is one who may.
+/// Sends one dummy event. Returns whether a member of this server may.
 async fn send_dummy<P: Peer>(inbound: &Inbound<P>, room_id: &OwnedRoomId) -> Result<bool> {
     let graph = &inbound.graph;
     let mut own = Vec::new();

@@ -33,7 +33,7 @@ pub(crate) struct Fetch<'a, P> {
     room_id: &'a OwnedRoomId,
     version: &'a RoomVersionId,
     rules: &'a RoomVersionRules,
-    /// Whom to ask, in this order.
+    /// The servers to ask, in order.
     servers: Vec<OwnedServerName>,
     requests: usize,
 }

@@ -69,7 +69,7 @@ impl<P: Peer> Inbound<P> {
         })
     }
 
-    /// Goes on with what an earlier run did not finish, and tries again what waits.
+    /// Continues what an earlier run did not finish, and retries what waits.
     ///
     /// # Errors
     /// If the database cannot be read.

@@ -1,6 +1,6 @@
 //! Damaged images and pages: each is refused or gives something within the bounds, and none makes the server panic or grow.
 //!
-//! A few hundred of each are part of the tests. `make fuzz-media` goes on for `WICK_FUZZ_SECONDS`, with other
+//! A few hundred of each are part of the tests. `make fuzz-media` runs for `WICK_FUZZ_SECONDS`, with other
 //! random numbers each time, and begins with the files of the folder `WICK_FUZZ_CORPUS` too, if there is one.
 
 use std::{

@@ -47,7 +47,7 @@ pub struct Description {
 /// The device that uploads.
 #[derive(Clone, Debug)]
 pub struct Uploader {
-    /// Its user, who will own the media.
+    /// Its user, the owner of the media.
     pub user: ShortUserId,
     /// The device.
     pub device_id: OwnedDeviceId,

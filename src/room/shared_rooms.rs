@@ -1,4 +1,4 @@
-//! The rooms that a user is in, and the waiting syncs of those who share one with them.
+//! The rooms that a user is in, and the waiting syncs of users that share one.
 //!
 //! Invariant: a wake costs no more for a user in very many rooms than for one in [`FEW_ROOMS`].
 
@@ -25,7 +25,7 @@ pub fn joined_rooms<R: Read>(
     })
 }
 
-/// Wakes the waiting syncs of a user and of those who share a room with them, for something that is not
+/// Wakes the waiting syncs of a user and of users that share a room, for something that is not
 /// written in their rooms.
 ///
 /// # Errors

@@ -27,7 +27,7 @@ impl Answers {
     /// `earliest` and those with a smaller depth than `min_depth`; the oldest first.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if the room is not here, `M_FORBIDDEN` if the server is not in the room or denied by its ACL.
+    /// `M_NOT_FOUND` if the room is unknown, `M_FORBIDDEN` if the server is not in the room or denied by its ACL.
     pub async fn missing_events(
         &self,
         server: &ServerName,

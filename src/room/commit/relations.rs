@@ -51,7 +51,7 @@ fn write_thread(room: &mut Assembly<'_>, entry: &Entry, root: ShortEventId) -> R
     if let (Spot::History(place), Some(thread)) = (entry.spot, &known)
         && place < thread.latest_position
     {
-        // An older event of a thread that goes on.
+        // An older event of a thread with newer ones.
         room.batch.put(&THREAD_BY_ROOT, &key, &ThreadRow { count, ..thread.clone() });
         return Ok(());
     }
