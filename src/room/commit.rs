@@ -27,8 +27,6 @@ pub(crate) struct Entry {
     pub(crate) spot: Spot,
     /// The forward extremities whose place it takes, if they are such.
     pub(crate) prev: Vec<ShortEventId>,
-    /// Whether some of its prev events are not here.
-    pub(crate) has_gap: bool,
     pub(crate) before: StateRoot,
     pub(crate) after: StateRoot,
     /// What it changes in the room's current state.
@@ -47,24 +45,30 @@ pub(crate) fn append(
     let slot = room.batch.reserve_position();
     let before = room.head.state;
     let (spot, changes) = (Spot::End(slot), Vec::new());
-    let has_gap = false;
-    let mut entry =
-        Entry { pdu, short, spot, prev, has_gap, before, after: before, changes, effects };
+    let mut entry = Entry { pdu, short, spot, prev, before, after: before, changes, effects };
 
     state::write(room, &mut entry, slot)?;
     write(room, entry)
 }
 
-/// Writes everything that follows from a received event, which can have been redacted before it came.
-pub(crate) fn write_received(room: &mut Assembly<'_>, mut entry: Entry) -> Result<Appended> {
+/// Writes everything that follows from a received event: it may have been missing, or redacted, before it came, and
+/// `has_gap` if not all of its prev events are here.
+pub(crate) fn write_received(
+    room: &mut Assembly<'_>,
+    mut entry: Entry,
+    has_gap: bool,
+) -> Result<Appended> {
     redaction::apply_earlier(room, &mut entry)?;
+    gaps::close(room, &entry.pdu.event_id)?;
+    if has_gap {
+        gaps::open(room, &entry)?;
+    }
     write(room, entry)
 }
 
 /// Writes everything that follows from an entry whose state is known.
 fn write(room: &mut Assembly<'_>, entry: Entry) -> Result<Appended> {
     event::write(room, &entry)?;
-    gaps::write(room, &entry)?;
     relations::write(room, &entry)?;
     let redacted = redaction::write(room, &entry)?;
     if let Spot::End(slot) = entry.spot {

@@ -13,11 +13,8 @@ use wick_database::{
 use super::{Entry, Spot};
 use crate::Assembly;
 
-pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
-    close(room, &entry.pdu.event_id)?;
-    if !entry.has_gap {
-        return Ok(());
-    }
+/// Notes which of an event's prev events are not here.
+pub(super) fn open(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
     // Events of the history are written without a change of the head: none of those that were looked up may
     // come meanwhile.
     room.batch.read_for_update(&HISTORY_BY_ROOM, &room.room)?;

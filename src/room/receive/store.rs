@@ -62,9 +62,9 @@ pub(super) fn accept(room: &mut Assembly<'_>, judged: Judged, spot: Spot) -> Res
             commit::state::become_current(room, current, &changes, slot)?;
         }
     }
-    let (has_gap, effects) = (!is_whole, Effects::default());
-    let entry = Entry { pdu, short, spot, prev, has_gap, before, after, changes, effects };
-    commit::write_received(room, entry)
+    let effects = Effects::default();
+    let entry = Entry { pdu, short, spot, prev, before, after, changes, effects };
+    commit::write_received(room, entry, !is_whole)
 }
 
 /// How many refused events are walked through to find what lies behind them.

@@ -9,17 +9,17 @@ use wick_room::{Effects, NewRoom};
 use super::*;
 
 const ONE: &str = "one.example";
-const HERE: &str = "here.example";
+pub(super) const HERE: &str = "here.example";
 
 /// Another server, asked by the one with this name. Begins without it.
 #[derive(Clone)]
-struct Other {
+pub(super) struct Other {
     me: OwnedServerName,
     answers: Arc<Mutex<Option<Answers>>>,
 }
 
 impl Other {
-    fn of(me: &str) -> Self {
+    pub(super) fn of(me: &str) -> Self {
         Self { me: name(me), answers: Arc::default() }
     }
 

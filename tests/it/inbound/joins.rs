@@ -1,6 +1,11 @@
 //! Joins over another server.
 
-use super::*;
+use wick_harness::Strike;
+
+use super::{
+    answers::{HERE, Other},
+    *,
+};
 
 struct Joined {
     server: Server,
@@ -88,4 +93,62 @@ async fn an_answer_without_what_the_join_rests_on_makes_no_room() {
         assert!(server.timeline().is_empty());
         server.sound();
     }
+}
+
+/// Joins of `count` users to a room, one after another, and that of dave after them.
+fn crowd(room: &RoomBuilder, count: usize) -> (Vec<Box<RawValue>>, Box<RawValue>) {
+    let rules = wick_core::rules::version_rules(&room.version()).expect("it is supported");
+    let mut prev = room.tips()[0].clone();
+    let auth: Vec<_> = ["m.room.power_levels", "m.room.join_rules"]
+        .iter()
+        .map(|kind| room.resolved(&room.tips())[&tuple(kind, "")].clone())
+        .collect();
+    let mut join = |user: &str, depth: usize| {
+        let event = json!({
+            "type": "m.room.member",
+            "sender": user,
+            "state_key": user,
+            "content": { "membership": "join", "displayname": user },
+            "origin_server_ts": 1_700_000_000_000_u64,
+            "depth": depth,
+            "prev_events": [prev],
+            "auth_events": auth,
+            "room_id": room.room_id(),
+        });
+        let mut event: CanonicalJsonObject =
+            serde_json::from_value(event).expect("it is an object");
+        let server = user.split_once(':').expect("it is a user id").1;
+        let server = <&ServerName>::try_from(server).expect("it is a server name");
+        let id = wick_core::rules::hash_and_sign(&mut event, &rules, server, &key_of(server));
+        prev = id.expect("it can be signed");
+        wick_core::rules::to_json(&event).expect("it is small")
+    };
+    let joins = (0..count).map(|n| join(&format!("@u{n}:one.example"), 10 + n)).collect();
+    (joins, join(DAVE, 10 + count))
+}
+
+#[tokio::test]
+async fn a_room_of_many_members_is_joined_in_batches_of_which_the_last_one_makes_it_visible() {
+    let count = 1_000;
+    let room = RoomBuilder::public(RoomVersionId::V12, ALICE, &[]);
+    let (members, join) = crowd(&room, count);
+    let mut answer =
+        JoinAnswer { event: join, state: json_of(&room, room.order()), auth_chain: Vec::new() };
+    answer.state.extend(members);
+    let strike = Strike::new();
+    let options = Options { fault: Some(Arc::clone(&strike) as _), ..Options::default() };
+    let folder = tempfile::tempdir().expect("there is a temporary folder");
+    let server = Server::open(HERE, &Other::of(HERE), folder, options);
+    let before = strike.commits();
+    let entering = server.inbound.joining(room.room_id(), room.version());
+    entering.enter(answer).await.expect("the answer is sound");
+    // 200 outliers each, the state, the room.
+    assert_eq!(strike.commits() - before, 6 + 2);
+    let read = server.graph.database().published();
+    let short = server.graph.short(&read, &room.room_id()).expect("names can be read");
+    let head = server.graph.head(&read, short.expect("the room is here"));
+    let head = head.expect("heads can be read").expect("the room has a head");
+    assert_eq!(head.counts.joined, 1_002);
+    assert_eq!(server.timeline().len(), 1);
+    server.sound();
 }
