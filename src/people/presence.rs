@@ -26,7 +26,7 @@ use wick_database::{
     Batch, Durability, Range, Read,
     schema::ephemeral::{ACTIVITY_BY_USER, PRESENCE_BY_USER, PresenceKind, PresenceRow},
 };
-use wick_room::{Appended, Projection, Spot};
+use wick_room::{Appended, Placement, Projection};
 use wick_runtime::{Limit, Resources, Supervisor};
 
 use self::{devices::Devices, rows::Change};
@@ -300,7 +300,7 @@ impl Projection for Presence {
         let pdu = &event.pdu;
         let is_local = pdu.sender.server_name() == self.resources.config.server.name;
         // Neither an event that a timer sends nor one of the history is activity of its sender.
-        let is_activity = !event.by_timer && matches!(event.spot, Spot::End(_));
+        let is_activity = !event.by_timer && matches!(event.placement, Placement::End(_));
         if !self.enabled() || !is_local || !is_activity {
             return Ok(());
         }

@@ -8,23 +8,24 @@ pub(crate) mod expiry;
 mod extremities;
 pub(crate) mod gaps;
 mod members;
+mod placement;
 mod redaction;
 mod relations;
-mod spot;
 pub(crate) mod state;
 pub(crate) mod timer;
 mod transaction;
 mod typing;
 
-pub use self::spot::Spot;
-use crate::{Appended, Assembly, Effects, stage::Authorized, state::StateChange};
 use wick_core::{Result, ShortEventId, StateRoot, event::pdu::SharedPdu};
+
+pub use self::placement::Placement;
+use crate::{Appended, Assembly, Effects, stage::Authorized, state::StateChange};
 
 /// An event on its way into the batch.
 pub(crate) struct Entry {
     pub(crate) pdu: SharedPdu,
     pub(crate) short: ShortEventId,
-    pub(crate) spot: Spot,
+    pub(crate) placement: Placement,
     /// The forward extremities whose place it takes, if they are such.
     pub(crate) prev: Vec<ShortEventId>,
     pub(crate) before: StateRoot,
@@ -44,8 +45,8 @@ pub(crate) fn append(
     let short = room.rooms.intern().event(&pdu.event_id, &mut room.batch)?;
     let slot = room.batch.reserve_position();
     let before = room.head.state;
-    let (spot, changes) = (Spot::End(slot), Vec::new());
-    let mut entry = Entry { pdu, short, spot, prev, before, after: before, changes, effects };
+    let (placement, changes) = (Placement::End(slot), Vec::new());
+    let mut entry = Entry { pdu, short, placement, prev, before, after: before, changes, effects };
 
     state::write(room, &mut entry, slot)?;
     write(room, entry)
@@ -71,7 +72,7 @@ fn write(room: &mut Assembly<'_>, entry: Entry) -> Result<Appended> {
     event::write(room, &entry)?;
     relations::write(room, &entry)?;
     let redacted = redaction::write(room, &entry)?;
-    if let Spot::End(slot) = entry.spot {
+    if let Placement::End(slot) = entry.placement {
         extremities::write(room, &entry);
         members::write(room, &entry, slot)?;
         timer::write(room, &entry)?;
@@ -80,9 +81,9 @@ fn write(room: &mut Assembly<'_>, entry: Entry) -> Result<Appended> {
         transaction::write(room, &entry, slot);
     }
 
-    let Entry { pdu, short, spot, effects, .. } = entry;
+    let Entry { pdu, short, placement, effects, .. } = entry;
     let by_timer = effects.finish.is_some();
-    let appended = Appended { pdu, short, room: room.room, spot, by_timer, redacted };
+    let appended = Appended { pdu, short, room: room.room, placement, by_timer, redacted };
     for projection in &room.rooms.hooks.projections {
         projection.project(&appended, &mut room.batch)?;
     }

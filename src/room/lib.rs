@@ -29,7 +29,7 @@ pub mod state;
 
 pub use self::{
     assembly::Assembly,
-    commit::{Spot, expiry::can_expire},
+    commit::{Placement, expiry::can_expire},
     effects::{Arm, Effects, Finish, Outcome, TimerChange, TransactionKey},
     events::Events,
     graph::{Graph, Hooks, NewRoom, Projection, TimerListener},

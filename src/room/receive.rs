@@ -26,7 +26,7 @@ pub use self::{
     snapshot::Snapshot,
     verified::{Formatted, Verified},
 };
-use crate::{Appended, Assembly, Graph, Spot};
+use crate::{Appended, Assembly, Graph, Placement};
 
 /// An event to receive, with what is known about it.
 #[derive(Clone, Debug)]
@@ -157,8 +157,8 @@ impl Assembly<'_> {
             store::refuse(self, judged)?;
             return Ok(Received::SoftFailed(event_id));
         }
-        let spot = Spot::End(self.batch.reserve_position());
-        store::accept(self, judged, spot).map(Received::Accepted)
+        let placement = Placement::End(self.batch.reserve_position());
+        store::accept(self, judged, placement).map(Received::Accepted)
     }
 }
 

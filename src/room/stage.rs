@@ -5,7 +5,7 @@
 
 use wick_core::{ShortEventId, ShortRoomId, event::pdu::SharedPdu};
 
-use crate::Spot;
+use crate::Placement;
 
 /// An event that the auth rules allow, ready to be committed.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Appended {
     /// The room's short id.
     pub room: ShortRoomId,
     /// Where it goes in the timeline.
-    pub spot: Spot,
+    pub placement: Placement,
     /// Whether a timer sent it, not its sender.
     pub by_timer: bool,
     /// The event that it redacts, as it was before; `None` if it redacts none that is stored.

@@ -9,7 +9,7 @@ use wick_database::schema::{
     stream::{EVENT_BY_STREAM, StreamEntry},
 };
 
-use super::{Entry, Spot};
+use super::{Entry, Placement};
 use crate::Assembly;
 
 pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
@@ -35,18 +35,18 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
         transaction,
     };
     let (short, room_short) = (entry.short, room.room);
-    let (spot, batch) = (entry.spot, &mut room.batch);
-    spot.put(batch, &PLACE_BY_EVENT, move |at| {
+    let (placement, batch) = (entry.placement, &mut room.batch);
+    placement.put(batch, &PLACE_BY_EVENT, move |at| {
         place.position = Some(at);
         (short, place)
     });
-    spot.put(batch, &EVENT_BY_POSITION, move |at| ((room_short, at), short));
-    match spot {
-        Spot::End(slot) => {
+    placement.put(batch, &EVENT_BY_POSITION, move |at| ((room_short, at), short));
+    match placement {
+        Placement::End(slot) => {
             let entry = StreamEntry { room: room_short, event: short };
             batch.put_at(slot, &EVENT_BY_STREAM, move |position| (position, entry));
         }
-        Spot::History(at) => batch.put(&ROOT_BY_POSITION, &(room_short, at), &entry.after),
+        Placement::History(at) => batch.put(&ROOT_BY_POSITION, &(room_short, at), &entry.after),
     }
     Ok(())
 }

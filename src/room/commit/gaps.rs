@@ -10,7 +10,7 @@ use wick_database::{
     schema::room::{CHILD_BY_MISSING, HISTORY_BY_ROOM, PLACE_BY_EVENT},
 };
 
-use super::{Entry, Spot};
+use super::{Entry, Placement};
 use crate::Assembly;
 
 /// Notes which of an event's prev events are not here.
@@ -20,11 +20,11 @@ pub(super) fn open(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
     room.batch.read_for_update(&HISTORY_BY_ROOM, &room.room)?;
     for id in &entry.pdu.prev_events {
         let key = (room.room, id.clone());
-        let is_older = matches!(entry.spot, Spot::History(_));
+        let is_older = matches!(entry.placement, Placement::History(_));
         if has_place(room, id)? || (is_older && room.batch.contains(&CHILD_BY_MISSING, &key)?) {
             continue;
         }
-        entry.spot.put(&mut room.batch, &CHILD_BY_MISSING, move |place| (key, place));
+        entry.placement.put(&mut room.batch, &CHILD_BY_MISSING, move |place| (key, place));
     }
     Ok(())
 }

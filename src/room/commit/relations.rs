@@ -12,7 +12,7 @@ use wick_database::{
     },
 };
 
-use super::{Entry, Spot};
+use super::{Entry, Placement};
 use crate::{Assembly, RelatesTo, relation::REPEATING};
 
 /// How many events of each kind that repeats the content of an event its redaction reaches.
@@ -38,9 +38,9 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
         key,
     };
     let (same, kind) = (row.clone(), rel_type.clone());
-    let (spot, batch) = (entry.spot, &mut room.batch);
-    spot.put(batch, &RELATION_BY_PARENT, move |place| ((parent, rel_type, place), row));
-    spot.put(batch, &RELATION_BY_SENDER, move |place| ((parent, sender, kind, place), same));
+    let (placement, batch) = (entry.placement, &mut room.batch);
+    placement.put(batch, &RELATION_BY_PARENT, move |place| ((parent, rel_type, place), row));
+    placement.put(batch, &RELATION_BY_SENDER, move |place| ((parent, sender, kind, place), same));
     Ok(())
 }
 
@@ -48,7 +48,7 @@ fn write_thread(room: &mut Assembly<'_>, entry: &Entry, root: ShortEventId) -> R
     let key = (room.room, root);
     let known = room.batch.get(&THREAD_BY_ROOT, &key)?;
     let count = known.as_ref().map_or(1, |thread| thread.count.saturating_add(1));
-    if let (Spot::History(place), Some(thread)) = (entry.spot, &known)
+    if let (Placement::History(place), Some(thread)) = (entry.placement, &known)
         && place < thread.latest_position
     {
         // An older event of a thread with newer ones.
@@ -59,11 +59,11 @@ fn write_thread(room: &mut Assembly<'_>, entry: &Entry, root: ShortEventId) -> R
         room.batch.delete(&THREAD_BY_ACTIVITY, &(room.room, thread.latest_position));
     }
     let (room_short, latest) = (room.room, entry.short);
-    let (spot, batch) = (entry.spot, &mut room.batch);
-    spot.put(batch, &THREAD_BY_ROOT, move |place| {
+    let (placement, batch) = (entry.placement, &mut room.batch);
+    placement.put(batch, &THREAD_BY_ROOT, move |place| {
         (key, ThreadRow { latest_position: place, latest, count })
     });
-    spot.put(batch, &THREAD_BY_ACTIVITY, move |place| ((room_short, place), root));
+    placement.put(batch, &THREAD_BY_ACTIVITY, move |place| ((room_short, place), root));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use wick_core::Result;
 use wick_database::schema::room::HISTORY_BY_ROOM;
 
 use super::{Incoming, Received, judge, store};
-use crate::{Assembly, Graph, Spot};
+use crate::{Assembly, Graph, Placement};
 
 impl Graph {
     /// Receives events of the history, the oldest first, in one batch. They get places before all events that are
@@ -57,6 +57,6 @@ impl Assembly<'_> {
             store::reject(self, judged)?;
             return Ok(Received::Rejected(event_id, reason));
         }
-        store::accept(self, judged, Spot::History(place)).map(Received::Accepted)
+        store::accept(self, judged, Placement::History(place)).map(Received::Accepted)
     }
 }

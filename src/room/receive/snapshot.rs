@@ -7,7 +7,7 @@ use ruma::{RoomId, RoomVersionId, events::StateEventType};
 use wick_core::{Error, Result, StateRoot, rules};
 
 use super::{Incoming, Received, Verified, auth, judge, store};
-use crate::{Assembly, Graph, Spot, graph::unless_conflict};
+use crate::{Assembly, Graph, Placement, graph::unless_conflict};
 
 /// A room at one event.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ impl Assembly<'_> {
         }
         // What this server knew of the room is from before its last member left.
         self.head.extremities.clear();
-        let spot = Spot::End(self.batch.reserve_position());
-        store::accept(self, judged, spot).map(Received::Accepted)
+        let placement = Placement::End(self.batch.reserve_position());
+        store::accept(self, judged, placement).map(Received::Accepted)
     }
 }

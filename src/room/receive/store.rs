@@ -11,7 +11,7 @@ use wick_database::{
 
 use super::judge::{self, Judged};
 use crate::{
-    Appended, Assembly, Effects, Spot,
+    Appended, Assembly, Effects, Placement,
     commit::{self, Entry},
     resolve,
 };
@@ -47,7 +47,11 @@ pub(super) fn refuse(room: &mut Assembly<'_>, judged: Judged) -> Result<()> {
 
 /// Writes an accepted event. At the end of the timeline, the current state becomes that of all forward extremities,
 /// resolved.
-pub(super) fn accept(room: &mut Assembly<'_>, judged: Judged, spot: Spot) -> Result<Appended> {
+pub(super) fn accept(
+    room: &mut Assembly<'_>,
+    judged: Judged,
+    placement: Placement,
+) -> Result<Appended> {
     let Judged { pdu, prev, is_whole, before, .. } = judged;
     let prev = behind_refused(room, prev)?;
     let short = room.rooms.intern().event(&pdu.event_id, &mut room.batch)?;
@@ -55,7 +59,7 @@ pub(super) fn accept(room: &mut Assembly<'_>, judged: Judged, spot: Spot) -> Res
     store(room, &pdu, short)?;
     let after = state_after(room, &pdu, short, before)?;
     let mut changes = Vec::new();
-    if let Spot::End(slot) = spot {
+    if let Placement::End(slot) = placement {
         let current = current_state(room, &prev, after)?;
         changes = room.rooms.states.diff(&room.batch, room.head.state, current)?;
         if !changes.is_empty() {
@@ -63,7 +67,7 @@ pub(super) fn accept(room: &mut Assembly<'_>, judged: Judged, spot: Spot) -> Res
         }
     }
     let effects = Effects::default();
-    let entry = Entry { pdu, short, spot, prev, before, after, changes, effects };
+    let entry = Entry { pdu, short, placement, prev, before, after, changes, effects };
     commit::write_received(room, entry, !is_whole)
 }
 

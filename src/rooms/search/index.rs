@@ -38,7 +38,7 @@ pub(crate) fn text(event: &Pdu) -> Option<String> {
 impl Projection for Index {
     fn project(&self, event: &Appended, batch: &mut Batch) -> Result<()> {
         let (room, short, at) = (event.room, event.short, event.pdu.origin_server_ts);
-        event.spot.put(batch, &EVENT_BY_TIMESTAMP, move |place| ((room, at, place), short));
+        event.placement.put(batch, &EVENT_BY_TIMESTAMP, move |place| ((room, at, place), short));
         if let (TimelineEventType::SpaceChild, Some(child)) =
             (&event.pdu.event_type, &event.pdu.state_key)
         {
@@ -57,7 +57,7 @@ impl Projection for Index {
         let Some(text) = text(&event.pdu) else { return Ok(()) };
         for word in words::distinct(&text) {
             event
-                .spot
+                .placement
                 .put(batch, &EVENT_BY_WORD, move |place| ((room, word, Descending(place)), short));
         }
         Ok(())

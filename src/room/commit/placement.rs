@@ -6,7 +6,7 @@ use crate::assembly::timeline_place;
 
 /// Where an event goes in its room's timeline.
 #[derive(Clone, Copy, Debug)]
-pub enum Spot {
+pub enum Placement {
     /// To its end, with a position of the stream.
     End(Slot),
     /// Into the history from before this server was in the room, at a place below zero. Such an event is no news:
@@ -14,7 +14,7 @@ pub enum Spot {
     History(i64),
 }
 
-impl Spot {
+impl Placement {
     /// Writes a row that has the event's place in its key or value. `row` can run twice, as for
     /// [`Batch::put_at`].
     pub fn put<K: Key, V: Value>(
