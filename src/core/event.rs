@@ -32,6 +32,8 @@ pub struct Draft {
     pub content: CanonicalJsonObject,
     /// The event a redaction removes.
     pub redacts: Option<OwnedEventId>,
+    /// For how long it is to be sticky, in milliseconds (MSC4354).
+    pub sticky_duration: Option<u64>,
     /// Its timestamp, if not the current time (application services may set it).
     pub origin_server_ts: Option<Timestamp>,
 }
@@ -52,6 +54,7 @@ impl Draft {
             state_key: None,
             content,
             redacts: None,
+            sticky_duration: None,
             origin_server_ts: None,
         }
     }

@@ -84,6 +84,7 @@ subjects! {
     reports,
     room,
     state,
+    sticky,
     stream,
     timer,
     to_device,

@@ -169,6 +169,11 @@ fn to_object(
     if let Some(state_key) = &draft.state_key {
         set("state_key", CanonicalJsonValue::String(state_key.clone()));
     }
+    if let Some(duration) = draft.sticky_duration {
+        let sticky = [("duration_ms".to_owned(), integer(duration)?)];
+        let sticky = CanonicalJsonValue::Object(CanonicalJsonObject::from(sticky));
+        object.insert("msc4354_sticky".to_owned(), sticky);
+    }
     Ok(object)
 }
 

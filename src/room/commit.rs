@@ -12,6 +12,7 @@ mod placement;
 mod redaction;
 mod relations;
 pub(crate) mod state;
+mod sticky;
 pub(crate) mod timer;
 mod transaction;
 mod typing;
@@ -78,6 +79,7 @@ fn write(room: &mut Assembly<'_>, entry: Entry) -> Result<Appended> {
         timer::write(room, &entry)?;
         expiry::write(room, &entry)?;
         delayed::write(room, &entry)?;
+        sticky::write(room, &entry, slot)?;
         transaction::write(room, &entry, slot);
     }
 

@@ -9,6 +9,7 @@ mod members;
 mod names;
 mod relations;
 mod state;
+mod sticky;
 mod timers;
 
 use std::fmt;
@@ -114,6 +115,8 @@ classes! {
     DelayedStateDiffers = "delayed_state_differs",
     /// The answer to a request that scheduled an event leads to none.
     ScheduledAnswerDiffers = "scheduled_answer_differs",
+    /// A sticky event that is not where it says, is redacted, or is not found by its end, or the reverse.
+    StickyDiffers = "sticky_differs",
     /// The answer to a transaction names an event that is not stored.
     TransactionWithoutEvent = "transaction_without_event",
     /// A name and its short id that do not lead to each other.
@@ -133,6 +136,7 @@ pub fn check(read: &impl Read) -> Result<Vec<Violation>> {
     relations::check(&mut report)?;
     timers::check(&mut report)?;
     delayed::check(&mut report)?;
+    sticky::check(&mut report)?;
     names::check(&mut report)?;
     Ok(report.found)
 }

@@ -21,6 +21,7 @@ pub mod render;
 mod resolve;
 pub mod shared_rooms;
 mod stage;
+mod sticky;
 mod timeline;
 pub mod visibility;
 

@@ -94,6 +94,24 @@ impl Viewer<'_> {
         self.show_event(short, &pdu, &place, show).map(Some)
     }
 
+    /// A sticky event, which members see whatever the history visibility was when it was sent (MSC4354). `None` if the
+    /// viewer is not joined or ignores its sender.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn show_sticky(
+        &mut self,
+        short: ShortEventId,
+        show: Show,
+    ) -> Result<Option<Box<RawValue>>> {
+        let Some(pdu) = self.rooms.event(self.read, short)? else { return Ok(None) };
+        let Some(place) = self.rooms.place(self.read, short)? else { return Ok(None) };
+        if !self.can_see_sticky(&pdu, &place) {
+            return Ok(None);
+        }
+        self.show_event(short, &pdu, &place, show).map(Some)
+    }
+
     /// An event from its parts, in the form that the client asks for.
     ///
     /// # Errors

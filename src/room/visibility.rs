@@ -193,6 +193,15 @@ impl<'a> Viewer<'a> {
         self.allowed(&before, place.position)
     }
 
+    /// Whether the viewer may see an event because it is sticky (MSC4354): members may, whatever the history
+    /// visibility was.
+    #[must_use]
+    pub fn can_see_sticky(&self, pdu: &Pdu, place: &Place) -> bool {
+        let is_known = !place.soft_failed && !pdu.rejected && place.room == self.room;
+        let is_shown = is_known && pdu.sticky_duration.is_some();
+        is_shown && self.is_joined() && !self.ignored.contains(&pdu.sender)
+    }
+
     /// The viewer's membership at an event, for `unsigned.membership`.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ mod power;
 mod redact;
 mod send;
 mod state;
+mod sticky;
 mod stripped;
 mod summary;
 mod upgrade;

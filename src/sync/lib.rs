@@ -23,6 +23,7 @@ pub mod receipts;
 mod roster;
 mod scope;
 pub mod state;
+pub mod sticky;
 pub mod summary;
 pub mod timeline;
 pub mod token;

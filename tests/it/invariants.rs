@@ -26,6 +26,7 @@ use wick_database::{
             THREAD_BY_ACTIVITY, TransactionAnswer,
         },
         state::STATE_NODE_BY_HASH,
+        sticky::STICKY_BY_END,
         stream::EVENT_BY_STREAM,
         timer::{
             EXPIRY_BY_EVENT, ExpiryRow, ExpiryStatus, TIMER_BY_EVENT, TIMER_BY_ID, TimerKind,
@@ -278,6 +279,10 @@ impl Sound {
             Class::StreamDiffers => {
                 let position = Position(self.position(self.last).unsigned_abs());
                 batch.delete(&EVENT_BY_STREAM, &position);
+            }
+            Class::StickyDiffers => {
+                let place = self.position(self.last);
+                batch.put(&STICKY_BY_END, &(Timestamp(1), self.room, place), &());
             }
             Class::PrevEventMissing => batch.delete(&STORED_BY_EVENT, &self.message),
             Class::AuthEventMissing => batch.delete(&STORED_BY_EVENT, &head.create),

@@ -51,6 +51,7 @@ mod rooms;
 mod rubbish;
 mod search;
 mod spaces;
+mod sticky;
 mod stored;
 mod struck;
 mod sync;

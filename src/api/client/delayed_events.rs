@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use http::StatusCode;
 use wick_account::{Requester, Session};
-use wick_core::{Error, Result, clock::millis};
+use wick_core::{Error, Result, clock::millis, event::pdu::MAX_STICKY_MS};
 use wick_rooms::delayed::{Action, Delayed, Form, Schedule, TransactionKey};
 use wick_ruma::delayed_events::{
     DelayedMessageRequest, DelayedStateRequest, ScheduledResponse, get_all_delayed_events,
@@ -115,11 +115,20 @@ fn transaction(session: &Session, form: Form, arguments: &[String]) -> Result<Tr
     Ok(Delayed::transaction(session, form, (room_id, event_type), transaction_id))
 }
 
-/// For how long the event is to be sticky once it is sent, in milliseconds.
-fn sticky_duration(query: &str) -> Result<Option<u64>> {
-    requested_sticky_duration(query)
-        .map(|duration| duration.map(millis))
-        .map_err(|error| Error::invalid_param(error.to_string()))
+/// For how long the event is to be sticky once it is sent, in milliseconds (MSC4354); `None` if it is not.
+///
+/// # Errors
+/// `M_INVALID_PARAM` if it is no duration, or longer than an hour.
+pub(super) fn sticky_duration(query: &str) -> Result<Option<u64>> {
+    let duration = requested_sticky_duration(query)
+        .map_err(|error| Error::invalid_param(error.to_string()))?
+        .map(millis);
+    if duration.is_some_and(|duration| duration > MAX_STICKY_MS) {
+        return Err(Error::invalid_param(format!(
+            "an event is sticky for at most {MAX_STICKY_MS} ms"
+        )));
+    }
+    Ok(duration.filter(|duration| *duration > 0))
 }
 
 /// `POST /_matrix/client/v1/delayed_events/{delay_id}/{action}`

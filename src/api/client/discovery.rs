@@ -48,6 +48,7 @@ const FEATURES: &[&str] = &[
     "org.matrix.msc3391",
     "org.matrix.msc3874",
     "org.matrix.msc3881",
+    "org.matrix.msc4354",
     UNSTABLE_FEATURE,
     "uk.half-shot.msc2666.query_mutual_rooms",
     "uk.half-shot.msc2666.query_mutual_rooms.stable",

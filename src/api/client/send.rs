@@ -8,7 +8,7 @@ use wick_ruma::send::{MessageRequest, Response, StateRequest};
 use wick_service::Services;
 
 use super::{
-    delayed_events::{schedule_message_event, schedule_state_event},
+    delayed_events::{schedule_message_event, schedule_state_event, sticky_duration},
     when::now_or_later,
 };
 use crate::route::{Route, Ruma, Unread, route_unread};
@@ -25,12 +25,14 @@ async fn send_message_event(
     services: Arc<Services>,
     request: Unread<MessageRequest>,
 ) -> Result<Response> {
+    let sticky_duration = sticky_duration(request.query())?;
     let Ruma { body, sender, .. } = request.read_with_body()?;
     let request = body.0;
     let message = SendMessage {
         room_id: request.room_id,
         event_type: request.event_type,
         content: request.body.into_json(),
+        sticky_duration,
         transaction_id: request.txn_id,
     };
     let sent = services.rooms.send(&sender, message).await?;

@@ -16,6 +16,9 @@ use serde_json::value::RawValue;
 
 use crate::{StateKeyTuple, Timestamp};
 
+/// The longest time for which an event is sticky, in milliseconds (MSC4354).
+pub const MAX_STICKY_MS: u64 = 3_600_000;
+
 /// A persistent event of a room.
 #[derive(Clone)]
 pub struct Pdu {
@@ -39,6 +42,8 @@ pub struct Pdu {
     pub auth_events: Vec<OwnedEventId>,
     /// The event it redacts, from the field in which the room version has it.
     pub redacts: Option<OwnedEventId>,
+    /// For how long it is sticky, in milliseconds up to [`MAX_STICKY_MS`] (MSC4354); `None` if it is not.
+    pub sticky_duration: Option<u64>,
     /// Its content.
     pub content: Box<RawValue>,
     /// The whole signed event.
@@ -59,8 +64,15 @@ struct Wire<'a> {
     auth_events: Vec<OwnedEventId>,
     #[serde(borrow)]
     redacts: Option<&'a RawValue>,
+    #[serde(borrow, rename = "msc4354_sticky")]
+    sticky: Option<&'a RawValue>,
     #[serde(borrow)]
     content: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Sticky {
+    duration_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +104,9 @@ impl Pdu {
             }
             _ => None,
         };
+        // What is not understood makes an event not sticky; state is never.
+        let sticky = wire.sticky.filter(|_| wire.state_key.is_none());
+        let sticky = sticky.and_then(|sticky| serde_json::from_str::<Sticky>(sticky.get()).ok());
         Ok(Self {
             event_id,
             room_id,
@@ -103,6 +118,7 @@ impl Pdu {
             prev_events: wire.prev_events,
             auth_events: wire.auth_events,
             redacts,
+            sticky_duration: sticky.map(|sticky| sticky.duration_ms.min(MAX_STICKY_MS)),
             content: wire.content.to_owned(),
             json,
             rejected: false,

@@ -14,7 +14,7 @@ use wick_database::{
     },
 };
 
-use super::{Entry, expiry, relations};
+use super::{Entry, expiry, relations, sticky};
 use crate::{Assembly, Outcome, assembly::share, membership, stage::Redacted};
 
 /// Returns the event that was redacted.
@@ -78,6 +78,7 @@ fn redact_target(
     room.batch.put(&REDACTION_BY_EVENT, &target, &entry.short);
     room.batch.delete(&EXPIRY_BY_EVENT, &target);
     expiry::stop(room, target, Outcome::Redacted)?;
+    sticky::end(room, target)?;
     Ok(Some(Redacted { short: target, pdu, repeated }))
 }
 

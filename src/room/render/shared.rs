@@ -83,6 +83,13 @@ struct Base<'a> {
     state_key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     redacts: Option<&'a OwnedEventId>,
+    #[serde(rename = "msc4354_sticky", skip_serializing_if = "Option::is_none")]
+    sticky: Option<Sticky>,
+}
+
+#[derive(Serialize)]
+struct Sticky {
+    duration_ms: u64,
 }
 
 impl Viewer<'_> {
@@ -123,6 +130,10 @@ impl Viewer<'_> {
             origin_server_ts: pdu.origin_server_ts.0,
             state_key: pdu.state_key.as_deref(),
             redacts: pdu.redacts.as_ref().filter(|_| !redacted),
+            sticky: pdu
+                .sticky_duration
+                .filter(|_| !redacted)
+                .map(|duration_ms| Sticky { duration_ms }),
         };
         let mut unsigned = String::new();
         if !redacted {

@@ -2,7 +2,7 @@
 
 use ruma::events::TimelineEventType;
 use serde_json::json;
-use wick_core::{Pdu, Result, ShortEventId};
+use wick_core::{Pdu, Result, ShortEventId, clock::millis};
 use wick_database::{
     Read,
     schema::{
@@ -33,6 +33,9 @@ impl Viewer<'_> {
         }
         self.push_senders_own(json, short, pdu, place)?;
         push_members(json, &shared.unsigned);
+        if pdu.sticky_duration.is_some() && !shared.redacted {
+            self.push_sticky(json, place)?;
+        }
         // An event can be in a state that the viewer may see, and have replaced one that they may not.
         if !shared.previous.is_empty() && self.can_see(pdu, place)? {
             push_members(json, &shared.previous);
@@ -64,6 +67,15 @@ impl Viewer<'_> {
             for key in ["delay_id", "org.matrix.msc4140.delay_id"] {
                 push_member(json, key, &delay_id)?;
             }
+        }
+        Ok(())
+    }
+
+    /// For how long the event is still sticky (MSC4354), by the name that clients know and by the present one.
+    fn push_sticky(&self, json: &mut String, place: &Place) -> Result<()> {
+        let Some(left) = self.rooms.sticky_left(self.read, place)? else { return Ok(()) };
+        for key in ["msc4354_sticky_duration_ttl_ms", "sticky_duration_remaining_ms"] {
+            push_member(json, key, &millis(left))?;
         }
         Ok(())
     }

@@ -64,6 +64,7 @@ impl Delayed {
         let content = RawValue::from_string(event.content)
             .map_err(|error| Error::internal("a stored content is not JSON", error))?;
         let request = EventRequest::read(event.event_type.into(), event.state_key, &content)?;
+        let request = request.sticky(event.sticky_duration);
         let sender = self.graph.user_id(room.batch(), finish.row.owner)?;
         let effects = Effects { finish: Some(finish.clone()), ..Effects::default() };
         let sent = self.rooms.append_requested(room, &sender, request, effects)?;

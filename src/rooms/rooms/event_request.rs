@@ -18,6 +18,8 @@ pub(crate) struct EventRequest {
     /// Of a state event.
     pub(crate) state_key: Option<String>,
     pub(crate) content: CanonicalJsonObject,
+    /// For how long a message is to be sticky, in milliseconds (MSC4354).
+    pub(crate) sticky_duration: Option<u64>,
 }
 
 impl EventRequest {
@@ -30,7 +32,13 @@ impl EventRequest {
         state_key: Option<String>,
         content: &RawValue,
     ) -> Result<Self> {
-        Ok(Self { event_type, state_key, content: content::parse(content)? })
+        let content = content::parse(content)?;
+        Ok(Self { event_type, state_key, content, sticky_duration: None })
+    }
+
+    /// The same, sticky for so many milliseconds.
+    pub(crate) fn sticky(self, sticky_duration: Option<u64>) -> Self {
+        Self { sticky_duration, ..self }
     }
 
     /// Refuses what can never be sent this way.
@@ -77,7 +85,7 @@ impl Rooms {
         effects: Effects,
     ) -> Result<SendOutcome> {
         request.ensure_possible()?;
-        let EventRequest { event_type, state_key, content } = request;
+        let EventRequest { event_type, state_key, content, sticky_duration } = request;
         match (event_type, state_key) {
             (TimelineEventType::RoomMember, Some(state_key)) => {
                 self.append_requested_member(room, sender, &member(&state_key)?, content, effects)
@@ -86,7 +94,10 @@ impl Rooms {
                 let event_type = StateEventType::from(event_type.to_string());
                 self.append_state(room, sender, (event_type, state_key, content), effects)
             }
-            (event_type, None) => self.append_message(room, sender, (event_type, content), effects),
+            (event_type, None) => {
+                let message = (event_type, content, sticky_duration);
+                self.append_message(room, sender, message, effects)
+            }
         }
     }
 }

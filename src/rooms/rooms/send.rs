@@ -15,7 +15,7 @@ use wick_core::Result;
 use wick_room::{Effects, TransactionKey};
 use wick_runtime::Limit;
 
-use super::{Rooms, Sent, append::SendOutcome, event_request::EventRequest};
+use super::{Rooms, Sent, append::SendOutcome, event_request::EventRequest, sticky};
 
 /// A message to send.
 pub struct SendMessage {
@@ -25,6 +25,8 @@ pub struct SendMessage {
     pub event_type: MessageLikeEventType,
     /// Its content.
     pub content: Box<RawValue>,
+    /// For how long it is sticky, in milliseconds (MSC4354).
+    pub sticky_duration: Option<u64>,
     /// The request's transaction id.
     pub transaction_id: OwnedTransactionId,
 }
@@ -34,10 +36,11 @@ impl Rooms {
     ///
     /// # Errors
     /// `M_BAD_JSON` if the content is no canonical JSON, `M_TOO_LARGE`, `M_FORBIDDEN` if the sender is
-    /// not in the room or may not, `M_DUPLICATE_ANNOTATION`.
+    /// not in the room or may not, `M_DUPLICATE_ANNOTATION`, `M_LIMIT_EXCEEDED` also if there are too many sticky
+    /// events.
     pub async fn send(&self, session: &Session, message: SendMessage) -> Result<Sent> {
         self.resources.limits.ensure(Limit::Messages, &session.user_id)?;
-        let SendMessage { room_id, event_type, content, transaction_id } = message;
+        let SendMessage { room_id, event_type, content, sticky_duration, transaction_id } = message;
         let path = format!("rooms/{room_id}/send/{event_type}");
         let transaction = transaction(session, path, transaction_id.as_str());
         // By its name: as the type of a message, that of a piece of state would be no known one.
@@ -47,7 +50,11 @@ impl Rooms {
                 return Ok(SendOutcome::again(answer));
             }
             let effects = Effects { transaction: Some(transaction.clone()), ..Effects::default() };
+            if sticky_duration.is_some() {
+                sticky::ensure_few(&self.resources, room, session.user)?;
+            }
             let request = EventRequest::read(event_type.clone(), None, &content)?;
+            let request = request.sticky(sticky_duration);
             self.append_requested(room, &session.user_id, request, effects)
         })
         .await

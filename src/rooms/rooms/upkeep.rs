@@ -11,13 +11,16 @@ use wick_database::{
     },
 };
 
-use super::Rooms;
+use super::{Rooms, sticky};
 
 /// For how long a repeated request is given the same answer.
 const ANSWERS_KEPT_FOR: Duration = Duration::from_secs(14 * 86_400);
 
 /// How often older answers are deleted.
 const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+
+/// How often sticky events that have ended are deleted.
+const PRUNE_STICKY_EVERY: Duration = Duration::from_secs(600);
 
 /// How many are deleted in one batch.
 const CHUNK: usize = 1_000;
@@ -35,6 +38,11 @@ impl Rooms {
         self.supervisor.spawn_periodic("transaction answers", PRUNE_EVERY, move || {
             let rooms = Arc::clone(&rooms);
             async move { rooms.prune_answers().await }
+        });
+        let resources = self.resources.clone();
+        self.supervisor.spawn_periodic("ended sticky events", PRUNE_STICKY_EVERY, move || {
+            let resources = resources.clone();
+            async move { sticky::prune(&resources).await }
         });
     }
 

@@ -76,6 +76,9 @@ pub struct RoomUpdate {
     pub account_data: Events,
     /// Typing and receipts.
     pub ephemeral: Events,
+    /// Sticky events that the timeline does not have (MSC4354).
+    #[serde(rename = "msc4354_sticky", skip_serializing_if = "Events::is_empty")]
+    pub sticky: Events,
     /// What the user has not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unread_notifications: Option<Unread>,

@@ -19,6 +19,7 @@ use crate::{
     events::{Events, Json},
     receipts,
     state::{self, state},
+    sticky::sticky,
     summary::{self, Summary, summary},
     timeline::{self, Piece, timeline},
     token::to_token,
@@ -55,7 +56,13 @@ impl ResponseBuilder<'_> {
         };
         let summary = self.summary(scope, moved)?;
         let state = self.state(&mut viewer, scope, &piece, summary.as_ref())?;
-        let unchanged = piece.is_empty() && state.is_empty() && summary.is_none();
+        let sticky = if moved || full {
+            sticky(self.context, &mut viewer, scope, &piece)?
+        } else {
+            Vec::new()
+        };
+        let unchanged =
+            piece.is_empty() && state.is_empty() && summary.is_none() && sticky.is_empty();
         if quiet && scope.since.is_some() && unchanged {
             return Ok(None);
         }
@@ -67,6 +74,7 @@ impl ResponseBuilder<'_> {
             state_after_unstable: None,
             account_data: account_data.into(),
             ephemeral: ephemeral.events.into(),
+            sticky: sticky.into(),
             unread_notifications: None,
             unread_thread_notifications: BTreeMap::new(),
         };

@@ -1,7 +1,9 @@
 //! The end of an event: its terminal event, and its status.
 
+use std::time::Duration;
+
 use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue, to_canonical_value};
-use wick_core::{Draft, Error, Result, ShortEventId, event::pdu::SharedPdu};
+use wick_core::{Draft, Error, Result, ShortEventId, clock::millis, event::pdu::SharedPdu};
 use wick_database::{
     Batch, Read,
     schema::timer::{TIMER_BY_EVENT, TimerKind},
@@ -11,6 +13,9 @@ use wick_ruma::{ExpireRelation, TerminalContent};
 
 use super::Expiry;
 use crate::timers::{Cause, Decided, Fired, Fires};
+
+/// How long the copy of a sticky event is sticky at least, so that it reaches the same clients.
+const MIN_STICKY: Duration = Duration::from_secs(60);
 
 impl Fires for Expiry {
     fn fire(&self, room: &mut Assembly<'_>, decided: &Decided) -> Result<Fired> {
@@ -38,6 +43,9 @@ impl Fires for Expiry {
             delay_id: None,
         };
         let draft = terminal_draft(&original, outcome.name())?;
+        let sticky = self.graph.sticky_left_of(room.batch(), short)?;
+        let sticky_duration = sticky.map(|left| millis(left.max(MIN_STICKY)));
+        let draft = Draft { sticky_duration, ..draft };
         let effects = Effects { finish: Some(finish.clone()), ..Effects::default() };
         match room.append(draft, effects) {
             Ok(_) => {}
@@ -85,6 +93,7 @@ fn terminal_draft(original: &SharedPdu, status: &str) -> Result<Draft> {
         state_key: original.state_key.clone(),
         content,
         redacts: None,
+        sticky_duration: None,
         origin_server_ts: None,
     })
 }

@@ -51,6 +51,7 @@ impl Room {
             prev_events: (0..self.events.len().min(1)).map(|_| "$0".try_into().unwrap()).collect(),
             auth_events: asked.iter().filter_map(|key| state.get(key).cloned()).collect(),
             redacts: None,
+            sticky_duration: None,
             content,
             json: to_raw_value(&()).unwrap(),
             rejected: false,

@@ -16,7 +16,11 @@ impl Rooms {
         &self,
         room: &mut Assembly<'_>,
         sender: &UserId,
-        (event_type, content): (TimelineEventType, CanonicalJsonObject),
+        (event_type, content, sticky_duration): (
+            TimelineEventType,
+            CanonicalJsonObject,
+            Option<u64>,
+        ),
         effects: Effects,
     ) -> Result<SendOutcome> {
         ensure_joined(room, sender)?;
@@ -24,10 +28,11 @@ impl Rooms {
         let (content, prepared) = self.prepare(sender, &event_type, content)?;
         if event_type == TimelineEventType::RoomRedaction {
             let draft = self.redaction(sender, room, content::redacts(&content)?, content)?;
-            return append(room, draft, effects, None);
+            return append(room, Draft { sticky_duration, ..draft }, effects, None);
         }
         let (room_id, sender) = (room.room_id().to_owned(), sender.to_owned());
-        append(room, Draft::message(room_id, sender, event_type, content), effects, prepared)
+        let draft = Draft::message(room_id, sender, event_type, content);
+        append(room, Draft { sticky_duration, ..draft }, effects, prepared)
     }
 }
 
