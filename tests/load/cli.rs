@@ -37,6 +37,8 @@ pub enum Scenario {
     KeysQuery,
     /// Messages to many devices, and the syncs that deliver them.
     ToDevice,
+    /// Calls: keeping delegated leaves alive, and how late they are sent after a disconnect. Needs --spawn.
+    Calls,
     /// Notifications: from sending a message to its arrival at a push gateway, and through a kill. Needs --spawn.
     Push,
     /// A million timers: memory, restart, refreshing and lateness beside them. Needs --spawn.
@@ -202,6 +204,7 @@ fn defaults(scenario: Scenario) -> Defaults {
         Scenario::KeysClaim => (100, 1, 0, 0, 0),
         Scenario::KeysQuery => (100, 1, 0, 0, 1),
         Scenario::ToDevice => (50, 1, 0, 0, 0),
+        Scenario::Calls => (2_000, 200, 0, 20, 0),
         Scenario::Push => (1_000, 1_000, 0, 0, 0),
         Scenario::Scale => (16, 1024, 1_000_000, 86_400, 1),
         Scenario::RefreshScale => (16, 16, 1_000_000, 86_400, 1),
@@ -227,7 +230,7 @@ fn default_messages(scenario: Scenario) -> u64 {
 /// Where the users do not make the requests themselves, a few connections make them.
 fn default_connections(scenario: Scenario, users: usize) -> usize {
     match scenario {
-        Scenario::Join | Scenario::Push => users.min(16),
+        Scenario::Join | Scenario::Push | Scenario::Calls => users.min(16),
         Scenario::KeysClaim | Scenario::KeysQuery | Scenario::ToDevice | Scenario::Victims => {
             users.min(8)
         }
@@ -319,6 +322,9 @@ impl Plan {
             return Err(
                 "this scenario kills and restarts the server, so it needs --spawn".to_owned()
             );
+        }
+        if self.scenario == Scenario::Calls && !matches!(self.target, Target::Spawn(_)) {
+            return Err("calls configures a LiveKit server, so it needs --spawn".to_owned());
         }
         let needs_timers = matches!(
             self.scenario,

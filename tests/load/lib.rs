@@ -11,6 +11,7 @@ mod failure;
 mod gateway;
 pub mod histogram;
 mod keys;
+mod livekit;
 mod matrix;
 mod process;
 pub mod report;

@@ -70,6 +70,13 @@ fn usage_of(pid: u32) -> Option<Usage> {
     parse(&stat, &status)
 }
 
+/// The bytes that a process has written to disk.
+pub(crate) fn written_bytes(pid: u32) -> Option<u64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes:"))?;
+    line.trim().parse().ok()
+}
+
 /// The fields of `/proc/PID/stat` from the third on: the second, the command's name, may hold spaces and brackets.
 fn fields(stat: &str) -> Option<impl Iterator<Item = &str>> {
     Some(stat.rsplit_once(')')?.1.split_whitespace())

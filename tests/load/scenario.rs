@@ -1,5 +1,6 @@
 //! The scenarios, and what they share: the server under test, its users and rooms, one way of measuring.
 
+mod calls;
 mod devices;
 mod fire;
 mod keys;
@@ -22,6 +23,7 @@ use crate::{
     cli::{Plan, Scenario, Span, Target},
     clock,
     connection::Connection,
+    livekit::LiveKit,
     matrix::{self, Account},
     process::{self, Usage},
     report::{Measure, Report},
@@ -42,6 +44,8 @@ pub(crate) struct Bench<'a> {
     /// Sets the names of this run apart from those of an earlier one on the same server.
     run: String,
     registered: Cell<usize>,
+    /// What takes the place of a LiveKit server, if the scenario needs one.
+    livekit: Option<LiveKit>,
 }
 
 /// Runs the planned scenario.
@@ -67,6 +71,10 @@ pub async fn run(plan: &Plan) -> Result<Report> {
             (vec![timers::keep_alive(&bench).await?], Vec::new())
         }
         Scenario::ExpireFire | Scenario::DelayedFire => (fire::run(&bench).await?, Vec::new()),
+        Scenario::Calls => match &bench.livekit {
+            Some(livekit) => calls::run(&bench, livekit).await?,
+            None => (Vec::new(), Vec::new()),
+        },
         Scenario::Push => (push::run(&mut bench).await?, Vec::new()),
         Scenario::Scale => scale::run(&mut bench).await?,
         Scenario::RefreshScale => scale::refreshing(&bench).await?,
@@ -78,9 +86,14 @@ pub async fn run(plan: &Plan) -> Result<Report> {
 
 impl<'a> Bench<'a> {
     async fn start(plan: &'a Plan) -> Result<Self> {
+        let livekit = match plan.scenario {
+            Scenario::Calls => Some(LiveKit::start().await?),
+            _ => None,
+        };
         let server = match &plan.target {
             Target::Spawn(binary) => {
-                Some(Server::start(binary, &plan.folder, plan.durability).await?)
+                let settings = (plan.durability, livekit.as_ref().map(|livekit| livekit.address));
+                Some(Server::start(binary, &plan.folder, settings).await?)
             }
             Target::Running(_) => {
                 // Better no run than one without the figure it was asked for.
@@ -95,7 +108,7 @@ impl<'a> Bench<'a> {
         };
         let run = format!("load{}", clock::unix_ms());
         let (serial, registered) = (Cell::new(0), Cell::new(0));
-        Ok(Self { plan, server, authority, serial, run, registered })
+        Ok(Self { plan, server, authority, serial, run, registered, livekit })
     }
 
     /// Kills the server that this run started, and starts it again with another configuration.

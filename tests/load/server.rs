@@ -4,13 +4,20 @@
 
 use std::{
     fs::{self, File},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::{Failure, Result, cli::Durability, clock, connection::Connection, matrix};
+use crate::{
+    Failure, Result,
+    cli::Durability,
+    clock,
+    connection::Connection,
+    livekit::{KEY, SECRET},
+    matrix,
+};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -51,12 +58,13 @@ impl Server {
     pub(crate) async fn start(
         binary: &Path,
         parent: &Path,
-        durability: Durability,
+        (durability, livekit): (Durability, Option<SocketAddr>),
     ) -> Result<Self> {
         let port = free_port()?;
         let folder = parent.join(format!("wick-load-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder)?;
-        let configuration = configuration(port, &folder, durability) + BENCHMARK;
+        let calls = livekit.map(|address| calls(port, address)).unwrap_or_default();
+        let configuration = configuration(port, &folder, durability) + &calls + BENCHMARK;
         fs::write(folder.join("wick.toml"), configuration)?;
         let child = spawn(binary, &folder)?;
         let mut server = Self { binary: binary.to_owned(), folder, port, child };
@@ -164,6 +172,15 @@ registration.mode = "open"
 logging.filter = "warn"
 metrics.enabled = false
 admin.enabled = false
+"#
+    )
+}
+
+/// What the configuration has for calls by a LiveKit server.
+fn calls(port: u16, livekit: SocketAddr) -> String {
+    format!(
+        r#"server.well_known_client = "http://127.0.0.1:{port}"
+calls = {{ livekit_url = "ws://{livekit}", livekit_key = "{KEY}", livekit_secret = "{SECRET}" }}
 "#
     )
 }

@@ -78,6 +78,11 @@ fn refreshes_are_measured_beside_few_timers_and_beside_all() {
 }
 
 #[test]
+fn participants_stay_while_they_are_connected_and_leave_with_their_connection() {
+    assert_counts("calls --rooms 2 --duration 5 --seconds 8", &[2, 1, 2]);
+}
+
+#[test]
 fn notifications_reach_their_gateway_and_survive_a_kill() {
     assert_counts("push --rooms 2 --count 6", &[6, 2]);
 }
