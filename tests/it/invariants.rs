@@ -257,6 +257,33 @@ impl Sound {
                 let key = (self.dave, "PHONE".to_owned(), "/send/2".to_owned());
                 batch.put(&ANSWER_BY_TRANSACTION, &key, &TransactionAnswer { event, timer: None });
             }
+            Class::DelayedTimerDiffers
+            | Class::DelayedEventAdrift
+            | Class::DelayedStateDiffers
+            | Class::ScheduledAnswerDiffers => self.plant_delayed(class, batch),
+            Class::StreamDiffers => {
+                let position = Position(self.position(self.last).unsigned_abs());
+                batch.delete(&EVENT_BY_STREAM, &position);
+            }
+            Class::StickyDiffers => {
+                let place = self.position(self.last);
+                batch.put(&STICKY_BY_END, &(Timestamp(1), self.room, place), &());
+            }
+            Class::PrevEventMissing => batch.delete(&STORED_BY_EVENT, &self.message),
+            Class::AuthEventMissing => batch.delete(&STORED_BY_EVENT, &head.create),
+            Class::MissingEventIsHere => {
+                let last = self.rooms.intern().event_id(batch, self.last);
+                let last = last.expect("names can be read").expect("the event has an id");
+                batch.put(&CHILD_BY_MISSING, &(self.room, last), &1);
+            }
+            Class::NameDiffers => batch.delete(&ROOM_BY_SHORT, &self.room),
+        }
+        batch.put(&HEAD_BY_ROOM, &self.room, &head);
+    }
+
+    /// Breaks a rule about delayed events.
+    fn plant_delayed(&self, class: Class, batch: &mut Batch) {
+        match class {
             Class::DelayedTimerDiffers => {
                 let row = self.timer_row();
                 let outcome = FinalOutcome::Cancelled;
@@ -276,24 +303,8 @@ impl Sound {
                 let answer = ScheduledAnswer { timer: TimerId(999), nonce: 1 };
                 batch.put(&SCHEDULED_BY_TRANSACTION, &key, &answer);
             }
-            Class::StreamDiffers => {
-                let position = Position(self.position(self.last).unsigned_abs());
-                batch.delete(&EVENT_BY_STREAM, &position);
-            }
-            Class::StickyDiffers => {
-                let place = self.position(self.last);
-                batch.put(&STICKY_BY_END, &(Timestamp(1), self.room, place), &());
-            }
-            Class::PrevEventMissing => batch.delete(&STORED_BY_EVENT, &self.message),
-            Class::AuthEventMissing => batch.delete(&STORED_BY_EVENT, &head.create),
-            Class::MissingEventIsHere => {
-                let last = self.rooms.intern().event_id(batch, self.last);
-                let last = last.expect("names can be read").expect("the event has an id");
-                batch.put(&CHILD_BY_MISSING, &(self.room, last), &1);
-            }
-            Class::NameDiffers => batch.delete(&ROOM_BY_SHORT, &self.room),
+            _ => {}
         }
-        batch.put(&HEAD_BY_ROOM, &self.room, &head);
     }
 }
 

@@ -13,11 +13,11 @@ async fn an_outlier_is_stored_only_after_its_whole_auth_chain() {
         let server = Server::with(&room).await;
         let rules =
             room.state(&room.tips(), ALICE, "m.room.join_rules", json!({ "join_rule": "invite" }));
-        let invite = room.member(&[rules.clone()], ALICE, CAROL, "invite");
-        let join = room.member(&[invite.clone()], CAROL, CAROL, "join");
+        let invite = room.member(std::slice::from_ref(&rules), ALICE, CAROL, "invite");
+        let join = room.member(std::slice::from_ref(&invite), CAROL, CAROL, "join");
         let tips = server.extremities(&room);
 
-        let received = server.receive_outliers(&room, &[join.clone()]).await;
+        let received = server.receive_outliers(&room, std::slice::from_ref(&join)).await;
         let [Received::Missing(gaps)] = &received[..] else { panic!("{received:?}") };
         assert_eq!(
             gaps.auth.iter().collect::<BTreeSet<_>>(),
@@ -44,15 +44,20 @@ async fn an_outlier_is_not_part_of_the_timeline_until_it_comes_with_its_history(
         let mut room = RoomBuilder::public(version.clone(), ALICE, &[BOB]);
         let server = Server::with(&room).await;
         let hidden = room.message(&room.tips(), BOB, "between");
-        let topic = room.state(&[hidden.clone()], BOB, "m.room.topic", json!({ "topic": "new" }));
-        let message = room.message(&[topic.clone()], BOB, "hello");
-        server.receive_outliers(&room, &[topic.clone()]).await;
+        let topic = room.state(
+            std::slice::from_ref(&hidden),
+            BOB,
+            "m.room.topic",
+            json!({ "topic": "new" }),
+        );
+        let message = room.message(std::slice::from_ref(&topic), BOB, "hello");
+        server.receive_outliers(&room, std::slice::from_ref(&topic)).await;
         assert!(!server.state(&room).contains_key(&tuple("m.room.topic", "")));
 
         // That it is stored does not mean that the state around it is known.
         let received = server.receive(&room, &message).await;
         let Some(Received::Missing(gaps)) = received else { panic!("{version}: {received:?}") };
-        assert_eq!(gaps.prev, [topic.clone()]);
+        assert_eq!(gaps.prev, std::slice::from_ref(&topic));
         for id in [&hidden, &topic, &message] {
             assert!(accepted(server.receive(&room, id).await), "{version}");
         }
@@ -68,8 +73,9 @@ async fn an_event_whose_history_cannot_be_had_is_received_with_the_state_of_anot
         let server = Server::with(&room).await;
         let known = room.tips();
         let join = room.member(&known, CAROL, CAROL, "join");
-        let lost = room.message(&[join.clone()], BOB, "lost");
-        let late = room.state(&[lost.clone()], CAROL, "m.room.name", json!({ "name": "x" }));
+        let lost = room.message(std::slice::from_ref(&join), BOB, "lost");
+        let late =
+            room.state(std::slice::from_ref(&lost), CAROL, "m.room.name", json!({ "name": "x" }));
 
         let state: Vec<_> = room.before(&late).values().cloned().collect();
         server.receive_outliers(&room, &room.auth_chain(&state)).await;
@@ -100,11 +106,11 @@ async fn an_event_that_was_rejected_by_a_wrong_state_is_accepted_when_the_right_
         let mut room = RoomBuilder::public(version.clone(), ALICE, &[BOB]);
         let server = Server::with(&room).await;
         let join = room.member(&room.tips(), CAROL, CAROL, "join");
-        let message = room.message(&[join.clone()], CAROL, "hello");
+        let message = room.message(std::slice::from_ref(&join), CAROL, "hello");
 
         // A state without carol's membership, as no honest server has it.
         let state: Vec<_> = room.before(&join).values().cloned().collect();
-        server.receive_outliers(&room, &[join.clone()]).await;
+        server.receive_outliers(&room, std::slice::from_ref(&join)).await;
         let root = server.rooms.state_of(&room.room_id(), &state).await.expect("it is here");
         let incoming = Incoming { event: verified(&room, &message), state: Some(root) };
         let received = server.rooms.receive(&room.room_id(), &[incoming]).await;
