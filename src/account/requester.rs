@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ruma::api::error::ErrorKind;
+use ruma::{OwnedServerName, api::error::ErrorKind};
 use wick_core::{Error, Result};
 
 use crate::Session;
@@ -17,6 +17,8 @@ pub enum Requester {
     Anonymous,
     /// A user, with a device that is logged in.
     User(Arc<Session>),
+    /// Another server, which signed the request.
+    Server(OwnedServerName),
 }
 
 impl Requester {
@@ -24,7 +26,7 @@ impl Requester {
     #[must_use]
     pub fn session(&self) -> Option<&Session> {
         match self {
-            Self::Anonymous => None,
+            Self::Anonymous | Self::Server(_) => None,
             Self::User(session) => Some(session),
         }
     }
@@ -35,7 +37,7 @@ impl Requester {
     /// `M_MISSING_TOKEN` for any other requester.
     pub fn into_user(self) -> Result<Arc<Session>> {
         match self {
-            Self::Anonymous => {
+            Self::Anonymous | Self::Server(_) => {
                 Err(Error::refused(ErrorKind::MissingToken, "this needs an access token"))
             }
             Self::User(session) => Ok(session),

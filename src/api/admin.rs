@@ -1,6 +1,7 @@
 //! The administration API of the running server. Served on the admin socket alone, never where
 //! clients connect; access to the socket is the only authorization.
 
+mod federation;
 mod media;
 
 use std::{path::PathBuf, sync::Arc};
@@ -31,6 +32,7 @@ pub fn admin_router(services: Arc<Services>) -> Router {
         .route("/reports", get(reports))
         .route("/calls/check", post(check_calls))
         .route("/guests", get(guests))
+        .merge(federation::routes())
         .merge(media::routes())
         .fallback(not_found)
         .with_state(services)

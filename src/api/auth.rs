@@ -5,12 +5,19 @@ use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
 use http::Request;
-use ruma::api::auth_scheme::{
-    AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme, NoAccessToken,
-    NoAuthentication,
+use ruma::{
+    OwnedServerName,
+    api::{
+        auth_scheme::{
+            AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme, NoAccessToken,
+            NoAuthentication,
+        },
+        error::ErrorKind,
+    },
 };
+use ruma_federation_api::authentication::ServerSignatures;
 use wick_account::{Requester, Session};
-use wick_core::Result;
+use wick_core::{Error, Result};
 use wick_service::Services;
 
 /// An authentication scheme with what its endpoints know of the sender.
@@ -52,6 +59,23 @@ impl Scheme for AccessTokenOptional {
 
     fn admit(requester: Requester) -> Result<Self::Sender> {
         Ok(requester)
+    }
+}
+
+impl Scheme for ServerSignatures {
+    type Sender = OwnedServerName;
+
+    async fn requester(services: &Services, request: &Request<Bytes>) -> Result<Requester> {
+        services.federation()?.authenticate(request).await.map(Requester::Server)
+    }
+
+    fn admit(requester: Requester) -> Result<Self::Sender> {
+        match requester {
+            Requester::Server(server) => Ok(server),
+            Requester::Anonymous | Requester::User(_) => {
+                Err(Error::refused(ErrorKind::Unauthorized, "this needs the signature of a server"))
+            }
+        }
     }
 }
 

@@ -168,7 +168,7 @@ fn usual_status(kind: &ErrorKind) -> StatusCode {
 mod tests {
     use axum::body::to_bytes;
     use serde_json::json;
-    use wick_core::RemoteFailure;
+    use wick_core::{RemoteFailure, RemoteReason};
 
     use super::*;
 
@@ -212,7 +212,8 @@ mod tests {
 
     #[tokio::test]
     async fn another_servers_401_is_not_ours() {
-        let failure = RemoteFailure { server: "a.test".into(), message: "401".into() };
+        let reason = RemoteReason::Refused { status: 401, kind: None };
+        let failure = RemoteFailure { server: "a.test".into(), message: "401".into(), reason };
         assert_eq!(answered(Error::Remote(failure)).await.0, 502);
     }
 }

@@ -27,6 +27,7 @@ mod lists;
 mod reply;
 mod route;
 mod router;
+mod server;
 mod unserved;
 mod whole;
 

@@ -39,6 +39,11 @@ const LIMITS: &[Limited] = &[
         "/keys/claim",
         &[("one_time_keys", 5000), ("one_time_keys.*", 1000), ("one_time_keys.+", 5000)],
     ),
+    (
+        Method::POST,
+        "/key/v2/query",
+        &[("server_keys", 100), ("server_keys.*", 100), ("server_keys.+", 1000)],
+    ),
     (Method::POST, "/publicRooms", &[("filter.*", 100)]),
     (
         Method::POST,

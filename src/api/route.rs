@@ -31,7 +31,7 @@ use crate::{
 pub(crate) struct Ruma<R: IncomingRequest<Authentication: Scheme>> {
     /// The request.
     pub(crate) body: R,
-    /// The sender: an `Arc<Session>`, a [`Requester`], or `()`.
+    /// The sender: an `Arc<Session>`, a [`Requester`], an `OwnedServerName`, or `()`.
     pub(crate) sender: <R::Authentication as Scheme>::Sender,
     /// From where, if that is known.
     pub(crate) address: Option<IpAddr>,
@@ -299,6 +299,10 @@ where
                     call.guests.ensure(&call.arguments)?;
                 }
             }
+            let _running = match &requester {
+                Requester::Server(server) => Some(services.federation()?.begin(server)?),
+                Requester::Anonymous | Requester::User(_) => None,
+            };
             let sender = R::Authentication::admit(requester)?;
             handler(services, Unread { sender, call }).await?.into_http()
         })
@@ -334,11 +338,13 @@ fn count(services: &Services, call: &Call, requester: &Requester) -> Result<()> 
         Requester::User(session) => {
             limits.ensure(Limit::Requests, &(&session.user_id, &session.device_id))?;
         }
+        Requester::Server(server) => limits.ensure(Limit::Servers, server)?,
         Requester::Anonymous => limits.ensure(Limit::Anonymous, &limit_key(call.address))?,
     }
     let Count::Also(limit) = call.limit else { return Ok(()) };
     match requester {
         Requester::User(session) => limits.ensure(limit, &session.user_id),
+        Requester::Server(server) => limits.ensure(limit, server),
         Requester::Anonymous => limits.ensure(limit, &limit_key(call.address)),
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     health,
     lists::Shape,
     route::Route,
+    server,
     unserved::unserved,
 };
 
@@ -47,7 +48,7 @@ pub fn endpoints() -> Vec<(Method, String)> {
 }
 
 fn routes() -> impl Iterator<Item = Route> {
-    client::routes().into_iter().chain(health::routes())
+    client::routes().into_iter().chain(server::routes()).chain(health::routes())
 }
 
 /// Every path with what it can do.
@@ -136,7 +137,7 @@ mod tests {
     #[test]
     fn no_two_handlers_serve_the_same_method_of_the_same_path() {
         let mut seen = BTreeSet::new();
-        for route in client::routes().into_iter().chain(health::routes()) {
+        for route in routes() {
             for path in route.paths {
                 let pair = (route.method.to_string(), path);
                 assert!(seen.insert(pair.clone()), "{pair:?} twice");

@@ -1,4 +1,4 @@
-//! Endpoints of the specification that this server does not have: federation, keys.
+//! Endpoints of the specification that this server does not have: federation of rooms.
 //!
 //! The response to them is 404 `M_UNRECOGNIZED`, and 405 for a method that they do not have either.
 
@@ -13,7 +13,6 @@ pub(crate) fn unserved() -> impl Iterator<Item = (Method, &'static str)> {
 }
 
 const GET: &[&str] = &[
-    "/.well-known/matrix/server",
     "/_matrix/federation/v1/backfill/{room_id}",
     "/_matrix/federation/v1/event/{event_id}",
     "/_matrix/federation/v1/event_auth/{room_id}/{event_id}",
@@ -25,23 +24,15 @@ const GET: &[&str] = &[
     "/_matrix/federation/v1/media/thumbnail/{media_id}",
     "/_matrix/federation/v1/publicRooms",
     "/_matrix/federation/v1/query/directory",
-    "/_matrix/federation/v1/query/profile",
     "/_matrix/federation/v1/query/{query_type}",
     "/_matrix/federation/v1/state/{room_id}",
     "/_matrix/federation/v1/state_ids/{room_id}",
     "/_matrix/federation/v1/timestamp_to_event/{room_id}",
-    "/_matrix/federation/v1/user/devices/{user_id}",
-    "/_matrix/federation/v1/version",
-    "/_matrix/key/v2/query/{server_name}",
-    "/_matrix/key/v2/server",
 ];
 
 const POST: &[&str] = &[
     "/_matrix/federation/v1/get_missing_events/{room_id}",
     "/_matrix/federation/v1/publicRooms",
-    "/_matrix/federation/v1/user/keys/claim",
-    "/_matrix/federation/v1/user/keys/query",
-    "/_matrix/key/v2/query",
     "/_matrix/policy/v1/sign",
 ];
 

@@ -11,6 +11,7 @@ mod connections;
 mod database;
 mod delayed_events;
 mod expiry;
+mod federation;
 mod limits;
 mod listen;
 mod load;
@@ -42,6 +43,7 @@ pub use self::{
     database::{Database, Durability},
     delayed_events::DelayedEvents,
     expiry::Expiry,
+    federation::Federation,
     limits::Limits,
     listen::Listen,
     load::Sources,
@@ -96,6 +98,8 @@ pub struct Config {
     pub push: Push,
     /// Requests to addresses that users and other servers name.
     pub outbound: Outbound,
+    /// Talking to other servers.
+    pub federation: Federation,
     /// Files that users upload.
     pub media: Media,
     /// Previews of pages that users link to.

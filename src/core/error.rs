@@ -45,13 +45,46 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 /// The failure of another server.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{server}: {message}")]
 pub struct RemoteFailure {
     /// The other server.
     pub server: String,
     /// Its answer, or what went wrong on the way.
     pub message: String,
+    /// The kind of failure, for what follows from it.
+    pub reason: RemoteReason,
+}
+
+/// The kinds of [`RemoteFailure`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RemoteReason {
+    /// The configuration forbids to talk to it.
+    Forbidden,
+    /// It is not asked at present, because it did not answer before.
+    BackingOff,
+    /// No connection, or no whole response in time.
+    Unreachable,
+    /// A response without success.
+    Refused {
+        /// Its HTTP status.
+        status: u16,
+        /// Its errcode, if it has one, with the fields that belong to it.
+        kind: Option<Box<ErrorKind>>,
+    },
+    /// A response that is not what was asked for.
+    Unreadable,
+}
+
+impl RemoteFailure {
+    /// The HTTP status, if the server answered.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self.reason {
+            RemoteReason::Refused { status, .. } => Some(status),
+            _ => None,
+        }
+    }
 }
 
 /// An internal fault with its causes.

@@ -10,15 +10,17 @@ pub mod ids;
 pub mod json;
 pub mod random;
 pub mod rules;
+pub mod signing;
 mod sync_token;
 pub mod words;
 
 pub use self::{
     clock::{Clock, Monotonic, Timestamp},
     config::Config,
-    error::{Error, InternalError, Refusal, RemoteFailure, Result},
+    error::{Error, InternalError, Refusal, RemoteFailure, RemoteReason, Result},
     event::{Draft, Pdu, StateKeyTuple},
     ids::{Position, ShortEventId, ShortRoomId, ShortStateKey, ShortUserId, StateRoot, TimerId},
     random::Random,
+    signing::SigningKeys,
     sync_token::SyncToken,
 };

@@ -74,6 +74,7 @@ subjects! {
     ephemeral,
     inbound,
     directory,
+    federation,
     intern,
     lookup,
     media,

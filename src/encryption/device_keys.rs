@@ -7,6 +7,7 @@
 
 mod claim;
 mod new_keys;
+mod public;
 mod query;
 mod restore;
 mod shown;
@@ -29,7 +30,7 @@ use wick_database::{
 use wick_runtime::Resources;
 
 use self::shown::LastShown;
-pub use self::{new_keys::NewKeys, shown::QueriedKeys};
+pub use self::{new_keys::NewKeys, public::PublicKeys, shown::QueriedKeys};
 
 /// The public keys of the devices of local users.
 #[derive(Clone)]

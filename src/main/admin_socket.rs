@@ -1,5 +1,7 @@
 //! `wick admin`: asks the running server over its socket and shows the answer.
 
+mod federation;
+
 use std::{io::ErrorKind, path::Path};
 
 use bytes::Bytes;
@@ -40,6 +42,7 @@ pub(crate) fn run(config: &Config, what: &Admin) -> Result<(), Failure> {
             let path = format!("/guests?limit={limit}");
             show(ask(config, Method::GET, &path, None)?, guest_lines)
         }
+        Admin::Federation(what) => federation::run(config, what),
         Admin::Media(what) => media(config, what),
         Admin::Timers(Timers::List { room, user }) => {
             let path = list_path(room.as_deref(), user.as_deref());

@@ -16,7 +16,7 @@ use crate::{
     admin_socket::{Reply, ask},
     cli,
     data_folder::{ensure_folder, is_there, write_new},
-    keys::{SIGNING_KEY, TIMER_KEY},
+    keys,
 };
 
 /// Copies the database and the keys into `folder`, which must not exist.
@@ -38,9 +38,9 @@ pub(crate) fn run(config: &Config, folder: &Path) -> Result<(), Failure> {
 }
 
 fn copy(config: &Config, folder: &Path) -> Result<(), Failure> {
-    for name in [SIGNING_KEY, TIMER_KEY] {
-        fs::read(config.database.path.join(name))
-            .and_then(|key| write_new(&folder.join(name), &key))
+    for name in keys::names(&config.database.path)? {
+        fs::read(config.database.path.join(&name))
+            .and_then(|key| write_new(&folder.join(&name), &key))
             .map_err(|error| Failure::because(format_args!("{name} cannot be copied"), error))?;
     }
     let store = config::Database::store_in(folder);

@@ -85,6 +85,9 @@ pub(crate) enum Admin {
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
+    /// Other servers
+    #[command(subcommand)]
+    Federation(Federation),
     /// Uploaded files
     #[command(subcommand)]
     Media(Media),
@@ -134,6 +137,32 @@ pub(crate) enum Media {
         #[arg(allow_hyphen_values = true)]
         media_id: String,
     },
+}
+
+/// What to ask or do about other servers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Federation {
+    /// Resolve a server's name, connect, verify its keys and make a signed request, and say what came of each step
+    Check {
+        /// Its name
+        server: String,
+    },
+    /// How requests to other servers went, by name: last answer, failures since, next attempt, last failure
+    Destinations {
+        /// Only those after this name
+        #[arg(long, value_name = "SERVER")]
+        after: Option<String>,
+        /// How many at most
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Let the next request to a server that did not answer be made at once
+    Reset {
+        /// Its name
+        server: String,
+    },
+    /// Make a new signing key, which is used from now on; the former one is published as an old key
+    RotateKey,
 }
 
 /// What to do with timers.

@@ -15,6 +15,7 @@ use wick_api::Connections;
 use wick_calls::{LiveKit, Twirp};
 use wick_core::{Clock, Config, Position};
 use wick_database::Database;
+use wick_federation::{Network, NoServices};
 use wick_outbound::{Outbound, SystemResolver};
 use wick_service::{Remotes, Services, database_options};
 
@@ -157,7 +158,8 @@ fn open(config: &Arc<Config>) -> Result<Arc<Services>, Failure> {
     let livekit = Twirp::open(config, &clock)
         .map_err(|error| Failure::because("no requests to livekit can be made", error))?;
     let livekit = livekit.map(|livekit| Arc::new(livekit) as Arc<dyn LiveKit>);
-    let remotes = Remotes { outbound: Arc::new(outbound), livekit, media_store: None };
+    let network = Network { hosts: Arc::new(SystemResolver), services: Arc::new(NoServices) };
+    let remotes = Remotes { outbound: Arc::new(outbound), network, livekit, media_store: None };
     let random = Arc::new(SystemRandom);
     Services::build(Arc::clone(config), clock, random, database, keys, remotes)
         .map_err(|error| Failure::because("the database cannot be read", error))

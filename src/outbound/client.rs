@@ -6,7 +6,7 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use reqwest::{Certificate, Client, ClientBuilder, Url, redirect};
 use rustls::crypto::ring;
 use wick_core::{Clock, Error, Result, clock::Sleep, config};
@@ -70,12 +70,33 @@ impl Outbound {
         clock: Arc<dyn Clock>,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self> {
+        Self::open(config, clock, resolver, false)
+    }
+
+    /// The same for requests by `https` alone, redirects included.
+    ///
+    /// # Errors
+    /// As [`Outbound::new`].
+    pub fn https(
+        config: &config::Outbound,
+        clock: Arc<dyn Clock>,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self> {
+        Self::open(config, clock, resolver, true)
+    }
+
+    fn open(
+        config: &config::Outbound,
+        clock: Arc<dyn Clock>,
+        resolver: Arc<dyn Resolve>,
+        https_only: bool,
+    ) -> Result<Self> {
         // An error means that it is installed already, by an earlier call.
         drop(ring::default_provider().install_default());
         let guard = Arc::new(Guard::new(config));
         let authorities = authorities(&config.ca_certificates)?;
         let resolver = Arc::new(GuardedResolver { resolver, guard: Arc::clone(&guard) });
-        let base = || base(config).dns_resolver(Arc::clone(&resolver));
+        let base = || base(config).https_only(https_only).dns_resolver(Arc::clone(&resolver));
         Ok(Self {
             getting: trusting(|| base().redirect(following(&guard)), &authorities)?,
             posting: trusting(|| base().redirect(redirect::Policy::none()), &authorities)?,
@@ -133,6 +154,20 @@ impl Outbound {
         let json_type = HeaderValue::from_static("application/json");
         let request = self.posting.post(url).header(header::CONTENT_TYPE, json_type);
         self.send(request.headers(headers).body(json.into()), bounds).await
+    }
+
+    /// Any request, whose redirects are not followed. The response can have any status.
+    ///
+    /// # Errors
+    /// If there is no response.
+    pub async fn send_once(
+        &self,
+        request: Request<Bytes>,
+        bounds: Bounds,
+    ) -> Result<Response, Failure> {
+        let request = reqwest::Request::try_from(request).map_err(|_| Failure::InvalidUrl)?;
+        self.guard.check(request.url())?;
+        self.send(reqwest::RequestBuilder::from_parts(self.posting.clone(), request), bounds).await
     }
 
     fn checked(&self, url: &str) -> Result<Url, Failure> {
@@ -219,6 +254,15 @@ impl Response {
         }
         Ok(body.freeze())
     }
+}
+
+/// A URL as it is sent: its spelling can be another one, which matters where it is signed.
+///
+/// # Errors
+/// If it is none.
+pub fn as_sent(uri: &Uri) -> Result<Uri, Failure> {
+    let url = Url::parse(&uri.to_string()).map_err(|_| Failure::InvalidUrl)?;
+    url.as_str().parse().map_err(|_| Failure::InvalidUrl)
 }
 
 fn base(config: &config::Outbound) -> ClientBuilder {

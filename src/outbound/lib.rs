@@ -6,12 +6,14 @@
 mod client;
 mod failure;
 mod guard;
+mod in_flight;
 mod resolver;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
-    client::{Bounds, Outbound, Response, host},
+    client::{Bounds, Outbound, Response, as_sent, host},
     failure::Failure,
-    resolver::{Resolve, Resolving, SystemResolver},
+    in_flight::{Admitted, InFlight},
+    resolver::{Resolve, Resolving, ResolvingEndpoints, SystemResolver},
 };

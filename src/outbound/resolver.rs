@@ -19,10 +19,23 @@ use crate::{Failure, guard::Guard};
 /// What [`Resolve::resolve`] returns.
 pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
+/// What [`Resolve::endpoints`] returns.
+pub type ResolvingEndpoints = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
 /// Resolves host names.
 pub trait Resolve: Send + Sync + 'static {
     /// The addresses of a host.
     fn resolve(&self, host: &str) -> Resolving;
+
+    /// Where to connect to for a URL with this host. The port holds for a URL without one; zero is the port of its
+    /// scheme.
+    fn endpoints(&self, host: &str) -> ResolvingEndpoints {
+        let resolving = self.resolve(host);
+        Box::pin(async move {
+            let addresses = resolving.await?;
+            Ok(addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect())
+        })
+    }
 }
 
 /// Resolves as the system does.
@@ -47,19 +60,17 @@ pub(crate) struct GuardedResolver {
 impl dns::Resolve for GuardedResolver {
     fn resolve(&self, name: dns::Name) -> dns::Resolving {
         let guard = Arc::clone(&self.guard);
-        let resolving = self.resolver.resolve(name.as_str());
+        let resolving = self.resolver.endpoints(name.as_str());
         Box::pin(async move {
             let resolved = resolving.await.map_err(boxed)?;
             if resolved.is_empty() {
                 return Err(boxed(Failure::Unreachable("the host has no address")));
             }
-            let allowed: Vec<_> =
-                resolved.into_iter().filter(|address| guard.allows(*address)).collect();
+            let allowed: Vec<_> = resolved.into_iter().filter(|to| guard.allows(to.ip())).collect();
             if allowed.is_empty() {
                 return Err(boxed(Failure::DeniedAddress));
             }
-            let addresses = allowed.into_iter().map(|address| SocketAddr::new(address, 0));
-            Ok(Box::new(addresses) as dns::Addrs)
+            Ok(Box::new(allowed.into_iter()) as dns::Addrs)
         })
     }
 }

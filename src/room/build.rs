@@ -28,7 +28,8 @@ pub(crate) fn create(
     let by_hash = rules::room_id_is_create_hash(version);
     let parents = Parents::default();
     let mut object = to_object(rooms, &draft, &parents, !by_hash)?;
-    let event_id = rules::hash_and_sign(&mut object, version, &rooms.server, &rooms.key)?;
+    let event_id =
+        rules::hash_and_sign(&mut object, version, &rooms.server, &rooms.keys.current())?;
     let room_id =
         if by_hash { rules::room_id_of_create(&event_id)? } else { draft.room_id.clone() };
     let pdu = parse((&event_id, &room_id), &object, version)?;
@@ -51,8 +52,12 @@ pub(crate) fn build(room: &Assembly<'_>, draft: Draft) -> Result<Authorized> {
     let parents = Parents { prev_ids: event_ids(room, &parents.prev)?, ..parents };
     let mut object = to_object(room.rooms, &draft, &parents, true)?;
     place_redacts(&mut object, &draft, &room.rules);
-    let event_id =
-        rules::hash_and_sign(&mut object, &room.rules, &room.rooms.server, &room.rooms.key)?;
+    let event_id = rules::hash_and_sign(
+        &mut object,
+        &room.rules,
+        &room.rooms.server,
+        &room.rooms.keys.current(),
+    )?;
     let pdu = parse((&event_id, &room.room_id), &object, &room.rules)?;
     authorize(room, &pdu, &allowing)?;
     Ok(Authorized { pdu: share(pdu), prev: parents.prev })

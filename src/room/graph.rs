@@ -14,9 +14,8 @@ use ruma::{
     canonical_json::CanonicalJsonObject,
     events::{TimelineEventType, room::history_visibility::HistoryVisibility},
     room_version_rules::RoomVersionRules,
-    signatures::Ed25519KeyPair,
 };
-use wick_core::{Clock, Draft, Error, Random, Result, StateRoot, TimerId, rules};
+use wick_core::{Clock, Draft, Error, Random, Result, SigningKeys, StateRoot, TimerId, rules};
 use wick_database::{
     Batch, Database, Durability, Interner, Pending, Read, schema::room::HEAD_BY_ROOM,
 };
@@ -78,7 +77,7 @@ pub struct Graph {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) server: OwnedServerName,
-    pub(crate) key: Ed25519KeyPair,
+    pub(crate) keys: Arc<SigningKeys>,
     pub(crate) states: States,
     pub(crate) events: Arc<Events>,
     pub(crate) rendered: Rendered,
@@ -106,7 +105,7 @@ impl Graph {
         db: Database,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
-        (server, key): (OwnedServerName, Ed25519KeyPair),
+        (server, keys): (OwnedServerName, Arc<SigningKeys>),
         hooks: Hooks,
         cache_bytes: u64,
     ) -> Self {
@@ -119,7 +118,7 @@ impl Graph {
             clock,
             random,
             server,
-            key,
+            keys,
             hooks,
             locks: RoomLocks::default(),
             resolutions: Resolutions::new(MAX_RESOLUTIONS),

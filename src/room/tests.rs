@@ -40,7 +40,14 @@ fn open_with(folder: &std::path::Path, random: Counting) -> Graph {
     let server: OwnedServerName = "localhost".try_into().unwrap();
     let clock = ManualClock::default();
     clock.advance(Duration::from_secs(1_000));
-    Graph::open(db, Arc::new(clock), Arc::new(random), (server, key), Hooks::default(), 1 << 20)
+    Graph::open(
+        db,
+        Arc::new(clock),
+        Arc::new(random),
+        (server, Arc::new(key.into())),
+        Hooks::default(),
+        1 << 20,
+    )
 }
 
 fn member(room: &ruma::RoomId, user: &OwnedUserId) -> Draft {

@@ -54,6 +54,8 @@ pub enum Limit {
     Uploads,
     /// A page that is fetched for a preview, by user.
     Previews,
+    /// A request of another server, by server.
+    Servers,
     /// What is done with a refresh token or a delay id, by timer.
     KeepAlive,
     /// An unknown refresh token or delay id, by address.
@@ -78,6 +80,7 @@ pub struct Limits {
     rooms: Limiter,
     uploads: Limiter,
     previews: Limiter,
+    servers: Limiter,
     keep_alive: Limiter,
     invalid_handle: Limiter,
 }
@@ -105,6 +108,7 @@ impl Limits {
             rooms: limiter(limits.rooms),
             uploads: limiter(limits.uploads),
             previews: limiter(limits.previews),
+            servers: limiter(limits.servers),
             keep_alive: limiter(config.timers.keep_alive),
             invalid_handle: limiter(config.timers.invalid),
         }
@@ -144,6 +148,7 @@ impl Limits {
             Limit::Rooms => (&self.rooms, false),
             Limit::Uploads => (&self.uploads, false),
             Limit::Previews => (&self.previews, false),
+            Limit::Servers => (&self.servers, false),
             Limit::KeepAlive => (&self.keep_alive, true),
             Limit::InvalidHandle => (&self.invalid_handle, true),
         };

@@ -2,33 +2,33 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ruma::{OwnedUserId, signatures::Ed25519KeyPair};
+use ruma::OwnedUserId;
 use serde_json::Value;
 use wick_account::{
     AccountData, DeviceListener, Devices, Filters, OpenId, Proof, PushRules, Pushers, Session,
     Sessions, Uia, Upkeep, Users,
 };
 use wick_calls::{Calls, LiveKit};
-use wick_core::{Clock, Config, Random, Result, ShortUserId, TimerId, config};
-use wick_database::{Batch, Database, Durability, Options, schema::timer::Feature};
+use wick_core::{
+    Clock, Config, Random, Result, ShortUserId, SigningKeys, TimerId, config, signing::KeyStore,
+};
+use wick_database::{Database, Durability, Options, schema::timer::Feature};
 use wick_encryption::{
     Backups, CrossSigning, DehydratedDevices, DeviceEvents, DeviceKeys, ToDevice,
 };
+use wick_federation::{Federation, Network};
 use wick_media::{MediaRepository, Previews, Store};
 use wick_notify::{Counts, Notifications};
 use wick_outbound::Outbound;
 use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
 use wick_push::Push;
-use wick_room::{Assembly, Graph, Hooks};
+use wick_room::{Graph, Hooks};
 use wick_rooms::{Delayed, GuestRemoval, History, Memberships, Reports, Rooms, Spaces, search};
 use wick_runtime::{ConflictLock, Health, Limits, Resources, Supervisor, Workers};
 use wick_sync::Sync;
-use wick_timers::{
-    Expiry, Timers,
-    timers::{self, Decided, Fired, Fires},
-};
+use wick_timers::{Expiry, Timers, timers};
 
-use crate::avatars::Avatars;
+use crate::{avatars::Avatars, federation, timers::Kinds};
 
 /// How much memory parsed events and state nodes may take.
 const GRAPH_CACHE_BYTES: u64 = 24 << 20;
@@ -122,6 +122,8 @@ pub struct Services {
     pub receipts: Receipts,
     /// Typing notifications.
     pub typing: Arc<Typing>,
+    /// Other servers, where federation is on.
+    pub(crate) federation: Option<Arc<Federation>>,
     /// `/sync`.
     pub sync: Arc<Sync>,
     /// The rooms as their members use them.
@@ -131,7 +133,9 @@ pub struct Services {
 /// The server's secrets that are not in the database.
 pub struct Keys {
     /// Signs events.
-    pub signing: Ed25519KeyPair,
+    pub signing: Arc<SigningKeys>,
+    /// Where new signing keys go.
+    pub store: Arc<dyn KeyStore>,
     /// What the handles of timers are derived from.
     pub timer: [u8; 32],
 }
@@ -140,6 +144,8 @@ pub struct Keys {
 pub struct Remotes {
     /// Addresses that users or other servers name.
     pub outbound: Arc<Outbound>,
+    /// What the names of other servers are resolved by.
+    pub network: Network,
     /// The configured LiveKit server, if there is one.
     pub livekit: Option<Arc<dyn LiveKit>>,
     /// Where files are kept; the configured place if there is none.
@@ -157,9 +163,8 @@ impl Services {
         random: Arc<dyn Random>,
         database: Database,
         keys: Keys,
-        remotes: Remotes,
+        Remotes { outbound, network, livekit, media_store }: Remotes,
     ) -> Result<Arc<Self>> {
-        let Remotes { outbound, livekit, media_store } = remotes;
         let supervisor = Arc::new(Supervisor::new(Arc::clone(&clock)));
         let limits = Arc::new(Limits::new(&config, &clock));
         let resources = Resources {
@@ -174,7 +179,7 @@ impl Services {
         let (sessions, devices, users) = open_accounts(&resources)?;
         let profiles = Arc::new(Profiles::new(resources.clone(), Arc::clone(&limits)));
         let presence = Arc::new(Presence::new(resources.clone()));
-        let (graph, timers) = open_graph(&resources, &limits, &presence, keys)?;
+        let (graph, timers) = open_graph(&resources, &limits, &presence, &keys)?;
         let stopping = supervisor.stopping().clone();
         let (expiry, rooms, delayed) =
             open_rooms(&resources, (&graph, &timers), &profiles, &supervisor);
@@ -231,6 +236,7 @@ impl Services {
             presence: Arc::clone(&presence),
             receipts: Receipts::new(resources.clone(), Arc::clone(&graph)),
             typing: Arc::new(Typing::new(resources.clone(), Arc::clone(&graph))),
+            federation: federation::open(&resources, &keys, &network)?,
             sync: Sync::new(resources, Arc::clone(&graph), presence, to_device, counts, stopping),
             graph,
             expiry,
@@ -367,7 +373,7 @@ fn open_graph(
     resources: &Resources,
     limits: &Arc<Limits>,
     presence: &Arc<Presence>,
-    keys: Keys,
+    keys: &Keys,
 ) -> Result<(Arc<Graph>, Arc<Timers>)> {
     let Resources { config, database, clock, random, .. } = resources.clone();
     let queue = Arc::new(timers::Queue::default());
@@ -376,7 +382,7 @@ fn open_graph(
         timers: Some(timers::listener(resources, Arc::clone(&queue))),
         cancel_superseded: config.delayed_events.cancel_superseded,
     };
-    let identity = (config.server.name.clone(), keys.signing);
+    let identity = (config.server.name.clone(), Arc::clone(&keys.signing));
     let graph = Graph::open(database, clock, random, identity, hooks, GRAPH_CACHE_BYTES);
     let (graph, limits) = (Arc::new(graph), Arc::clone(limits));
     let timers = Timers::new(resources.clone(), Arc::clone(&graph), queue, limits, keys.timer);
@@ -451,31 +457,6 @@ fn open_push(
         Arc::clone(supervisor),
     );
     Ok((counts, pushers, push))
-}
-
-/// What timers of each kind do when they fire.
-struct Kinds {
-    expiry: Arc<Expiry>,
-    delayed: Arc<Delayed>,
-}
-
-impl Kinds {
-    fn of(&self, decided: &Decided) -> &dyn Fires {
-        match decided.row.kind.feature() {
-            Feature::Expiry => &*self.expiry,
-            Feature::Delay => &*self.delayed,
-        }
-    }
-}
-
-impl Fires for Kinds {
-    fn fire(&self, room: &mut Assembly<'_>, decided: &Decided) -> Result<Fired> {
-        self.of(decided).fire(room, decided)
-    }
-
-    fn discard(&self, batch: &mut Batch, decided: &Decided) -> Result<()> {
-        self.of(decided).discard(batch, decided)
-    }
 }
 
 /// How the configuration wants the database opened.

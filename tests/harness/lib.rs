@@ -5,6 +5,7 @@
 
 mod clock;
 mod hang_up;
+mod network;
 pub mod process;
 mod random;
 mod room;
@@ -17,6 +18,7 @@ pub use axum::body::Body;
 pub use self::{
     clock::MockClock,
     hang_up::hang_up_after,
+    network::TestNetwork,
     process::Process,
     random::SeededRandom,
     room::TestRoom,

@@ -1,6 +1,6 @@
 //! A whole server in the test's own process: no socket, a temporary folder, a mock clock.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
@@ -12,8 +12,9 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 use wick_api::Peer;
 use wick_calls::LiveKit;
-use wick_core::{Config, config::Rate};
+use wick_core::{Config, config::Rate, signing::KeyStore};
 use wick_database::{Database, Fault};
+use wick_federation::{Network, NoServices};
 use wick_media::Store;
 use wick_outbound::{Outbound, Resolve, SystemResolver};
 use wick_service::{Keys, Remotes, Services, database_options};
@@ -36,6 +37,8 @@ pub struct Options {
     pub media_store: Option<Arc<dyn Store>>,
     /// Takes the place of the system's resolver of host names.
     pub resolver: Option<Arc<dyn Resolve>>,
+    /// What the names of other servers are resolved by, in place of the system.
+    pub network: Option<Network>,
 }
 
 impl Options {
@@ -62,6 +65,7 @@ pub struct TestServer {
     livekit: Option<Arc<dyn LiveKit>>,
     media_store: Option<Arc<dyn Store>>,
     resolver: Arc<dyn Resolve>,
+    network: Network,
     signing_key: Vec<u8>,
     folder: TempDir,
     running: Option<(Arc<Services>, Router)>,
@@ -106,7 +110,9 @@ impl TestServer {
 
     /// A server with exactly these options.
     pub async fn start_from(options: Options) -> Self {
-        let Options { mut config, fault, livekit, media_store, resolver } = options;
+        let Options { mut config, fault, livekit, media_store, resolver, network } = options;
+        let of_system =
+            || Network { hosts: Arc::new(SystemResolver), services: Arc::new(NoServices) };
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         config.database.path = folder.path().join("data");
         config.database.cache_megabytes = 8;
@@ -119,6 +125,7 @@ impl TestServer {
             livekit,
             media_store,
             resolver: resolver.unwrap_or_else(|| Arc::new(SystemResolver)),
+            network: network.unwrap_or_else(of_system),
             signing_key: Ed25519KeyPair::generate().to_vec(),
             folder,
             running: None,
@@ -160,6 +167,11 @@ impl TestServer {
     #[must_use]
     pub fn services(&self) -> &Arc<Services> {
         &self.running.as_ref().expect("the server runs").0
+    }
+
+    /// Its endpoints, for other servers to connect to.
+    pub fn router(&self) -> Router {
+        self.running.as_ref().expect("the server runs").1.clone()
     }
 
     /// A request with a JSON body (or none, if it is null) and an access token (or none, if it is
@@ -264,9 +276,10 @@ impl TestServer {
             clock,
             Arc::clone(&self.random) as _,
             database,
-            Keys { signing, timer: [7; 32] },
+            Keys { signing: Arc::new(signing.into()), store: Arc::new(NotKept), timer: [7; 32] },
             Remotes {
                 outbound: Arc::new(outbound),
+                network: self.network.clone(),
                 livekit: self.livekit.clone(),
                 media_store: self.media_store.clone(),
             },
@@ -275,6 +288,15 @@ impl TestServer {
         services.start().await.expect("the services start");
         let router = wick_api::router(Arc::clone(&services));
         self.running = Some((services, router));
+    }
+}
+
+/// Forgets new signing keys at the next start.
+struct NotKept;
+
+impl KeyStore for NotKept {
+    fn add(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -51,7 +51,8 @@ impl Server {
         let name = OwnedServerName::try_from("here.example").expect("it is a server name");
         let key = key_of(&name);
         let (clock, random) = (Arc::new(MockClock::new()), Arc::new(SeededRandom::new(1)));
-        let rooms = Graph::open(db, clock, random, (name, key), Hooks::default(), 1 << 20);
+        let rooms =
+            Graph::open(db, clock, random, (name, Arc::new(key.into())), Hooks::default(), 1 << 20);
         Self { rooms, folder }
     }
 

@@ -240,7 +240,14 @@ impl<P: Peer + Clone> Server<P> {
             conflicts: ConflictLock::default(),
         };
         let key = key_of(&name);
-        let graph = Graph::open(database, shared, random, (name, key), Hooks::default(), 1 << 20);
+        let graph = Graph::open(
+            database,
+            shared,
+            random,
+            (name, Arc::new(key.into())),
+            Hooks::default(),
+            1 << 20,
+        );
         let graph = Arc::new(graph);
         let inbound = Inbound::new(
             resources.clone(),

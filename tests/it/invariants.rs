@@ -77,7 +77,8 @@ impl Sound {
         let name = OwnedServerName::try_from("here.example").expect("it is a server name");
         let key = key_of(&name);
         let (clock, random) = (Arc::new(MockClock::new()), Arc::new(SeededRandom::new(1)));
-        let rooms = Graph::open(db, clock, random, (name, key), Hooks::default(), 1 << 20);
+        let rooms =
+            Graph::open(db, clock, random, (name, Arc::new(key.into())), Hooks::default(), 1 << 20);
         let nowhere = RoomId::parse("!nowhere:here.example").expect("it is a room id");
         let create = state(&nowhere, "m.room.create", "", json!({ "room_version": "11" }));
         let new_room = NewRoom { version: RoomVersionId::V11, create };

@@ -18,6 +18,7 @@ mod directory;
 mod encryption;
 mod expired_everywhere;
 mod expiry;
+mod federation;
 mod graph;
 mod guesses;
 mod guests;

@@ -4,6 +4,8 @@
 
 use std::{path::Path, time::Duration};
 
+use ruma::ServerName;
+
 use super::{Config, Listen, Period, Problem, Rate, registration::Mode};
 
 impl Config {
@@ -30,6 +32,12 @@ impl Config {
                 "must start with https:// or http://",
             );
         }
+        let announced = &self.server.well_known_server;
+        problems.require(
+            announced.is_empty() || ServerName::parse(announced).is_ok(),
+            "server.well_known_server",
+            "is no server name",
+        );
         problems.require(
             self.server.max_body_kilobytes >= 64,
             "server.max_body_kilobytes",
@@ -116,6 +124,8 @@ impl Config {
             ("connections.max_unread_megabytes", connections.max_unread_megabytes, 64),
             ("push.max_requests", self.push.max_requests, 1),
             ("push.max_requests_per_gateway", self.push.max_requests_per_gateway, 1),
+            ("federation.max_requests", self.federation.max_requests, 1),
+            ("federation.max_requests_per_server", self.federation.max_requests_per_server, 1),
         ] {
             problems.require(number >= least, key, &format!("must be at least {least}"));
         }
@@ -129,6 +139,7 @@ impl Config {
             ("connections.ping_timeout", connections.ping_timeout),
             ("outbound.connect_timeout", self.outbound.connect_timeout),
             ("outbound.timeout", self.outbound.timeout),
+            ("federation.timeout", self.federation.timeout),
         ] {
             let sensible = 100..=86_400_000;
             problems.require(

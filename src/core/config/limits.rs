@@ -38,6 +38,8 @@ pub struct Limits {
     pub uploads: Rate,
     /// Pages that are fetched for one user's previews.
     pub previews: Rate,
+    /// Requests of one other server.
+    pub servers: Rate,
 }
 
 impl Default for Limits {
@@ -58,13 +60,14 @@ impl Default for Limits {
             rooms: Rate { per_second: 0.2, burst: 20 },
             uploads: Rate { per_second: 1.0, burst: 100 },
             previews: Rate { per_second: 0.5, burst: 20 },
+            servers: Rate { per_second: 50.0, burst: 500 },
         }
     }
 }
 
 impl Limits {
     /// Every rate with its key.
-    pub(super) fn rates(&self) -> [(&'static str, Rate); 14] {
+    pub(super) fn rates(&self) -> [(&'static str, Rate); 15] {
         [
             ("limits.requests", self.requests),
             ("limits.anonymous", self.anonymous),
@@ -80,6 +83,7 @@ impl Limits {
             ("limits.rooms", self.rooms),
             ("limits.uploads", self.uploads),
             ("limits.previews", self.previews),
+            ("limits.servers", self.servers),
         ]
     }
 }

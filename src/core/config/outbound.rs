@@ -55,10 +55,15 @@ const NOT_PUBLIC: [&str; 26] = [
     "ff00::/8",
 ];
 
+/// The networks that are not the public Internet.
+pub(super) fn not_public() -> Vec<Network> {
+    NOT_PUBLIC.iter().filter_map(|network| network.parse().ok()).collect()
+}
+
 impl Default for Outbound {
     fn default() -> Self {
         Self {
-            deny_addresses: NOT_PUBLIC.iter().filter_map(|network| network.parse().ok()).collect(),
+            deny_addresses: not_public(),
             allow_addresses: Vec::new(),
             ca_certificates: PathBuf::new(),
             connect_timeout: Period::from_secs(10),

@@ -13,6 +13,9 @@ pub struct Server {
     pub name: OwnedServerName,
     /// The base URL clients are sent to by `/.well-known/matrix/client`; empty: none is announced.
     pub well_known_client: String,
+    /// The host, with a port if it has one, that other servers are sent to by `/.well-known/matrix/server`; empty: none is
+    /// announced.
+    pub well_known_server: String,
     /// Addresses of reverse proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpAddr>,
     /// The largest request body, in kilobytes.
@@ -24,6 +27,7 @@ impl Default for Server {
         Self {
             name: owned_server_name!("localhost"),
             well_known_client: String::new(),
+            well_known_server: String::new(),
             trusted_proxies: Vec::new(),
             max_body_kilobytes: 1024,
         }

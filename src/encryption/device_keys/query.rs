@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, ServerName, UserId};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use wick_account::Session;
@@ -18,7 +18,7 @@ use wick_database::{
 };
 
 use super::{
-    DeviceKeys, QueriedKeys,
+    DeviceKeys, PublicKeys, QueriedKeys,
     shown::{LastShown, Shown},
 };
 use crate::signed_json::SignedJson;
@@ -69,10 +69,43 @@ impl DeviceKeys {
             let Some(user) = self.resources.database.intern().lookup_user(&read, user_id)? else {
                 continue;
             };
-            let of = Queried { read: &read, viewer: session, user, user_id };
+            let of = Queried { read: &read, viewer: Some(session), user, user_id };
             queried.users.push((user_id.clone(), of.shown(device_ids, &self.last_shown)?));
         }
         Ok(queried)
+    }
+
+    /// The keys of users and of their devices (all of them if none is named) as `server` may see them: with the
+    /// signatures of the users themselves, and without names of devices.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn query_for_server(
+        &self,
+        server: &ServerName,
+        wanted: Wanted,
+    ) -> Result<Vec<(OwnedUserId, PublicKeys)>> {
+        if wanted.len() <= FEW_USERS {
+            return self.look_up_public(&wanted);
+        }
+        let keys = self.clone();
+        self.resources.workers.run(&server, move || keys.look_up_public(&wanted)).await
+    }
+
+    fn look_up_public(&self, wanted: &Wanted) -> Result<Vec<(OwnedUserId, PublicKeys)>> {
+        let read = self.resources.database.published();
+        let mut found = Vec::new();
+        for (user_id, device_ids) in wanted.iter().filter(|(user_id, _)| self.is_local(user_id)) {
+            let user = self.resources.database.intern().lookup_user(&read, user_id)?;
+            let Some(user) = user else { continue };
+            let of = Queried { read: &read, viewer: None, user, user_id };
+            let stream_id = read.get(&DEVICE_LIST_CHANGE_BY_USER, &user)?.unwrap_or_default();
+            found.push((
+                user_id.clone(),
+                PublicKeys::new(&of.read(device_ids, &[user])?, stream_id)?,
+            ));
+        }
+        Ok(found)
     }
 
     /// Whether a user id is one of this server's.
@@ -88,10 +121,10 @@ pub(super) fn unreachable() -> serde_json::Value {
     })
 }
 
-/// A user whose keys are looked up for a viewer.
+/// A user whose keys are looked up for a viewer; `None` is another server.
 struct Queried<'a> {
     read: &'a Snapshot,
-    viewer: &'a Session,
+    viewer: Option<&'a Session>,
     user: ShortUserId,
     user_id: &'a UserId,
 }
@@ -104,16 +137,21 @@ impl Queried<'_> {
             Some(changed) if !self.has_signed()? => {
                 last.get(self.user, changed, || self.read_for_all())
             }
-            _ if self.user == self.viewer.user => self.read(device_ids, &[self.user]).map(Arc::new),
-            _ => self.read(device_ids, &[self.user, self.viewer.user]).map(Arc::new),
+            _ => self.read(device_ids, &self.signers()).map(Arc::new),
         }
     }
 
     /// Whether the viewer may be shown something that others are not.
     fn has_signed(&self) -> Result<bool> {
-        let signed = (self.viewer.user, self.user);
-        Ok(self.user == self.viewer.user
-            || self.read.contains(&SIGNATURE_CHANGE_BY_USER, &signed)?)
+        let Some(viewer) = self.viewer else { return Ok(false) };
+        let signed = (viewer.user, self.user);
+        Ok(self.user == viewer.user || self.read.contains(&SIGNATURE_CHANGE_BY_USER, &signed)?)
+    }
+
+    /// The users whose signatures the viewer is shown.
+    fn signers(&self) -> Vec<ShortUserId> {
+        let viewer = self.viewer.map(|viewer| viewer.user).filter(|viewer| *viewer != self.user);
+        [self.user].into_iter().chain(viewer).collect()
     }
 
     /// The part for all viewers: without signatures of the viewer.
@@ -131,7 +169,7 @@ impl Queried<'_> {
         }
         let devices = to_raw_value(&devices)
             .map_err(|error| Error::internal("the keys of devices cannot be written", error))?;
-        let user_signing = match self.user == self.viewer.user {
+        let user_signing = match self.viewer.is_some_and(|viewer| viewer.user == self.user) {
             true => self.cross_signing_key("user_signing", &added)?,
             false => None,
         };
@@ -166,6 +204,10 @@ impl Queried<'_> {
     ) -> Result<Box<RawValue>> {
         let mut keys = SignedJson::stored(keys)?;
         self.add(added.get(device_id.as_str()), &mut keys);
+        if self.viewer.is_none() {
+            // Names of devices are not for other servers.
+            return keys.to_json();
+        }
         let device = self.read.get(&DEVICE_BY_ID, &(self.user, device_id))?;
         let device_display_name = device.and_then(|device| device.display_name);
         keys.to_json_with(Some(&Unsigned { device_display_name }))
@@ -194,9 +236,9 @@ impl Queried<'_> {
 
     fn add(&self, added: Option<&Vec<Signature>>, key: &mut SignedJson) {
         for (signer, signing, signature) in added.into_iter().flatten() {
-            let signer = match *signer == self.user {
-                true => self.user_id,
-                false => &self.viewer.user_id,
+            let signer = match self.viewer.filter(|_| *signer != self.user) {
+                Some(viewer) => &viewer.user_id,
+                None => self.user_id,
             };
             let signatures = key.signatures.entry(signer.to_owned()).or_default();
             signatures.insert(signing.clone(), signature.clone());

@@ -4,13 +4,14 @@ use super::tree::{File, Findings, Tree};
 use toml::Table;
 
 /// The crates from the bottom up: each may depend on those before it, and on no other of ours.
-const LAYERS: [&str; 20] = [
+const LAYERS: [&str; 21] = [
     "wick-ruma",
     "wick-core",
     "wick-database",
     "wick-room",
     "wick-runtime",
     "wick-outbound",
+    "wick-federation",
     "wick-media",
     "wick-account",
     "wick-people",
@@ -33,12 +34,13 @@ const STORAGE_ENGINE: [&str; 2] = ["rocksdb", "librocksdb-sys"];
 const HTTP_SERVER: &[&str] = &["axum", "axum-server", "tower-http"];
 
 /// What a layer must not know: `core` is pure, `room` does no network, use cases have no HTTP server.
-const FORBIDDEN: [(&str, &[&str]); 17] = [
+const FORBIDDEN: [(&str, &[&str]); 18] = [
     ("wick-core", &["tokio", "axum", "hyper", "http", "reqwest", "tower"]),
     ("wick-database", &["axum", "hyper", "http", "reqwest", "tower"]),
     ("wick-room", &["axum", "hyper", "hyper-util", "http", "reqwest", "tower", "tower-http"]),
     ("wick-runtime", HTTP_SERVER),
     ("wick-outbound", HTTP_SERVER),
+    ("wick-federation", HTTP_SERVER),
     ("wick-media", HTTP_SERVER),
     ("wick-account", HTTP_SERVER),
     ("wick-people", HTTP_SERVER),

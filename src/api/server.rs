@@ -1,0 +1,28 @@
+//! The server-server API, a file per family of endpoints.
+//!
+//! Invariant: where federation is off, none of them is there.
+
+mod keys;
+mod query;
+mod user;
+mod version;
+
+use wick_core::Result;
+use wick_service::Services;
+
+use crate::route::Route;
+
+/// Every endpoint of the server-server API.
+pub(crate) fn routes() -> Vec<Route> {
+    let routes = [keys::routes(), query::routes(), user::routes(), version::routes()];
+    let federated = routes.into_iter().flatten().map(|route| route.only_with(ensure_federated));
+    federated.collect()
+}
+
+/// Fails where federation is off.
+///
+/// # Errors
+/// 404 `M_UNRECOGNIZED`.
+fn ensure_federated(services: &Services) -> Result<()> {
+    services.federation().map(|_| ())
+}

@@ -1,0 +1,38 @@
+//! The keys of a user as other servers may see them.
+
+use std::collections::BTreeMap;
+
+use ruma::{
+    OwnedDeviceId,
+    encryption::{CrossSigningKey, DeviceKeys},
+    serde::Raw,
+};
+use wick_core::{Error, Position, Result};
+
+use super::shown::Shown;
+
+/// The keys of one user as other servers may see them.
+#[derive(Debug)]
+pub struct PublicKeys {
+    /// The newest change of the user's keys and devices.
+    pub stream_id: Position,
+    /// By device.
+    pub devices: BTreeMap<OwnedDeviceId, Raw<DeviceKeys>>,
+    /// The master key.
+    pub master: Option<Raw<CrossSigningKey>>,
+    /// The self-signing key.
+    pub self_signing: Option<Raw<CrossSigningKey>>,
+}
+
+impl PublicKeys {
+    pub(super) fn new(shown: &Shown, stream_id: Position) -> Result<Self> {
+        let devices = serde_json::from_str(shown.devices.get())
+            .map_err(|error| Error::internal("the keys of devices cannot be read", error))?;
+        Ok(Self {
+            stream_id,
+            devices,
+            master: shown.master.clone().map(Raw::from_json),
+            self_signing: shown.self_signing.clone().map(Raw::from_json),
+        })
+    }
+}

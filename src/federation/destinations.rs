@@ -1,0 +1,157 @@
+//! How requests to each server went, and when the next one is due.
+//!
+//! Invariant: a server that does not answer is asked later each time, at random moments; whatever comes from it ends that.
+
+use std::time::Duration;
+
+use ruma::{OwnedServerName, ServerName};
+use wick_core::{Error, RemoteReason, Result, Timestamp};
+use wick_database::{
+    Durability, Range, Read,
+    schema::federation::{DESTINATION_BY_SERVER, DestinationRow},
+};
+use wick_runtime::Resources;
+
+use crate::transport::{is_outage, remote};
+
+/// The wait after the first failure; doubled each time.
+const FIRST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3600);
+
+/// How exact the time of the last success is.
+const SUCCESS_NOTED_EVERY: Duration = Duration::from_secs(600);
+
+/// What is remembered of other servers as destinations.
+pub(crate) struct Destinations {
+    resources: Resources,
+}
+
+impl Destinations {
+    pub(crate) fn new(resources: Resources) -> Self {
+        Self { resources }
+    }
+
+    /// Fails if the server is not to be asked yet.
+    pub(crate) fn ensure_due(&self, server: &ServerName) -> Result<()> {
+        let row = self.resources.database.latest().get(&DESTINATION_BY_SERVER, &server)?;
+        match row {
+            Some(row) if row.retry_at > self.resources.clock.now() => {
+                let message = "it did not answer lately and is not asked at present";
+                Err(remote(server, RemoteReason::BackingOff, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes how a request ended.
+    pub(crate) async fn note(&self, server: &ServerName, error: Option<&Error>) {
+        let noted = match error {
+            Some(error) if is_outage(error) => self.note_failure(server, error).await,
+            // A refusal is an answer.
+            None | Some(Error::Remote(_)) => self.note_life(server).await,
+            Some(_) => Ok(()),
+        };
+        if let Err(error) = noted {
+            tracing::warn!(%server, %error, "cannot note how a request to another server went");
+        }
+    }
+
+    /// Notes a sign of life.
+    pub(crate) async fn note_life(&self, server: &ServerName) -> Result<()> {
+        let now = self.resources.clock.now();
+        let is_known = |row: Option<DestinationRow>| {
+            row.is_some_and(|row| row.failures == 0 && is_recent(row.last_success, now))
+        };
+        if is_known(self.resources.database.latest().get(&DESTINATION_BY_SERVER, &server)?) {
+            return Ok(());
+        }
+        self.change(server, |row| {
+            let old = row.unwrap_or_default();
+            DestinationRow { last_success: Some(now), failures: 0, retry_at: Timestamp(0), ..old }
+        })
+        .await
+    }
+
+    async fn note_failure(&self, server: &ServerName, error: &Error) -> Result<()> {
+        let now = self.resources.clock.now();
+        let random = self.resources.random.number();
+        let failure = match error {
+            Error::Remote(failure) => failure.message.clone(),
+            other => other.to_string(),
+        };
+        self.change(server, |row| {
+            let old = row.unwrap_or_default();
+            // Requests that were on their way together are one failure.
+            if old.retry_at > now {
+                return old;
+            }
+            let failures = old.failures.saturating_add(1);
+            let retry_at = now.after(wait(failures, random));
+            DestinationRow { failures, retry_at, failure: Some(failure.clone()), ..old }
+        })
+        .await
+    }
+
+    async fn change(
+        &self,
+        server: &ServerName,
+        change: impl Fn(Option<DestinationRow>) -> DestinationRow + Send + Sync,
+    ) -> Result<()> {
+        self.resources
+            .change_with(Durability::Flushed, |batch| {
+                batch.update(&DESTINATION_BY_SERVER, &server, |row| Some(change(row)))?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// The servers that requests were made to, by name, after `after`.
+    pub(crate) fn list(
+        &self,
+        after: Option<&ServerName>,
+        limit: usize,
+    ) -> Result<Vec<(OwnedServerName, DestinationRow)>> {
+        let range = after.map_or_else(Range::all, |after| Range::after(&after));
+        let latest = self.resources.database.latest();
+        let rows = latest.scan(&DESTINATION_BY_SERVER, range).take(limit);
+        rows.map(|row| row.map_err(Error::from)).collect()
+    }
+
+    /// Lets the next request to a server be made at once. Returns whether there was something to forget.
+    pub(crate) async fn reset(&self, server: &ServerName) -> Result<bool> {
+        self.resources
+            .change(|batch| {
+                let row = batch.read_for_update(&DESTINATION_BY_SERVER, &server)?;
+                let Some(row) = row.filter(|row| row.failures > 0) else { return Ok(false) };
+                let reset = DestinationRow { failures: 0, retry_at: Timestamp(0), ..row };
+                batch.put(&DESTINATION_BY_SERVER, &server, &reset);
+                Ok(true)
+            })
+            .await
+    }
+}
+
+fn is_recent(last_success: Option<Timestamp>, now: Timestamp) -> bool {
+    last_success.is_some_and(|last| now.since(last) < SUCCESS_NOTED_EVERY)
+}
+
+/// The wait after so many failures: exponential, and between three and five quarters of that.
+fn wait(failures: u32, random: u64) -> Duration {
+    let doublings = failures.saturating_sub(1).min(20);
+    let longest = FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);
+    let share = u32::try_from(random % 1000).unwrap_or_default();
+    longest.saturating_mul(3) / 4 + longest.saturating_mul(share) / 2000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_bound_and_vary() {
+        assert_eq!(wait(1, 0), FIRST_WAIT * 3 / 4);
+        assert!(wait(1, 999) > FIRST_WAIT && wait(1, 999) < FIRST_WAIT * 5 / 4);
+        assert_eq!(wait(2, 0), FIRST_WAIT * 3 / 2);
+        assert_eq!(wait(u32::MAX, 0), LONGEST_WAIT * 3 / 4);
+    }
+}

@@ -1,0 +1,26 @@
+//! Talking to other servers: discovery, server keys, signed requests in and out. No policy.
+//!
+//! Invariants: no request reaches a server or an address that the configuration denies; nothing of another server is
+//! accepted that is neither signed by it nor covered by its certificate; every request is bounded in time and size,
+//! and no server that is slow or gone holds up another.
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/>
+
+mod authenticate;
+mod destinations;
+mod diagnosis;
+mod federation;
+mod keys;
+mod names;
+mod running;
+mod transport;
+
+pub use wick_outbound::Bounds;
+
+pub use self::{
+    diagnosis::Finding,
+    federation::{Federation, Network},
+    keys::ServerKeys,
+    names::{LookingUp, NoServices, Service, Services},
+    running::RunningRequest,
+};

@@ -1,0 +1,38 @@
+//! Talking to other servers: their names, their keys, requests in both directions.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what a test asks for is there"
+)]
+
+mod administration;
+mod hostile;
+mod keys;
+mod names;
+mod peer;
+mod requests;
+
+use ruma::{ServerName, UserId};
+use ruma_federation_api::query::get_profile_information::v1 as get_profile_information;
+use serde_json::Value;
+use wick_core::{Error, RemoteReason};
+use wick_harness::TestServer;
+
+/// The profile of a user as `server` gets it from another one.
+async fn profile(server: &TestServer, of: &str, user_id: &str) -> Result<Value, Error> {
+    let request = get_profile_information::Request::new(UserId::parse(user_id).unwrap());
+    let federation = server.services().federation().unwrap();
+    let response = federation.request(&ServerName::parse(of).unwrap(), request).await?;
+    Ok(response.data.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
+}
+
+/// Why a request to another server failed.
+fn reason<T>(result: Result<T, Error>) -> RemoteReason {
+    match result {
+        Err(Error::Remote(failure)) => failure.reason,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("it succeeded"),
+    }
+}
