@@ -11,6 +11,7 @@ mod deletion;
 mod downloads;
 mod full_disk;
 mod hang_ups;
+mod limits;
 mod pictures;
 mod previews;
 mod reserved;

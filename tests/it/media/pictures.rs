@@ -64,7 +64,7 @@ pub(super) fn gif(width: u32, height: u32, frames: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = GifEncoder::new(&mut bytes);
     for number in 0..frames {
-        let grey = number * 20;
+        let grey = number.wrapping_mul(20);
         let image = RgbaImage::from_pixel(width, height, Rgba([grey, grey, grey, 255]));
         let delay = Delay::from_numer_denom_ms(100, 1);
         encoder.encode_frame(Frame::from_parts(image, 0, 0, delay)).unwrap();
