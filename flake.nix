@@ -14,7 +14,9 @@
 #     as they should, against stubs of the NixOS options that it sets.
 #   - `buildRustPackage` and its `cargoLock`, `bindgenHook`, `formats.toml`, `testers.runNixOSTest`, `cargo-deny`,
 #     `cargo-machete` and `mdbook` were found in files of nixpkgs.
-# Not verified: an actual build by Nix, the other names in nixpkgs, the module on a running NixOS. `nix flake check` does all that.
+#   - the files in `source` suffice to resolve the build in a clean folder, with vendored dependencies and without a network
+#     (`cargo vendor --locked --offline`, `unshare -n cargo metadata --locked --offline`).
+# Not verified: the build phase, an actual build by Nix, the other names in nixpkgs, the module on a running NixOS. `nix flake check` does all that.
 {
   description = "wick: a Matrix homeserver in which events can expire";
 
