@@ -92,8 +92,12 @@ impl<'a> Bench<'a> {
         };
         let server = match &plan.target {
             Target::Spawn(binary) => {
+                let allows = match plan.scenario {
+                    Scenario::Victims => Allows::All,
+                    _ => Allows::Benchmark,
+                };
                 let settings = (plan.durability, livekit.as_ref().map(|livekit| livekit.address));
-                Some(Server::start(binary, &plan.folder, settings).await?)
+                Some(Server::start(binary, &plan.folder, settings, allows).await?)
             }
             Target::Running(_) => {
                 // Better no run than one without the figure it was asked for.

@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How much a server allows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Allows {
+    /// What a benchmark needs.
+    Benchmark,
     /// No limits, and cheap passwords.
     All,
     /// No limits.
@@ -33,9 +35,10 @@ pub(crate) enum Allows {
 }
 
 impl Allows {
-    /// The lines of the configuration, in keys that every wick knows.
+    /// The lines of the configuration; but for a benchmark's, in keys that every wick knows.
     fn lines(self) -> &'static str {
         match self {
+            Self::Benchmark => BENCHMARK,
             Self::All => {
                 "limits.enabled = false\naccounts = { argon2_memory_kilobytes = 64, argon2_iterations = 1 }\n"
             }
@@ -59,15 +62,18 @@ impl Server {
         binary: &Path,
         parent: &Path,
         (durability, livekit): (Durability, Option<SocketAddr>),
+        allows: Allows,
     ) -> Result<Self> {
         let port = free_port()?;
         let folder = parent.join(format!("wick-load-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder)?;
+        // It runs in its own folder.
+        let binary = std::path::absolute(binary)?;
         let calls = livekit.map(|address| calls(port, address)).unwrap_or_default();
-        let configuration = configuration(port, &folder, durability) + &calls + BENCHMARK;
+        let configuration = configuration(port, &folder, durability) + &calls + allows.lines();
         fs::write(folder.join("wick.toml"), configuration)?;
-        let child = spawn(binary, &folder)?;
-        let mut server = Self { binary: binary.to_owned(), folder, port, child };
+        let child = spawn(&binary, &folder)?;
+        let mut server = Self { binary, folder, port, child };
         server.ready().await?;
         Ok(server)
     }

@@ -63,7 +63,6 @@ struct Answers {
 }
 
 pub(super) async fn run(bench: &mut Bench<'_>) -> Result<(Vec<Measure>, Vec<String>)> {
-    bench.restart(Allows::All).await?;
     let victim = bench.account().await?;
     let mut attacks = vec![
         attack("nothing", &victim, |account, _| whoami(account)),
@@ -119,13 +118,16 @@ async fn endure(
         worker.connection.call(&whoami(&worker.account)).await.map(drop)
     };
     bench.drive(&mut worker, Span::Count(1), None, &ask).await;
+    // Numbers of its own, as the victim's requests are timed by theirs.
+    let serial = Cell::new(bench.serial.get());
     let (before, over) = (bench.usage(), Cell::new(false));
     let enduring = async {
         let seen = bench.drive(&mut worker, bench.plan.span, rate, &ask).await;
         over.set(true);
         seen
     };
-    let attacking = join_all((0..attack.connections).map(|_| repeat(bench, attack, &over)));
+    let attacking =
+        join_all((0..attack.connections).map(|_| repeat(bench, attack, (&serial, &over))));
     let waiting = join_all(attack.waiting.iter().map(|account| wait(bench, account, &over)));
     let (seen, (answers, _)) = join(enduring, join(attacking, waiting)).await;
     let mut all = Answers::default();
@@ -154,13 +156,17 @@ fn note(attack: &Attack, answers: &Answers, before: Usage, after: Usage) -> Stri
 }
 
 /// Makes one request of an attack after the other.
-async fn repeat(bench: &Bench<'_>, attack: &Attack, over: &Cell<bool>) -> Answers {
+async fn repeat(
+    bench: &Bench<'_>,
+    attack: &Attack,
+    (serial, over): (&Cell<u64>, &Cell<bool>),
+) -> Answers {
     let (mut connection, mut answers) = (bench.connection(), Answers::default());
     while !over.get() {
-        let serial = bench.serial.get();
-        bench.serial.set(serial + 1);
+        let number = serial.get();
+        serial.set(number + 1);
         let begun = clock::now();
-        match connection.call(&(attack.request)(&attack.account, serial)).await {
+        match connection.call(&(attack.request)(&attack.account, number)).await {
             Ok(_) => answers.given.record(begun.elapsed()),
             Err(_) => {
                 answers.refused += 1;
@@ -232,7 +238,9 @@ async fn invitations(bench: &Bench<'_>) -> Result<Attack> {
                 let token = Some(account.access_token.as_str());
                 Call { body: body.clone(), ..Call::post(&path, token, Value::Null) }
             });
-            return Ok(Attack { connections: bench.plan.connections, ..attack });
+            // The limits would let few of them through.
+            let allows = Allows::NoLimits;
+            return Ok(Attack { connections: bench.plan.connections, allows, ..attack });
         }
     }
     Err(Failure::Other("no number of invitations is allowed".to_owned()))
