@@ -1,10 +1,7 @@
 //! Profiles over HTTP.
 
-use std::time::Duration;
-
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use wick_core::config::Rate;
 use wick_harness::TestServer;
 
 const PROFILE: &str = "/_matrix/client/v3/profile/@alice:localhost";
@@ -130,27 +127,4 @@ async fn names_that_rooms_are_shown_are_set_only_so_often() {
     // What stays in the profile is no event in any room.
     let zone = json!({ "m.tz": "Europe/Berlin" });
     assert_eq!(server.put(&format!("{PROFILE}/m.tz"), &alice.token, zone).await.0, StatusCode::OK);
-}
-
-#[tokio::test]
-async fn changes_that_become_events_in_all_rooms_are_limited() {
-    let server = TestServer::start_with(|config| {
-        config.limits.enabled = true;
-        config.limits.profiles = Rate { per_second: 0.1, burst: 2 };
-    })
-    .await;
-    let alice = server.register("alice").await;
-    let set = async |key: &str, value: &str| {
-        let path = format!("{PROFILE}/{key}");
-        server.put(&path, &alice.token, json!({ key: value })).await
-    };
-    assert_eq!(set("displayname", "Al").await.0, StatusCode::OK);
-    assert_eq!(set("avatar_url", "mxc://a/b").await.0, StatusCode::OK);
-    for key in ["displayname", "avatar_url"] {
-        let (status, body) = set(key, "mxc://a/c").await;
-        assert_eq!((status.as_u16(), errcode(&body)), (429, "M_LIMIT_EXCEEDED"), "{key}");
-    }
-    assert_eq!(set("m.tz", "Europe/Berlin").await.0, StatusCode::OK, "no event");
-    server.clock.advance(Duration::from_secs(10)).await;
-    assert_eq!(set("displayname", "Ali").await.0, StatusCode::OK);
 }
