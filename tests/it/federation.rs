@@ -14,11 +14,17 @@ mod names;
 mod peer;
 mod requests;
 
+use std::sync::Arc;
+
+use axum::response::Response;
 use ruma::{ServerName, UserId};
 use ruma_federation_api::query::get_profile_information::v1 as get_profile_information;
 use serde_json::Value;
 use wick_core::{Error, RemoteReason};
 use wick_harness::TestServer;
+
+/// What a server answers.
+type Answer = Arc<dyn Fn() -> Response + Send + Sync>;
 
 /// The profile of a user as `server` gets it from another one.
 async fn profile(server: &TestServer, of: &str, user_id: &str) -> Result<Value, Error> {

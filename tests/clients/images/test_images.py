@@ -15,8 +15,8 @@ import urllib.request
 
 URL = os.environ["WICK_URL"]
 IMAGES = pathlib.Path(os.environ["WICK_IMAGES"])
-# How far apart pixels may be on average, of 1, and in the worst of the images' nine parts. A shift of a detailed image by one
-# pixel is 0.09 to 0.12; half of one is ImageMagick's rounding.
+# How far apart pixels may be on average, of 1, and in the worst of the images' nine parts. A shift by one
+# pixel is 0.05 to 0.12, by how detailed the image is; half of one is ImageMagick's rounding.
 FAR, FAR_PART = 0.07, 0.12
 # How much memory the server may take, in MiB, whatever it was sent.
 MEMORY = 1200

@@ -17,7 +17,7 @@ use serde_json::json;
 use wick_core::RemoteReason;
 use wick_harness::{TestNetwork, TestServer};
 
-use super::{profile, reason};
+use super::{Answer, profile, reason};
 
 const USER: &str = "@b:b.test";
 
@@ -43,7 +43,7 @@ async fn what_is_not_what_was_asked_for_is_an_error() {
     let network = TestNetwork::new();
     let server = TestServer::start_from(network.options("a.test")).await;
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(5_000), "]".repeat(5_000));
-    let answers: [(&str, Arc<dyn Fn() -> Response + Send + Sync>); 4] = [
+    let answers: [(&str, Answer); 4] = [
         ("html", Arc::new(|| "<html>".into_response())),
         ("array", Arc::new(|| Json(json!([1])).into_response())),
         ("deep", Arc::new(move || deep.clone().into_response())),

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use wick_core::RemoteReason;
 use wick_harness::{Body, TestNetwork, TestServer};
 
-use super::{profile, reason};
+use super::{Answer, profile, reason};
 
 /// Answers every request with the host that it names.
 fn echo() -> Router {
@@ -97,7 +97,7 @@ async fn a_well_known_file_that_makes_no_sense_is_passed_over() {
     let network = TestNetwork::new();
     let server = TestServer::start_from(network.options("a.test")).await;
     let huge = json!({ "m.server": "wrong.test", "padding": "a".repeat(60_000) }).to_string();
-    let answers: [(&str, Arc<dyn Fn() -> Response + Send + Sync>); 5] = [
+    let answers: [(&str, Answer); 5] = [
         ("missing", Arc::new(|| http::StatusCode::NOT_FOUND.into_response())),
         ("html", Arc::new(|| "<html>".into_response())),
         ("name", Arc::new(|| delegates_to("not a name"))),
