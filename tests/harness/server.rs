@@ -13,7 +13,7 @@ use tower::ServiceExt;
 use wick_api::Peer;
 use wick_calls::LiveKit;
 use wick_core::{Config, config::Rate, signing::KeyStore};
-use wick_database::{Database, Fault};
+use wick_database::{Database, Durability, Fault};
 use wick_federation::{Network, NoServices};
 use wick_media::Store;
 use wick_outbound::{Outbound, Resolve, SystemResolver};
@@ -167,6 +167,26 @@ impl TestServer {
     #[must_use]
     pub fn services(&self) -> &Arc<Services> {
         &self.running.as_ref().expect("the server runs").0
+    }
+
+    /// How many tasks run when nothing is being done: lower than at this moment if what was answered last is still
+    /// ending.
+    ///
+    /// # Panics
+    /// If the database cannot be written.
+    pub async fn idle_tasks(&self) -> usize {
+        let services = self.services();
+        let mut least = services.supervisor.tasks();
+        for _ in 0..3 {
+            // What waits for the disk has it now.
+            let batch = services.database.batch();
+            services.database.commit(batch, Durability::Synced).await.expect("the disk is sound");
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+                least = least.min(services.supervisor.tasks());
+            }
+        }
+        least
     }
 
     /// Its endpoints, for other servers to connect to.

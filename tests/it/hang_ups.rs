@@ -340,7 +340,7 @@ async fn an_account_change_happens_wholly_or_not_at_all_if_the_client_hangs_up()
             let name = format!("user{polls}");
             let account = Account::make(&server, name, &room, &change).await;
             before = account.observe(&server, &room, &observer.token).await;
-            let tasks = server.services().supervisor.tasks();
+            let tasks = server.idle_tasks().await;
             let answer = hang_up_after(polls, account.request(&server, &change)).await;
             settle(&server, tasks).await;
             let state = account.observe(&server, &room, &observer.token).await;
@@ -374,7 +374,8 @@ async fn an_account_change_has_the_same_outcome_after_a_conflict_at_any_of_its_c
         for conflict in 0.. {
             let name = format!("user{conflict}");
             let account = Account::make(&server, name, &room, &change).await;
-            let (before, tasks) = (strike.commits(), server.services().supervisor.tasks());
+            let tasks = server.idle_tasks().await;
+            let before = strike.commits();
             if conflict > 0 {
                 strike.at(conflict, FaultAction::Conflict);
             }

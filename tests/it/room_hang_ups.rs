@@ -31,7 +31,7 @@ async fn at_each_step(change: &Change) {
     for polls in 0.. {
         let mut world = World::before(change, Strike::new()).await;
         let before = world.outcome();
-        let tasks = world.server.services().supervisor.tasks();
+        let tasks = world.server.idle_tasks().await;
         let answer = hang_up_after(polls, world.take(&change.step)).await;
         settle(&world, tasks).await;
         let outcome = world.outcome();

@@ -27,7 +27,7 @@ async fn hang_up(request: fn(&str) -> (Method, String, Vec<u8>)) {
         let reserved = media_of(&reserved.body);
         let (method, path, body) = request(&there);
         let path = path.replace("RESERVED", &reserved);
-        let tasks = server.services().supervisor.tasks();
+        let tasks = server.idle_tasks().await;
         let call = call(&server, (method, &path, &user.token), &[], body);
         let answer = hang_up_after(polls, call).await;
         ended(&server, tasks).await;
