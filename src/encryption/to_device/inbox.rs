@@ -65,8 +65,9 @@ pub fn deliver(
 }
 
 impl ToDevice {
-    /// Deletes the messages of a device up to `upto`, which it has come back with. Survives a killed
-    /// process; after a power loss messages may be delivered once more.
+    /// Deletes the messages of a device up to `upto`, which it has come back with. Every sync that begins after this
+    /// one was answered finds them deleted. Survives a killed process; after a power loss messages may be delivered once
+    /// more.
     ///
     /// # Errors
     /// If the database refuses.
@@ -93,7 +94,13 @@ impl ToDevice {
                     Ok(deleted.len())
                 })
                 .await?;
+            if deleted == 0 {
+                return Ok(());
+            }
             if deleted < DELETED_AT_ONCE {
+                // A commit without a position can be answered before readers see it.
+                let database = &self.resources.database;
+                database.settle(database.batch())?.await?;
                 return Ok(());
             }
         }
