@@ -8,7 +8,10 @@
 use std::{future::Future, sync::Arc};
 
 use wick_core::{Monotonic, Result};
-use wick_database::{Durability, schema::calls::PARTICIPANT_BY_IDENTITY};
+use wick_database::{
+    Durability,
+    schema::calls::{DelegatedTimer, PARTICIPANT_BY_IDENTITY},
+};
 use wick_runtime::Supervisor;
 
 use crate::{
@@ -80,13 +83,10 @@ impl Calls {
     /// Ends timers that newer ones replaced. Returns whether all have ended.
     async fn retire_all(&self, room: &str, found: Vec<Found>) -> bool {
         let mut is_done = true;
-        for Found { identity, timers } in found {
-            let place = Place { room: room.to_owned(), identity };
-            for replaced in timers {
-                if let Err(error) = self.retire(&place, replaced).await {
-                    tracing::error!(%error, "a replaced timer could not be ended and will be tried again");
-                    is_done = false;
-                }
+        for (place, replaced) in placed(room, found) {
+            if let Err(error) = self.retire(&place, replaced).await {
+                tracing::error!(%error, "a replaced timer could not be ended and will be tried again");
+                is_done = false;
             }
         }
         is_done
@@ -95,13 +95,10 @@ impl Calls {
     /// Ends the timers of participants that have left. Returns whether all have ended.
     async fn end_all(&self, room: &str, found: Vec<Found>) -> bool {
         let mut is_done = true;
-        for Found { identity, timers } in found {
-            let place = Place { room: room.to_owned(), identity };
-            for delegated in timers {
-                if let Err(error) = self.end(&place, delegated).await {
-                    tracing::error!(%error, "a delegated timer could not be ended and will be tried again");
-                    is_done = false;
-                }
+        for (place, delegated) in placed(room, found) {
+            if let Err(error) = self.end(&place, delegated).await {
+                tracing::error!(%error, "a delegated timer could not be ended and will be tried again");
+                is_done = false;
             }
         }
         is_done
@@ -171,4 +168,13 @@ impl Calls {
             }
         });
     }
+}
+
+/// The timers that were found, each with the place of its participant.
+fn placed(room: &str, found: Vec<Found>) -> impl Iterator<Item = (Place, DelegatedTimer)> {
+    let of_participant = |Found { identity, timers }| {
+        let place = Place { room: room.to_owned(), identity };
+        timers.into_iter().map(move |timer| (place.clone(), timer))
+    };
+    found.into_iter().flat_map(of_participant)
 }

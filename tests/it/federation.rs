@@ -14,7 +14,13 @@ mod names;
 mod peer;
 mod requests;
 
-use std::sync::Arc;
+use std::{
+    future::{Ready, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use axum::response::Response;
 use ruma::{ServerName, UserId};
@@ -25,6 +31,19 @@ use wick_harness::TestServer;
 
 /// What a server answers.
 type Answer = Arc<dyn Fn() -> Response + Send + Sync>;
+
+/// A handler that gives these answers, and how often it did.
+fn counted(
+    answer: impl Fn() -> Response + Clone + Send + Sync + 'static,
+) -> (Arc<AtomicUsize>, impl Fn() -> Ready<Response> + Clone + Send + Sync + 'static) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let handler = move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        ready(answer())
+    };
+    (count, handler)
+}
 
 /// The profile of a user as `server` gets it from another one.
 async fn profile(server: &TestServer, of: &str, user_id: &str) -> Result<Value, Error> {

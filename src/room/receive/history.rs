@@ -39,17 +39,10 @@ impl Assembly<'_> {
 
     fn receive_at(&mut self, incoming: &Incoming, place: i64) -> Result<Received> {
         let event_id = incoming.event.event_id().to_owned();
-        if let Some(known) = judge::known(self, &event_id)? {
-            return Ok(known);
-        }
-        let gaps = match judge::gaps(self, incoming)? {
-            Ok(gaps) => gaps,
-            Err(reason) => return Ok(Received::Dropped(event_id, reason)),
+        let mut judged = match judge::judge(self, incoming)? {
+            Ok(judged) => judged,
+            Err(received) => return Ok(received),
         };
-        if !gaps.is_empty() {
-            return Ok(Received::Missing(gaps));
-        }
-        let mut judged = judge::judge(self, incoming)?;
         if judge::is_create(self, &judged.pdu)? {
             judged.rejected = None;
         }

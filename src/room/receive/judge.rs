@@ -27,7 +27,7 @@ pub(super) struct Judged {
 
 /// The answer for an event that was received before with the state around it, unless it was rejected: what it
 /// was rejected for may be no longer so.
-pub(super) fn known(room: &mut Assembly<'_>, id: &EventId) -> Result<Option<Received>> {
+fn known(room: &mut Assembly<'_>, id: &EventId) -> Result<Option<Received>> {
     let Some(short) = room.rooms.intern().lookup_event(&room.batch, id)? else { return Ok(None) };
     let Some(stored) = room.batch.read_for_update(&STORED_BY_EVENT, &short)? else {
         return Ok(None);
@@ -46,7 +46,7 @@ pub(super) fn known(room: &mut Assembly<'_>, id: &EventId) -> Result<Option<Rece
 
 /// The events it refers to that this server does not have, or of which it does not know the state; the reason
 /// if they can never be had.
-pub(super) fn gaps(room: &Assembly<'_>, incoming: &Incoming) -> Result<Result<Gaps, String>> {
+fn gaps(room: &Assembly<'_>, incoming: &Incoming) -> Result<Result<Gaps, String>> {
     let pdu = incoming.event.pdu();
     let mut gaps = Gaps::default();
     for id in &pdu.prev_events {
@@ -68,8 +68,25 @@ pub(super) fn gaps(room: &Assembly<'_>, incoming: &Incoming) -> Result<Result<Ga
     Ok(Ok(gaps))
 }
 
-/// Judges an event of which nothing is missing, by its auth events and by the state before it.
-pub(super) fn judge(room: &mut Assembly<'_>, incoming: &Incoming) -> Result<Judged> {
+/// Judges an event by its auth events and by the state before it; what became of it if it was received before, if
+/// something is missing, or if it can never be judged.
+pub(super) fn judge(
+    room: &mut Assembly<'_>,
+    incoming: &Incoming,
+) -> Result<Result<Judged, Received>> {
+    let id = incoming.event.event_id();
+    if let Some(known) = known(room, id)? {
+        return Ok(Err(known));
+    }
+    match gaps(room, incoming)? {
+        Ok(gaps) if gaps.is_empty() => judge_whole(room, incoming).map(Ok),
+        Ok(gaps) => Ok(Err(Received::Missing(gaps))),
+        Err(reason) => Ok(Err(Received::Dropped(id.to_owned(), reason))),
+    }
+}
+
+/// Judges an event of which nothing is missing.
+fn judge_whole(room: &mut Assembly<'_>, incoming: &Incoming) -> Result<Judged> {
     let pdu = SharedPdu::clone(incoming.event.pdu());
     let mut prev = Vec::new();
     let mut roots = Vec::new();

@@ -74,20 +74,12 @@ impl Assembly<'_> {
         if self.rooms.has_local_member(&self.batch, self.room)? {
             return self.receive(&incoming);
         }
-        let event_id = event.event_id().to_owned();
-        if let Some(known) = judge::known(self, &event_id)? {
-            return Ok(known);
-        }
-        let gaps = match judge::gaps(self, &incoming)? {
-            Ok(gaps) => gaps,
-            Err(reason) => return Ok(Received::Dropped(event_id, reason)),
+        let judged = match judge::judge(self, &incoming)? {
+            Ok(judged) => judged,
+            Err(received) => return Ok(received),
         };
-        if !gaps.is_empty() {
-            return Ok(Received::Missing(gaps));
-        }
-        let judged = judge::judge(self, &incoming)?;
         if let Some(reason) = judged.rejected {
-            return Ok(Received::Dropped(event_id, reason));
+            return Ok(Received::Dropped(event.event_id().to_owned(), reason));
         }
         // What this server knew of the room is from before its last member left.
         self.head.extremities.clear();

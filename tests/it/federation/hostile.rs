@@ -17,7 +17,7 @@ use serde_json::json;
 use wick_core::RemoteReason;
 use wick_harness::{TestNetwork, TestServer};
 
-use super::{Answer, profile, reason};
+use super::{Answer, counted, profile, reason};
 
 const USER: &str = "@b:b.test";
 
@@ -27,14 +27,8 @@ async fn answering(
     name: &str,
     answer: impl Fn() -> Response + Clone + Send + Sync + 'static,
 ) -> Arc<AtomicUsize> {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&asked);
-    let router = Router::new().fallback(move || {
-        counted.fetch_add(1, Ordering::SeqCst);
-        let answer = answer();
-        async move { answer }
-    });
-    network.join(name, router).await;
+    let (asked, handler) = counted(answer);
+    network.join(name, Router::new().fallback(handler)).await;
     asked
 }
 

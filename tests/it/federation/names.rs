@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use wick_core::RemoteReason;
 use wick_harness::{Body, TestNetwork, TestServer};
 
-use super::{Answer, profile, reason};
+use super::{Answer, counted, profile, reason};
 
 /// Answers every request with the host that it names.
 fn echo() -> Router {
@@ -37,13 +37,7 @@ async fn well_known(
     host: &str,
     answer: impl Fn() -> Response + Clone + Send + Sync + 'static,
 ) -> Arc<AtomicUsize> {
-    let read = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&read);
-    let file = move || {
-        counted.fetch_add(1, Ordering::SeqCst);
-        let answer = answer();
-        async move { answer }
-    };
+    let (read, file) = counted(answer);
     let router = Router::new().route("/.well-known/matrix/server", get(file));
     let address = network.serve(&[host], router).await;
     network.set_port(host, address.port());

@@ -14,19 +14,6 @@ impl Fault for Strike {
     }
 }
 
-/// Forks, a ban, something refused by it, something refused by all, and an event that joins the branches.
-fn eventful(version: RoomVersionId) -> RoomBuilder {
-    let mut room = RoomBuilder::public(version, ALICE, &[BOB, CAROL]);
-    let root = room.tips();
-    let left = room.state(&root, CAROL, "m.room.topic", json!({ "topic": "left" }));
-    let right = room.state(&root, BOB, "m.room.topic", json!({ "topic": "right" }));
-    let ban = room.member(&[left, right.clone()], ALICE, BOB, "ban");
-    room.message(&[right], BOB, "i know of no ban");
-    room.message(std::slice::from_ref(&ban), DAVE, "i am not even here");
-    room.message(&[ban], CAROL, "he is gone");
-    room
-}
-
 impl Server {
     /// Delivers everything in order, each event a second time if the first fails; gives how often that was.
     async fn deliver_all(&self, room: &RoomBuilder) -> usize {

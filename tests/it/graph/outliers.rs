@@ -158,15 +158,8 @@ async fn an_auth_event_of_another_room_allows_nothing() {
 #[tokio::test]
 async fn many_events_in_one_batch_end_where_one_after_another_do() {
     for version in versions() {
-        let mut room = RoomBuilder::public(version.clone(), ALICE, &[BOB, CAROL]);
-        let prefix = room.order().len();
-        let root = room.tips();
-        let left = room.state(&root, CAROL, "m.room.topic", json!({ "topic": "left" }));
-        let right = room.state(&root, BOB, "m.room.topic", json!({ "topic": "right" }));
-        let ban = room.member(&[left, right.clone()], ALICE, BOB, "ban");
-        room.message(&[right], BOB, "i know of no ban");
-        room.message(std::slice::from_ref(&ban), DAVE, "i am not even here");
-        room.message(&[ban], CAROL, "he is gone");
+        let room = eventful(version.clone());
+        let prefix = RoomBuilder::public(version.clone(), ALICE, &[BOB, CAROL]).order().len();
         let one_by_one = Server::with(&room).await;
 
         let server = Server::start();
