@@ -6,12 +6,16 @@
     reason = "the helpers of tests, which clippy does not take for tests"
 )]
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, Condvar, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use http::Method;
 use serde_json::{Value, json};
+use tokio::task::yield_now;
 use wick_database::{
-    FaultAction, Range, Read,
+    Fault, FaultAction, Range, Read,
     schema::to_device::{
         OUTSTANDING_BY_SENDER, TO_DEVICE_MESSAGE_BY_POSITION, TO_DEVICE_SENT_BY_TRANSACTION,
         TO_DEVICE_TRANSACTION_BY_TIME,
@@ -324,6 +328,72 @@ async fn a_message_is_stored_once_or_not_at_all_and_the_repetition_completes_it(
         assert_eq!(pair.numbers(None).await.0, [1], "{fate:?} at {commit}");
     })
     .await;
+}
+
+/// A disk whose syncs wait, once it is told to.
+#[derive(Default)]
+struct SlowDisk {
+    is_slow: AtomicBool,
+    is_syncing: AtomicBool,
+    gate: (Mutex<bool>, Condvar),
+}
+
+impl SlowDisk {
+    /// Resolves once a sync waits.
+    async fn syncing(&self) {
+        while !self.is_syncing.load(Ordering::SeqCst) {
+            yield_now().await;
+        }
+    }
+
+    fn release(&self) {
+        *self.gate.0.lock().unwrap() = true;
+        self.gate.1.notify_all();
+    }
+}
+
+impl Fault for SlowDisk {
+    fn before_commit(&self, _number: u64) -> FaultAction {
+        FaultAction::Proceed
+    }
+
+    fn before_sync(&self) -> bool {
+        if self.is_slow.load(Ordering::SeqCst) {
+            self.is_syncing.store(true, Ordering::SeqCst);
+            let open = self.gate.0.lock().unwrap();
+            drop(self.gate.1.wait_while(open, |open| !*open).unwrap());
+        }
+        true
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_not_delivered_again_while_the_disk_is_slow() {
+    let disk = Arc::new(SlowDisk::default());
+    let mut options = Options { fault: Some(Arc::clone(&disk) as _), ..Options::lenient() };
+    options.config.presence.enabled = false;
+    let pair = Pair::on(TestServer::start_from(options).await).await;
+    pair.send_number(1).await;
+    let (numbers, token) = pair.numbers(None).await;
+    assert_eq!(numbers, [1]);
+    disk.is_slow.store(true, Ordering::SeqCst);
+    let path = format!("{V3}/user/{}/account_data/test", pair.alice.user_id);
+    let other = pair.server.put(&path, &pair.alice.token, json!({ "a": 1 }));
+    let acknowledged = async {
+        disk.syncing().await;
+        pair.numbers(Some(&token)).await;
+        pair.numbers(None).await.0
+    };
+    let release = async {
+        disk.syncing().await;
+        for _ in 0..1_000 {
+            yield_now().await;
+        }
+        disk.release();
+    };
+    let ((status, _), numbers, ()) = tokio::join!(other, acknowledged, release);
+    assert_eq!(status, 200);
+    assert_eq!(numbers, [0; 0]);
 }
 
 #[tokio::test]
