@@ -13,7 +13,7 @@ use ruma::signatures::Ed25519KeyPair;
 
 use crate::{Error, Result, Timestamp};
 
-/// The signing keys of this server, shared by all who sign.
+/// The signing keys of this server, shared by all code that signs.
 pub struct SigningKeys {
     state: RwLock<State>,
 }

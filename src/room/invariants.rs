@@ -115,7 +115,7 @@ classes! {
     DelayedStateDiffers = "delayed_state_differs",
     /// The answer to a request that scheduled an event leads to none.
     ScheduledAnswerDiffers = "scheduled_answer_differs",
-    /// A sticky event that is not where it says, is redacted, or is not found by its end, or the reverse.
+    /// A sticky event that is not at the place in its row, is redacted, or is not found by its end, or the reverse.
     StickyDiffers = "sticky_differs",
     /// The answer to a transaction names an event that is not stored.
     TransactionWithoutEvent = "transaction_without_event",

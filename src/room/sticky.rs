@@ -1,6 +1,6 @@
 //! Reading sticky events (MSC4354).
 //!
-//! Invariant: an event is sticky while its row says so by the clock; one without a row is not.
+//! Invariant: an event is sticky until the time in its row, by the clock; one without a row is not.
 
 use std::time::Duration;
 

@@ -371,7 +371,7 @@ fn joined_room(version: RoomVersionId) -> RoomBuilder {
     room
 }
 
-/// A server that has joined a room, which goes on elsewhere by what `say` says.
+/// A server that has joined a room, which continues elsewhere with the events that `say` adds.
 async fn server_in(mut room: RoomBuilder, say: impl FnOnce(&mut RoomBuilder)) -> Talk {
     let join = room.tips()[0].clone();
     let before = room.order().len();

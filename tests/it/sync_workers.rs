@@ -1,4 +1,4 @@
-//! Which syncs are assembled on the worker threads, away from those that serve everybody.
+//! Which syncs are assembled on the worker threads, away from those that serve all requests.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what a test asks for is there")]
 

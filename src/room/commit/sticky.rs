@@ -14,7 +14,7 @@ use wick_database::{
 use super::Entry;
 use crate::{Assembly, assembly::timeline_place};
 
-/// The time begins when the event was sent, but not later than now, whatever its server says.
+/// The time begins when the event was sent, but not later than now, even if its `origin_server_ts` is later.
 pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry, slot: Slot) -> Result<()> {
     let Some(duration) = entry.pdu.sticky_duration else { return Ok(()) };
     let now = room.rooms.clock.now();

@@ -1,4 +1,4 @@
-//! Transactions: what is answered, what is repeated, who is refused.
+//! Transactions: their answers, repetitions and refusals.
 
 use super::*;
 

@@ -1,7 +1,7 @@
-//! Calls whose leaves are delegated: what it costs to keep participants in, and how late those leave who disconnect.
+//! Calls whose leaves are delegated: what it costs to keep participants in, and how late a disconnected participant leaves.
 //!
-//! Each user has a delayed event that says that it left, and hands it over with the request for its token. What is
-//! printed of a leave begins before the web hook about the disconnect is sent.
+//! Each user schedules its leave as a delayed event, and hands it over with the request for its token. The lateness
+//! of a leave begins before the web hook about the disconnect is sent.
 
 use std::{
     cell::{Cell, RefCell},
@@ -28,12 +28,12 @@ use crate::{
     watcher::Watcher,
 };
 
-/// Disconnects a second, unless the plan says otherwise.
+/// Disconnects a second, if the command line names no rate.
 const RATE: u64 = 100;
 
 /// A user in a call.
 struct Participant {
-    /// What its leave says.
+    /// The content of its leave.
     leave: String,
     seat: Seat,
     sid: String,
