@@ -21,6 +21,6 @@ pub use self::{
     diagnosis::Finding,
     federation::{Federation, Network},
     keys::ServerKeys,
-    names::{LookingUp, NoServices, Service, Services},
+    names::{LookingUp, NoServices, Service, Services, SystemServices},
     running::RunningRequest,
 };

@@ -15,6 +15,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#resolving-server-names>
 
+mod dns;
 mod services;
 mod well_known;
 
@@ -24,9 +25,12 @@ use ruma::ServerName;
 use wick_core::Clock;
 use wick_outbound::Outbound;
 
-pub use self::services::{LookingUp, NoServices, Service, Services};
 pub(crate) use self::services::{ServiceResolver, services_of};
 use self::well_known::Delegations;
+pub use self::{
+    dns::SystemServices,
+    services::{LookingUp, NoServices, Service, Services},
+};
 
 /// The port of servers whose name leads to no other.
 pub(crate) const DEFAULT_PORT: u16 = 8448;

@@ -15,7 +15,7 @@ use wick_api::Connections;
 use wick_calls::{LiveKit, Twirp};
 use wick_core::{Clock, Config, Position};
 use wick_database::Database;
-use wick_federation::{Network, NoServices};
+use wick_federation::{Network, NoServices, SystemServices};
 use wick_outbound::{Outbound, SystemResolver};
 use wick_service::{Remotes, Services, database_options};
 
@@ -158,11 +158,22 @@ fn open(config: &Arc<Config>) -> Result<Arc<Services>, Failure> {
     let livekit = Twirp::open(config, &clock)
         .map_err(|error| Failure::because("no requests to livekit can be made", error))?;
     let livekit = livekit.map(|livekit| Arc::new(livekit) as Arc<dyn LiveKit>);
-    let network = Network { hosts: Arc::new(SystemResolver), services: Arc::new(NoServices) };
+    let network = network(config)?;
     let remotes = Remotes { outbound: Arc::new(outbound), network, livekit, media_store: None };
     let random = Arc::new(SystemRandom);
     Services::build(Arc::clone(config), clock, random, database, keys, remotes)
         .map_err(|error| Failure::because("the database cannot be read", error))
+}
+
+/// What the names of other servers are resolved by.
+fn network(config: &Config) -> Result<Network, Failure> {
+    let services: Arc<dyn wick_federation::Services> = if config.federation.enabled {
+        let system = SystemServices::new();
+        Arc::new(system.map_err(|error| Failure::because("no names can be looked up", error))?)
+    } else {
+        Arc::new(NoServices)
+    };
+    Ok(Network { hosts: Arc::new(SystemResolver), services })
 }
 
 /// Opens the database until that works. `None` if a signal came first.
