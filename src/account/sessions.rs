@@ -152,7 +152,7 @@ impl Sessions {
         let seen = Seen { at: now, address: address.map(|address| address.to_string()) };
         let mut batch = self.resources.database.batch();
         batch.put(&SEEN_BY_DEVICE, &(session.user, &session.device_id), &seen);
-        match self.resources.database.write(batch, Durability::Flushed) {
+        match self.resources.database.write(batch, Durability::Logged) {
             Ok(pending) => drop(pending),
             Err(error) => tracing::warn!(%error, "cannot note that a device was seen"),
         }

@@ -146,7 +146,7 @@ impl<C: Consumer> Follower<C> {
         let mut batch = self.resources.database.batch();
         batch.require(&CURSOR_BY_FOLLOWER, &self.name, from.as_ref());
         batch.put(&CURSOR_BY_FOLLOWER, &self.name, &to);
-        self.resources.database.commit(batch, Durability::Flushed).await?;
+        self.resources.database.commit(batch, Durability::Logged).await?;
         Ok(())
     }
 }

@@ -192,7 +192,7 @@ impl Timers {
             let kind = row.kind.feature().name();
             let kept = TimerRow { deadline: now.after(duration), renewals, ..row };
             batch.put(&TIMER_BY_ID, &shown.timer, &kept);
-            match self.resources.database.commit(batch, Durability::Flushed).await {
+            match self.resources.database.commit(batch, Durability::Logged).await {
                 Ok(_) => {
                     metrics::counter!("wick_timers_kept_alive_total", "kind" => kind).increment(1);
                     let took = self.resources.clock.monotonic().since(began);

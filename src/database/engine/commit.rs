@@ -36,11 +36,14 @@ use crate::{
 pub enum Durability {
     /// A power loss. The default: events, accounts, tokens, keys.
     Synced,
-    /// A killed process: published once written. For refreshes, typing, presence, receipts. One that
-    /// has a position waits for synced commits before it, because positions are published in order.
-    /// One that has none does not wait, and can be answered before it is published: a reader that must see it at
-    /// once reads [`Database::latest`](crate::Database::latest).
+    /// A killed process. For typing, presence, receipts, progress. Answered once it is published, which waits for
+    /// synced commits before it.
     Flushed,
+    /// A killed process, and answered once it is written, before readers of
+    /// [`Database::published`](crate::Database::published) see it. For rows that are read by
+    /// [`Database::latest`](crate::Database::latest) alone, such as a refresh, which must not wait for the disk. With a
+    /// position it is as [`Durability::Flushed`], because positions are published in order.
+    Logged,
 }
 
 /// A batch that was written.
@@ -292,7 +295,7 @@ impl Engine {
         waiting.commits = waiting.commits.saturating_add(1);
         waiting.topics.extend(topics);
         waiting.sync |= sync;
-        let outcome = (sync || slots > 0).then(|| {
+        let outcome = (durability != Durability::Logged || slots > 0).then(|| {
             let (sender, outcome) = oneshot::channel();
             waiting.waiters.push(sender);
             outcome

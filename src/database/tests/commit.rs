@@ -11,7 +11,7 @@ use wick_core::{Position, ShortRoomId};
 use super::{At, Disk, Folder, is_ready, open};
 use crate::{
     Batch, Database,
-    Durability::{Flushed, Synced},
+    Durability::{Flushed, Logged, Synced},
     Error, FaultAction, Options, Range, Read, Slot,
     schema::{
         meta::{self, META},
@@ -136,15 +136,15 @@ fn futures(pending: crate::Pending) -> crate::Committed {
 }
 
 #[tokio::test]
-async fn a_flushed_commit_without_position_does_not_wait_for_a_sync() {
+async fn a_commit_that_is_only_logged_does_not_wait_for_a_sync() {
     let folder = Folder::new();
     let disk = Disk::default();
     let database = folder.open_with(disk.clone());
     disk.hold();
     let mut synced = database.write(event(&database, "a").0, Synced).unwrap();
-    let mut flushed = database.write(refresh(&database, 1), Flushed).unwrap();
-    let mut with_position = database.write(event(&database, "b").0, Flushed).unwrap();
-    assert!(is_ready(&mut flushed));
+    let mut logged = database.write(refresh(&database, 1), Logged).unwrap();
+    let mut with_position = database.write(event(&database, "b").0, Logged).unwrap();
+    assert!(is_ready(&mut logged));
     assert!(!is_ready(&mut synced));
     assert!(!is_ready(&mut with_position), "positions are published in order");
     assert_eq!(database.position(), Position(0));
@@ -156,6 +156,21 @@ async fn a_flushed_commit_without_position_does_not_wait_for_a_sync() {
     assert!(is_ready(&mut synced));
     assert_eq!(database.position(), Position(2));
     assert_eq!(database.published().get(&NUMBER_BY_NAME, "refresh").unwrap(), Some(1));
+}
+
+#[tokio::test]
+async fn a_flushed_commit_is_answered_once_readers_see_it() {
+    let folder = Folder::new();
+    let disk = Disk::default();
+    let database = folder.open_with(disk.clone());
+    disk.hold();
+    let synced = database.write(event(&database, "a").0, Synced).unwrap();
+    let mut flushed = database.write(refresh(&database, 1), Flushed).unwrap();
+    assert!(!is_ready(&mut flushed));
+    disk.release();
+    flushed.await.unwrap();
+    assert_eq!(database.published().get(&NUMBER_BY_NAME, "refresh").unwrap(), Some(1));
+    synced.await.unwrap();
 }
 
 #[tokio::test]
@@ -181,7 +196,7 @@ async fn a_refresh_during_a_sync_is_published_after_it() {
     // The syncer may or may not have begun: in both cases no later commit is needed for the refresh.
     let mut batch = refresh(&database, 1);
     batch.wake(crate::Topic::Named("refresh"));
-    database.commit(batch, Flushed).await.unwrap();
+    database.commit(batch, Logged).await.unwrap();
     disk.release();
     watch.changed().await;
     assert_eq!(database.published().get(&NUMBER_BY_NAME, "refresh").unwrap(), Some(1));

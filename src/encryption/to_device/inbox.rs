@@ -94,13 +94,7 @@ impl ToDevice {
                     Ok(deleted.len())
                 })
                 .await?;
-            if deleted == 0 {
-                return Ok(());
-            }
             if deleted < DELETED_AT_ONCE {
-                // A commit without a position can be answered before readers see it.
-                let database = &self.resources.database;
-                database.settle(database.batch())?.await?;
                 return Ok(());
             }
         }
