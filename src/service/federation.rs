@@ -5,9 +5,47 @@ use std::sync::Arc;
 use ruma::api::error::ErrorKind;
 use wick_core::{Error, Result};
 use wick_federation::{Federation, Network};
-use wick_runtime::Resources;
+use wick_inbound::{Answers, Inbound};
+use wick_remote::Peers;
+use wick_room::Graph;
+use wick_runtime::{Resources, Supervisor};
 
 use crate::{Keys, Services};
+
+/// What exists only where federation is on.
+pub struct Federated {
+    /// Requests to and from other servers.
+    pub federation: Arc<Federation>,
+    /// The events that other servers send.
+    pub inbound: Arc<Inbound<Peers>>,
+    /// What other servers ask of the events of rooms.
+    pub answers: Answers,
+}
+
+impl Federated {
+    /// What exists where there is a way to other servers.
+    pub(crate) fn open(
+        federation: Option<Arc<Federation>>,
+        resources: &Resources,
+        graph: &Arc<Graph>,
+        supervisor: &Arc<Supervisor>,
+    ) -> Option<Self> {
+        let federation = federation?;
+        let peers = Peers::new(Arc::clone(&federation));
+        let inbound =
+            Inbound::new(resources.clone(), Arc::clone(graph), Arc::clone(supervisor), peers);
+        let answers = Answers::new(resources.clone(), Arc::clone(graph));
+        Some(Self { federation, inbound, answers })
+    }
+
+    /// Starts the tasks.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub(crate) fn start(&self) -> Result<()> {
+        self.inbound.start()
+    }
+}
 
 /// Opens the way to other servers, if the configuration wants that.
 pub(crate) fn open(
@@ -23,14 +61,22 @@ pub(crate) fn open(
 }
 
 impl Services {
-    /// Other servers.
+    /// What exists only where federation is on.
     ///
     /// # Errors
     /// 404 `M_UNRECOGNIZED` where federation is off.
-    pub fn federation(&self) -> Result<&Arc<Federation>> {
-        self.federation.as_ref().ok_or_else(|| {
+    pub fn federated(&self) -> Result<&Federated> {
+        self.federated.as_ref().ok_or_else(|| {
             let message = "this server does not speak to other servers";
             Error::refused_with(404, ErrorKind::Unrecognized, message)
         })
+    }
+
+    /// Other servers.
+    ///
+    /// # Errors
+    /// As [`Services::federated`].
+    pub fn federation(&self) -> Result<&Arc<Federation>> {
+        self.federated().map(|federated| &federated.federation)
     }
 }

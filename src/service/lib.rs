@@ -1,8 +1,13 @@
 //! The composition of one server: builds every use case in the order of their crates and starts their tasks.
 
 mod avatars;
+mod edus;
 mod federation;
+mod open;
 mod services;
 mod timers;
 
-pub use self::services::{Keys, Remotes, Services, database_options};
+pub use self::{
+    federation::Federated,
+    services::{Keys, Remotes, Services, database_options},
+};

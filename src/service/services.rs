@@ -5,33 +5,28 @@ use std::{sync::Arc, time::Duration};
 use ruma::OwnedUserId;
 use serde_json::Value;
 use wick_account::{
-    AccountData, DeviceListener, Devices, Filters, OpenId, Proof, PushRules, Pushers, Session,
-    Sessions, Uia, Upkeep, Users,
+    AccountData, Devices, Filters, OpenId, Proof, PushRules, Pushers, Session, Sessions, Uia,
+    Upkeep, Users,
 };
 use wick_calls::{Calls, LiveKit};
 use wick_core::{
     Clock, Config, Random, Result, ShortUserId, SigningKeys, TimerId, config, signing::KeyStore,
 };
 use wick_database::{Database, Durability, Options, schema::timer::Feature};
-use wick_encryption::{
-    Backups, CrossSigning, DehydratedDevices, DeviceEvents, DeviceKeys, ToDevice,
-};
-use wick_federation::{Federation, Network};
+use wick_encryption::{Backups, CrossSigning, DehydratedDevices, DeviceKeys, ToDevice};
+use wick_federation::Network;
 use wick_media::{MediaRepository, Previews, Store};
-use wick_notify::{Counts, Notifications};
+use wick_notify::Notifications;
 use wick_outbound::Outbound;
 use wick_people::{Presence, Profiles, Receipts, Typing, UserDirectory};
 use wick_push::Push;
-use wick_room::{Graph, Hooks};
-use wick_rooms::{Delayed, GuestRemoval, History, Memberships, Reports, Rooms, Spaces, search};
-use wick_runtime::{ConflictLock, Health, Limits, Resources, Supervisor, Workers};
+use wick_room::Graph;
+use wick_rooms::{Delayed, GuestRemoval, History, Memberships, Reports, Rooms, Spaces};
+use wick_runtime::{Health, Limits, Supervisor};
 use wick_sync::Sync;
-use wick_timers::{Expiry, Timers, timers};
+use wick_timers::{Expiry, Timers};
 
-use crate::{avatars::Avatars, federation, timers::Kinds};
-
-/// How much memory parsed events and state nodes may take.
-const GRAPH_CACHE_BYTES: u64 = 24 << 20;
+use crate::{Federated, avatars::Avatars, federation, open, timers::Kinds};
 
 /// How often unused guests are looked for.
 const GUESTS_EVERY: Duration = Duration::from_secs(3600);
@@ -123,7 +118,7 @@ pub struct Services {
     /// Typing notifications.
     pub typing: Arc<Typing>,
     /// Other servers, where federation is on.
-    pub(crate) federation: Option<Arc<Federation>>,
+    pub(crate) federated: Option<Federated>,
     /// `/sync`.
     pub sync: Arc<Sync>,
     /// The rooms as their members use them.
@@ -167,35 +162,24 @@ impl Services {
     ) -> Result<Arc<Self>> {
         let supervisor = Arc::new(Supervisor::new(Arc::clone(&clock)));
         let limits = Arc::new(Limits::new(&config, &clock));
-        let resources = Resources {
-            config: Arc::clone(&config),
-            database: database.clone(),
-            clock: Arc::clone(&clock),
-            random: Arc::clone(&random),
-            limits: Arc::clone(&limits),
-            workers: Arc::new(Workers::new(&supervisor)),
-            conflicts: ConflictLock::default(),
-        };
-        let (sessions, devices, users) = open_accounts(&resources)?;
+        let resources =
+            open::resources(&config, &clock, &random, &database, (&limits, &supervisor));
+        let federation = federation::open(&resources, &keys, &network)?;
+        let (sessions, devices, users) = open::accounts(&resources)?;
         let profiles = Arc::new(Profiles::new(resources.clone(), Arc::clone(&limits)));
         let presence = Arc::new(Presence::new(resources.clone()));
-        let (graph, timers) = open_graph(&resources, &limits, &presence, &keys)?;
+        let (graph, timers) = open::graph(&resources, &limits, &presence, &keys)?;
         let stopping = supervisor.stopping().clone();
         let (expiry, rooms, delayed) =
-            open_rooms(&resources, (&graph, &timers), &profiles, &supervisor);
-        let memberships = Arc::new(Memberships::new(
-            resources.clone(),
-            Arc::clone(&graph),
-            Arc::clone(&users),
-            Arc::clone(&profiles),
-            Arc::clone(&expiry),
-            Arc::clone(&delayed),
-        ));
+            open::rooms(&resources, (&graph, &timers), &profiles, &supervisor);
+        let memberships =
+            open::memberships(&resources, &graph, &users, &profiles, (&expiry, &delayed));
         let to_device = Arc::new(ToDevice::new(resources.clone()));
         let calls = livekit
-            .map(|livekit| open_calls(&resources, &graph, (&timers, &delayed, &expiry), livekit));
-        let (media, previews) = open_media(&resources, &supervisor, &outbound, media_store)?;
-        let (counts, pushers, push) = open_push(&resources, &graph, &outbound, &supervisor)?;
+            .map(|livekit| open::calls(&resources, &graph, (&timers, &delayed, &expiry), livekit));
+        let (media, previews) = open::media(&resources, &supervisor, &outbound, media_store)?;
+        let (counts, pushers, push) = open::push(&resources, &graph, &outbound, &supervisor)?;
+        let federated = Federated::open(federation, &resources, &graph, &supervisor);
         let user_directory =
             UserDirectory::new(resources.clone(), Arc::clone(&graph), Arc::clone(&profiles));
         Ok(Arc::new(Self {
@@ -236,7 +220,7 @@ impl Services {
             presence: Arc::clone(&presence),
             receipts: Receipts::new(resources.clone(), Arc::clone(&graph)),
             typing: Arc::new(Typing::new(resources.clone(), Arc::clone(&graph))),
-            federation: federation::open(&resources, &keys, &network)?,
+            federated,
             sync: Sync::new(resources, Arc::clone(&graph), presence, to_device, counts, stopping),
             graph,
             expiry,
@@ -268,6 +252,9 @@ impl Services {
         self.delayed.start(&self.supervisor);
         if let Some(calls) = &self.calls {
             calls.start(&self.supervisor)?;
+        }
+        if let Some(federated) = &self.federated {
+            federated.start()?;
         }
         self.rooms.start();
         self.media.start(Arc::new(Avatars::new(self.database.clone(), Arc::clone(&self.graph))));
@@ -356,107 +343,6 @@ impl Services {
             Feature::Delay => self.delayed.cancel(timer).await,
         }
     }
-}
-
-/// The accounts with their devices and sessions.
-fn open_accounts(resources: &Resources) -> Result<(Arc<Sessions>, Arc<Devices>, Arc<Users>)> {
-    let sessions = Arc::new(Sessions::new(resources.clone()));
-    let listeners: Vec<Box<dyn DeviceListener>> = vec![Box::new(DeviceEvents)];
-    let devices = Devices::new(resources.clone(), Arc::clone(&sessions), listeners);
-    let (devices, limits) = (Arc::new(devices), Arc::clone(&resources.limits));
-    let users = Users::new(resources.clone(), limits, Arc::clone(&devices))?;
-    Ok((sessions, devices, Arc::new(users)))
-}
-
-/// The rooms, with what other layers do when something happens in them, and the timers.
-fn open_graph(
-    resources: &Resources,
-    limits: &Arc<Limits>,
-    presence: &Arc<Presence>,
-    keys: &Keys,
-) -> Result<(Arc<Graph>, Arc<Timers>)> {
-    let Resources { config, database, clock, random, .. } = resources.clone();
-    let queue = Arc::new(timers::Queue::default());
-    let hooks = Hooks {
-        projections: vec![Box::new(Arc::clone(presence)), search::index()],
-        timers: Some(timers::listener(resources, Arc::clone(&queue))),
-        cancel_superseded: config.delayed_events.cancel_superseded,
-    };
-    let identity = (config.server.name.clone(), Arc::clone(&keys.signing));
-    let graph = Graph::open(database, clock, random, identity, hooks, GRAPH_CACHE_BYTES);
-    let (graph, limits) = (Arc::new(graph), Arc::clone(limits));
-    let timers = Timers::new(resources.clone(), Arc::clone(&graph), queue, limits, keys.timer);
-    Ok((graph, Arc::new(timers)))
-}
-
-/// The use cases that send events: at once, later, and when others expire.
-fn open_rooms(
-    resources: &Resources,
-    (graph, timers): (&Arc<Graph>, &Arc<Timers>),
-    profiles: &Arc<Profiles>,
-    supervisor: &Arc<Supervisor>,
-) -> (Arc<Expiry>, Arc<Rooms>, Arc<Delayed>) {
-    let expiry = Expiry::new(resources.clone(), Arc::clone(graph), Arc::clone(timers));
-    let expiry = Arc::new(expiry);
-    let rooms = Arc::new(Rooms::new(
-        resources.clone(),
-        Arc::clone(graph),
-        Arc::clone(profiles),
-        Arc::clone(&expiry),
-        Arc::clone(supervisor),
-    ));
-    let delayed = Arc::new(Delayed::new(
-        resources.clone(),
-        Arc::clone(graph),
-        Arc::clone(timers),
-        Arc::clone(&resources.limits),
-        Arc::clone(&rooms),
-    ));
-    (expiry, rooms, delayed)
-}
-
-/// Calls by a LiveKit server.
-fn open_calls(
-    resources: &Resources,
-    graph: &Arc<Graph>,
-    (timers, delayed, expiry): (&Arc<Timers>, &Arc<Delayed>, &Arc<Expiry>),
-    livekit: Arc<dyn LiveKit>,
-) -> Arc<Calls> {
-    let (graph, timers) = (Arc::clone(graph), Arc::clone(timers));
-    let ends = (Arc::clone(delayed), Arc::clone(expiry));
-    Arc::new(Calls::new(resources.clone(), graph, timers, ends, livekit))
-}
-
-fn open_media(
-    resources: &Resources,
-    supervisor: &Arc<Supervisor>,
-    outbound: &Arc<Outbound>,
-    store: Option<Arc<dyn Store>>,
-) -> Result<(Arc<MediaRepository>, Arc<Previews>)> {
-    let media = MediaRepository::new(resources.clone(), Arc::clone(supervisor), store)?;
-    let media = Arc::new(media);
-    let previews = Previews::new(Arc::clone(&media), Arc::clone(outbound));
-    Ok((media, Arc::new(previews)))
-}
-
-/// What counts the unread, and what sends notifications with it.
-fn open_push(
-    resources: &Resources,
-    graph: &Arc<Graph>,
-    outbound: &Arc<Outbound>,
-    supervisor: &Arc<Supervisor>,
-) -> Result<(Arc<Counts>, Arc<Pushers>, Push)> {
-    let counts = Arc::new(Counts::new(Arc::clone(graph)));
-    let pushers = Arc::new(Pushers::new(resources.clone())?);
-    let push = Push::new(
-        resources.clone(),
-        Arc::clone(graph),
-        Arc::clone(&pushers),
-        Arc::clone(&counts),
-        Arc::clone(outbound),
-        Arc::clone(supervisor),
-    );
-    Ok((counts, pushers, push))
 }
 
 /// How the configuration wants the database opened.

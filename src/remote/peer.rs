@@ -1,0 +1,109 @@
+//! The other servers of a room, as the receiving of events asks them.
+
+use std::{sync::Arc, time::Duration};
+
+use ruma::{
+    OwnedEventId, OwnedRoomId, ServerName, UInt, canonical_json::CanonicalJsonObject,
+    room_version_rules::RoomVersionRules, signatures::PublicKeyMap,
+};
+use ruma_federation_api::{
+    authorization::get_event_authorization::v1 as get_event_authorization,
+    backfill::get_backfill::v1 as get_backfill,
+    event::{
+        get_event::v1 as get_event, get_missing_events::v1 as get_missing_events,
+        get_room_state::v1 as get_room_state, get_room_state_ids::v1 as get_room_state_ids,
+    },
+};
+use serde_json::value::RawValue;
+use wick_core::Result;
+use wick_federation::{Bounds, Federation};
+use wick_inbound::{MissingEvents, Peer, StateEvents, StateIds};
+
+/// The bounds of a response that holds the state of a room.
+const STATE: Bounds = Bounds { bytes: 128 << 20, time: Duration::from_secs(120) };
+
+/// Other servers, reached by signed requests.
+#[derive(Clone)]
+pub struct Peers(Arc<Federation>);
+
+impl Peers {
+    /// Asks servers through `federation`.
+    #[must_use]
+    pub fn new(federation: Arc<Federation>) -> Self {
+        Self(federation)
+    }
+}
+
+impl Peer for Peers {
+    async fn keys(
+        &self,
+        events: Vec<CanonicalJsonObject>,
+        rules: &RoomVersionRules,
+    ) -> Result<Vec<PublicKeyMap>> {
+        let events: Vec<_> = events.iter().collect();
+        self.0.keys.for_events(&events, rules).await
+    }
+
+    async fn event(&self, server: &ServerName, event: OwnedEventId) -> Result<Box<RawValue>> {
+        let response = self.0.request(server, get_event::Request::new(event)).await?;
+        Ok(response.pdu)
+    }
+
+    async fn missing_events(
+        &self,
+        server: &ServerName,
+        wanted: MissingEvents,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let MissingEvents { room_id, earliest, latest, limit } = wanted;
+        let mut request = get_missing_events::Request::new(room_id, earliest, latest);
+        request.limit = count(limit);
+        Ok(self.0.request(server, request).await?.events)
+    }
+
+    async fn state_ids(
+        &self,
+        server: &ServerName,
+        room: OwnedRoomId,
+        event: OwnedEventId,
+    ) -> Result<StateIds> {
+        let request = get_room_state_ids::Request::new(event, room);
+        let response = self.0.request_within(server, request, STATE).await?;
+        Ok(StateIds { state: response.pdu_ids, auth_chain: response.auth_chain_ids })
+    }
+
+    async fn state(
+        &self,
+        server: &ServerName,
+        room: OwnedRoomId,
+        event: OwnedEventId,
+    ) -> Result<StateEvents> {
+        let request = get_room_state::Request::new(event, room);
+        let response = self.0.request_within(server, request, STATE).await?;
+        Ok(StateEvents { state: response.pdus, auth_chain: response.auth_chain })
+    }
+
+    async fn auth_chain(
+        &self,
+        server: &ServerName,
+        room: OwnedRoomId,
+        event: OwnedEventId,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let request = get_event_authorization::Request::new(room, event);
+        Ok(self.0.request(server, request).await?.auth_chain)
+    }
+
+    async fn backfill(
+        &self,
+        server: &ServerName,
+        room: OwnedRoomId,
+        from: Vec<OwnedEventId>,
+        limit: usize,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let request = get_backfill::Request::new(room, from, count(limit));
+        Ok(self.0.request(server, request).await?.pdus)
+    }
+}
+
+fn count(number: usize) -> UInt {
+    UInt::try_from(number).unwrap_or(UInt::MAX)
+}
