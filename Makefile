@@ -10,7 +10,7 @@ KILLS ?= 200
 FOR ?= 3600
 CORPUS ?=
 
-.PHONY: help setup build run release test check fmt-check dependencies clippy docs book fmt bench bench-media beside load test-clients test-calls test-crash fuzz-media \
+.PHONY: help setup build run release test check fmt-check dependencies clippy docs book fmt bench bench-media beside load test-clients test-calls test-federation test-crash fuzz-media \
         complement complement-own complement-process clean-data
 
 help: ## show this list
@@ -81,6 +81,9 @@ test-calls: build ## run LiveKit and its client against the server (needs Go, No
 fuzz-media: setup ## read damaged images and pages for FOR=3600 seconds (CORPUS=folder: those of a folder, too)
 	@. .ci/env && WICK_FUZZ_SECONDS=$(FOR) WICK_FUZZ_CORPUS="$(CORPUS)" \
 		.ci/cargo test --workspace --lib $$CARGO_LOCKED -- fuzz::
+
+test-federation: build ## let users of wick and of Synapse share rooms (needs openssl and Python; ARGS='-k upgrade': only these)
+	@.ci/script tests/federation/run $(ARGS)
 
 test-crash: build ## kill the server at random moments (KILLS=200), fail at every commit (ROUNDS=3)
 	@. .ci/env && "$$TARGET_DIR/debug/wick-crash" $(KILLS) $(ARGS)

@@ -1,0 +1,180 @@
+"""The two servers: wick at 127.0.0.1, Synapse at 127.0.0.2, each with a port for clients and one for servers.
+
+WICK_BINARY, SYNAPSE_PYTHON and WICK_FEDERATION_FOLDER (with the certificates) come from `run`.
+"""
+
+import atexit
+import functools
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+FOLDER = pathlib.Path(os.environ["WICK_FEDERATION_FOLDER"])
+START_SECONDS = 60
+
+
+def free_port(address):
+    with socket.socket() as bound:
+        bound.bind((address, 0))
+        return bound.getsockname()[1]
+
+
+class Server:
+    """A server as a process. Its files stay when it is stopped or killed."""
+
+    def __init__(self, kind, address):
+        self.kind = kind
+        self.address = address
+        self.client_port = free_port(address)
+        self.server_port = free_port(address)
+        self.name = f"{address}:{self.server_port}"
+        self.url = f"http://{address}:{self.client_port}"
+        self.process = None
+        self.folder = FOLDER / f"{kind}-files"
+        self.folder.mkdir()
+
+    def __str__(self):
+        return self.kind
+
+    def command(self):
+        raise NotImplementedError
+
+    def start(self):
+        log = (FOLDER / f"{self.kind}.log").open("ab")
+        self.process = subprocess.Popen(
+            self.command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                break
+            try:
+                urllib.request.urlopen(f"{self.url}/_matrix/client/versions", timeout=5).close()
+                return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        tail = (FOLDER / f"{self.kind}.log").read_text(errors="replace").splitlines()[-20:]
+        raise AssertionError(f"{self.kind} did not start:\n" + "\n".join(tail))
+
+    def end(self, how=signal.SIGTERM):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(how)
+            self.process.wait(timeout=60)
+
+    def kill(self):
+        self.end(signal.SIGKILL)
+
+
+class Wick(Server):
+    def __init__(self):
+        super().__init__("wick", "127.0.0.1")
+        (self.folder / "wick.toml").write_text(
+            f"""
+server.name = "{self.name}"
+listen.tcp = ["{self.address}:{self.client_port}"]
+listen.tls = ["{self.address}:{self.server_port}"]
+listen.tls_certificate = "{FOLDER}/wick.pem"
+listen.tls_key = "{FOLDER}/wick.key"
+database.path = "{self.folder}/database"
+registration.mode = "open"
+accounts.argon2_memory_kilobytes = 8
+accounts.argon2_iterations = 1
+federation.enabled = true
+federation.deny_addresses = []
+federation.extra_roots = "{FOLDER}/authority.pem"
+limits.enabled = false
+metrics.enabled = false
+logging.filter = "{os.environ.get("WICK_LOG", "info")}"
+"""
+        )
+
+    def command(self):
+        return [os.environ["WICK_BINARY"], "--config", str(self.folder / "wick.toml")]
+
+
+class Synapse(Server):
+    def __init__(self):
+        super().__init__("synapse", "127.0.0.2")
+        many = {"per_second": 1000000, "burst_count": 1000000}
+        listener = {"bind_addresses": [self.address], "type": "http"}
+        configuration = {
+            "server_name": self.name,
+            "listeners": [
+                {**listener, "port": self.client_port, "resources": [{"names": ["client"]}]},
+                {**listener, "port": self.server_port, "tls": True, "resources": [{"names": ["federation"]}]},
+            ],
+            "tls_certificate_path": f"{FOLDER}/synapse.pem",
+            "tls_private_key_path": f"{FOLDER}/synapse.key",
+            "federation_custom_ca_list": [f"{FOLDER}/authority.pem"],
+            "ip_range_blacklist": [],
+            "trusted_key_servers": [],
+            # Outages in the tests last seconds.
+            "federation": {
+                "destination_min_retry_interval": "1s",
+                "destination_max_retry_interval": "5s",
+                "destination_retry_multiplier": 2,
+            },
+            "database": {"name": "sqlite3", "args": {"database": f"{self.folder}/homeserver.db"}},
+            "log_config": f"{self.folder}/log.yaml",
+            "media_store_path": f"{self.folder}/media",
+            "signing_key_path": f"{self.folder}/signing.key",
+            "pid_file": f"{self.folder}/pid",
+            "macaroon_secret_key": "test",
+            "form_secret": "test",
+            "report_stats": False,
+            "enable_registration": True,
+            "enable_registration_without_verification": True,
+            "allow_public_rooms_over_federation": True,
+            "room_list_publication_rules": [{"action": "allow"}],
+            "bcrypt_rounds": 4,
+            "rc_message": many,
+            "rc_registration": many,
+            "rc_login": {"address": many, "account": many, "failed_attempts": many},
+            "rc_joins": {"local": many, "remote": many},
+            "rc_joins_per_room": many,
+            "rc_room_creation": many,
+            "rc_invites": {"per_room": many, "per_user": many, "per_issuer": many},
+            "rc_federation": {"window_size": 1000, "sleep_limit": 100000, "reject_limit": 100000, "concurrent": 100},
+        }
+        # JSON is YAML.
+        (self.folder / "homeserver.yaml").write_text(json.dumps(configuration))
+        log = {
+            "version": 1,
+            "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+            "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "line"}},
+            "root": {"level": os.environ.get("SYNAPSE_LOG", "INFO"), "handlers": ["out"]},
+            "disable_existing_loggers": False,
+        }
+        (self.folder / "log.yaml").write_text(json.dumps(log))
+        self.run_synapse("--generate-keys")
+
+    def arguments(self):
+        return [os.environ["SYNAPSE_PYTHON"], "-m", "synapse.app.homeserver", "-c", "homeserver.yaml"]
+
+    def run_synapse(self, argument):
+        subprocess.run([*self.arguments(), argument], cwd=self.folder, check=True, capture_output=True, timeout=120)
+
+    def command(self):
+        return self.arguments()
+
+
+def started(server):
+    atexit.register(server.end)
+    server.start()
+    return server
+
+
+@functools.cache
+def wick():
+    return started(Wick())
+
+
+@functools.cache
+def synapse():
+    return started(Synapse())
