@@ -81,6 +81,7 @@ subjects! {
     meta,
     previews,
     push,
+    remote,
     replacement,
     reports,
     room,

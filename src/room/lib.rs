@@ -17,6 +17,7 @@ pub mod membership;
 mod read;
 mod receive;
 pub mod relation;
+mod remote;
 pub mod render;
 mod resolve;
 pub mod shared_rooms;

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use ruma::api::error::ErrorKind;
+use wick_account::Users;
 use wick_core::{Error, Result};
 use wick_federation::{Federation, Network};
 use wick_inbound::{Answers, Inbound};
-use wick_remote::Peers;
+use wick_remote::{Peers, RemoteRooms};
 use wick_room::Graph;
+use wick_rooms::Rooms;
 use wick_runtime::{Resources, Supervisor};
 
 use crate::{Keys, Services};
@@ -20,6 +22,8 @@ pub struct Federated {
     pub inbound: Arc<Inbound<Peers>>,
     /// What other servers ask of the events of rooms.
     pub answers: Answers,
+    /// Rooms of other servers.
+    pub rooms: Arc<RemoteRooms>,
 }
 
 impl Federated {
@@ -29,13 +33,21 @@ impl Federated {
         resources: &Resources,
         graph: &Arc<Graph>,
         supervisor: &Arc<Supervisor>,
+        accounts: (&Arc<Users>, &Arc<Rooms>),
     ) -> Option<Self> {
         let federation = federation?;
         let peers = Peers::new(Arc::clone(&federation));
         let inbound =
             Inbound::new(resources.clone(), Arc::clone(graph), Arc::clone(supervisor), peers);
         let answers = Answers::new(resources.clone(), Arc::clone(graph));
-        Some(Self { federation, inbound, answers })
+        let rooms = RemoteRooms::new(
+            resources.clone(),
+            Arc::clone(graph),
+            Arc::clone(supervisor),
+            (Arc::clone(accounts.0), Arc::clone(accounts.1)),
+            (Arc::clone(&federation), Arc::clone(&inbound)),
+        );
+        Some(Self { federation, inbound, answers, rooms })
     }
 
     /// Starts the tasks.

@@ -4,6 +4,7 @@ mod avatars;
 mod edus;
 mod federation;
 mod open;
+mod rooms;
 mod services;
 mod timers;
 

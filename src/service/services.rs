@@ -179,7 +179,8 @@ impl Services {
             .map(|livekit| open::calls(&resources, &graph, (&timers, &delayed, &expiry), livekit));
         let (media, previews) = open::media(&resources, &supervisor, &outbound, media_store)?;
         let (counts, pushers, push) = open::push(&resources, &graph, &outbound, &supervisor)?;
-        let federated = Federated::open(federation, &resources, &graph, &supervisor);
+        let federated =
+            Federated::open(federation, &resources, &graph, &supervisor, (&users, &rooms));
         let user_directory =
             UserDirectory::new(resources.clone(), Arc::clone(&graph), Arc::clone(&profiles));
         Ok(Arc::new(Self {

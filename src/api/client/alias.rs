@@ -17,8 +17,7 @@ async fn get_alias(
     services: Arc<Services>,
     Ruma { body, .. }: Ruma<get_alias::v3::Request>,
 ) -> Result<get_alias::v3::Response> {
-    let room_id = services.rooms.resolve(&body.room_alias)?;
-    let servers = vec![services.config.server.name.clone()];
+    let (room_id, servers) = services.resolve_alias(&body.room_alias).await?;
     Ok(get_alias::v3::Response::new(room_id, servers))
 }
 

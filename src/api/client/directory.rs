@@ -72,7 +72,11 @@ async fn get_public_rooms(
     services: Arc<Services>,
     Ruma { body, address, .. }: Ruma<get_public_rooms::v3::Request>,
 ) -> Result<Json<Listed>> {
-    ensure_here(&services, body.server.as_ref())?;
+    if let Some(server) = elsewhere(&services, body.server) {
+        let all = (Filter::default(), RoomNetwork::Matrix);
+        let page = services.public_rooms_of(&server, all, body.limit, body.since).await?;
+        return Ok(Json(page.into()));
+    }
     let limit = body.limit.map(u64::from);
     let (filter, asker) = (Filter::default(), limit_key(address));
     let page = services.rooms.public_rooms(&asker, filter, limit, body.since).await?;
@@ -84,7 +88,11 @@ async fn get_public_rooms_filtered(
     services: Arc<Services>,
     Ruma { body, sender, .. }: Ruma<get_public_rooms_filtered::v3::Request>,
 ) -> Result<Json<Listed>> {
-    ensure_here(&services, body.server.as_ref())?;
+    if let Some(server) = elsewhere(&services, body.server) {
+        let wanted = (body.filter, body.room_network);
+        let page = services.public_rooms_of(&server, wanted, body.limit, body.since).await?;
+        return Ok(Json(page.into()));
+    }
     if let RoomNetwork::ThirdParty(_) = body.room_network {
         // There is none.
         return Ok(Json(Listed::default()));
@@ -119,11 +127,7 @@ async fn set_room_visibility(
     Ok(set_room_visibility::v3::Response::new())
 }
 
-fn ensure_here(services: &Services, server: Option<&OwnedServerName>) -> Result<()> {
-    match server {
-        Some(server) if *server != services.config.server.name => {
-            Err(Error::not_found("this server does not federate and knows no other directory"))
-        }
-        _ => Ok(()),
-    }
+/// The server whose directory is asked for, if it is another one.
+fn elsewhere(services: &Services, server: Option<OwnedServerName>) -> Option<OwnedServerName> {
+    server.filter(|server| *server != services.config.server.name)
 }

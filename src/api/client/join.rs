@@ -28,7 +28,7 @@ async fn join_room_by_id(
     Ruma { body: Whole { request, body }, sender, .. }: Ruma<Whole<join_room_by_id::v3::Request>>,
 ) -> Result<join_room_by_id::v3::Response> {
     let room_id = request.room_id;
-    services.rooms.join(&sender, &room_id, member_content(body)).await?;
+    services.join(&sender, &room_id, Vec::new(), member_content(body)).await?;
     Ok(join_room_by_id::v3::Response::new(room_id))
 }
 
@@ -39,8 +39,9 @@ async fn join_room_by_id_or_alias(
         Whole<join_room_by_id_or_alias::v3::Request>,
     >,
 ) -> Result<join_room_by_id_or_alias::v3::Response> {
-    let room_id = services.rooms.room_named(&request.room_id_or_alias)?;
-    services.rooms.join(&sender, &room_id, member_content(body)).await?;
+    let (room_id, servers) = services.room_named(&request.room_id_or_alias).await?;
+    let via = request.via.into_iter().chain(servers).collect();
+    services.join(&sender, &room_id, via, member_content(body)).await?;
     Ok(join_room_by_id_or_alias::v3::Response::new(room_id))
 }
 

@@ -8,7 +8,7 @@ use wick_database::{
 };
 
 use super::{Entry, typing};
-use crate::{Assembly, membership, state::StateChange};
+use crate::{Assembly, membership, remote, state::StateChange};
 
 pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry, slot: Slot) -> Result<()> {
     for change in &entry.changes {
@@ -37,6 +37,9 @@ fn write_member(
         let count = count_of(&mut room.head.counts, old);
         *count = count.saturating_sub(1);
         room.batch.delete(&MEMBER_BY_ROOM, &(room.room, old as u8, user));
+    }
+    if user_id.server_name() == room.rooms.server {
+        remote::end(room, user)?;
     }
     let (Some(membership), Some(event)) = (new, change.new) else {
         room.batch.delete(&MEMBER_BY_USER, &(user, room.room));

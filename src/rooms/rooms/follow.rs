@@ -23,6 +23,24 @@ const TAGS: &str = "m.tag";
 const DIRECT: &str = "m.direct";
 
 impl Rooms {
+    /// Copies the data of a user who has joined a room over another server from the room that it replaces, if it does.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn follow_predecessor(&self, user: ShortUserId, room_id: &RoomId) -> Result<()> {
+        let replacement = self
+            .graph
+            .transact(room_id, |room| match predecessor(room)? {
+                Some(old) => note(room, user, &old).map(|()| Some(room.room())),
+                None => Ok(None),
+            })
+            .await?;
+        if let Some(room) = replacement {
+            self.follow(user, room).await;
+        }
+        Ok(())
+    }
+
     /// Copies a user's data about a room they know to the one that replaces it, if they joined that. A
     /// change of its own after the join, since it touches what the user can change at any time; the join
     /// stands without it.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use ruma::{
-    RoomId, UserId, canonical_json::CanonicalJsonObject, events::room::member::MembershipState,
+    RoomId, UserId, api::error::ErrorKind, canonical_json::CanonicalJsonObject,
+    events::room::member::MembershipState,
 };
 use wick_account::Session;
-use wick_core::{Result, ShortUserId};
+use wick_core::{Error, Result, ShortUserId};
 
 use super::{Rooms, content, follow};
 
@@ -23,10 +24,44 @@ impl Rooms {
         room_id: &RoomId,
         extra: CanonicalJsonObject,
     ) -> Result<()> {
+        self.try_join(session, room_id, extra).await.map_err(|error| match error.kind() {
+            Some(ErrorKind::UnableToAuthorizeJoin | ErrorKind::UnableToGrantJoin) => {
+                Error::forbidden(error.to_string())
+            }
+            _ => error,
+        })
+    }
+
+    /// As [`Rooms::join`].
+    ///
+    /// # Errors
+    /// As [`Rooms::join`], but for a restricted room `M_UNABLE_TO_AUTHORISE_JOIN` if this server cannot tell whether the user
+    /// may join, and `M_UNABLE_TO_GRANT_JOIN` if it has no member there who could authorise it.
+    pub async fn try_join(
+        self: &Arc<Self>,
+        session: &Session,
+        room_id: &RoomId,
+        extra: CanonicalJsonObject,
+    ) -> Result<()> {
         let (rooms, room_id) = (Arc::clone(self), room_id.to_owned());
         let (user, user_id) = (session.user, session.user_id.clone());
         let join = async move { rooms.join_and_follow((user, &user_id), &room_id, extra).await };
         self.supervisor.complete("join", join).await
+    }
+
+    /// The content of a join of a local user. `extra` becomes part of it.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn join_content(
+        &self,
+        user_id: &UserId,
+        extra: CanonicalJsonObject,
+    ) -> Result<CanonicalJsonObject> {
+        let mut content = extra;
+        content::set_text(&mut content, "membership", MembershipState::Join.as_str());
+        self.fill_in_profile(&mut content, user_id)?;
+        Ok(content)
     }
 
     async fn join_and_follow(
@@ -35,10 +70,8 @@ impl Rooms {
         room_id: &RoomId,
         extra: CanonicalJsonObject,
     ) -> Result<()> {
-        let mut content = extra;
-        let says_more = !content.is_empty();
-        content::set_text(&mut content, "membership", MembershipState::Join.as_str());
-        self.fill_in_profile(&mut content, user_id)?;
+        let says_more = !extra.is_empty();
+        let content = self.join_content(user_id, extra)?;
         let replacement = self
             .graph
             .transact(room_id, |room| {

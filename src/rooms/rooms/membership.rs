@@ -3,7 +3,7 @@
 //! <https://spec.matrix.org/v1.18/client-server-api/#room-membership>
 
 use ruma::{
-    OwnedEventId, OwnedRoomId, OwnedUserId, UserId,
+    OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, UserId,
     api::error::ErrorKind,
     canonical_json::CanonicalJsonObject,
     events::{
@@ -29,6 +29,12 @@ use super::{
 
 /// The authorising user of a join to a room whose join rule is restricted.
 const AUTHORISED_VIA: &str = "join_authorised_via_users_server";
+
+/// How many members are looked at to find servers that can authorise a join.
+const MAX_MEMBERS: usize = 1_000;
+
+/// How many of those servers are found at most.
+const MAX_AUTHORISING: usize = 8;
 
 impl Rooms {
     /// Appends the member event of `target` with this content. Returns the existing event if nothing would
@@ -213,20 +219,65 @@ impl Rooms {
         if !matches!(&*rules.join_rule, "restricted" | "knock_restricted") {
             return Ok(None);
         }
+        let mut all_known = true;
         for allowed in rules.allow {
             let Ok(allowed) = serde_json::from_value::<Allowed>(allowed) else { continue };
-            if allowed.kind == "m.room_membership" && self.is_in(room, &allowed.room_id, user_id)? {
-                return self.possible_inviter(room).map(Some);
+            if allowed.kind != "m.room_membership" {
+                continue;
+            }
+            match self.is_in(room, &allowed.room_id, user_id)? {
+                Some(true) => return self.possible_inviter(room).map(Some),
+                Some(false) => {}
+                None => all_known = false,
             }
         }
-        Err(Error::forbidden("you are in none of the rooms whose members may join"))
+        let message = "you are in none of the rooms whose members may join";
+        Err(match all_known {
+            true => Error::forbidden(message),
+            false => Error::refused_with(403, ErrorKind::UnableToAuthorizeJoin, message),
+        })
     }
 
-    /// Whether a user is joined to another room than the one that is being changed.
-    fn is_in(&self, room: &mut Assembly<'_>, other: &ruma::RoomId, user: &UserId) -> Result<bool> {
+    /// Whether a user is joined to another room than the one that is being changed. `None` if this server has no member
+    /// there, and does not know.
+    fn is_in(
+        &self,
+        room: &mut Assembly<'_>,
+        other: &ruma::RoomId,
+        user: &UserId,
+    ) -> Result<Option<bool>> {
         let read = &*room.batch();
-        let Some(other) = self.graph.short(read, other)? else { return Ok(false) };
-        Ok(self.graph.membership(read, other, user)? == Some(Membership::Join))
+        let Some(other) = self.graph.short(read, other)? else { return Ok(None) };
+        if self.graph.membership(read, other, user)? == Some(Membership::Join) {
+            return Ok(Some(true));
+        }
+        Ok(self.graph.has_local_member(read, other)?.then_some(false))
+    }
+
+    /// Other servers that may be able to authorise a join which this one cannot: those of the joined users that can
+    /// invite, at most a few.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn authorising_servers(&self, room_id: &ruma::RoomId) -> Result<Vec<OwnedServerName>> {
+        let read = self.resources.database.latest();
+        let Some(room) = self.graph.short(&read, room_id)? else { return Ok(Vec::new()) };
+        let levels = self.graph.power_levels(&read, room)?;
+        let mut servers = Vec::new();
+        for member in self.graph.members(&read, room, Membership::Join).take(MAX_MEMBERS) {
+            let user_id = self.graph.user_id(&read, member?.0)?;
+            let server = user_id.server_name();
+            if !self.is_local(&user_id)
+                && levels.user_can_invite(&user_id)
+                && !servers.iter().any(|known| known == server)
+            {
+                servers.push(server.to_owned());
+            }
+            if servers.len() >= MAX_AUTHORISING {
+                break;
+            }
+        }
+        Ok(servers)
     }
 
     /// A joined member of this server who could invite: those with the most power first.
@@ -255,7 +306,8 @@ impl Rooms {
                 }
             }
         }
-        Err(Error::forbidden("no member of the room could have invited you"))
+        let message = "no member of the room could have invited you";
+        Err(Error::refused_with(403, ErrorKind::UnableToGrantJoin, message))
     }
 }
 

@@ -1,0 +1,113 @@
+//! Joining.
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
+
+use std::{sync::Arc, time::Duration};
+
+use ruma::{
+    OwnedRoomId, OwnedServerName, RoomId, ServerName, api::error::ErrorKind,
+    canonical_json::CanonicalJsonObject,
+};
+use ruma_federation_api::membership::{
+    create_join_event::v2 as send_join, prepare_join_event::v1 as make_join,
+};
+use wick_account::Session;
+use wick_core::{Error, Result, rules::SUPPORTED_VERSIONS};
+use wick_federation::Bounds;
+use wick_inbound::JoinAnswer;
+use wick_runtime::Limit;
+
+use crate::{RemoteRooms, rooms::Failures, template::Member};
+
+/// The bounds of a response that holds the state of a room.
+const STATE: Bounds = Bounds { bytes: 128 << 20, time: Duration::from_secs(120) };
+
+impl RemoteRooms {
+    /// Joins a room, over another server if this one has no member in it or cannot authorise the join. `via` are servers to
+    /// ask, `extra` becomes part of the member event. Continues if the client hangs up.
+    ///
+    /// # Errors
+    /// As [`Rooms::join`](wick_rooms::Rooms::join); what the other servers refuse; a failure of theirs if none has an answer.
+    pub async fn join(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        room_id: &RoomId,
+        via: Vec<OwnedServerName>,
+        extra: CanonicalJsonObject,
+    ) -> Result<()> {
+        let (remote, session) = (Arc::clone(self), Arc::clone(session));
+        let room_id = room_id.to_owned();
+        let join = async move { remote.join_somehow(&session, &room_id, via, extra).await };
+        self.supervisor.complete("join over another server", join).await
+    }
+
+    async fn join_somehow(
+        self: &Arc<Self>,
+        session: &Session,
+        room_id: &OwnedRoomId,
+        via: Vec<OwnedServerName>,
+        extra: CanonicalJsonObject,
+    ) -> Result<()> {
+        let one_at_a_time = self.joining(room_id);
+        let _one_at_a_time = one_at_a_time.lock().await;
+        let mut servers = via;
+        if self.is_here(room_id)? {
+            match self.rooms.try_join(session, room_id, extra.clone()).await {
+                Err(error) if is_undecided(&error) => {
+                    let authorising = self.rooms.authorising_servers(room_id)?;
+                    if authorising.is_empty() {
+                        return Err(Error::forbidden(error.to_string()));
+                    }
+                    servers = authorising;
+                }
+                joined => return joined,
+            }
+        } else if session.is_guest {
+            let message = "guests cannot join rooms of other servers";
+            return Err(Error::refused(ErrorKind::GuestAccessForbidden, message));
+        } else {
+            self.resources.limits.ensure(Limit::Joins, &session.user_id)?;
+        }
+        let servers = self.candidates(session, room_id, servers)?;
+        let content = self.rooms.join_content(&session.user_id, extra)?;
+        let member = Member { room_id, user_id: &session.user_id, content };
+        let mut failures = Failures::default();
+        for server in &servers {
+            match self.join_by(server, room_id, &member).await {
+                Ok(()) => return self.rooms.follow_predecessor(session.user, room_id).await,
+                Err(error) => failures.note(server, error)?,
+            }
+        }
+        Err(failures.into_error())
+    }
+
+    async fn join_by(
+        self: &Arc<Self>,
+        server: &ServerName,
+        room_id: &OwnedRoomId,
+        member: &Member<'_>,
+    ) -> Result<()> {
+        let mut request = make_join::Request::new(room_id.clone(), member.user_id.to_owned());
+        request.ver = SUPPORTED_VERSIONS.to_vec();
+        let draft = self.federation.request(server, request).await?;
+        let signed = self.sign(member, draft.room_version, &draft.event)?;
+        let joining = self.inbound.joining(room_id.clone(), signed.version);
+        let pdu = signed.json.clone();
+        let request = send_join::Request::new(room_id.clone(), signed.event_id.clone(), pdu);
+        let answer = self.federation.request_within(server, request, STATE).await?.room_state;
+        let answer = JoinAnswer {
+            event: answer.event.unwrap_or(signed.json),
+            state: answer.state,
+            auth_chain: answer.auth_chain,
+        };
+        joining.enter(answer).await.map(drop)
+    }
+}
+
+/// Whether a join was refused because this server cannot tell whether it is allowed, or has no member who could
+/// authorise it.
+fn is_undecided(error: &Error) -> bool {
+    error.kind().is_some_and(|kind| {
+        matches!(kind, ErrorKind::UnableToAuthorizeJoin | ErrorKind::UnableToGrantJoin)
+    })
+}

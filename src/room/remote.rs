@@ -1,0 +1,114 @@
+//! Memberships in rooms in which this server has no member.
+//!
+//! Invariants: their events are never part of the graph, since nothing is here to judge them by; such a membership ends
+//! with the batch by which its user becomes a member of the room as it is here.
+
+use ruma::OwnedEventId;
+use ruma::{
+    OwnedRoomId, RoomId, canonical_json::CanonicalJsonObject, room_version_rules::RoomVersionRules,
+};
+use wick_core::{Error, Result, ShortRoomId, ShortUserId, rules};
+use wick_database::{
+    Range, Read,
+    schema::remote::{REMOTE_BY_MEMBER, RemoteMembership},
+};
+
+use crate::{Assembly, Graph};
+
+/// How often a batch is made anew because the row has changed meanwhile.
+const ATTEMPTS: usize = 16;
+
+impl Graph {
+    /// A user's membership in a room in which this server has no member.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn remote_membership(
+        &self,
+        read: &impl Read,
+        room: ShortRoomId,
+        user: ShortUserId,
+    ) -> Result<Option<RemoteMembership>> {
+        Ok(read.get(&REMOTE_BY_MEMBER, &(user, room))?)
+    }
+
+    /// All such memberships of a user.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn remote_memberships(
+        &self,
+        read: &impl Read,
+        user: ShortUserId,
+    ) -> Result<Vec<(OwnedRoomId, RemoteMembership)>> {
+        let mut memberships = Vec::new();
+        for row in read.scan(&REMOTE_BY_MEMBER, Range::prefix((user,))) {
+            let ((_, room), membership) = row?;
+            let room_id = self.intern().room_id(read, room)?;
+            let room_id = room_id.ok_or_else(|| Error::corrupt("a room has no room id"))?;
+            memberships.push((room_id, membership));
+        }
+        Ok(memberships)
+    }
+
+    /// Changes a user's membership in a room in which this server has no member: `change` returns what it is to be,
+    /// `None` to leave it. The position in it is filled in. Returns whether it was changed: it is not if this server has
+    /// members in the room by now.
+    ///
+    /// # Errors
+    /// Those of `change`; a database error.
+    pub async fn change_remote_membership(
+        &self,
+        room_id: &RoomId,
+        user: ShortUserId,
+        mut change: impl FnMut(Option<RemoteMembership>) -> Result<Option<RemoteMembership>>,
+    ) -> Result<bool> {
+        let mut attempt = 1;
+        loop {
+            let lock = self.locks.take(room_id).await;
+            let mut batch = self.db.batch();
+            let room = self.intern().room(room_id, &mut batch)?;
+            if self.has_local_member(&batch, room)? {
+                return Ok(false);
+            }
+            let key = (user, room);
+            let there = batch.read_for_update(&REMOTE_BY_MEMBER, &key)?;
+            let Some(membership) = change(there)? else { return Ok(false) };
+            let slot = batch.reserve_position();
+            batch.put_at(slot, &REMOTE_BY_MEMBER, move |position| {
+                (key, RemoteMembership { position, ..membership })
+            });
+            let written = self.db.write(batch, Self::DURABILITY);
+            drop(lock);
+            match written {
+                Ok(pending) => {
+                    pending.await?;
+                    return Ok(true);
+                }
+                Err(error) if error.is_conflict() && attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Hashes and signs an event of a room that need not be here.
+    ///
+    /// # Errors
+    /// `M_TOO_LARGE` if the event or one of its fields is over its limit.
+    pub fn sign(
+        &self,
+        event: &mut CanonicalJsonObject,
+        rules: &RoomVersionRules,
+    ) -> Result<OwnedEventId> {
+        rules::hash_and_sign(event, rules, &self.server, &self.keys.current())
+    }
+}
+
+/// Ends what a user was in the room before it was here.
+pub(crate) fn end(room: &mut Assembly<'_>, user: ShortUserId) -> Result<()> {
+    let key = (user, room.room);
+    if room.batch.contains(&REMOTE_BY_MEMBER, &key)? {
+        room.batch.delete(&REMOTE_BY_MEMBER, &key);
+    }
+    Ok(())
+}
