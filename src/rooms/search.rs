@@ -61,12 +61,11 @@ pub fn index() -> Box<dyn Projection> {
     Box::new(index::Index)
 }
 
-/// An event that has the words.
+/// An event that has the words. Without its content: there can be thousands, of which few are shown.
 struct Match {
     place: i64,
     room: ShortRoomId,
     event: ShortEventId,
-    pdu: SharedPdu,
     rank: f64,
 }
 
@@ -198,7 +197,7 @@ impl Searching<'_> {
             return Ok(None);
         }
         let rank = self.rank(&pdu);
-        Ok(Some(Match { place, room, event, pdu, rank }))
+        Ok(Some(Match { place, room, event, rank }))
     }
 
     fn is_wanted(&self, pdu: &SharedPdu) -> bool {

@@ -189,17 +189,18 @@ impl Searching<'_> {
             };
             let of_key = groups.entry(if by_room { "room_id" } else { "sender" }).or_default();
             for (order, found) in page.iter().enumerate() {
+                let pdu = self.history.graph.load_event(self.read, found.event)?;
                 let name = if by_room {
                     self.room_id(found.room)?.to_string()
                 } else {
-                    found.pdu.sender.to_string()
+                    pdu.sender.to_string()
                 };
                 let group = of_key.entry(name).or_insert_with(|| Group {
                     order,
                     next_batch: next_batch.cloned(),
                     ..Group::default()
                 });
-                group.results.push(found.pdu.event_id.clone());
+                group.results.push(pdu.event_id.clone());
             }
         }
         Ok(groups)
