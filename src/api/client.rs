@@ -117,11 +117,12 @@ fn own(session: &Session, user_id: &UserId) -> Result<()> {
 }
 
 /// How many, where anything beyond what can be counted is as many as there are.
-fn count(number: UInt) -> usize {
+pub(crate) fn count(number: UInt) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-fn direction(direction: api::Direction) -> Direction {
+/// The direction of a request.
+pub(crate) fn direction(direction: api::Direction) -> Direction {
     match direction {
         api::Direction::Forward => Direction::Forward,
         api::Direction::Backward => Direction::Backward,

@@ -42,6 +42,7 @@ pub(crate) struct Endpoint {
     pub(crate) handler: Handler,
     pub(crate) limit: Count,
     pub(crate) streams: bool,
+    pub(crate) max_body: u64,
     pub(crate) shape: Shape,
     pub(crate) guests: GuestAccess,
 }
@@ -92,7 +93,7 @@ impl Resource {
             (Bytes::new(), body)
         } else {
             let max = u64::from(server.max_body_kilobytes) * 1024;
-            (self.read(body, max).await?, Body::empty())
+            (self.read(body, max.max(endpoint.max_body)).await?, Body::empty())
         };
         let request = Request::from_parts(parts, body);
         let Endpoint { limit, shape, guests, .. } = *endpoint;

@@ -186,9 +186,16 @@ pub(crate) struct Route {
     pub(crate) limit: Count,
     /// Whether the handler takes the body as a stream.
     pub(crate) streams: bool,
+    /// The most bytes of a body, if that is more than what is configured.
+    pub(crate) max_body: u64,
 }
 
 impl Route {
+    /// Takes bodies of so many bytes, however few are configured.
+    pub(crate) fn with_body_of(self, bytes: u64) -> Self {
+        Self { max_body: bytes, ..self }
+    }
+
     /// Hands the body to the handler as a stream.
     pub(crate) fn streaming(self) -> Self {
         Self { streams: true, ..self }
@@ -307,7 +314,7 @@ where
             handler(services, Unread { sender, call }).await?.into_http()
         })
     });
-    Route { method: R::METHOD, paths, handler, limit: Count::Request, streams: false }
+    Route { method: R::METHOD, paths, handler, limit: Count::Request, streams: false, max_body: 0 }
 }
 
 /// An endpoint that has no request type of ruma's. It is counted by its handler, if at all.
@@ -326,6 +333,7 @@ where
         handler,
         limit: Count::Nothing,
         streams: false,
+        max_body: 0,
     }
 }
 

@@ -63,12 +63,13 @@ fn resources(
         methods: Vec::new(),
         unserved: Vec::new(),
     };
-    for Route { method, paths, handler, limit, streams } in routes {
+    for Route { method, paths, handler, limit, streams, max_body } in routes {
         for path in paths {
             let resource = resources.entry(path.clone()).or_insert_with(|| empty(&path));
             let (method, handler) = (method.clone(), Arc::clone(&handler));
             let (shape, guests) = (Shape::of(&method, &path), GuestAccess::of(&method, &path));
-            resource.methods.push(Endpoint { method, handler, limit, streams, shape, guests });
+            let endpoint = Endpoint { method, handler, limit, streams, max_body, shape, guests };
+            resource.methods.push(endpoint);
         }
     }
     for (method, path) in unserved() {

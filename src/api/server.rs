@@ -2,8 +2,12 @@
 //!
 //! Invariant: where federation is off, none of them is there.
 
+mod event;
+mod first_version;
 mod keys;
+mod membership;
 mod query;
+mod transaction;
 mod user;
 mod version;
 
@@ -14,7 +18,15 @@ use crate::route::Route;
 
 /// Every endpoint of the server-server API.
 pub(crate) fn routes() -> Vec<Route> {
-    let routes = [keys::routes(), query::routes(), user::routes(), version::routes()];
+    let routes = [
+        event::routes(),
+        keys::routes(),
+        membership::routes(),
+        query::routes(),
+        transaction::routes(),
+        user::routes(),
+        version::routes(),
+    ];
     let federated = routes.into_iter().flatten().map(|route| route.only_with(ensure_federated));
     federated.collect()
 }

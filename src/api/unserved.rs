@@ -13,36 +13,19 @@ pub(crate) fn unserved() -> impl Iterator<Item = (Method, &'static str)> {
 }
 
 const GET: &[&str] = &[
-    "/_matrix/federation/v1/backfill/{room_id}",
-    "/_matrix/federation/v1/event/{event_id}",
-    "/_matrix/federation/v1/event_auth/{room_id}/{event_id}",
     "/_matrix/federation/v1/hierarchy/{room_id}",
-    "/_matrix/federation/v1/make_join/{room_id}/{user_id}",
-    "/_matrix/federation/v1/make_knock/{room_id}/{user_id}",
-    "/_matrix/federation/v1/make_leave/{room_id}/{user_id}",
     "/_matrix/federation/v1/media/download/{media_id}",
     "/_matrix/federation/v1/media/thumbnail/{media_id}",
     "/_matrix/federation/v1/publicRooms",
     "/_matrix/federation/v1/query/directory",
     "/_matrix/federation/v1/query/{query_type}",
-    "/_matrix/federation/v1/state/{room_id}",
-    "/_matrix/federation/v1/state_ids/{room_id}",
-    "/_matrix/federation/v1/timestamp_to_event/{room_id}",
 ];
 
-const POST: &[&str] = &[
-    "/_matrix/federation/v1/get_missing_events/{room_id}",
-    "/_matrix/federation/v1/publicRooms",
-    "/_matrix/policy/v1/sign",
-];
+const POST: &[&str] = &["/_matrix/federation/v1/publicRooms", "/_matrix/policy/v1/sign"];
 
 const PUT: &[&str] = &[
     "/_matrix/federation/v1/3pid/onbind",
     "/_matrix/federation/v1/exchange_third_party_invite/{room_id}",
     "/_matrix/federation/v1/invite/{room_id}/{event_id}",
-    "/_matrix/federation/v1/send/{txn_id}",
-    "/_matrix/federation/v1/send_knock/{room_id}/{event_id}",
     "/_matrix/federation/v2/invite/{room_id}/{event_id}",
-    "/_matrix/federation/v2/send_join/{room_id}/{event_id}",
-    "/_matrix/federation/v2/send_leave/{room_id}/{event_id}",
 ];

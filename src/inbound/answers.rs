@@ -4,6 +4,7 @@
 //! the worker threads, where servers take turns.
 
 mod history;
+mod join_state;
 mod states;
 
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use wick_database::{Snapshot, schema::room::Place};
 use wick_room::{Graph, visibility::ServerViewer};
 use wick_runtime::Resources;
 
-use crate::{StateEvents, acl};
+pub use self::join_state::JoinState;
+use crate::acl;
 
 /// Answers other servers.
 #[derive(Clone)]
@@ -70,28 +72,6 @@ impl Answers {
                 return Err(Error::forbidden("this server is not in the room"));
             }
             job(&access)
-        };
-        self.resources.workers.run(&user, read).await
-    }
-
-    /// The state before an event that the server sent just now, which may have been how it left the room.
-    ///
-    /// # Errors
-    /// If the event is not here, or the database cannot be read.
-    pub(crate) async fn state_around(
-        &self,
-        server: &ServerName,
-        room_id: &RoomId,
-        event: &EventId,
-    ) -> Result<StateEvents> {
-        let (answers, room_id, event) = (self.clone(), room_id.to_owned(), event.to_owned());
-        let user = server.to_owned();
-        let owner = user.clone();
-        let read = move || {
-            let access = answers.access(owner, &room_id)?;
-            let (_, _, place) = access.event(&event)?;
-            let (state, auth_chain) = access.state(place.before)?;
-            Ok(states::to_json(&state, &auth_chain))
         };
         self.resources.workers.run(&user, read).await
     }

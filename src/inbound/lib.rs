@@ -7,6 +7,7 @@
 
 mod acl;
 mod answers;
+mod countersign;
 mod events;
 mod extremities;
 mod fetch;
@@ -20,7 +21,7 @@ mod verify;
 
 pub use self::{
     acl::is_allowed,
-    answers::Answers,
+    answers::{Answers, JoinState},
     inbound::{EventResults, Inbound},
     join::{JoinAnswer, Joining},
     peer::{MissingEvents, Peer, StateEvents, StateIds},

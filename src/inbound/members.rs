@@ -16,18 +16,18 @@ use wick_core::{Draft, Error, Pdu, Result};
 use wick_room::{Received, Verified};
 
 use crate::{
-    Answers, Inbound, JoinAnswer, Peer, StateEvents, acl,
+    Inbound, Peer, acl,
     fetch::Fetch,
     verify::{self, Check},
 };
 
 impl<P: Peer> Inbound<P> {
     /// A member event of `user`, a user of `origin`, for that server to sign. `versions` are the room versions that it
-    /// supports.
+    /// supports. A join to a restricted room names the user that authorises it.
     ///
     /// # Errors
     /// `M_NOT_FOUND` if no user of this server is in the room, `M_INCOMPATIBLE_ROOM_VERSION`; `M_FORBIDDEN` if the room's
-    /// ACL or its auth rules refuse it, or if the user is of another server.
+    /// ACL or its auth rules refuse it, or if the user is of another server; as [`Authorisation::user`](wick_rooms::restricted::Authorisation::user).
     pub fn make_member_event(
         &self,
         origin: &ServerName,
@@ -45,8 +45,11 @@ impl<P: Peer> Inbound<P> {
             let message = "the asking server does not support the room's version";
             return Err(Error::refused(ErrorKind::IncompatibleRoomVersion(data), message));
         }
-        let membership = CanonicalJsonValue::String(membership.to_string());
-        let content = CanonicalJsonObject::from([("membership".to_owned(), membership)]);
+        let text = CanonicalJsonValue::String(membership.to_string());
+        let mut content = CanonicalJsonObject::from([("membership".to_owned(), text)]);
+        if *membership == MembershipState::Join {
+            self.name_authorising_user(room_id, user, &mut content)?;
+        }
         let draft = Draft::state(
             room_id.clone(),
             user.to_owned(),
@@ -57,12 +60,12 @@ impl<P: Peer> Inbound<P> {
         Ok((version, self.graph.template(draft)?))
     }
 
-    /// Takes in a member event that was made by [`Inbound::make_member_event`] and signed. Returns the event with the
-    /// state before it. Returns when it is durable.
+    /// Takes in a member event that was made by [`Inbound::make_member_event`] and signed, and adds the
+    /// signature of this server if one of its users authorises it. Returns the event once it is durable.
     ///
     /// # Errors
     /// `M_BAD_JSON` or `M_INVALID_PARAM` if it is another event than was asked for, `M_NOT_FOUND` if no user of this server
-    /// is in the room, `M_FORBIDDEN` if the room's ACL or its auth rules refuse it.
+    /// is in the room, `M_FORBIDDEN` if the room's ACL or its auth rules refuse it; as [`Authorisation::user`](wick_rooms::restricted::Authorisation::user).
     pub async fn take_member_event(
         self: &Arc<Self>,
         origin: &ServerName,
@@ -70,8 +73,12 @@ impl<P: Peer> Inbound<P> {
         event_id: &EventId,
         event: Box<RawValue>,
         membership: &MembershipState,
-    ) -> Result<JoinAnswer> {
+    ) -> Result<Box<RawValue>> {
         let (version, rules) = self.resident(origin, room_id)?;
+        let event = match membership {
+            MembershipState::Join => self.countersign(room_id, &rules, event)?,
+            _ => event,
+        };
         let room = (&**room_id, &rules);
         let check = verify::check_all(&self.resources, &self.peer, room, vec![event]).await?.pop();
         let event = match check {
@@ -84,10 +91,7 @@ impl<P: Peer> Inbound<P> {
         }
         check_member_event(event.pdu(), origin, membership)?;
         self.take(origin, (room_id, &version, &rules), event.clone()).await?;
-        let answers = Answers::new(self.resources.clone(), Arc::clone(&self.graph));
-        let StateEvents { state, auth_chain } =
-            answers.state_around(origin, room_id, event.event_id()).await?;
-        Ok(JoinAnswer { event: event.pdu().json.clone(), state, auth_chain })
+        Ok(event.pdu().json.clone())
     }
 
     async fn take(

@@ -15,6 +15,7 @@ use ruma::{
     events::{TimelineEventType, room::history_visibility::HistoryVisibility},
     room_version_rules::RoomVersionRules,
 };
+use serde_json::value::RawValue;
 use wick_core::{Clock, Draft, Error, Random, Result, SigningKeys, StateRoot, TimerId, rules};
 use wick_database::{
     Batch, Database, Durability, Interner, Pending, Read, schema::room::HEAD_BY_ROOM,
@@ -236,6 +237,20 @@ impl Graph {
         event.remove("hashes");
         event.remove("signatures");
         Ok(event)
+    }
+
+    /// An event that another server signed, with the signature of this server too.
+    ///
+    /// # Errors
+    /// `M_TOO_LARGE` if it is over its limit.
+    pub fn countersign(
+        &self,
+        event: &mut CanonicalJsonObject,
+        rules: &RoomVersionRules,
+    ) -> Result<Box<RawValue>> {
+        event.remove("unsigned");
+        rules::hash_and_sign(event, rules, &self.server, &self.keys.current())?;
+        rules::to_json(event)
     }
 
     /// Creates a room with everything that `fill` appends, in one batch. `fill` runs again if a row that it

@@ -5,6 +5,7 @@ mod guests;
 pub mod history;
 mod memberships;
 pub mod reports;
+pub mod restricted;
 pub mod rooms;
 pub mod search;
 pub mod spaces;

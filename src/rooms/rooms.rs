@@ -49,7 +49,7 @@ pub use self::{
     redact::Redact,
     send::SendMessage,
     state::{SendState, StateFormat},
-    stripped::stripped_state,
+    stripped::{stripped_events, stripped_state},
     summary::{guests_can_join, summary},
 };
 pub(crate) use self::{event_request::EventRequest, send::transaction};

@@ -13,6 +13,7 @@ mod keys;
 mod names;
 mod peer;
 mod requests;
+mod rooms;
 
 use std::{
     future::{Ready, ready},

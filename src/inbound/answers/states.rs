@@ -75,7 +75,7 @@ impl Answers {
     }
 }
 
-pub(super) fn to_json(state: &[SharedPdu], auth_chain: &[SharedPdu]) -> StateEvents {
+fn to_json(state: &[SharedPdu], auth_chain: &[SharedPdu]) -> StateEvents {
     let json = |events: &[SharedPdu]| events.iter().map(|event| event.json.clone()).collect();
     StateEvents { state: json(state), auth_chain: json(auth_chain) }
 }
@@ -92,7 +92,10 @@ impl Access {
     }
 
     /// These events and all that they rest on.
-    fn auth_chain(&self, from: impl Iterator<Item = OwnedEventId>) -> Result<Vec<SharedPdu>> {
+    pub(super) fn auth_chain(
+        &self,
+        from: impl Iterator<Item = OwnedEventId>,
+    ) -> Result<Vec<SharedPdu>> {
         let mut open: Vec<_> = from.collect();
         let mut seen: HashSet<OwnedEventId> = HashSet::new();
         let mut chain = Vec::new();

@@ -3,15 +3,11 @@
 //! <https://spec.matrix.org/v1.18/client-server-api/#room-membership>
 
 use ruma::{
-    OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, UserId,
+    OwnedEventId, OwnedServerName, RoomId, UserId,
     api::error::ErrorKind,
     canonical_json::CanonicalJsonObject,
-    events::{
-        StateEventType, TimelineEventType,
-        room::{member::MembershipState, power_levels::UserPowerLevel},
-    },
+    events::{StateEventType, TimelineEventType, room::member::MembershipState},
 };
-use serde::Deserialize;
 use wick_core::{Draft, Error, Result};
 use wick_database::{
     Read,
@@ -24,11 +20,9 @@ use wick_runtime::Limit;
 use super::{
     EventRequest, Rooms,
     append::{SendOutcome, append},
-    content, guests_can_join, power_levels,
+    content, guests_can_join,
 };
-
-/// The authorising user of a join to a room whose join rule is restricted.
-const AUTHORISED_VIA: &str = "join_authorised_via_users_server";
+use crate::restricted::{self, AUTHORISED_VIA};
 
 /// How many members are looked at to find servers that can authorise a join.
 const MAX_MEMBERS: usize = 1_000;
@@ -80,8 +74,12 @@ impl Rooms {
         if joins {
             self.ensure_admits(room, target)?;
         }
-        if joins && let Some(by) = self.authorise_join(room, target, before.as_ref())? {
-            content::set_text(&mut content, AUTHORISED_VIA, by);
+        if joins {
+            let short = room.room();
+            let read = &*room.batch();
+            if let Some(by) = restricted::authorise(&self.graph, read, short, target)?.user(403)? {
+                content::set_text(&mut content, AUTHORISED_VIA, by);
+            }
         }
         if let Some(current) = current
             && current.sender == sender
@@ -200,66 +198,12 @@ impl Rooms {
         }
     }
 
-    /// The authorising user of a join to a restricted room, if the join needs one.
-    ///
-    /// <https://spec.matrix.org/v1.18/client-server-api/#restricted-rooms>
-    fn authorise_join(
-        &self,
-        room: &mut Assembly<'_>,
-        user_id: &UserId,
-        before: Option<&MembershipState>,
-    ) -> Result<Option<OwnedUserId>> {
-        if matches!(before, Some(MembershipState::Invite | MembershipState::Ban)) {
-            return Ok(None);
-        }
-        let Some(rules) = room.state_event(&StateEventType::RoomJoinRules, "")? else {
-            return Ok(None);
-        };
-        let Ok(rules) = rules.content_as::<JoinRules>() else { return Ok(None) };
-        if !matches!(&*rules.join_rule, "restricted" | "knock_restricted") {
-            return Ok(None);
-        }
-        let mut all_known = true;
-        for allowed in rules.allow {
-            let Ok(allowed) = serde_json::from_value::<Allowed>(allowed) else { continue };
-            if allowed.kind != "m.room_membership" {
-                continue;
-            }
-            match self.is_in(room, &allowed.room_id, user_id)? {
-                Some(true) => return self.possible_inviter(room).map(Some),
-                Some(false) => {}
-                None => all_known = false,
-            }
-        }
-        let message = "you are in none of the rooms whose members may join";
-        Err(match all_known {
-            true => Error::forbidden(message),
-            false => Error::refused_with(403, ErrorKind::UnableToAuthorizeJoin, message),
-        })
-    }
-
-    /// Whether a user is joined to another room than the one that is being changed. `None` if this server has no member
-    /// there, and does not know.
-    fn is_in(
-        &self,
-        room: &mut Assembly<'_>,
-        other: &ruma::RoomId,
-        user: &UserId,
-    ) -> Result<Option<bool>> {
-        let read = &*room.batch();
-        let Some(other) = self.graph.short(read, other)? else { return Ok(None) };
-        if self.graph.membership(read, other, user)? == Some(Membership::Join) {
-            return Ok(Some(true));
-        }
-        Ok(self.graph.has_local_member(read, other)?.then_some(false))
-    }
-
     /// Other servers that may be able to authorise a join which this one cannot: those of the joined users that can
     /// invite, at most a few.
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub fn authorising_servers(&self, room_id: &ruma::RoomId) -> Result<Vec<OwnedServerName>> {
+    pub fn authorising_servers(&self, room_id: &RoomId) -> Result<Vec<OwnedServerName>> {
         let read = self.resources.database.latest();
         let Some(room) = self.graph.short(&read, room_id)? else { return Ok(Vec::new()) };
         let levels = self.graph.power_levels(&read, room)?;
@@ -279,48 +223,4 @@ impl Rooms {
         }
         Ok(servers)
     }
-
-    /// A joined member of this server who could invite: those with the most power first.
-    fn possible_inviter(&self, room: &mut Assembly<'_>) -> Result<OwnedUserId> {
-        let levels = power_levels(room)?;
-        let mut candidates: Vec<OwnedUserId> = levels.users.keys().cloned().collect();
-        if let Some(creators) = &levels.rules.privileged_creators {
-            candidates.extend(creators.iter().cloned());
-        }
-        candidates.sort_by_key(|user| std::cmp::Reverse(levels.for_user(user)));
-        for user in candidates {
-            if self.is_local(&user)
-                && levels.user_can_invite(&user)
-                && room.membership(&user)? == Some(MembershipState::Join)
-            {
-                return Ok(user);
-            }
-        }
-        if UserPowerLevel::Int(levels.users_default) >= UserPowerLevel::Int(levels.invite) {
-            let short = room.room();
-            let read = &*room.batch();
-            for member in self.graph.members(read, short, Membership::Join) {
-                let user_id = self.graph.user_id(read, member?.0)?;
-                if self.is_local(&user_id) && levels.user_can_invite(&user_id) {
-                    return Ok(user_id);
-                }
-            }
-        }
-        let message = "no member of the room could have invited you";
-        Err(Error::refused_with(403, ErrorKind::UnableToGrantJoin, message))
-    }
-}
-
-#[derive(Deserialize)]
-struct JoinRules {
-    join_rule: String,
-    #[serde(default)]
-    allow: Vec<serde_json::Value>,
-}
-
-#[derive(Deserialize)]
-struct Allowed {
-    #[serde(rename = "type")]
-    kind: String,
-    room_id: OwnedRoomId,
 }

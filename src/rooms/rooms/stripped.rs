@@ -4,7 +4,7 @@
 
 use ruma::{UserId, events::StateEventType};
 use serde_json::value::RawValue;
-use wick_core::{Result, ShortRoomId};
+use wick_core::{Result, ShortEventId, ShortRoomId};
 use wick_database::Read;
 use wick_room::Graph;
 
@@ -29,14 +29,8 @@ pub fn stripped_state(
     room: ShortRoomId,
     user_id: &UserId,
 ) -> Result<Vec<Box<RawValue>>> {
-    let mut shown = Vec::new();
-    for event_type in &SHOWN {
-        let Some(short) = graph.state_event_short(read, room, event_type, "")? else { continue };
-        // A redacted name is none.
-        if graph.content(read, short)?.get() != "{}" {
-            shown.push(graph.stripped(read, short)?);
-        }
-    }
+    let shown = stripped_events(graph, read, room)?.into_iter();
+    let mut shown = shown.map(|event| graph.stripped(read, event)).collect::<Result<Vec<_>>>()?;
     let member = |user_id: &UserId| {
         graph.state_event_short(read, room, &StateEventType::RoomMember, user_id.as_str())
     };
@@ -48,6 +42,26 @@ pub fn stripped_state(
             shown.push(graph.stripped(read, inviter)?);
         }
         shown.push(graph.stripped(read, own)?);
+    }
+    Ok(shown)
+}
+
+/// The events of the stripped state but for those of members.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn stripped_events(
+    graph: &Graph,
+    read: &impl Read,
+    room: ShortRoomId,
+) -> Result<Vec<ShortEventId>> {
+    let mut shown = Vec::new();
+    for event_type in &SHOWN {
+        let Some(short) = graph.state_event_short(read, room, event_type, "")? else { continue };
+        // A redacted name is none.
+        if graph.content(read, short)?.get() != "{}" {
+            shown.push(short);
+        }
     }
     Ok(shown)
 }

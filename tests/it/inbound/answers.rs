@@ -3,7 +3,7 @@
 use ruma::{events::room::member::MembershipState, signatures};
 use wick_core::{Draft, rules};
 use wick_database::schema::stream::EVENT_BY_STREAM;
-use wick_inbound::Answers;
+use wick_inbound::{Answers, JoinState};
 use wick_room::{Effects, NewRoom};
 
 use super::*;
@@ -158,8 +158,11 @@ impl Pair {
             one.make_member_event(&origin, &self.room, dave, &join, &versions())?;
         let (id, event) = self.signed(event, HERE);
         let entering = self.here.inbound.joining(self.room.clone(), version);
-        let answer = one.take_member_event(&origin, &self.room, &id, event, &join).await?;
-        entering.enter(answer).await?;
+        let event = one.take_member_event(&origin, &self.room, &id, event, &join).await?;
+        let answers = Answers::new(self.one.resources.clone(), Arc::clone(&self.one.graph));
+        let JoinState { state, auth_chain, .. } =
+            answers.join_state(&origin, &self.room, &id, false).await?;
+        entering.enter(JoinAnswer { event, state, auth_chain }).await?;
         drop(entering);
         self.here.inbound.idle().await;
         Ok(())
