@@ -22,6 +22,8 @@ struct Rooms {
     server: TestServer,
     alice: User,
     peer: Peer,
+    /// Has the certificates that a restart reads.
+    _network: TestNetwork,
 }
 
 /// The body of a request without one.
@@ -33,7 +35,7 @@ impl Rooms {
         let server = TestServer::start_from(network.options(HERE)).await;
         let peer = Peer::join(&network, "b.test").await;
         let alice = server.register("alice").await;
-        let rooms = Self { server, alice, peer };
+        let rooms = Self { server, alice, peer, _network: network };
         // Fetches the keys while the network is there.
         assert_eq!(rooms.get("/query/profile?user_id=@alice:a.test").await.0, 200);
         rooms
