@@ -4,8 +4,8 @@
 //! share; idle tables cost next to nothing.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, InfoLogger, LogLevel,
-    Options as EngineOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, InfoLogger,
+    LogLevel, Options as EngineOptions,
 };
 
 use crate::{Error, Options, Profile, Result};
@@ -49,6 +49,12 @@ pub(super) fn table(profile: Profile, cache: &Cache) -> EngineOptions {
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // In partitions: a lookup in a large table loads some KiB of filter and index, not the whole of a file's, which
+    // would push everything else out of a small cache.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_metadata_block_size(4 * KIB);
+    blocks.set_pin_top_level_index_and_filter(true);
     blocks.set_bloom_filter(10.0, false);
     blocks.set_optimize_filters_for_memory(true);
 
