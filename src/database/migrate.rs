@@ -3,13 +3,19 @@
 //! Invariants: steps are in order and never change once released; each commits its own version with
 //! its last batch, so that an interrupted migration goes on where it stopped.
 
+use std::collections::BTreeMap;
+
 use crate::{
-    Batch, Database, Durability, Error, Read, Result,
-    schema::meta::{FORMAT, META},
+    Batch, Database, Durability, Error, Range, Read, Result,
+    schema::{
+        intern::USER_BY_SHORT,
+        meta::{FORMAT, META},
+        room::{JOINED_BY_SERVER, MEMBER_BY_ROOM, Membership, ROOM_BY_SERVER},
+    },
 };
 
 /// The version of the format that this server writes.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// One step: brings the format from `version - 1` to `version`.
 struct Step {
@@ -18,7 +24,7 @@ struct Step {
 }
 
 /// The steps, in order.
-const STEPS: &[Step] = &[];
+const STEPS: &[Step] = &[Step { version: 2, run: count_servers }];
 
 /// Refuses a newer format.
 pub(crate) fn check(found: Option<u64>) -> Result<()> {
@@ -53,4 +59,59 @@ fn set(database: &Database, mut batch: Batch, version: u64) -> Result<()> {
     // Nothing is read before `open` returns, so it is enough that the row precedes all others in the log.
     drop(database.write(batch, Durability::Flushed)?);
     Ok(())
+}
+
+/// Version 2 counts the joined users of each server in each room.
+fn count_servers(database: &Database, batch: &mut Batch) -> Result<()> {
+    let latest = database.latest();
+    let mut joined = BTreeMap::<_, u64>::new();
+    for key in latest.scan(&MEMBER_BY_ROOM, Range::all()).keys() {
+        let (room, membership, user) = key?;
+        if membership == Membership::Join as u8
+            && let Some(user) = latest.get(&USER_BY_SHORT, &user)?
+        {
+            *joined.entry((room, user.server_name().to_owned())).or_default() += 1;
+        }
+    }
+    for ((room, server), count) in joined {
+        batch.put(&ROOM_BY_SERVER, &(server.clone(), room), &());
+        batch.put(&JOINED_BY_SERVER, &(room, server), &count);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::{server_name, user_id};
+    use wick_core::{ShortEventId, ShortRoomId};
+
+    use super::*;
+    use crate::Options;
+
+    #[test]
+    fn the_servers_of_the_rooms_are_counted_once_when_an_old_database_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(folder.path(), Options::default()).unwrap();
+        let (mut batch, room) = (database.batch(), ShortRoomId(7));
+        for (user, membership) in [
+            (user_id!("@a:one.test"), Membership::Join),
+            (user_id!("@b:one.test"), Membership::Join),
+            (user_id!("@c:two.test"), Membership::Leave),
+            (user_id!("@d:three.test"), Membership::Join),
+        ] {
+            let user = database.intern().user(user, &mut batch).unwrap();
+            batch.put(&MEMBER_BY_ROOM, &(room, membership as u8, user), &ShortEventId(1));
+        }
+        set(&database, batch, 1).unwrap();
+        for _ in 0..2 {
+            run(&database).unwrap();
+            let latest = database.latest();
+            let counts = latest.scan(&JOINED_BY_SERVER, Range::all());
+            let counts: Vec<_> = counts.collect::<Result<_>>().unwrap();
+            let (one, three) = (server_name!("one.test"), server_name!("three.test"));
+            assert_eq!(counts, [((room, one.to_owned()), 2), ((room, three.to_owned()), 1)]);
+            assert!(latest.contains(&ROOM_BY_SERVER, &(three, room)).unwrap());
+            assert_eq!(latest.get(&META, FORMAT).unwrap(), Some(VERSION));
+        }
+    }
 }

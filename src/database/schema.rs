@@ -79,6 +79,7 @@ subjects! {
     lookup,
     media,
     meta,
+    outgoing,
     previews,
     push,
     remote,

@@ -9,6 +9,7 @@
 mod authenticate;
 mod destinations;
 mod diagnosis;
+mod edus;
 mod federation;
 mod keys;
 mod names;
@@ -19,6 +20,7 @@ pub use wick_outbound::Bounds;
 
 pub use self::{
     diagnosis::Finding,
+    edus::{Keep, queue_edu},
     federation::{Federation, Network},
     keys::ServerKeys,
     names::{LookingUp, NoServices, Service, Services, SystemServices},

@@ -13,6 +13,7 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 use wick_core::{Draft, Error, Pdu, Result};
+use wick_database::schema::outgoing::FORWARDED_BY_EVENT;
 use wick_room::{Received, Verified};
 
 use crate::{
@@ -90,8 +91,29 @@ impl<P: Peer> Inbound<P> {
             return Err(Error::invalid_param("the event has another event id"));
         }
         check_member_event(event.pdu(), origin, membership)?;
-        self.take(origin, (room_id, &version, &rules), event.clone()).await?;
+        if self.graph.event_by_id(&self.resources.database.latest(), event_id)?.is_none() {
+            self.note_forwarded(event_id, true).await?;
+        }
+        let taken = self.take(origin, (room_id, &version, &rules), event.clone()).await;
+        if let Err(error) = taken {
+            self.note_forwarded(event_id, false).await?;
+            return Err(error);
+        }
         Ok(event.pdu().json.clone())
+    }
+
+    /// Notes whether an event goes on to the servers in its room: its own server reaches them over this one.
+    async fn note_forwarded(&self, event_id: &EventId, is_forwarded: bool) -> Result<()> {
+        self.resources
+            .change(|batch| {
+                if is_forwarded {
+                    batch.put(&FORWARDED_BY_EVENT, event_id, &());
+                } else {
+                    batch.delete(&FORWARDED_BY_EVENT, event_id);
+                }
+                Ok(())
+            })
+            .await
     }
 
     async fn take(

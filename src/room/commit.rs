@@ -11,6 +11,7 @@ mod members;
 mod placement;
 mod redaction;
 mod relations;
+mod servers;
 pub(crate) mod state;
 mod sticky;
 pub(crate) mod timer;

@@ -95,6 +95,8 @@ classes! {
     MemberOfUserDiffers = "member_of_user_differs",
     /// The number of members is not how many there are.
     MemberCountDiffers = "member_count_differs",
+    /// The servers that a room is counted to have are not those of its joined members.
+    ServerOfRoomDiffers = "server_of_room_differs",
     /// A timer of an event that is not stored, or is in another room.
     TimerWithoutEvent = "timer_without_event",
     /// A timer that its event does not lead to, or that another timer's event leads to.

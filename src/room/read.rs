@@ -2,7 +2,7 @@
 //! for writers.
 
 use ruma::{
-    EventId, OwnedUserId, RoomId, RoomVersionId, ServerName, UserId,
+    EventId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName, UserId,
     events::{StateEventType, room::power_levels::RoomPowerLevels},
     room_version_rules::RoomVersionRules,
 };
@@ -13,8 +13,8 @@ use wick_core::{
 use wick_database::{
     Range, Read,
     schema::room::{
-        EVENT_BY_SETTING, EVENT_BY_STATE, HEAD_BY_ROOM, Head, MEMBER_BY_ROOM, MEMBER_BY_USER,
-        MemberRow, Membership, PLACE_BY_EVENT, Place, ROOT_BY_POSITION,
+        EVENT_BY_SETTING, EVENT_BY_STATE, HEAD_BY_ROOM, Head, JOINED_BY_SERVER, MEMBER_BY_ROOM,
+        MEMBER_BY_USER, MemberRow, Membership, PLACE_BY_EVENT, Place, ROOT_BY_POSITION,
     },
 };
 
@@ -233,8 +233,7 @@ impl Graph {
         self.has_member_of(read, room, &self.server)
     }
 
-    /// Whether a user of a server is joined to a room. Takes as long as there are members before the first of that
-    /// server; those of this server tend to come first, because their short ids are from before the join.
+    /// Whether a user of a server is joined to a room.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -244,12 +243,18 @@ impl Graph {
         room: ShortRoomId,
         server: &ServerName,
     ) -> Result<bool> {
-        for member in self.members(read, room, Membership::Join) {
-            if self.user_id(read, member?.0)?.server_name() == server {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(read.contains(&JOINED_BY_SERVER, &(room, server))?)
+    }
+
+    /// The servers with a joined user in a room, this one included.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn servers_in(&self, read: &impl Read, room: ShortRoomId) -> Result<Vec<OwnedServerName>> {
+        read.scan(&JOINED_BY_SERVER, Range::prefix((room,)))
+            .keys()
+            .map(|key| key.map(|(_, server)| server).map_err(Error::from))
+            .collect()
     }
 
     /// The rooms a user has or had a membership in.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ruma::{
     OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId,
-    events::StateEventType,
+    events::StateEventType, server_name,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -21,9 +21,9 @@ use wick_database::{
         intern::ROOM_BY_SHORT,
         room::{
             ANSWER_BY_TRANSACTION, CHILD_BY_MISSING, EVENT_BY_POSITION, EVENT_BY_STATE,
-            HEAD_BY_ROOM, Head, MEMBER_BY_ROOM, MEMBER_BY_USER, Membership, PLACE_BY_EVENT,
-            REDACTION_BY_EVENT, RELATION_BY_PARENT, RELATION_BY_SENDER, STORED_BY_EVENT,
-            THREAD_BY_ACTIVITY, TransactionAnswer,
+            HEAD_BY_ROOM, Head, JOINED_BY_SERVER, MEMBER_BY_ROOM, MEMBER_BY_USER, Membership,
+            PLACE_BY_EVENT, REDACTION_BY_EVENT, RELATION_BY_PARENT, RELATION_BY_SENDER,
+            STORED_BY_EVENT, THREAD_BY_ACTIVITY, TransactionAnswer,
         },
         state::STATE_NODE_BY_HASH,
         sticky::STICKY_BY_END,
@@ -236,6 +236,9 @@ impl Sound {
                 batch.delete(&MEMBER_BY_ROOM, &(self.room, Membership::Join as u8, self.dave));
             }
             Class::MemberOfUserDiffers => batch.delete(&MEMBER_BY_USER, &(self.dave, self.room)),
+            Class::ServerOfRoomDiffers => {
+                batch.put(&JOINED_BY_SERVER, &(self.room, server_name!("other.test")), &1);
+            }
             Class::TimerWithoutEvent => {
                 let timer = self.timer(self.message);
                 let row = batch.get(&TIMER_BY_ID, &timer).expect("timers can be read");

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a row that holds a [`Position`] is written with the batch that was given that position.
 
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
 use serde::{Deserialize, Serialize};
 use wick_core::{
     Position, ShortEventId, ShortRoomId, ShortStateKey, ShortUserId, StateRoot, Timestamp,
@@ -199,6 +199,12 @@ tables! {
     /// By user and room: the membership. Read by sync and every permission check; wakes the user,
     /// and evicts their cached joined rooms.
     MEMBER_BY_USER: (ShortUserId, ShortRoomId) => MemberRow, Random, wakes_member;
+    /// By room and server: how many users of the server are joined; no row if none is. Read when events are sent to other
+    /// servers, and to tell whether a server is in the room. Rebuilt from: current state.
+    JOINED_BY_SERVER: (ShortRoomId, OwnedServerName) => u64, Random;
+    /// By server and room: the rooms that a server is in. Written and deleted with [`JOINED_BY_SERVER`], from which it can
+    /// be rebuilt; read when a server was out of reach for long.
+    ROOM_BY_SERVER: (OwnedServerName, ShortRoomId) => (), Random;
     /// By parent, `rel_type` and the child's place: the relation. Read by `/relations` and aggregation.
     RELATION_BY_PARENT: (ShortEventId, String, i64) => RelationRow, Sequential;
     /// By parent, sender, `rel_type` and the child's place: the same relation. Written and deleted with

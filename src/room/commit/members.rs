@@ -7,7 +7,7 @@ use wick_database::{
     schema::room::{MEMBER_BY_ROOM, MEMBER_BY_USER, MemberCounts, MemberRow, Membership},
 };
 
-use super::{Entry, typing};
+use super::{Entry, servers, typing};
 use crate::{Assembly, membership, remote, state::StateChange};
 
 pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry, slot: Slot) -> Result<()> {
@@ -33,6 +33,7 @@ fn write_member(
     if old == Some(Membership::Join) && new != Some(Membership::Join) {
         typing::stop(room, slot, user_id)?;
     }
+    servers::write(room, user_id.server_name(), (old, new))?;
     if let Some(old) = old {
         let count = count_of(&mut room.head.counts, old);
         *count = count.saturating_sub(1);

@@ -11,10 +11,10 @@ use wick_core::{Result, ShortEventId, ShortRoomId, ShortUserId};
 use wick_database::{
     Range, Read,
     schema::{
-        intern::{SHORT_BY_USER, STATE_KEY_BY_SHORT},
+        intern::{SHORT_BY_USER, STATE_KEY_BY_SHORT, USER_BY_SHORT},
         room::{
-            EVENT_BY_STATE, MEMBER_BY_ROOM, MEMBER_BY_USER, MemberCounts, Membership,
-            STORED_BY_EVENT,
+            EVENT_BY_STATE, JOINED_BY_SERVER, MEMBER_BY_ROOM, MEMBER_BY_USER, MemberCounts,
+            Membership, ROOM_BY_SERVER, STORED_BY_EVENT,
         },
     },
 };
@@ -62,6 +62,33 @@ pub(super) fn check<R: Read>(report: &mut Report<'_, R>, rooms: &[Room]) -> Resu
         }
     }
     compare(report, Class::MemberOfUserDiffers, &wanted, &by_user);
+    check_servers(report, &wanted)
+}
+
+/// Checks the counts of joined users by server.
+fn check_servers<R: Read>(report: &mut Report<'_, R>, members: &Members) -> Result<()> {
+    let mut wanted = BTreeMap::<_, u64>::new();
+    for ((room, user), (membership, _)) in members {
+        if *membership == Membership::Join as u8
+            && let Some(user) = report.read.get(&USER_BY_SHORT, user)?
+        {
+            *wanted.entry((*room, user.server_name().to_owned())).or_default() += 1;
+        }
+    }
+    let read = report.read;
+    let counted =
+        read.scan(&JOINED_BY_SERVER, Range::all()).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let mut by_server = BTreeSet::new();
+    for key in read.scan(&ROOM_BY_SERVER, Range::all()).keys() {
+        let (server, room) = key?;
+        by_server.insert((room, server));
+    }
+    for key in wanted.keys().chain(counted.keys()).chain(&by_server).collect::<BTreeSet<_>>() {
+        let same = wanted.get(key) == counted.get(key)
+            && by_server.contains(key) == counted.contains_key(key);
+        let at = format_args!("room {} server {}", key.0, key.1);
+        report.expect(same, Class::ServerOfRoomDiffers, at);
+    }
     Ok(())
 }
 
