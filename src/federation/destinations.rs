@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use ruma::{OwnedServerName, ServerName};
+use tokio::sync::broadcast;
 use wick_core::{Error, RemoteReason, Result, Timestamp};
 use wick_database::{
-    Durability, Range, Read,
+    Batch, Durability, Range, Read,
     schema::federation::{DESTINATION_BY_SERVER, DestinationRow},
 };
 use wick_runtime::Resources;
@@ -18,17 +19,42 @@ use crate::transport::{is_outage, remote};
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3600);
 
+/// How many revivals a receiver can be behind.
+const REVIVALS: usize = 256;
+
 /// How exact the time of the last success is.
 const SUCCESS_NOTED_EVERY: Duration = Duration::from_secs(600);
 
 /// What is remembered of other servers as destinations.
 pub(crate) struct Destinations {
     resources: Resources,
+    /// Sends the name of each server that is out of back-off again.
+    revivals: broadcast::Sender<OwnedServerName>,
 }
 
 impl Destinations {
     pub(crate) fn new(resources: Resources) -> Self {
-        Self { resources }
+        Self { resources, revivals: broadcast::Sender::new(REVIVALS) }
+    }
+
+    /// When a server may be asked again that did not answer; `None` if it did.
+    pub(crate) fn retry_at(&self, server: &ServerName) -> Result<Option<Timestamp>> {
+        let row = self.resources.database.latest().get(&DESTINATION_BY_SERVER, &server)?;
+        Ok(row.filter(|row| row.failures > 0).map(|row| row.retry_at))
+    }
+
+    /// The servers that come out of back-off before its end, from now on.
+    pub(crate) fn revivals(&self) -> broadcast::Receiver<OwnedServerName> {
+        self.revivals.subscribe()
+    }
+
+    /// Tells of a server's coming out of back-off, once a batch is written.
+    fn tell_revival(&self, batch: &mut Batch, server: &ServerName) {
+        let (revivals, server) = (self.revivals.clone(), server.to_owned());
+        batch.on_applied(move || {
+            // No receiver is no error: nothing waits for the server then.
+            drop(revivals.send(server));
+        });
     }
 
     /// Fails if the server is not to be asked yet.
@@ -99,7 +125,13 @@ impl Destinations {
     ) -> Result<()> {
         self.resources
             .change_with(Durability::Flushed, |batch| {
-                batch.update(&DESTINATION_BY_SERVER, &server, |row| Some(change(row)))?;
+                let row = batch.read_for_update(&DESTINATION_BY_SERVER, &server)?;
+                let was_failing = row.as_ref().is_some_and(|row| row.failures > 0);
+                let row = change(row);
+                if was_failing && row.failures == 0 {
+                    self.tell_revival(batch, server);
+                }
+                batch.put(&DESTINATION_BY_SERVER, &server, &row);
                 Ok(())
             })
             .await
@@ -125,6 +157,7 @@ impl Destinations {
                 let Some(row) = row.filter(|row| row.failures > 0) else { return Ok(false) };
                 let reset = DestinationRow { failures: 0, retry_at: Timestamp(0), ..row };
                 batch.put(&DESTINATION_BY_SERVER, &server, &reset);
+                self.tell_revival(batch, server);
                 Ok(true)
             })
             .await

@@ -13,7 +13,8 @@ use ruma::{
     },
 };
 use ruma_federation_api::authentication::{ServerSignatures, XMatrixSigningInput};
-use wick_core::{Error, RemoteReason, Result, SigningKeys, signing::KeyStore};
+use tokio::sync::broadcast;
+use wick_core::{Error, RemoteReason, Result, SigningKeys, Timestamp, signing::KeyStore};
 use wick_outbound::{Bounds, Resolve};
 use wick_runtime::Resources;
 
@@ -168,5 +169,19 @@ impl Federation {
     /// [`Error::Remote`] with [`RemoteReason::Forbidden`].
     pub fn ensure_allowed(&self, server: &ServerName) -> Result<(), Error> {
         self.transport.ensure_allowed(server)
+    }
+
+    /// When a server may be asked again that did not answer; `None` if it did.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn retry_at(&self, server: &ServerName) -> Result<Option<Timestamp>> {
+        self.transport.destinations.retry_at(server)
+    }
+
+    /// The servers that come out of back-off before its end, from now on: a request of theirs, or to them, succeeded.
+    #[must_use]
+    pub fn revivals(&self) -> broadcast::Receiver<OwnedServerName> {
+        self.transport.destinations.revivals()
     }
 }

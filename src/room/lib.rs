@@ -20,6 +20,7 @@ pub mod relation;
 mod remote;
 pub mod render;
 mod resolve;
+mod servers;
 pub mod shared_rooms;
 mod stage;
 mod sticky;

@@ -1,0 +1,272 @@
+//! Finds out which destinations each piece of news is for, and puts it into their queues.
+//!
+//! Invariants: an event is queued for the servers that were in the room before or after it, and for the server of a user
+//! whose invitation or knock it ends; events by users of other servers only if they came over this server. What comes again,
+//! after a crash, is not queued for a destination that has acknowledged it. Nothing grows without bound for a destination
+//! that is out of reach.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use ruma::{
+    OwnedEventId, OwnedServerName, ServerName, UserId,
+    events::{StateEventType, TimelineEventType},
+};
+use wick_core::{Error, Pdu, Position, Result, ShortRoomId, StateRoot};
+use wick_database::{
+    Batch, Durability, Range, Read,
+    schema::{
+        ephemeral::{PRESENCE_CHANGE_BY_POSITION, RECEIPT_BY_STREAM},
+        outgoing::{
+            DestinationProgress, EDU_BY_STREAM, FORWARDED_BY_EVENT, Gap, OUTGOING_BY_DESTINATION,
+            Outgoing, PROGRESS_BY_DESTINATION,
+        },
+        room::{Membership, Place},
+        stream::StreamEntry,
+    },
+};
+use wick_room::membership;
+use wick_runtime::{Consumer, Span};
+
+use crate::{edus, sender::Shared};
+
+/// How many rows are written in one batch.
+const BATCH: usize = 1_000;
+
+/// How much a destination that does not answer has in its queue before it is caught up with otherwise.
+const MAX_QUEUED: usize = 100;
+
+/// How much a destination has in its queue at most for EDUs to be added that mean nothing later.
+const MAX_QUEUED_BEFORE_TRANSIENT: usize = 1_000;
+
+/// Queues what is news to other servers.
+#[derive(Clone)]
+pub(crate) struct News(pub(crate) Arc<Shared>);
+
+/// What a piece of news is worth to a destination that is out of reach.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Worth {
+    /// It is sent later.
+    Lasting,
+    /// What comes after it will do.
+    Replaceable,
+    /// It is dropped.
+    Transient,
+}
+
+/// A piece of news for a destination.
+struct Item {
+    what: Outgoing,
+    worth: Worth,
+}
+
+/// What a span amounts to.
+#[derive(Default)]
+pub(crate) struct Found {
+    items: BTreeMap<(OwnedServerName, Position), Item>,
+    /// EDUs that are queued with it.
+    edus: Vec<Position>,
+    /// Events that are forwarded with it.
+    forwarded: Vec<OwnedEventId>,
+}
+
+impl Consumer for News {
+    async fn consume(&self, span: &Span) -> Result<bool> {
+        let resources = &self.0.resources;
+        let (this, span) = (self.clone(), span.clone());
+        let Found { items, edus, forwarded } =
+            resources.workers.run(&"sender", move || this.find(&span)).await?;
+        if items.is_empty() && edus.is_empty() && forwarded.is_empty() {
+            return Ok(false);
+        }
+        let destinations: BTreeSet<_> = items.keys().map(|(server, _)| server.clone()).collect();
+        let items: Vec<_> = items.into_iter().collect();
+        for rows in items.chunks(BATCH) {
+            let queue = |batch: &mut Batch| self.queue(batch, rows);
+            resources.change_with(Durability::Flushed, queue).await?;
+        }
+        // What is deleted only now is queued again after a crash before.
+        let delete = |batch: &mut Batch| {
+            edus.iter().for_each(|position| batch.delete(&EDU_BY_STREAM, position));
+            forwarded.iter().for_each(|event| batch.delete(&FORWARDED_BY_EVENT, event));
+            Ok(())
+        };
+        resources.change_with(Durability::Flushed, delete).await?;
+        destinations.iter().try_for_each(|server| self.0.wake(server))?;
+        Ok(true)
+    }
+}
+
+impl News {
+    /// Puts rows into the queues of their destinations, which are in order.
+    fn queue(&self, batch: &mut Batch, rows: &[((OwnedServerName, Position), Item)]) -> Result<()> {
+        for of_one in rows.chunk_by(|one, other| one.0.0 == other.0.0) {
+            let Some(((server, first), _)) = of_one.first() else { continue };
+            let mut progress = batch.get(&PROGRESS_BY_DESTINATION, server)?.unwrap_or_default();
+            let is_out_of_reach = self.0.federation.retry_at(server)?.is_some();
+            let queued = batch
+                .scan(&OUTGOING_BY_DESTINATION, Range::prefix((server.clone(),)))
+                .take(MAX_QUEUED_BEFORE_TRANSIENT)
+                .count();
+            if progress.gap.is_none() && is_out_of_reach && queued >= MAX_QUEUED {
+                progress = open_gap(batch, server, first.previous())?;
+            }
+            let takes_transient = !is_out_of_reach && queued < MAX_QUEUED_BEFORE_TRANSIENT;
+            for ((_, position), item) in of_one {
+                let is_wanted = match item.worth {
+                    Worth::Lasting => true,
+                    Worth::Replaceable => !is_in(progress.gap.as_ref(), *position),
+                    Worth::Transient => takes_transient,
+                };
+                if is_wanted && *position > progress.acknowledged {
+                    let key = (server.clone(), *position);
+                    batch.put(&OUTGOING_BY_DESTINATION, &key, &item.what);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, span: &Span) -> Result<Found> {
+        let mut found = Found::default();
+        let mut at_root = HashMap::new();
+        for (position, entry) in span.events()? {
+            self.find_event(span, (position, entry), &mut at_root, &mut found)?;
+        }
+        let (read, shared) = (&span.read, &self.0);
+        let range = || Range::after(&span.after).and(Range::through(&span.upto));
+        for row in read.scan(&EDU_BY_STREAM, range()) {
+            let (position, edu) = row?;
+            found.edus.push(position);
+            let worth = if edu.is_transient { Worth::Transient } else { Worth::Lasting };
+            self.add(&mut found, edu.destinations, position, worth, &Outgoing::Edu(edu.json));
+        }
+        for row in read.scan(&RECEIPT_BY_STREAM, range()) {
+            let (position, moved) = row?;
+            if let Some((json, to)) =
+                edus::receipt(shared, read, (moved.room, moved.user, position))?
+            {
+                self.add(&mut found, to, position, Worth::Transient, &Outgoing::Edu(json));
+            }
+        }
+        for row in read.scan(&PRESENCE_CHANGE_BY_POSITION, range()) {
+            let (position, user) = row?;
+            if let Some((json, to)) = edus::presence(shared, read, (user, position))? {
+                self.add(&mut found, to, position, Worth::Transient, &Outgoing::Edu(json));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Finds the destinations of an event.
+    fn find_event(
+        &self,
+        span: &Span,
+        (position, StreamEntry { room, event }): (Position, StreamEntry),
+        at_root: &mut HashMap<(ShortRoomId, StateRoot), HashSet<OwnedServerName>>,
+        found: &mut Found,
+    ) -> Result<()> {
+        let (read, graph) = (&span.read, &self.0.graph);
+        let pdu = graph.load_event(read, event)?;
+        let own = graph.server_name();
+        if pdu.sender.server_name() != own {
+            if !is_forwarded(read, &pdu)? {
+                return Ok(());
+            }
+            found.forwarded.push(pdu.event_id.clone());
+        }
+        let place = graph.place(read, event)?;
+        let place = place.ok_or_else(|| Error::corrupt("an event of the stream has no place"))?;
+        for root in [place.before, place.after] {
+            if let std::collections::hash_map::Entry::Vacant(unknown) = at_root.entry((room, root))
+            {
+                unknown.insert(graph.servers_at(read, room, root)?.into_iter().collect());
+            }
+        }
+        let servers = |root| at_root.get(&(room, root)).into_iter().flatten();
+        // A user of this server who joined over another one: that server has sent the event to all others.
+        if !servers(place.before).any(|server| *server == own) {
+            return Ok(());
+        }
+        let mut to: BTreeSet<_> =
+            servers(place.before).chain(servers(place.after)).cloned().collect();
+        let target = self.member_of_other_server(read, &pdu, &place)?;
+        to.extend(target.clone());
+        to.remove(pdu.sender.server_name());
+        let what = Outgoing::Event(event);
+        // After it the server may have no part in the room, so nothing will replace it.
+        if let Some(target) = target
+            && to.remove(&target)
+        {
+            self.add(found, [target], position, Worth::Lasting, &what);
+        }
+        self.add(found, to, position, Worth::Replaceable, &what);
+        Ok(())
+    }
+
+    /// The server of a user whom an event removes from the room, or whose invitation or knock it ends.
+    fn member_of_other_server(
+        &self,
+        read: &impl Read,
+        pdu: &Pdu,
+        place: &Place,
+    ) -> Result<Option<OwnedServerName>> {
+        let graph = &self.0.graph;
+        let is_member = pdu.event_type == TimelineEventType::RoomMember;
+        let key = pdu.state_key.as_deref().filter(|_| is_member);
+        let Some(user) = key.and_then(|key| <&UserId>::try_from(key).ok()) else { return Ok(None) };
+        if !matches!(membership::of(pdu), Some(Membership::Leave | Membership::Ban)) {
+            return Ok(None);
+        }
+        let before =
+            graph.state_event_at(read, place.before, &StateEventType::RoomMember, user.as_str())?;
+        let Some(before) = before else { return Ok(None) };
+        let was = membership::of(&*graph.load_event(read, before)?);
+        let was_there =
+            matches!(was, Some(Membership::Join | Membership::Invite | Membership::Knock));
+        Ok(was_there.then(|| user.server_name().to_owned()))
+    }
+
+    /// Adds a piece of news for each destination that this server talks to.
+    fn add(
+        &self,
+        found: &mut Found,
+        destinations: impl IntoIterator<Item = OwnedServerName>,
+        position: Position,
+        worth: Worth,
+        what: &Outgoing,
+    ) {
+        for server in destinations {
+            if self.0.federation.ensure_allowed(&server).is_ok() {
+                let item = Item { what: what.clone(), worth };
+                found.items.insert((server, position), item);
+            }
+        }
+    }
+}
+
+/// Whether an event of another server came over this one.
+fn is_forwarded(read: &impl Read, pdu: &Pdu) -> Result<bool> {
+    let is_member = pdu.event_type == TimelineEventType::RoomMember;
+    Ok(is_member && read.contains(&FORWARDED_BY_EVENT, &pdu.event_id)?)
+}
+
+/// Leaves out of a queue what comes after a position.
+fn open_gap(
+    batch: &mut Batch,
+    server: &ServerName,
+    after: Position,
+) -> Result<DestinationProgress> {
+    let progress = batch.read_for_update(&PROGRESS_BY_DESTINATION, server)?.unwrap_or_default();
+    let gap = progress.gap.clone().unwrap_or(Gap { after, upto: None, room: None });
+    let progress = DestinationProgress { gap: Some(gap), ..progress };
+    batch.put(&PROGRESS_BY_DESTINATION, server, &progress);
+    Ok(progress)
+}
+
+/// Whether a position is in a gap.
+fn is_in(gap: Option<&Gap>, position: Position) -> bool {
+    gap.is_some_and(|gap| gap.after < position && gap.upto.is_none_or(|upto| position <= upto))
+}
