@@ -23,6 +23,12 @@ impl Timestamp {
         Self(self.0.saturating_add(millis(later)))
     }
 
+    /// The time `earlier` before this one.
+    #[must_use]
+    pub fn before(self, earlier: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(earlier)))
+    }
+
     /// How long after `earlier` this is; zero if it is not.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -26,7 +26,7 @@ use wick_database::{
     Batch, Durability, Range, Read,
     schema::ephemeral::{ACTIVITY_BY_USER, PRESENCE_BY_USER, PresenceKind, PresenceRow},
 };
-use wick_room::{Appended, Placement, Projection};
+use wick_room::{Appended, Graph, Placement, Projection, shared_rooms::joined_rooms};
 use wick_runtime::{Limit, Resources, Supervisor};
 
 use self::{devices::Devices, rows::Change};
@@ -47,6 +47,12 @@ const IDLE_AFTER: Duration = Duration::from_secs(5 * 60);
 /// By how much a row is written to hold for longer than the devices of a user are known to be there: so
 /// that not every sync writes one.
 const HOLDS_LONGER_BY: Duration = Duration::from_secs(60);
+
+/// For how long the state of a user of another server holds unless it is sent again.
+const REMOTE_HOLDS_FOR: Duration = Duration::from_secs(30 * 60);
+
+/// In how many rooms of a user of another server a local user is looked for.
+const ROOMS_LOOKED_AT: usize = 100;
 
 /// A user's presence as others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,6 +165,51 @@ impl Presence {
             is_suppressed: kind == PresenceKind::Offline,
         };
         self.write(user, &change).await
+    }
+
+    /// Takes in the presence of a user of another server who shares a room with a local user. It ends by itself after
+    /// half an hour.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn receive(&self, graph: &Graph, user_id: &UserId, status: Status) -> Result<()> {
+        let database = &self.resources.database;
+        let read = database.published();
+        let Some(user) = database.intern().lookup_user(&read, user_id)? else { return Ok(()) };
+        if !self.enabled() || !has_local_company(graph, &read, user)? {
+            return Ok(());
+        }
+        let clock = &self.resources.clock;
+        let (now, monotonic) = (clock.now(), clock.monotonic());
+        let Status { kind, status_msg, active_ago } = status;
+        let status_msg = status_msg.filter(|status| status.len() <= MAX_STATUS_BYTES);
+        let active = now.before(active_ago.unwrap_or_default());
+        let until = monotonic + REMOTE_HOLDS_FOR;
+        let put = |batch: &mut Batch| {
+            let old = batch.read_for_update(&PRESENCE_BY_USER, &user)?;
+            let position = old.as_ref().map(|old| old.position).unwrap_or_default();
+            let new = PresenceRow {
+                position,
+                state: kind,
+                status_msg: status_msg.clone(),
+                requested: kind,
+                until: now.after(REMOTE_HOLDS_FOR),
+            };
+            rows::put(batch, user, old.as_ref(), new)?;
+            batch.put(&ACTIVITY_BY_USER, &user, &active);
+            let (devices, deadlines) = (Arc::clone(&self.devices), Arc::clone(&self.deadlines));
+            batch.on_applied(move || {
+                if kind == PresenceKind::Offline {
+                    lock(&devices).remove(user);
+                    deadlines.set(user, None);
+                } else {
+                    lock(&devices).restore(user, kind, until, until);
+                    deadlines.set(user, Some(until));
+                }
+            });
+            Ok(())
+        };
+        self.resources.change_with(Durability::Flushed, put).await
     }
 
     /// A device begins to wait for news, at most for `timeout`, and is present as long as it does. A change of
@@ -326,6 +377,16 @@ impl Drop for Connected {
         devices.stop_waiting(self.user, &self.device_id, now);
         self.presence.deadlines.set(self.user, devices.next_change(self.user, now));
     }
+}
+
+/// Whether a user is in a room with a user of this server.
+fn has_local_company(graph: &Graph, read: &impl Read, user: ShortUserId) -> Result<bool> {
+    for room in joined_rooms(read, user).take(ROOMS_LOOKED_AT) {
+        if graph.has_local_member(read, room?)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn lock(devices: &Mutex<Devices>) -> MutexGuard<'_, Devices> {

@@ -4,10 +4,13 @@
 
 use std::sync::Arc;
 
-use ruma::{EventId, OwnedEventId, RoomId, events::receipt::ReceiptThread};
+use ruma::{
+    EventId, OwnedEventId, RoomId, UserId,
+    events::receipt::{Receipt as ReceiptContent, ReceiptThread},
+};
 use serde::{Deserialize, Serialize};
 use wick_account::{Session, account_data};
-use wick_core::{Error, Pdu, Position, Result, ShortEventId, ShortRoomId, ShortUserId};
+use wick_core::{Error, Pdu, Position, Result, ShortEventId, ShortRoomId, ShortUserId, Timestamp};
 use wick_database::{
     Batch, Durability, Range, Read,
     schema::{
@@ -24,6 +27,9 @@ use wick_runtime::Resources;
 /// The account data type of the marker that only its user sees.
 const FULLY_READ: &str = "m.fully_read";
 
+/// How many events of one receipt of another server are looked for.
+const MAX_RECEIVED: usize = 10;
+
 /// What a user has read.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
@@ -37,7 +43,7 @@ pub struct Reading {
     pub thread: ReceiptThread,
 }
 
-/// The receipts of local users.
+/// The receipts of users.
 pub struct Receipts {
     resources: Resources,
     graph: Arc<Graph>,
@@ -47,6 +53,8 @@ pub struct Receipts {
 struct Mark {
     event_id: OwnedEventId,
     place: i64,
+    /// When it was read.
+    at: Timestamp,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,7 +79,7 @@ impl Receipts {
         if read.fully_read.is_some() && !thread.is_empty() {
             return Err(Error::invalid_param("the read marker is not about a thread"));
         }
-        let (room, user) = (self.joined(session, room_id)?, session.user);
+        let (room, user) = (self.joined(session.user, room_id)?, session.user);
         let [fully_read, public, private] = [&read.fully_read, &read.public, &read.private]
             .map(|event_id| event_id.as_deref().map(|id| self.mark(room, id)).transpose());
         let (fully_read, public, private) = (fully_read?, public?, private?);
@@ -94,10 +102,41 @@ impl Receipts {
             .await
     }
 
-    fn joined(&self, session: &Session, room_id: &RoomId) -> Result<ShortRoomId> {
+    /// Moves the public receipt of a user of another server. Events that are not here are passed over.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the user is not in the room, and `M_INVALID_PARAM` if the thread is none.
+    pub async fn receive(
+        &self,
+        user_id: &UserId,
+        room_id: &RoomId,
+        (receipt, event_ids): (&ReceiptContent, &[OwnedEventId]),
+    ) -> Result<()> {
+        let thread = thread_key(&receipt.thread)?;
+        let read = self.resources.database.published();
+        let user = self.graph.intern().lookup_user(&read, user_id)?;
+        let user = user.ok_or_else(|| Error::forbidden("the user is not in this room"))?;
+        let room = self.joined(user, room_id)?;
+        let now = self.resources.clock.now();
+        let at = receipt.ts.map_or(now, |at| Timestamp::from(at).min(now));
+        let mut newest = None::<Mark>;
+        for event_id in event_ids.iter().take(MAX_RECEIVED) {
+            if let Some(place) = self.place(room, event_id)?
+                && newest.as_ref().is_none_or(|newest| newest.place < place)
+            {
+                newest = Some(Mark { event_id: event_id.clone(), place, at });
+            }
+        }
+        let Some(mark) = newest else { return Ok(()) };
+        let key = (room, user, ReceiptKind::Public, thread);
+        let put = |batch: &mut Batch| self.put(&key, &mark, batch);
+        self.resources.change_with(Durability::Flushed, put).await
+    }
+
+    fn joined(&self, user: ShortUserId, room_id: &RoomId) -> Result<ShortRoomId> {
         let read = self.resources.database.published();
         if let Some(room) = self.graph.short(&read, room_id)?
-            && let Some(member) = self.graph.member(&read, room, session.user)?
+            && let Some(member) = self.graph.member(&read, room, user)?
             && member.membership == Membership::Join
         {
             return Ok(room);
@@ -126,7 +165,11 @@ impl Receipts {
 
     fn mark(&self, room: ShortRoomId, event_id: &EventId) -> Result<Mark> {
         self.place(room, event_id)?
-            .map(|place| Mark { event_id: event_id.to_owned(), place })
+            .map(|place| Mark {
+                event_id: event_id.to_owned(),
+                place,
+                at: self.resources.clock.now(),
+            })
             .ok_or_else(|| Error::not_found("this event is not in the room"))
     }
 
@@ -157,7 +200,7 @@ impl Receipts {
         }
         let name = ReceiptName { user, kind, thread: (*thread).to_owned() };
         let (event_id, place) = (mark.event_id.clone(), mark.place);
-        let at = self.resources.clock.now();
+        let at = mark.at;
         let slot = batch.reserve_position();
         batch.put_at(slot, &RECEIPT_BY_USER, move |position| {
             (key, ReceiptRow { position, event_id, place, at })

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ruma::{OwnedUserId, RoomId};
+use ruma_federation_api::transactions::edu::{Edu, TypingContent};
 use wick_account::Session;
 use wick_core::{Error, Result, ShortRoomId, ShortUserId, Timestamp};
 use wick_database::{
@@ -15,6 +16,7 @@ use wick_database::{
         room::{MEMBER_BY_USER, Membership},
     },
 };
+use wick_federation::{Keep, queue_edu};
 use wick_room::Graph;
 use wick_runtime::{Resources, Supervisor};
 
@@ -22,6 +24,9 @@ use crate::deadlines::Deadlines;
 
 /// The longest timeout of a typing notification; after it, a new request is needed.
 const MAX_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The timeout of a notification of another server, which gives none.
+const REMOTE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The timeout of a request that gives none.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -69,16 +74,44 @@ impl Typing {
         typing: bool,
         timeout: Option<Duration>,
     ) -> Result<()> {
+        let timeout = timeout.unwrap_or(DEFAULT_TIMEOUT).min(MAX_TIMEOUT);
+        self.change((session.user, &session.user_id), room_id, typing.then_some(timeout)).await
+    }
+
+    /// Takes in the typing notification of a user of another server.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if they are not in the room.
+    pub async fn receive(
+        &self,
+        user_id: &OwnedUserId,
+        room_id: &RoomId,
+        typing: bool,
+    ) -> Result<()> {
+        let read = self.resources.database.published();
+        let user = self.graph.intern().lookup_user(&read, user_id)?.ok_or_else(not_joined)?;
+        self.change((user, user_id), room_id, typing.then_some(REMOTE_TIMEOUT)).await
+    }
+
+    /// Sets for how long a user is typing; `None` for not at all.
+    async fn change(
+        &self,
+        (user, user_id): (ShortUserId, &OwnedUserId),
+        room_id: &RoomId,
+        timeout: Option<Duration>,
+    ) -> Result<()> {
         let room = self.graph.short(&self.resources.database.published(), room_id)?;
         let room = room.ok_or_else(not_joined)?;
-        let timeout = timeout.unwrap_or(DEFAULT_TIMEOUT).min(MAX_TIMEOUT);
-        let until = typing.then(|| self.resources.clock.now().after(timeout));
+        let until = timeout.map(|timeout| self.resources.clock.now().after(timeout));
         self.resources
             .change_with(Durability::Flushed, |batch| {
-                ensure_joined(batch, session.user, room)?;
+                ensure_joined(batch, user, room)?;
                 let row = batch.read_for_update(&TYPING_BY_ROOM, &room)?.unwrap_or_default();
                 let mut users = row.users.clone();
-                set_user(&mut users, &session.user_id, until);
+                set_user(&mut users, user_id, until);
+                if users != row.users {
+                    self.tell_servers(batch, room, user_id, until.is_some())?;
+                }
                 self.put(batch, room, &row, users);
                 Ok(())
             })
@@ -91,16 +124,38 @@ impl Typing {
             .change_with(Durability::Flushed, |batch| {
                 let row = batch.read_for_update(&TYPING_BY_ROOM, &room)?.unwrap_or_default();
                 let now = self.resources.clock.now();
-                let runs = |user: &&TypingUser| remaining(user, now).is_some();
-                let users: Vec<_> = row.users.iter().filter(runs).cloned().collect();
-                if users == row.users {
+                let (users, over): (Vec<_>, Vec<_>) =
+                    row.users.iter().cloned().partition(|user| remaining(user, now).is_some());
+                if over.is_empty() {
                     self.watch_room(room, &users);
-                } else {
-                    self.put(batch, room, &row, users);
+                    return Ok(());
                 }
+                for user in over {
+                    self.tell_servers(batch, room, &user.user_id, false)?;
+                }
+                self.put(batch, room, &row, users);
                 Ok(())
             })
             .await
+    }
+
+    /// Has the other servers in a room told of a local user's typing.
+    fn tell_servers(
+        &self,
+        batch: &mut Batch,
+        room: ShortRoomId,
+        user_id: &OwnedUserId,
+        typing: bool,
+    ) -> Result<()> {
+        let (own, graph) = (self.graph.server_name(), &self.graph);
+        if !self.resources.config.federation.enabled || user_id.server_name() != own {
+            return Ok(());
+        }
+        let mut others = graph.servers_in(batch, room)?;
+        others.retain(|server| server != own);
+        let Some(room_id) = graph.intern().room_id(batch, room)? else { return Ok(()) };
+        let edu = Edu::Typing(TypingContent::new(room_id, user_id.clone(), typing));
+        queue_edu(batch, others, &edu, Keep::WhileReachable)
     }
 
     /// Writes the users of a room, and wakes its readers if they are others than before.

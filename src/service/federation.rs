@@ -11,6 +11,7 @@ use wick_remote::{Peers, RemoteRooms};
 use wick_room::Graph;
 use wick_rooms::Rooms;
 use wick_runtime::{Resources, Supervisor};
+use wick_sender::Sender;
 
 use crate::{Keys, Services};
 
@@ -24,6 +25,8 @@ pub struct Federated {
     pub answers: Answers,
     /// Rooms of other servers.
     pub rooms: Arc<RemoteRooms>,
+    /// Events and EDUs that other servers are sent.
+    sender: Sender,
 }
 
 impl Federated {
@@ -47,15 +50,22 @@ impl Federated {
             (Arc::clone(accounts.0), Arc::clone(accounts.1)),
             (Arc::clone(&federation), Arc::clone(&inbound)),
         );
-        Some(Self { federation, inbound, answers, rooms })
+        let sender = Sender::new(
+            resources.clone(),
+            Arc::clone(graph),
+            Arc::clone(&federation),
+            Arc::clone(supervisor),
+        );
+        Some(Self { federation, inbound, answers, rooms, sender })
     }
 
     /// Starts the tasks.
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub(crate) fn start(&self) -> Result<()> {
-        self.inbound.start()
+    pub(crate) async fn start(&self) -> Result<()> {
+        self.inbound.start()?;
+        self.sender.start().await
     }
 }
 

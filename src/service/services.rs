@@ -255,7 +255,7 @@ impl Services {
             calls.start(&self.supervisor)?;
         }
         if let Some(federated) = &self.federated {
-            federated.start()?;
+            federated.start().await?;
         }
         self.rooms.start();
         self.media.start(Arc::new(Avatars::new(self.database.clone(), Arc::clone(&self.graph))));

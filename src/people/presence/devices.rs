@@ -208,6 +208,11 @@ impl Devices {
         }
     }
 
+    /// Forgets a user with all of their devices.
+    pub(super) fn remove(&mut self, user: ShortUserId) {
+        self.users.remove(&user);
+    }
+
     /// Forgets a user without devices.
     pub(super) fn forget_user(&mut self, user: ShortUserId) {
         if self.users.get(&user).is_some_and(User::is_gone) {

@@ -4,7 +4,7 @@ use super::tree::{File, Findings, Tree};
 use toml::Table;
 
 /// The crates from the bottom up: each may depend on those before it, and on no other of ours.
-const LAYERS: [&str; 22] = [
+const LAYERS: [&str; 23] = [
     "wick-ruma",
     "wick-core",
     "wick-database",
@@ -20,6 +20,7 @@ const LAYERS: [&str; 22] = [
     "wick-rooms",
     "wick-inbound",
     "wick-remote",
+    "wick-sender",
     "wick-calls",
     "wick-notify",
     "wick-push",
@@ -35,7 +36,7 @@ const STORAGE_ENGINE: [&str; 2] = ["rocksdb", "librocksdb-sys"];
 const HTTP_SERVER: &[&str] = &["axum", "axum-server", "tower-http"];
 
 /// What a layer must not know: `core` is pure, `room` does no network, use cases have no HTTP server.
-const FORBIDDEN: [(&str, &[&str]); 19] = [
+const FORBIDDEN: [(&str, &[&str]); 20] = [
     ("wick-core", &["tokio", "axum", "hyper", "http", "reqwest", "tower"]),
     ("wick-database", &["axum", "hyper", "http", "reqwest", "tower"]),
     ("wick-room", &["axum", "hyper", "hyper-util", "http", "reqwest", "tower", "tower-http"]),
@@ -50,6 +51,7 @@ const FORBIDDEN: [(&str, &[&str]); 19] = [
     ("wick-rooms", HTTP_SERVER),
     ("wick-inbound", HTTP_SERVER),
     ("wick-remote", HTTP_SERVER),
+    ("wick-sender", HTTP_SERVER),
     ("wick-calls", HTTP_SERVER),
     ("wick-notify", HTTP_SERVER),
     ("wick-push", HTTP_SERVER),
