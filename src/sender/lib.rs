@@ -15,6 +15,7 @@ mod catch_up;
 mod delivery;
 mod edus;
 mod news;
+mod presence;
 mod sender;
 mod transaction;
 mod waiting;

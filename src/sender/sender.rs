@@ -19,7 +19,7 @@ use wick_federation::Federation;
 use wick_room::Graph;
 use wick_runtime::{Follower, Resources, Supervisor};
 
-use crate::{delivery::Delivery, news::News, waiting::Waiting};
+use crate::{delivery::Delivery, news::News, presence, waiting::Waiting};
 
 /// Sends events and EDUs to other servers.
 #[derive(Clone)]
@@ -85,6 +85,11 @@ impl Sender {
             async move {
                 stopping.run_until_cancelled(waker.end_waits()).await.unwrap_or_default();
             }
+        });
+        let of_presence = Arc::clone(shared);
+        shared.supervisor.spawn_periodic("sender-presence", presence::EVERY, move || {
+            let shared = Arc::clone(&of_presence);
+            async move { presence::send_again(&shared).await }
         });
         let news = News(Arc::clone(shared));
         let follower = Follower::new(shared.resources.clone(), "federation".to_owned(), news);

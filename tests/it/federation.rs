@@ -12,8 +12,11 @@ mod hostile;
 mod keys;
 mod names;
 mod peer;
+mod receiver;
 mod requests;
 mod rooms;
+mod sending;
+mod sending_edus;
 
 use std::{
     future::{Ready, ready},

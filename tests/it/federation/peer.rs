@@ -32,6 +32,11 @@ pub(super) struct Peer {
 impl Peer {
     /// A server that publishes its key.
     pub(super) async fn join(network: &TestNetwork, name: &str) -> Self {
+        Self::join_with(network, name, Router::new()).await
+    }
+
+    /// The same with other endpoints.
+    pub(super) async fn join_with(network: &TestNetwork, name: &str, others: Router) -> Self {
         let key = pair("1");
         let peer = Self {
             name: ServerName::parse(name).unwrap(),
@@ -45,7 +50,7 @@ impl Peer {
             let published = published.lock().unwrap().clone();
             async move { Json(published) }
         };
-        network.join(name, Router::new().route("/_matrix/key/v2/server", get(keys))).await;
+        network.join(name, others.route("/_matrix/key/v2/server", get(keys))).await;
         peer
     }
 

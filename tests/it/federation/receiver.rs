@@ -1,0 +1,144 @@
+//! A server that takes transactions, and a room on another one that it is in.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::Path,
+    response::{IntoResponse, Response},
+    routing::put,
+};
+use http::{Method, StatusCode};
+use ruma::{OwnedRoomId, UserId};
+use serde_json::{Value, json};
+use tokio::{sync::mpsc, time::timeout};
+use wick_harness::{TestNetwork, TestServer, User};
+
+use super::peer::{Peer, answer};
+use crate::talk::{self, member};
+
+/// Longer than anything takes.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A server that takes transactions.
+pub(super) struct Receiver {
+    pub(super) peer: Peer,
+    pub(super) user: User,
+    transactions: mpsc::UnboundedReceiver<Transaction>,
+    is_down: Arc<AtomicBool>,
+}
+
+/// A transaction as it came.
+#[derive(Clone, Debug)]
+pub(super) struct Transaction {
+    pub(super) id: String,
+    pub(super) pdus: Vec<Value>,
+    pub(super) edus: Vec<Value>,
+}
+
+impl Receiver {
+    /// A server with one user.
+    pub(super) async fn join(network: &TestNetwork, name: &str) -> Self {
+        let (sent, transactions) = mpsc::unbounded_channel();
+        let is_down = Arc::new(AtomicBool::new(false));
+        let down = Arc::clone(&is_down);
+        let take = move |Path(id): Path<String>, Json(body): Json<Value>| {
+            let (sent, is_down) = (sent.clone(), down.load(Ordering::SeqCst));
+            async move { take(&sent, is_down, id, &body) }
+        };
+        let router = Router::new().route("/_matrix/federation/v1/send/{id}", put(take));
+        let peer = Peer::join_with(network, name, router).await;
+        let user = User {
+            user_id: UserId::parse(format!("@user:{name}")).unwrap(),
+            device_id: "DEVICE".into(),
+            token: String::new(),
+        };
+        Self { peer, user, transactions, is_down }
+    }
+
+    /// Sets whether it answers.
+    pub(super) fn set_down(&self, is_down: bool) {
+        self.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    /// The next transaction that it took.
+    pub(super) async fn next(&mut self) -> Transaction {
+        timeout(LONG, self.transactions.recv()).await.expect("a transaction comes").unwrap()
+    }
+
+    /// The transactions up to the one with the message `last`.
+    pub(super) async fn upto(&mut self, last: &str) -> Vec<Transaction> {
+        let mut all = Vec::new();
+        loop {
+            let transaction = self.next().await;
+            let is_last = bodies(&transaction.pdus).contains(&last.to_owned());
+            all.push(transaction);
+            if is_last {
+                return all;
+            }
+        }
+    }
+
+    /// The events up to the message `last`.
+    pub(super) async fn events_upto(&mut self, last: &str) -> Vec<Value> {
+        self.upto(last).await.into_iter().flat_map(|transaction| transaction.pdus).collect()
+    }
+
+    /// The next EDU of a type.
+    pub(super) async fn edu(&mut self, edu_type: &str) -> Value {
+        loop {
+            let edus = self.next().await.edus;
+            if let Some(edu) = edus.into_iter().find(|edu| edu["edu_type"] == edu_type) {
+                return edu["content"].clone();
+            }
+        }
+    }
+
+    /// Makes a request to `a.test`.
+    pub(super) async fn give_sign_of_life(&self, server: &TestServer) {
+        const PROFILE: &str = "/_matrix/federation/v1/query/profile?user_id=@nobody:a.test";
+        let request = self.peer.signed((Method::GET, PROFILE), "a.test", &Value::Null);
+        assert_eq!(answer(server, request).await.0, 404);
+    }
+}
+
+fn take(
+    sent: &mpsc::UnboundedSender<Transaction>,
+    is_down: bool,
+    id: String,
+    body: &Value,
+) -> Response {
+    if is_down {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let list = |name: &str| body[name].as_array().cloned().unwrap_or_default();
+    let transaction = Transaction { id, pdus: list("pdus"), edus: list("edus") };
+    assert!(transaction.pdus.len() <= 50 && transaction.edus.len() <= 100);
+    sent.send(transaction).unwrap();
+    Json(json!({ "pdus": {} })).into_response()
+}
+
+/// The texts of messages.
+pub(super) fn bodies(events: &[Value]) -> Vec<String> {
+    let body = |event: &Value| event["content"]["body"].as_str().map(str::to_owned);
+    events.iter().filter_map(body).collect()
+}
+
+/// A room of Alice's on `server` in which the users of these servers are.
+pub(super) async fn shared_room(
+    server: &TestServer,
+    alice: &User,
+    receivers: &[&Receiver],
+) -> OwnedRoomId {
+    let room = talk::room(server, alice).await;
+    for receiver in receivers {
+        member(server, &room, &receiver.user, &receiver.user, "join").await;
+    }
+    room
+}
