@@ -83,6 +83,7 @@ subjects! {
     previews,
     push,
     remote,
+    remote_devices,
     replacement,
     reports,
     room,

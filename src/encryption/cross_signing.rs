@@ -26,6 +26,7 @@ use wick_database::{
 use wick_runtime::Resources;
 
 use self::new_keys::NewKeys;
+pub(crate) use self::new_keys::check as check_cross_signing_key;
 pub use self::signatures::SignatureFailures;
 use crate::{
     device_lists::{note_change, note_signature},
@@ -48,7 +49,7 @@ pub enum Uploaded {
 
 /// What a cross-signing key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Usage {
+pub(crate) enum Usage {
     Master,
     SelfSigning,
     UserSigning,
@@ -98,7 +99,7 @@ impl Usage {
     const ALL: [Self; 3] = [Self::Master, Self::SelfSigning, Self::UserSigning];
 
     /// Its name in keys.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Master => "master",
             Self::SelfSigning => "self_signing",
@@ -229,7 +230,11 @@ fn keep_known_signatures(
 }
 
 /// Deletes what was signed with keys of a user that are replaced, and the signatures on these keys.
-fn drop_signatures(user: ShortUserId, keys: &BTreeSet<String>, batch: &mut Batch) -> Result<()> {
+pub(crate) fn drop_signatures(
+    user: ShortUserId,
+    keys: &BTreeSet<String>,
+    batch: &mut Batch,
+) -> Result<()> {
     if keys.is_empty() {
         return Ok(());
     }

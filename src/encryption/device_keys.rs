@@ -27,16 +27,24 @@ use wick_database::{
         devices::DEVICE_BY_ID,
     },
 };
-use wick_runtime::Resources;
+use wick_federation::Federation;
+use wick_runtime::{Resources, Supervisor};
 
 use self::shown::LastShown;
 pub use self::{new_keys::NewKeys, public::PublicKeys, shown::QueriedKeys};
+pub(crate) use self::{
+    new_keys::{check_device_keys, is_one_time_key},
+    query::public_keys,
+    shown::Shown,
+};
+use crate::{RemoteLists, announcements::Announcements};
 
-/// The public keys of the devices of local users.
+/// The public keys of devices.
 #[derive(Clone)]
 pub struct DeviceKeys {
     resources: Resources,
     last_shown: Arc<LastShown>,
+    remote: Option<Arc<RemoteLists>>,
 }
 
 /// A device and its owner.
@@ -51,10 +59,25 @@ pub struct Owner<'a> {
 }
 
 impl DeviceKeys {
-    /// Keys in the database.
+    /// Keys in the database, and of users of other servers where there is a way to them.
     #[must_use]
-    pub fn new(resources: Resources) -> Self {
-        Self { resources, last_shown: Arc::new(LastShown::new()) }
+    pub fn new(resources: Resources, federation: Option<Arc<Federation>>) -> Self {
+        let remote = federation.map(|federation| RemoteLists::new(resources.clone(), federation));
+        Self { resources, last_shown: Arc::new(LastShown::new()), remote: remote.map(Arc::new) }
+    }
+
+    /// The lists of users of other servers; `None` where there is no way to them.
+    #[must_use]
+    pub fn remote(&self) -> Option<&Arc<RemoteLists>> {
+        self.remote.as_ref()
+    }
+
+    /// Starts the tasks that keep lists of devices in step with other servers.
+    pub fn start(&self, supervisor: &Supervisor) {
+        if let Some(remote) = &self.remote {
+            remote.start(supervisor);
+            Announcements::new(self.resources.clone()).start(supervisor);
+        }
     }
 
     /// Stores keys of the session's device. Returns how many one-time keys the device has, by algorithm.

@@ -1,4 +1,4 @@
-//! Messages from device to device: an inbox for each device.
+//! Messages from device to device: an inbox for each device of a local user.
 //!
 //! Invariants: a request with a transaction id is carried out once; a message stays in the inbox until its
 //! device has come back with the token of the answer that held it; messages are delivered in the order
@@ -6,6 +6,7 @@
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#send-to-device-messaging>
 
+mod federated;
 mod inbox;
 mod sweep;
 
@@ -45,7 +46,7 @@ const MAX_OUTSTANDING_BYTES: u64 = 256 << 20;
 /// When a sender with too much waiting may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Sends and delivers messages between devices of local users.
+/// Sends and delivers messages between devices.
 pub struct ToDevice {
     resources: Resources,
 }
@@ -64,8 +65,8 @@ impl ToDevice {
         Self { resources }
     }
 
-    /// Puts messages into the inboxes of devices. Devices and users that do not exist are passed over.
-    /// A repeated request changes nothing.
+    /// Puts messages into the inboxes of devices, and has those to users of other servers sent there. Devices and users of
+    /// this server that do not exist are passed over. A repeated request changes nothing.
     ///
     /// # Errors
     /// `M_TOO_LARGE` if a content is larger than an event may be or too many devices are addressed;
@@ -80,7 +81,7 @@ impl ToDevice {
         ensure_size(messages)?;
         let transaction = format!("{event_type}/{transaction_id}");
         let transaction = (session.user, &*session.device_id, &*transaction);
-        let now = self.resources.clock.now();
+        let (now, id) = (self.resources.clock.now(), self.resources.random.token());
         self.resources
             .change(|batch| {
                 let sent = batch.read_for_update(&TO_DEVICE_SENT_BY_TRANSACTION, &transaction)?;
@@ -89,22 +90,33 @@ impl ToDevice {
                 }
                 put_transaction(batch, transaction, now);
                 let addressed = self.addressed(batch, messages)?;
-                count(batch, session.user, &addressed)?;
-                for Addressed { user, device_id, content } in addressed {
-                    let message = ToDeviceMessage {
-                        sender: session.user,
-                        sender_id: session.user_id.clone(),
-                        event_type: event_type.to_owned(),
-                        content,
-                    };
-                    let slot = batch.reserve_position();
-                    batch.put_at(slot, &TO_DEVICE_MESSAGE_BY_POSITION, move |position| {
-                        ((user, device_id, position), message)
-                    });
-                }
-                Ok(())
+                self.put((session.user, &session.user_id, event_type), addressed, batch)?;
+                self.queue((&session.user_id, event_type, &id), messages, batch)
             })
             .await
+    }
+
+    /// Puts messages of a sender into the inboxes.
+    fn put(
+        &self,
+        (sender, sender_id, event_type): (ShortUserId, &UserId, &str),
+        addressed: Vec<Addressed>,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        count(batch, sender, &addressed)?;
+        for Addressed { user, device_id, content } in addressed {
+            let message = ToDeviceMessage {
+                sender,
+                sender_id: sender_id.to_owned(),
+                event_type: event_type.to_owned(),
+                content,
+            };
+            let slot = batch.reserve_position();
+            batch.put_at(slot, &TO_DEVICE_MESSAGE_BY_POSITION, move |position| {
+                ((user, device_id, position), message)
+            });
+        }
+        Ok(())
     }
 
     /// The messages by device; `*` is each device of the user that exists now.

@@ -34,9 +34,17 @@ impl Services {
             Edu::Typing(content) => self.take_typing(origin, content).await?,
             Edu::Receipt(content) => self.take_receipts(origin, content).await?,
             Edu::Presence(content) => self.take_presence(origin, content).await?,
-            Edu::DirectToDevice(_) => ignore(origin, "m.direct_to_device"),
-            Edu::DeviceListUpdate(_) => ignore(origin, "m.device_list_update"),
-            Edu::SigningKeyUpdate(_) => ignore(origin, "m.signing_key_update"),
+            Edu::DirectToDevice(content) => self.to_device.receive(origin, &content).await?,
+            Edu::DeviceListUpdate(content) => {
+                if let Some(lists) = self.device_keys.remote() {
+                    lists.receive_device(origin, &content).await?;
+                }
+            }
+            Edu::SigningKeyUpdate(content) => {
+                if let Some(lists) = self.device_keys.remote() {
+                    lists.receive_signing_keys(origin, &content).await?;
+                }
+            }
             _ => ignore(origin, "unknown"),
         }
         Ok(())

@@ -180,7 +180,7 @@ impl Services {
         let (media, previews) = open::media(&resources, &supervisor, &outbound, media_store)?;
         let (counts, pushers, push) = open::push(&resources, &graph, &outbound, &supervisor)?;
         let federated =
-            Federated::open(federation, &resources, &graph, &supervisor, (&users, &rooms));
+            Federated::open(federation.clone(), &resources, &graph, &supervisor, (&users, &rooms));
         let user_directory =
             UserDirectory::new(resources.clone(), Arc::clone(&graph), Arc::clone(&profiles));
         Ok(Arc::new(Self {
@@ -207,7 +207,7 @@ impl Services {
             push_rules: PushRules::new(resources.clone()),
             pushers,
             push,
-            device_keys: DeviceKeys::new(resources.clone()),
+            device_keys: DeviceKeys::new(resources.clone(), federation),
             cross_signing: CrossSigning::new(resources.clone()),
             backups: Arc::new(Backups::new(resources.clone())),
             to_device: Arc::clone(&to_device),
@@ -245,6 +245,7 @@ impl Services {
         self.presence.start(&self.supervisor)?;
         self.backups.start(&self.supervisor);
         self.to_device.start(&self.supervisor);
+        self.device_keys.start(&self.supervisor);
         self.timers.load()?;
         let kinds = Kinds { expiry: Arc::clone(&self.expiry), delayed: Arc::clone(&self.delayed) };
         self.timers.start(&self.supervisor, &(Arc::new(kinds) as _));

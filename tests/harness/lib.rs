@@ -18,7 +18,7 @@ pub use axum::body::Body;
 pub use self::{
     clock::MockClock,
     hang_up::hang_up_after,
-    network::TestNetwork,
+    network::{Gate, TestNetwork},
     process::Process,
     random::SeededRandom,
     room::TestRoom,

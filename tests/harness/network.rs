@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use axum::{Router, body::Body};
+use axum::{Router, body::Body, response::IntoResponse};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -174,6 +174,38 @@ impl TestNetwork {
 
     fn listeners(&self) -> MutexGuard<'_, JoinSet<()>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is between a server and its network: while it is closed, every request is answered 502. A server behind it can
+/// be restarted.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<Mutex<Option<Router>>>);
+
+impl Gate {
+    /// Lets requests through to a server.
+    pub fn open(&self, server: &TestServer) {
+        *lock(&self.0) = Some(server.router());
+    }
+
+    /// Lets no request through, and lets go of the server.
+    pub fn close(&self) {
+        *lock(&self.0) = None;
+    }
+
+    /// Its endpoints, for [`TestNetwork::join`].
+    #[must_use]
+    pub fn routes(&self) -> Router {
+        let gate = self.clone();
+        Router::new().fallback(move |request: Request<Body>| {
+            let router = lock(&gate.0).clone();
+            async move {
+                match router {
+                    Some(router) => router.oneshot(request).await,
+                    None => Ok(http::StatusCode::BAD_GATEWAY.into_response()),
+                }
+            }
+        })
     }
 }
 

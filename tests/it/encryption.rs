@@ -8,5 +8,5 @@ mod device_keys;
 mod device_lists;
 mod removed_devices;
 mod restored;
-mod signer;
+pub(crate) mod signer;
 mod to_device;

@@ -8,6 +8,7 @@
 )]
 
 mod administration;
+mod encryption;
 mod hostile;
 mod keys;
 mod names;

@@ -53,7 +53,7 @@ async fn get_keys(
     services: Arc<Services>,
     Ruma { body, sender, .. }: Ruma<get_keys::v3::Request>,
 ) -> Result<Json<QueriedKeys>> {
-    services.device_keys.query(&sender, body.device_keys).await.map(Json)
+    services.device_keys.query(&sender, body.device_keys, body.timeout).await.map(Json)
 }
 
 /// The answer to a claim, with `failures` also when it is empty, which ruma leaves out.

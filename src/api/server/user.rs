@@ -25,7 +25,7 @@ async fn devices(
     let found = services.device_keys.query_for_server(&sender, wanted).await?;
     let mut response = get_devices::Response::new(body.user_id, UInt::MIN);
     for (_, keys) in found {
-        response.stream_id = UInt::new_saturating(keys.stream_id.0);
+        response.stream_id = UInt::new_saturating(keys.stream_id);
         let devices = keys.devices.into_iter();
         response.devices =
             devices.map(|(id, keys)| get_devices::UserDevice::new(id, keys)).collect();
@@ -53,7 +53,7 @@ async fn claim(
     services: Arc<Services>,
     Ruma { body, .. }: Ruma<claim_keys::Request>,
 ) -> Result<claim_keys::Response> {
-    // The failures, of users of other servers, have no place in this response.
-    let claimed = services.device_keys.claim(&body.one_time_keys).await?;
+    // The failures have no place in this response.
+    let claimed = services.device_keys.claim_for_server(&body.one_time_keys).await?;
     Ok(claim_keys::Response::new(claimed.one_time_keys))
 }

@@ -71,7 +71,15 @@ pub(super) fn invalid_signature() -> Error {
     Error::refused(kind, "a signature of this key is missing or wrong")
 }
 
-fn check(user_id: &UserId, usage: Usage, key: &Raw<CrossSigningKey>) -> Result<SignedJson> {
+/// Reads a key of a user.
+///
+/// # Errors
+/// `M_BAD_JSON`, `M_INVALID_PARAM` or `M_TOO_LARGE` if it is malformed, or another user's.
+pub(crate) fn check(
+    user_id: &UserId,
+    usage: Usage,
+    key: &Raw<CrossSigningKey>,
+) -> Result<SignedJson> {
     if key.json().get().len() > MAX_KEY_BYTES {
         return Err(Error::too_large("a cross-signing key is too large"));
     }

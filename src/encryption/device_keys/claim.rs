@@ -16,6 +16,7 @@ use wick_database::{
 };
 
 use super::{DeviceKeys, new_keys::digest_of_stored, query::unreachable};
+use crate::remote_lists::ByServer;
 
 /// Devices whose keys are taken in one batch: what it requires is read again under the commit lock, and with
 /// what is remembered of claimed keys it stays far below 1 MiB.
@@ -36,16 +37,43 @@ struct Target<'a> {
 }
 
 impl DeviceKeys {
+    /// Takes one key of each device of local users, as [`DeviceKeys::claim_for_server`] does, and claims those of other
+    /// users from their servers. Servers without an answer are in `failures`.
+    ///
+    /// # Errors
+    /// If the database refuses, and no key was taken before.
+    pub async fn claim(&self, wanted: &Wanted) -> Result<claim_keys::v3::Response> {
+        let mut response = self.claim_for_server(wanted).await?;
+        let mut elsewhere = ByServer::new();
+        for (user_id, devices) in wanted.iter().filter(|(user_id, _)| !self.is_local(user_id)) {
+            let users = elsewhere.entry(user_id.server_name().to_owned()).or_default();
+            users.insert(user_id.clone(), devices.clone());
+        }
+        match &self.remote {
+            _ if elsewhere.is_empty() => {}
+            Some(remote) => {
+                let (claimed, failures) = remote.claim(elsewhere).await;
+                response.one_time_keys.extend(claimed);
+                response.failures.extend(failures);
+            }
+            None => {
+                let servers = elsewhere.into_keys();
+                response.failures.extend(servers.map(|server| (server.into(), unreachable())));
+            }
+        }
+        Ok(response)
+    }
+
     /// Takes one key of each device: the one-time key that was uploaded first, or else the fallback key.
-    /// Devices that do not exist or have neither are left out; users of other servers are in `failures`.
+    /// Devices that do not exist or have neither are left out, and so are users of other servers.
     /// Keys of many devices are taken in portions. If a later portion fails, the response has the keys that
     /// were taken until then, which no other response will have, and this server is in `failures`.
     ///
     /// # Errors
     /// If the database refuses, and no key was taken before.
-    pub async fn claim(&self, wanted: &Wanted) -> Result<claim_keys::v3::Response> {
+    pub async fn claim_for_server(&self, wanted: &Wanted) -> Result<claim_keys::v3::Response> {
         let mut response = claim_keys::v3::Response::new(BTreeMap::new());
-        for portion in self.targets(wanted, &mut response.failures)?.chunks(PORTION) {
+        for portion in self.targets(wanted)?.chunks(PORTION) {
             let take_all = |batch: &mut Batch| {
                 portion.iter().map(|target| target.take(batch)).collect::<Result<Vec<_>>>()
             };
@@ -70,18 +98,10 @@ impl DeviceKeys {
         Ok(response)
     }
 
-    fn targets<'a>(
-        &self,
-        wanted: &'a Wanted,
-        failures: &mut BTreeMap<String, serde_json::Value>,
-    ) -> Result<Vec<Target<'a>>> {
+    fn targets<'a>(&self, wanted: &'a Wanted) -> Result<Vec<Target<'a>>> {
         let read = self.resources.database.published();
         let mut targets = Vec::new();
-        for (user_id, devices) in wanted {
-            if !self.is_local(user_id) {
-                failures.insert(user_id.server_name().to_string(), unreachable());
-                continue;
-            }
+        for (user_id, devices) in wanted.iter().filter(|(user_id, _)| self.is_local(user_id)) {
             let Some(user) = self.resources.database.intern().lookup_user(&read, user_id)? else {
                 continue;
             };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ruma::{
-    OwnedOneTimeKeyId,
+    DeviceId, OwnedOneTimeKeyId, UserId,
     api::{client::keys::upload_keys, error::ErrorKind},
     canonical_json::CanonicalJsonValue,
     encryption::{DeviceKeys, OneTimeKey, SignedKey},
@@ -68,7 +68,9 @@ impl NewKeys {
             return Err(Error::invalid_param("there can be one fallback key for each algorithm"));
         }
         Ok(Self {
-            device_keys: device_keys.map(|keys| check_device_keys(owner, keys)).transpose()?,
+            device_keys: device_keys
+                .map(|keys| check_device_keys((owner.user_id, owner.device_id), keys))
+                .transpose()?,
             one_time_keys: check_all(&keys.one_time_keys)?,
             fallback_keys,
         })
@@ -123,6 +125,11 @@ impl NewKey {
     }
 }
 
+/// Whether a key has the form of its algorithm.
+pub(crate) fn is_one_time_key(id: &OwnedOneTimeKeyId, key: &Raw<OneTimeKey>) -> bool {
+    NewKey::check(id, key).is_ok()
+}
+
 /// What of a claimed one-time key is remembered.
 pub(super) fn digest_of_stored(id: &str, json: &str) -> Result<u64> {
     let canonical =
@@ -145,7 +152,14 @@ fn canonical(json: &str) -> serde_json::Result<String> {
     Ok(value.to_string())
 }
 
-fn check_device_keys(owner: Owner<'_>, keys: &Raw<DeviceKeys>) -> Result<SignedJson> {
+/// Reads the keys of a device.
+///
+/// # Errors
+/// `M_BAD_JSON` or `M_TOO_LARGE` if they are malformed, or another device's.
+pub(crate) fn check_device_keys(
+    (user_id, device_id): (&UserId, &DeviceId),
+    keys: &Raw<DeviceKeys>,
+) -> Result<SignedJson> {
     let json: &RawValue = keys.json();
     if json.get().len() > MAX_DEVICE_KEYS_BYTES {
         return Err(Error::too_large("the keys of a device are too large"));
@@ -153,15 +167,15 @@ fn check_device_keys(owner: Owner<'_>, keys: &Raw<DeviceKeys>) -> Result<SignedJ
     let read = keys
         .deserialize()
         .map_err(|error| Error::bad_json(format!("malformed device keys: {error}")))?;
-    if read.user_id != owner.user_id || read.device_id != owner.device_id {
+    if read.user_id != user_id || read.device_id != device_id {
         return Err(Error::bad_json("these are the keys of another device"));
     }
-    if read.keys.keys().any(|id| id.key_name() != owner.device_id) {
+    if read.keys.keys().any(|id| id.key_name() != device_id) {
         return Err(Error::bad_json("the id of a key does not name the device"));
     }
     let mut keys = SignedJson::parse(json)?;
     // Signatures of others come by `/keys/signatures/upload`, where they are verified.
-    keys.signatures.retain(|signer, _| signer == owner.user_id);
+    keys.signatures.retain(|signer, _| signer == user_id);
     Ok(keys)
 }
 

@@ -7,15 +7,15 @@ use ruma::{
     encryption::{CrossSigningKey, DeviceKeys},
     serde::Raw,
 };
-use wick_core::{Error, Position, Result};
+use wick_core::{Error, Result};
 
 use super::shown::Shown;
 
 /// The keys of one user as other servers may see them.
 #[derive(Debug)]
 pub struct PublicKeys {
-    /// The newest change of the user's keys and devices.
-    pub stream_id: Position,
+    /// The newest update that other servers were sent.
+    pub stream_id: u64,
     /// By device.
     pub devices: BTreeMap<OwnedDeviceId, Raw<DeviceKeys>>,
     /// The master key.
@@ -25,7 +25,7 @@ pub struct PublicKeys {
 }
 
 impl PublicKeys {
-    pub(super) fn new(shown: &Shown, stream_id: Position) -> Result<Self> {
+    pub(super) fn new(shown: &Shown, stream_id: u64) -> Result<Self> {
         let devices = serde_json::from_str(shown.devices.get())
             .map_err(|error| Error::internal("the keys of devices cannot be read", error))?;
         Ok(Self {

@@ -1,6 +1,6 @@
 //! Looking up the keys of users and their devices.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, ServerName, UserId};
 use serde::Serialize;
@@ -14,6 +14,7 @@ use wick_database::{
         device_keys::KEYS_BY_DEVICE,
         device_lists::{DEVICE_LIST_CHANGE_BY_USER, SIGNATURE_CHANGE_BY_USER},
         devices::DEVICE_BY_ID,
+        remote_devices::ANNOUNCED_LIST_BY_USER,
     },
 };
 
@@ -21,13 +22,21 @@ use super::{
     DeviceKeys, PublicKeys, QueriedKeys,
     shown::{LastShown, Shown},
 };
-use crate::signed_json::SignedJson;
+use crate::{
+    remote_lists::{ByServer, Sharing},
+    signed_json::SignedJson,
+};
 
 /// Users whose keys are looked up on the thread of the request.
 const FEW_USERS: usize = 20;
 
 /// The users and devices that are named.
 type Wanted = BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>;
+
+/// The users of other servers whose keys are not stored.
+type Missing = ByServer<Vec<OwnedDeviceId>>;
+
+type Stored = (QueriedKeys, Missing);
 
 /// What the server adds to the keys of a device.
 #[derive(Serialize)]
@@ -45,11 +54,33 @@ type Added = BTreeMap<String, Vec<Signature>>;
 impl DeviceKeys {
     /// The keys of users and of their devices (all of them if none is named), with the signatures of the
     /// users themselves and of the session's user. User-signing keys are shown to their users alone.
-    /// Users of other servers are in `failures`; users and devices that do not exist are left out.
+    /// Keys of users of other servers that are not stored are asked for, which takes no longer than `time` and ten
+    /// seconds if there is none; servers without an answer are in `failures`. Users and devices that do not exist are left out.
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub async fn query(&self, session: &Arc<Session>, wanted: Wanted) -> Result<QueriedKeys> {
+    pub async fn query(
+        &self,
+        session: &Arc<Session>,
+        wanted: Wanted,
+        time: Option<Duration>,
+    ) -> Result<QueriedKeys> {
+        let (mut queried, missing) = self.look_up_stored(session, wanted).await?;
+        let Some(remote) = &self.remote else {
+            let servers = missing.into_keys().map(|server| (server.to_string(), unreachable()));
+            queried.failures = servers.collect();
+            return Ok(queried);
+        };
+        if !missing.is_empty() {
+            let (found, failures) = remote.query(session, missing, time).await;
+            queried.users.extend(found.into_iter().map(|(user, keys)| (user, Arc::new(keys))));
+            queried.failures = failures;
+        }
+        Ok(queried)
+    }
+
+    /// What is stored of these users, and the users whose servers are to be asked.
+    async fn look_up_stored(&self, session: &Arc<Session>, wanted: Wanted) -> Result<Stored> {
         if wanted.len() <= FEW_USERS {
             return self.look_up(session, &wanted);
         }
@@ -58,21 +89,29 @@ impl DeviceKeys {
         self.resources.workers.run(&user, move || keys.look_up(&session, &wanted)).await
     }
 
-    fn look_up(&self, session: &Session, wanted: &Wanted) -> Result<QueriedKeys> {
+    fn look_up(&self, session: &Session, wanted: &Wanted) -> Result<Stored> {
         let read = self.resources.database.published();
-        let mut queried = QueriedKeys::default();
+        let (mut queried, mut missing) = (QueriedKeys::default(), Missing::new());
+        let is_remote = self.remote.is_some() && wanted.keys().any(|user| !self.is_local(user));
+        let sharing = is_remote.then(|| Sharing::of(&read, session.user)).transpose()?;
         for (user_id, device_ids) in wanted {
-            if !self.is_local(user_id) {
-                queried.failures.insert(user_id.server_name().to_string(), unreachable());
-                continue;
-            }
-            let Some(user) = self.resources.database.intern().lookup_user(&read, user_id)? else {
-                continue;
+            let user = self.resources.database.intern().lookup_user(&read, user_id)?;
+            let of = user.map(|user| Queried { read: &read, viewer: Some(session), user, user_id });
+            let shown = match of {
+                Some(of) if self.is_local(user_id) => of.shown(device_ids, &self.last_shown)?,
+                None if self.is_local(user_id) => continue,
+                Some(of) if of.is_list_stored(sharing.as_ref())? => {
+                    Arc::new(of.read(device_ids, &of.signers())?)
+                }
+                _ => {
+                    let users = missing.entry(user_id.server_name().to_owned()).or_default();
+                    users.insert(user_id.clone(), device_ids.clone());
+                    continue;
+                }
             };
-            let of = Queried { read: &read, viewer: Some(session), user, user_id };
-            queried.users.push((user_id.clone(), of.shown(device_ids, &self.last_shown)?));
+            queried.users.push((user_id.clone(), shown));
         }
-        Ok(queried)
+        Ok((queried, missing))
     }
 
     /// The keys of users and of their devices (all of them if none is named) as `server` may see them: with the
@@ -98,12 +137,7 @@ impl DeviceKeys {
         for (user_id, device_ids) in wanted.iter().filter(|(user_id, _)| self.is_local(user_id)) {
             let user = self.resources.database.intern().lookup_user(&read, user_id)?;
             let Some(user) = user else { continue };
-            let of = Queried { read: &read, viewer: None, user, user_id };
-            let stream_id = read.get(&DEVICE_LIST_CHANGE_BY_USER, &user)?.unwrap_or_default();
-            found.push((
-                user_id.clone(),
-                PublicKeys::new(&of.read(device_ids, &[user])?, stream_id)?,
-            ));
+            found.push((user_id.clone(), public_keys(&read, (user, user_id), device_ids)?));
         }
         Ok(found)
     }
@@ -112,6 +146,17 @@ impl DeviceKeys {
     pub(super) fn is_local(&self, user_id: &UserId) -> bool {
         user_id.server_name() == self.resources.config.server.name
     }
+}
+
+/// The keys of these devices of a local user, or of all, as other servers may see them.
+pub(crate) fn public_keys(
+    read: &Snapshot,
+    (user, user_id): (ShortUserId, &UserId),
+    device_ids: &[OwnedDeviceId],
+) -> Result<PublicKeys> {
+    let of = Queried { read, viewer: None, user, user_id };
+    let announced = read.get(&ANNOUNCED_LIST_BY_USER, &user)?.unwrap_or_default();
+    PublicKeys::new(&of.read(device_ids, &[user])?, announced.stream_id)
 }
 
 /// What is answered for another server.
@@ -139,6 +184,11 @@ impl Queried<'_> {
             }
             _ => self.read(device_ids, &self.signers()).map(Arc::new),
         }
+    }
+
+    /// Whether the keys of a user of another server are stored and complete. `sharing` are the rooms of the viewer.
+    fn is_list_stored(&self, sharing: Option<&Sharing>) -> Result<bool> {
+        sharing.map_or(Ok(false), |sharing| sharing.has_list_of(self.read, self.user))
     }
 
     /// Whether the viewer may be shown something that others are not.

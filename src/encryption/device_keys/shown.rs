@@ -17,12 +17,12 @@ const OVERHEAD_BYTES: u64 = 256;
 
 /// The keys of one user as they are shown to another or to the user.
 #[derive(Debug)]
-pub(super) struct Shown {
+pub(crate) struct Shown {
     /// By device.
-    pub(super) devices: Box<RawValue>,
-    pub(super) master: Option<Box<RawValue>>,
-    pub(super) self_signing: Option<Box<RawValue>>,
-    pub(super) user_signing: Option<Box<RawValue>>,
+    pub(crate) devices: Box<RawValue>,
+    pub(crate) master: Option<Box<RawValue>>,
+    pub(crate) self_signing: Option<Box<RawValue>>,
+    pub(crate) user_signing: Option<Box<RawValue>>,
 }
 
 impl Shown {

@@ -1,17 +1,20 @@
-//! Removes the transaction ids of requests that are too old to be repeated.
+//! Removes the ids of requests and of messages of other servers that are too old to be repeated.
 
 use std::{sync::Arc, time::Duration};
 
 use wick_core::{Result, Timestamp, clock::millis};
 use wick_database::{
     Durability, Range, Read,
-    schema::to_device::{TO_DEVICE_SENT_BY_TRANSACTION, TO_DEVICE_TRANSACTION_BY_TIME},
+    schema::{
+        remote_devices::{RECEIVED_BY_MESSAGE, RECEIVED_MESSAGE_BY_TIME},
+        to_device::{TO_DEVICE_SENT_BY_TRANSACTION, TO_DEVICE_TRANSACTION_BY_TIME},
+    },
 };
 use wick_runtime::Supervisor;
 
 use super::ToDevice;
 
-/// How long a repeated request is known as such.
+/// How long a repeated request or message is known as such.
 const REMEMBERED: Duration = Duration::from_secs(7 * 86_400);
 
 /// How often older ones are forgotten.
@@ -34,6 +37,7 @@ impl ToDevice {
         let now = self.resources.clock.now();
         let before = Timestamp(now.0.saturating_sub(millis(REMEMBERED)));
         while self.forget(before).await? == PORTION {}
+        while self.forget_received(before).await? == PORTION {}
         Ok(())
     }
 
@@ -51,6 +55,27 @@ impl ToDevice {
             batch.delete(&TO_DEVICE_TRANSACTION_BY_TIME, key);
             let (_, user, device_id, transaction) = key;
             batch.delete(&TO_DEVICE_SENT_BY_TRANSACTION, &(*user, &**device_id, &**transaction));
+        }
+        if !batch.is_empty() {
+            self.resources.database.commit(batch, Durability::Flushed).await?;
+        }
+        Ok(old.len())
+    }
+
+    async fn forget_received(&self, before: Timestamp) -> Result<usize> {
+        let mut batch = self.resources.database.batch();
+        let mut old = Vec::new();
+        for key in batch.scan(&RECEIVED_MESSAGE_BY_TIME, Range::all()).keys().take(PORTION) {
+            let key = key?;
+            if key.0 >= before {
+                break;
+            }
+            old.push(key);
+        }
+        for key in &old {
+            batch.delete(&RECEIVED_MESSAGE_BY_TIME, key);
+            let (_, server, id) = key;
+            batch.delete(&RECEIVED_BY_MESSAGE, &(&**server, &**id));
         }
         if !batch.is_empty() {
             self.resources.database.commit(batch, Durability::Flushed).await?;
