@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use wick_core::{Position, Result, ShortUserId, Timestamp};
 use wick_database::{
-    Batch, Range, Topic,
+    Batch, Range, Read, Topic,
     schema::{
         cross_signing::CROSS_SIGNING_KEY_BY_USAGE,
         device_keys::KEYS_BY_DEVICE,
@@ -29,6 +29,9 @@ use wick_runtime::Resources;
 
 pub(crate) use self::{ask::ByServer, sharing::Sharing, user_keys::UserKeys};
 use crate::device_lists::note_change;
+
+/// Lists that are handled together.
+const PORTION: usize = 100;
 
 /// What wakes the task that fetches lists again.
 const REFETCHES: Topic = Topic::Named("device lists to be fetched again");
@@ -53,6 +56,25 @@ impl RemoteLists {
     #[must_use]
     pub fn new(resources: Resources, federation: Arc<Federation>) -> Self {
         Self { resources, federation }
+    }
+}
+
+impl RemoteLists {
+    /// Deletes all lists, for the first start from a backup: updates that came after it are missing. Can be repeated.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn forget_all(&self) -> Result<()> {
+        loop {
+            let lists = self.resources.database.latest();
+            let lists = lists.scan(&REMOTE_LIST_BY_USER, Range::all()).keys().take(PORTION);
+            let users = lists.collect::<Result<Vec<_>, _>>()?;
+            if users.is_empty() {
+                return Ok(());
+            }
+            let forget = |batch: &mut Batch| users.iter().try_for_each(|user| forget(*user, batch));
+            self.resources.change(forget).await?;
+        }
     }
 }
 

@@ -238,7 +238,7 @@ impl Services {
     /// If the database cannot be read.
     pub async fn start(self: &Arc<Self>) -> Result<()> {
         if self.database.is_copy()? {
-            self.device_keys.drop_one_time_keys().await?;
+            self.device_keys.drop_outdated().await?;
             self.database.adopt()?;
         }
         self.typing.start(&self.supervisor)?;

@@ -14,14 +14,15 @@ use super::DeviceKeys;
 const PORTION: usize = 100;
 
 impl DeviceKeys {
-    /// Drops the one-time keys of all devices, since some of them may have been claimed after the backup: a
+    /// Drops the device lists of users of other servers, which may have changed since the backup, and the one-time keys of
+    /// all devices, since some of them may have been claimed after the backup: a
     /// key that is given twice is worse than none. Clients see that there are none left, and upload others.
     /// Fallback keys, which are handed out more than once anyway, are kept. For the first start from a
     /// backup; can be repeated.
     ///
     /// # Errors
     /// If the database refuses.
-    pub async fn drop_one_time_keys(&self) -> Result<()> {
+    pub async fn drop_outdated(&self) -> Result<()> {
         let mut range = Range::all();
         let mut dropped: u64 = 0;
         loop {
@@ -48,6 +49,9 @@ impl DeviceKeys {
                 Some(last) => range = Range::after(&last),
                 None => break,
             }
+        }
+        if let Some(remote) = &self.remote {
+            remote.forget_all().await?;
         }
         tracing::info!(keys = dropped, "dropped the one-time keys of a backup");
         Ok(())

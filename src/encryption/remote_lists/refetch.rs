@@ -18,14 +18,11 @@ use wick_database::{
 };
 use wick_runtime::Supervisor;
 
-use super::{Asked, REFETCHES, RemoteLists, forget, put_list, sharing::is_with, store};
+use super::{Asked, PORTION, REFETCHES, RemoteLists, forget, put_list, sharing::is_with, store};
 use crate::remote_lists::UserKeys;
 
 /// Lists that are fetched at the same time.
 const AT_ONCE: usize = 10;
-
-/// Due lists, and lists to be swept, that are read at once.
-const PORTION: usize = 100;
 
 /// The wait after a list could not be fetched; doubled each time.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(60);

@@ -487,3 +487,25 @@ async fn a_message_that_comes_in_is_delivered_once_whatever_becomes_of_the_commi
         assert_eq!(pair.inbox_of_bob().await.len(), 1, "{fate:?}");
     }
 }
+
+#[tokio::test]
+async fn a_server_started_from_a_backup_asks_for_lists_again() {
+    let mut pair = Pair::start().await;
+    pair.share_a_room().await;
+    upload_device_keys(&pair.b, &pair.bob).await;
+    pair.deliver_to_a(1).await;
+    assert_eq!(pair.devices_of_bob().await, ids(&[&pair.bob]));
+    let copy = pair.a.folder().join("copy");
+    pair.a.services().database.backup(&copy).unwrap();
+    // This device is not in the copy.
+    let second = pair.new_device_of_bob().await;
+    pair.deliver_to_a(1).await;
+    pair.gates[0].close();
+    pair.a.stop().await;
+    let store = pair.a.folder().join("data").join("db");
+    std::fs::remove_dir_all(&store).unwrap();
+    std::fs::rename(&copy, &store).unwrap();
+    pair.a.restart().await;
+    assert_eq!(pair.list_of_bob(), None);
+    assert_eq!(pair.devices_of_bob().await, ids(&[&pair.bob, &second]));
+}
