@@ -8,7 +8,7 @@ mod context;
 mod dehydrated_device;
 mod delayed_events;
 mod device;
-mod directory;
+pub(crate) mod directory;
 mod discovery;
 mod expiration;
 mod filter;

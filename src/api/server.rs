@@ -2,6 +2,7 @@
 //!
 //! Invariant: where federation is off, none of them is there.
 
+mod directory;
 mod event;
 mod first_version;
 mod keys;
@@ -19,6 +20,7 @@ use crate::route::Route;
 /// Every endpoint of the server-server API.
 pub(crate) fn routes() -> Vec<Route> {
     let routes = [
+        directory::routes(),
         event::routes(),
         keys::routes(),
         membership::routes(),

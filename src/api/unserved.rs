@@ -1,4 +1,4 @@
-//! Endpoints of the specification that this server does not have: federation of rooms.
+//! Endpoints of the specification that this server does not have.
 //!
 //! The response to them is 404 `M_UNRECOGNIZED`, and 405 for a method that they do not have either.
 
@@ -13,15 +13,12 @@ pub(crate) fn unserved() -> impl Iterator<Item = (Method, &'static str)> {
 }
 
 const GET: &[&str] = &[
-    "/_matrix/federation/v1/hierarchy/{room_id}",
     "/_matrix/federation/v1/media/download/{media_id}",
     "/_matrix/federation/v1/media/thumbnail/{media_id}",
-    "/_matrix/federation/v1/publicRooms",
-    "/_matrix/federation/v1/query/directory",
     "/_matrix/federation/v1/query/{query_type}",
 ];
 
-const POST: &[&str] = &["/_matrix/federation/v1/publicRooms", "/_matrix/policy/v1/sign"];
+const POST: &[&str] = &["/_matrix/policy/v1/sign"];
 
 const PUT: &[&str] = &[
     "/_matrix/federation/v1/3pid/onbind",

@@ -6,6 +6,7 @@
 //! <https://spec.matrix.org/v1.18/client-server-api/#spaces>
 
 mod children;
+mod for_servers;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -22,6 +23,7 @@ use wick_room::Graph;
 use wick_runtime::Resources;
 
 use self::children::Child;
+pub use self::for_servers::ServerHierarchy;
 use crate::rooms::summary;
 
 /// Rooms that one walk looks at.
@@ -169,14 +171,7 @@ impl Spaces {
         room: ShortRoomId,
     ) -> Result<Option<RoomSummary>> {
         let Some(summary) = summary(&self.graph, read, room)? else { return Ok(None) };
-        let open = summary.world_readable
-            || matches!(
-                summary.join_rule,
-                JoinRuleSummary::Public
-                    | JoinRuleSummary::Knock
-                    | JoinRuleSummary::KnockRestricted(_)
-            );
-        if open {
+        if is_open(&summary) {
             return Ok(Some(summary));
         }
         let Some(session) = session else { return Ok(None) };
@@ -210,6 +205,15 @@ impl Spaces {
         }
         children::of(&self.graph, read, room, suggested_only)
     }
+}
+
+/// Whether a room can be seen without being in it.
+fn is_open(summary: &RoomSummary) -> bool {
+    summary.world_readable
+        || matches!(
+            summary.join_rule,
+            JoinRuleSummary::Public | JoinRuleSummary::Knock | JoinRuleSummary::KnockRestricted(_)
+        )
 }
 
 /// The same whether the room is unknown or closed.

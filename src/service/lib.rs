@@ -3,6 +3,7 @@
 mod avatars;
 mod edus;
 mod federation;
+mod history;
 mod open;
 mod rooms;
 mod services;

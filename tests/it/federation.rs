@@ -9,6 +9,7 @@
 
 mod administration;
 mod encryption;
+mod history;
 mod hostile;
 mod keys;
 mod names;

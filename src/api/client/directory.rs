@@ -35,7 +35,7 @@ pub(crate) fn routes() -> Vec<Route> {
 
 /// A page of the directory. Ruma's leaves out a join rule that is the default; clients look for it.
 #[derive(Default, Serialize)]
-struct Listed {
+pub(crate) struct Listed {
     chunk: Vec<Listing>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_batch: Option<String>,

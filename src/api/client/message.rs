@@ -42,7 +42,7 @@ async fn get_message_events(
         limit: count(body.limit),
         filter: filter(body.filter),
     };
-    let messages = services.history.messages(&sender, &ask)?;
+    let messages = services.messages(&sender, &ask).await?;
     let mut response = get_message_events::v3::Response::new();
     response.start = messages.start;
     response.end = messages.end;
