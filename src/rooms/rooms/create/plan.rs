@@ -173,16 +173,18 @@ impl State {
     }
 
     fn set_preset(&mut self, preset: &RoomPreset) -> Result<()> {
-        let (join_rule, guests) = match preset {
-            RoomPreset::PublicChat => ("public", "forbidden"),
-            _ => ("invite", "can_join"),
-        };
+        let is_public = matches!(preset, RoomPreset::PublicChat);
+        let join_rule = if is_public { "public" } else { "invite" };
         for (event_type, content) in [
             (StateEventType::RoomJoinRules, json!({ "join_rule": join_rule })),
             (StateEventType::RoomHistoryVisibility, json!({ "history_visibility": "shared" })),
-            (StateEventType::RoomGuestAccess, json!({ "guest_access": guests })),
         ] {
             self.set(event_type, "", content::of(&content)?);
+        }
+        if !is_public {
+            // A public room forbids guests, which is what a room without this event does.
+            let content = content::of(&json!({ "guest_access": "can_join" }))?;
+            self.set(StateEventType::RoomGuestAccess, "", content);
         }
         Ok(())
     }
