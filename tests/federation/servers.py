@@ -46,10 +46,10 @@ class Server:
         raise NotImplementedError
 
     def start(self):
-        log = (FOLDER / f"{self.kind}.log").open("ab")
-        self.process = subprocess.Popen(
-            self.command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
+        with (FOLDER / f"{self.kind}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             if self.process.poll() is not None:
