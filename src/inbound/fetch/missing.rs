@@ -15,6 +15,9 @@ const ROUNDS: usize = 5;
 /// How many events one request brings.
 const LIMIT: usize = 20;
 
+/// How many events servers give at least if they have them: the default of the specification. Fewer are all there are.
+const LEAST_LIMIT: usize = 10;
+
 /// How many event ids a request names.
 const MAX_NAMED: usize = 20;
 
@@ -31,9 +34,9 @@ impl<P: Peer> Fetch<'_, P> {
         let mut found: HashMap<OwnedEventId, Verified> = HashMap::new();
         for _ in 0..ROUNDS {
             let answer = self.ask_for_missing(&earliest, &latest).await?;
-            let before = found.len();
+            let (before, is_full) = (found.len(), answer.len() >= LEAST_LIMIT);
             self.connect(answer, &mut wanted, &mut found)?;
-            if found.len() == before || wanted.is_empty() {
+            if found.len() == before || wanted.is_empty() || !is_full {
                 break;
             }
             latest = found
