@@ -76,8 +76,12 @@ impl Consumer for News {
     async fn consume(&self, span: &Span) -> Result<bool> {
         let resources = &self.0.resources;
         let (this, span) = (self.clone(), span.clone());
-        let Found { items, edus, forwarded } =
-            resources.workers.run(&"sender", move || this.find(&span)).await?;
+        let find = move || {
+            let mut found = this.find(&span)?;
+            this.drop_unwanted(&mut found)?;
+            Ok(found)
+        };
+        let Found { items, edus, forwarded } = resources.workers.run(&"sender", find).await?;
         if items.is_empty() && edus.is_empty() && forwarded.is_empty() {
             return Ok(false);
         }
@@ -106,14 +110,18 @@ impl News {
             let Some(((server, first), _)) = of_one.first() else { continue };
             let mut progress = batch.get(&PROGRESS_BY_DESTINATION, server)?.unwrap_or_default();
             let is_out_of_reach = self.0.federation.retry_at(server)?.is_some();
-            let queued = batch
-                .scan(&OUTGOING_BY_DESTINATION, Range::prefix((server.clone(),)))
-                .take(MAX_QUEUED_BEFORE_TRANSIENT)
-                .count();
-            if progress.gap.is_none() && is_out_of_reach && queued >= MAX_QUEUED {
+            let has_queued = |batch: &Batch, many: usize| {
+                let queued = Range::prefix((server.clone(),));
+                batch.scan(&OUTGOING_BY_DESTINATION, queued).keys().nth(many - 1).transpose()
+            };
+            if progress.gap.is_none() && is_out_of_reach && has_queued(batch, MAX_QUEUED)?.is_some()
+            {
                 progress = open_gap(batch, server, first.previous())?;
             }
-            let takes_transient = !is_out_of_reach && queued < MAX_QUEUED_BEFORE_TRANSIENT;
+            let has_transient = of_one.iter().any(|(_, item)| item.worth == Worth::Transient);
+            let takes_transient = has_transient
+                && !is_out_of_reach
+                && has_queued(batch, MAX_QUEUED_BEFORE_TRANSIENT)?.is_none();
             for ((_, position), item) in of_one {
                 let is_wanted = match item.worth {
                     Worth::Lasting => true,
@@ -126,6 +134,27 @@ impl News {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Drops what would not be queued for destinations that are out of reach, before a batch is made for it. A gap that is
+    /// open now, after the span was read, will end beyond it.
+    fn drop_unwanted(&self, found: &mut Found) -> Result<()> {
+        let read = self.0.resources.database.latest();
+        let servers: BTreeSet<_> = found.items.keys().map(|(server, _)| server).collect();
+        let mut out_of_reach = HashMap::new();
+        for server in servers {
+            if self.0.federation.retry_at(server)?.is_some() {
+                let progress = read.get(&PROGRESS_BY_DESTINATION, server)?;
+                let gap = progress.and_then(|progress| progress.gap);
+                out_of_reach.insert(server.clone(), gap.is_some_and(|gap| gap.upto.is_none()));
+            }
+        }
+        found.items.retain(|(server, _), item| match (out_of_reach.get(server), item.worth) {
+            (None, _) | (_, Worth::Lasting) => true,
+            (Some(in_gap), Worth::Replaceable) => !in_gap,
+            (Some(_), Worth::Transient) => false,
+        });
         Ok(())
     }
 

@@ -19,6 +19,7 @@ mod requests;
 mod rooms;
 mod sending;
 mod sending_edus;
+mod three_servers;
 
 use std::{
     future::{Ready, ready},

@@ -1,6 +1,7 @@
 //! A server that takes transactions, and a room on another one that it is in.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -32,6 +33,8 @@ pub(super) struct Receiver {
     pub(super) user: User,
     transactions: mpsc::UnboundedReceiver<Transaction>,
     is_down: Arc<AtomicBool>,
+    /// EDUs that came with one that was asked for.
+    edus: VecDeque<Value>,
 }
 
 /// A transaction as it came.
@@ -59,7 +62,7 @@ impl Receiver {
             device_id: "DEVICE".into(),
             token: String::new(),
         };
-        Self { peer, user, transactions, is_down }
+        Self { peer, user, transactions, is_down, edus: VecDeque::new() }
     }
 
     /// Sets whether it answers.
@@ -90,13 +93,16 @@ impl Receiver {
         self.upto(last).await.into_iter().flat_map(|transaction| transaction.pdus).collect()
     }
 
-    /// The next EDU of a type.
+    /// The next EDU of a type; transactions with others are passed over.
     pub(super) async fn edu(&mut self, edu_type: &str) -> Value {
         loop {
-            let edus = self.next().await.edus;
-            if let Some(edu) = edus.into_iter().find(|edu| edu["edu_type"] == edu_type) {
-                return edu["content"].clone();
+            while let Some(edu) = self.edus.pop_front() {
+                if edu["edu_type"] == edu_type {
+                    return edu["content"].clone();
+                }
             }
+            let edus = self.next().await.edus;
+            self.edus.extend(edus);
         }
     }
 
