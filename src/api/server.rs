@@ -5,6 +5,7 @@
 mod directory;
 mod event;
 mod first_version;
+mod invite;
 mod keys;
 mod membership;
 mod query;
@@ -22,6 +23,7 @@ pub(crate) fn routes() -> Vec<Route> {
     let routes = [
         directory::routes(),
         event::routes(),
+        invite::routes(),
         keys::routes(),
         membership::routes(),
         query::routes(),

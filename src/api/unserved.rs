@@ -24,5 +24,4 @@ const PUT: &[&str] = &[
     "/_matrix/federation/v1/3pid/onbind",
     "/_matrix/federation/v1/exchange_third_party_invite/{room_id}",
     "/_matrix/federation/v1/invite/{room_id}/{event_id}",
-    "/_matrix/federation/v2/invite/{room_id}/{event_id}",
 ];

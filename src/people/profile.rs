@@ -68,16 +68,6 @@ impl Profiles {
         Ok(Some(profile))
     }
 
-    /// One field of a local user's profile.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub fn get_field(&self, user_id: &UserId, key: &str) -> Result<Option<Value>> {
-        let read = self.resources.database.published();
-        let Some((user, _)) = find(&read, &self.resources, user_id)? else { return Ok(None) };
-        read.get(&PROFILE_FIELD_BY_USER, &(user, key))?.map(|json| parse(&json)).transpose()
-    }
-
     /// What goes into the member events of a local user.
     ///
     /// # Errors

@@ -1,14 +1,17 @@
 //! Names of rooms, and lists of rooms, of other servers.
 
 use ruma::{
-    OwnedRoomId, OwnedServerName, RoomAliasId, ServerName, UInt,
+    OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, ServerName, UInt,
     directory::{Filter, RoomNetwork},
+    room::RoomSummary,
 };
 use ruma_federation_api::{
     directory::get_public_rooms_filtered::v1 as get_public_rooms,
     query::get_room_information::v1 as get_room_information,
+    space::get_hierarchy::v1 as get_hierarchy,
 };
-use wick_core::Result;
+use wick_account::Session;
+use wick_core::{Error, Result};
 use wick_rooms::rooms::Page;
 
 use crate::{RemoteRooms, rooms::passed_on};
@@ -57,5 +60,29 @@ impl RemoteRooms {
             next: answer.next_batch,
             previous: answer.prev_batch,
         })
+    }
+
+    /// The summary of a room that is not here, of one of its servers.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if none of the servers shows it.
+    pub async fn summary(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        via: Vec<OwnedServerName>,
+    ) -> Result<RoomSummary> {
+        for server in self.candidates(session.user, room_id, via)? {
+            let request = get_hierarchy::Request::new(room_id.to_owned());
+            match self.federation.request(&server, request).await {
+                Ok(answer) if answer.room.summary.room_id == room_id => {
+                    return Ok(answer.room.summary);
+                }
+                Ok(_) => {}
+                Err(error @ Error::Internal(_)) => return Err(error),
+                Err(error) => tracing::debug!(%server, %error, "a server does not show a room"),
+            }
+        }
+        Err(Error::not_found("no server that could be asked shows that room"))
     }
 }

@@ -13,11 +13,15 @@ use ruma_federation_api::membership::{
 };
 use wick_account::Session;
 use wick_core::{Error, Result, rules::SUPPORTED_VERSIONS};
+use wick_database::schema::room::Membership;
 use wick_federation::Bounds;
 use wick_inbound::JoinAnswer;
 use wick_runtime::Limit;
 
 use crate::{RemoteRooms, rooms::Failures, template::Member};
+
+/// How many members are looked at to find servers that can authorise a join.
+const MAX_MEMBERS: usize = 1_000;
 
 /// The bounds of a response that holds the state of a room.
 const STATE: Bounds = Bounds { bytes: 128 << 20, time: Duration::from_secs(120) };
@@ -54,7 +58,7 @@ impl RemoteRooms {
         if self.is_here(room_id)? {
             match self.rooms.try_join(session, room_id, extra.clone()).await {
                 Err(error) if is_undecided(&error) => {
-                    let authorising = self.rooms.authorising_servers(room_id)?;
+                    let authorising = self.authorising_servers(room_id)?;
                     if authorising.is_empty() {
                         return Err(Error::forbidden(error.to_string()));
                     }
@@ -68,7 +72,7 @@ impl RemoteRooms {
         } else {
             self.resources.limits.ensure(Limit::Joins, &session.user_id)?;
         }
-        let servers = self.candidates(session, room_id, servers)?;
+        let servers = self.candidates(session.user, room_id, servers)?;
         let content = self.rooms.join_content(&session.user_id, extra)?;
         let member = Member { room_id, user_id: &session.user_id, content };
         let mut failures = Failures::default();
@@ -101,6 +105,23 @@ impl RemoteRooms {
             auth_chain: answer.auth_chain,
         };
         joining.enter(answer).await.map(drop)
+    }
+
+    /// Other servers that may be able to authorise a join which this one cannot: those of joined users that can invite.
+    fn authorising_servers(&self, room_id: &RoomId) -> Result<Vec<OwnedServerName>> {
+        let read = self.resources.database.latest();
+        let Some(room) = self.graph.short(&read, room_id)? else { return Ok(Vec::new()) };
+        let levels = self.graph.power_levels(&read, room)?;
+        let mut servers = Vec::new();
+        for member in self.graph.members(&read, room, Membership::Join).take(MAX_MEMBERS) {
+            let user_id = self.graph.user_id(&read, member?.0)?;
+            let server = user_id.server_name().to_owned();
+            let is_new = !self.is_local(&user_id) && !servers.contains(&server);
+            if is_new && levels.user_can_invite(&user_id) {
+                servers.push(server);
+            }
+        }
+        Ok(servers)
     }
 }
 

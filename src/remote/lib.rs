@@ -3,9 +3,15 @@
 //! Invariants: no answer of another server is trusted before it is verified; every request is bounded in time and size.
 
 mod directory;
+mod invite;
+mod invited;
 mod join;
+mod knock;
+mod leave;
 mod peer;
+mod profile;
 mod rooms;
+mod stripped;
 mod template;
 
-pub use self::{peer::Peers, rooms::RemoteRooms};
+pub use self::{invited::Invite, peer::Peers, rooms::RemoteRooms};

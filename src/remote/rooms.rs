@@ -9,9 +9,9 @@ use std::{
 
 use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName, UserId, api::error::ErrorKind};
 use tokio::sync::Mutex as AsyncMutex;
-use wick_account::{Session, Users};
-use wick_core::{Error, RemoteFailure, RemoteReason, Result};
-use wick_database::schema::remote::RemoteMembership;
+use wick_account::Users;
+use wick_core::{Error, RemoteFailure, RemoteReason, Result, ShortRoomId, ShortUserId};
+use wick_database::schema::{remote::RemoteMembership, room::Membership};
 use wick_federation::Federation;
 use wick_inbound::Inbound;
 use wick_room::{Graph, membership};
@@ -57,7 +57,10 @@ impl RemoteRooms {
     }
 
     /// Whether a user of this server is in the room.
-    pub(crate) fn is_here(&self, room_id: &RoomId) -> Result<bool> {
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn is_here(&self, room_id: &RoomId) -> Result<bool> {
         let read = self.resources.database.latest();
         match self.graph.short(&read, room_id)? {
             Some(room) => self.graph.has_local_member(&read, room),
@@ -65,15 +68,15 @@ impl RemoteRooms {
         }
     }
 
-    /// The membership of a session's user in a room that is not here.
+    /// The membership of a user in a room that is not here.
     pub(crate) fn remote_membership(
         &self,
-        session: &Session,
+        user: ShortUserId,
         room_id: &RoomId,
     ) -> Result<Option<RemoteMembership>> {
         let read = self.resources.database.latest();
         match self.graph.short(&read, room_id)? {
-            Some(room) => self.graph.remote_membership(&read, room, session.user),
+            Some(room) => self.graph.remote_membership(&read, room, user),
             None => Ok(None),
         }
     }
@@ -81,17 +84,17 @@ impl RemoteRooms {
     /// The servers to ask for a room: those of `via`, those that are known to be in it, and the one that its id names.
     pub(crate) fn candidates(
         &self,
-        session: &Session,
+        user: ShortUserId,
         room_id: &RoomId,
         via: Vec<OwnedServerName>,
     ) -> Result<Vec<OwnedServerName>> {
         let mut servers = via;
-        if let Some(membership) = self.remote_membership(session, room_id)? {
+        if let Some(membership) = self.remote_membership(user, room_id)? {
             servers.extend(membership.servers);
         }
         let read = self.resources.database.latest();
         if let Some(room) = self.graph.short(&read, room_id)? {
-            servers.extend(self.inviter(room, session)?);
+            servers.extend(self.inviter(room, user)?);
         }
         servers.extend(room_id.server_name().map(ToOwned::to_owned));
         let mut candidates = Vec::new();
@@ -105,16 +108,11 @@ impl RemoteRooms {
     }
 
     /// The server of the inviter, if the user was invited as the room was last known here.
-    fn inviter(
-        &self,
-        room: wick_core::ShortRoomId,
-        session: &Session,
-    ) -> Result<Option<OwnedServerName>> {
+    fn inviter(&self, room: ShortRoomId, user: ShortUserId) -> Result<Option<OwnedServerName>> {
         let read = self.resources.database.latest();
-        let Some(member) = self.graph.member(&read, room, session.user)? else { return Ok(None) };
+        let Some(member) = self.graph.member(&read, room, user)? else { return Ok(None) };
         let event = self.graph.load_event(&read, member.event)?;
-        let is_invite =
-            membership::of(&event) == Some(wick_database::schema::room::Membership::Invite);
+        let is_invite = membership::of(&event) == Some(Membership::Invite);
         Ok(is_invite.then(|| event.sender.server_name().to_owned()))
     }
 

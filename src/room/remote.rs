@@ -5,15 +5,16 @@
 
 use ruma::OwnedEventId;
 use ruma::{
-    OwnedRoomId, RoomId, canonical_json::CanonicalJsonObject, room_version_rules::RoomVersionRules,
+    OwnedRoomId, RoomId, RoomVersionId, canonical_json::CanonicalJsonObject,
+    room_version_rules::RoomVersionRules,
 };
-use wick_core::{Error, Result, ShortRoomId, ShortUserId, rules};
+use wick_core::{Draft, Error, Result, ShortRoomId, ShortUserId, event::pdu::SharedPdu, rules};
 use wick_database::{
     Range, Read,
     schema::remote::{REMOTE_BY_MEMBER, RemoteMembership},
 };
 
-use crate::{Assembly, Graph};
+use crate::{Assembly, Graph, build};
 
 /// How often a batch is made anew because the row has changed meanwhile.
 const ATTEMPTS: usize = 16;
@@ -89,6 +90,18 @@ impl Graph {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// An event as it would be sent now, signed, for other servers to see before it is. It is sent by receiving it.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if the room is not here, `M_FORBIDDEN` if the auth rules refuse the event.
+    pub fn propose(&self, draft: Draft) -> Result<(RoomVersionId, SharedPdu)> {
+        let room = Assembly::open(self, &draft.room_id)?
+            .ok_or_else(|| Error::not_found("this server does not know that room"))?;
+        let version = RoomVersionId::try_from(room.head().version.as_str())
+            .map_err(|error| Error::internal("a room's version cannot be read", error))?;
+        Ok((version, build::build(&room, draft)?.pdu))
     }
 
     /// Hashes and signs an event of a room that need not be here.

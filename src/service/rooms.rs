@@ -1,14 +1,18 @@
 //! Use cases of rooms that may be here or at other servers: each goes to the local one where federation is off.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use ruma::{
-    OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomOrAliasId, ServerName, UInt,
+    OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomOrAliasId, ServerName, UInt, UserId,
+    api::{client::room::create_room, error::ErrorKind},
     canonical_json::CanonicalJsonObject,
     directory::{Filter, RoomNetwork},
+    events::room::member::MembershipState,
+    profile::UserProfile,
+    room::RoomSummary,
 };
 use wick_account::Session;
-use wick_core::{Error, Result};
+use wick_core::{Error, Result, ShortUserId};
 use wick_rooms::rooms::Page;
 
 use crate::Services;
@@ -75,5 +79,128 @@ impl Services {
             return Err(Error::not_found("this server knows no other directory"));
         };
         federated.rooms.public_rooms(server, (filter, network), limit, since).await
+    }
+
+    /// Leaves a room, rejects an invite, retracts a knock.
+    ///
+    /// # Errors
+    /// As [`Rooms::leave`](wick_rooms::Rooms::leave).
+    pub async fn leave(
+        &self,
+        session: &Arc<Session>,
+        room_id: &RoomId,
+        reason: Option<&str>,
+    ) -> Result<()> {
+        match &self.federated {
+            Some(federated) => federated.rooms.leave(session, room_id, reason).await,
+            None => self.rooms.leave(&session.user_id, room_id, reason).await,
+        }
+    }
+
+    /// Knocks on a room, over one of the servers of `via` if needed.
+    ///
+    /// # Errors
+    /// As [`RemoteRooms::knock`](wick_remote::RemoteRooms::knock).
+    pub async fn knock(
+        &self,
+        session: &Arc<Session>,
+        room_id: &RoomId,
+        via: Vec<OwnedServerName>,
+        reason: Option<&str>,
+    ) -> Result<()> {
+        match &self.federated {
+            Some(federated) => federated.rooms.knock(session, room_id, via, reason).await,
+            None => self.rooms.knock(session, room_id, reason).await,
+        }
+    }
+
+    /// Invites a user.
+    ///
+    /// # Errors
+    /// As [`Rooms::invite`](wick_rooms::Rooms::invite) and [`RemoteRooms::invite`](wick_remote::RemoteRooms::invite).
+    pub async fn invite(
+        &self,
+        session: &Arc<Session>,
+        room_id: &RoomId,
+        invitee: &UserId,
+        reason: Option<&str>,
+    ) -> Result<()> {
+        match &self.federated {
+            Some(federated) if invitee.server_name() != self.config.server.name => {
+                federated.rooms.invite(session, room_id, invitee, (reason, false)).await
+            }
+            _ => self.rooms.invite(session, room_id, invitee, reason).await,
+        }
+    }
+
+    /// Makes a room, and invites the users of other servers once it is there. It stays if one of them cannot be invited.
+    ///
+    /// # Errors
+    /// As [`Rooms::create`](wick_rooms::Rooms::create).
+    pub async fn create_room(
+        &self,
+        session: &Arc<Session>,
+        request: create_room::v3::Request,
+    ) -> Result<OwnedRoomId> {
+        let own = &self.config.server.name;
+        let invitees: BTreeSet<_> =
+            request.invite.iter().filter(|user| user.server_name() != own).cloned().collect();
+        let is_direct = request.is_direct;
+        let room_id = self.rooms.create(session, request).await?;
+        let Some(federated) = &self.federated else { return Ok(room_id) };
+        for invitee in invitees {
+            let how = (None, is_direct);
+            if let Err(error) = federated.rooms.invite(session, &room_id, &invitee, how).await {
+                tracing::warn!(%room_id, %invitee, %error, "a user cannot be invited to a new room");
+            }
+        }
+        Ok(room_id)
+    }
+
+    /// The profile of a user, of this server or of another one.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is none; as [`RemoteRooms::profile`](wick_remote::RemoteRooms::profile).
+    pub async fn profile(&self, user_id: &UserId) -> Result<UserProfile> {
+        match &self.federated {
+            Some(federated) if user_id.server_name() != self.config.server.name => {
+                federated.rooms.profile(user_id).await
+            }
+            _ => {
+                let unknown = || Error::not_found("this user has no profile");
+                self.profiles.get(user_id)?.ok_or_else(unknown)
+            }
+        }
+    }
+
+    /// What can be known of a room without being in it, with the membership of the session's user. A room that is not
+    /// here is asked of the servers of `via`, if there is a session.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if the room is unknown or not shown.
+    pub async fn room_summary(
+        &self,
+        session: Option<&Session>,
+        room_id: &RoomId,
+        via: Vec<OwnedServerName>,
+    ) -> Result<(RoomSummary, Option<MembershipState>)> {
+        match (self.spaces.summary(session, room_id), &self.federated, session) {
+            (Err(error), Some(federated), Some(session))
+                if error.kind() == Some(&ErrorKind::NotFound)
+                    && !federated.rooms.is_here(room_id)? =>
+            {
+                let summary = federated.rooms.summary(session, room_id, via).await?;
+                Ok((summary, None))
+            }
+            (summary, ..) => summary,
+        }
+    }
+
+    /// Rejects the invites and retracts the knocks of a user in rooms of other servers.
+    pub(crate) async fn leave_remote_rooms(&self, user: ShortUserId) -> Result<()> {
+        match &self.federated {
+            Some(federated) => federated.rooms.leave_all(user).await,
+            None => Ok(()),
+        }
     }
 }

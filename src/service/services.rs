@@ -295,6 +295,7 @@ impl Services {
         let change = async move {
             services.users.deactivate(user, &proof, erase).await?;
             services.delete_media_if_erased(user).await?;
+            services.leave_remote_rooms(user).await?;
             services.memberships.depart(user).await
         };
         self.supervisor.complete("deactivation", change).await
@@ -304,6 +305,7 @@ impl Services {
     async fn finish_departures(&self) -> Result<()> {
         for user in self.users.departing()? {
             self.delete_media_if_erased(user).await?;
+            self.leave_remote_rooms(user).await?;
         }
         self.memberships.resume().await
     }

@@ -20,6 +20,7 @@ mod members;
 mod peek;
 pub mod presence;
 pub mod receipts;
+mod remote;
 mod roster;
 mod scope;
 pub mod state;

@@ -11,6 +11,7 @@ mod administration;
 mod encryption;
 mod history;
 mod hostile;
+mod joins;
 mod keys;
 mod names;
 mod peer;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ruma::{
-    RoomOrAliasId,
     api::client::{
         knock::knock_room,
         membership::{join_room_by_id, join_room_by_id_or_alias},
@@ -50,9 +49,9 @@ async fn knock_room(
     services: Arc<Services>,
     Ruma { body: Whole { request, .. }, sender, .. }: Ruma<Whole<knock_room::v3::Request>>,
 ) -> Result<knock_room::v3::Response> {
-    let room: &RoomOrAliasId = &request.room_id_or_alias;
-    let room_id = services.rooms.room_named(room)?;
-    services.rooms.knock(&sender, &room_id, request.reason.as_deref()).await?;
+    let (room_id, servers) = services.room_named(&request.room_id_or_alias).await?;
+    let via = request.via.into_iter().chain(servers).collect();
+    services.knock(&sender, &room_id, via, request.reason.as_deref()).await?;
     Ok(knock_room::v3::Response::new(room_id))
 }
 

@@ -36,7 +36,7 @@ async fn invite_user(
         return Err(Error::refused(ErrorKind::ThreepidDenied, message));
     };
     let reason = invitee.reason.as_deref();
-    services.rooms.invite(&sender, &body.room_id, &invitee.user_id, reason).await?;
+    services.invite(&sender, &body.room_id, &invitee.user_id, reason).await?;
     Ok(invite_user::v3::Response::new())
 }
 
@@ -46,7 +46,7 @@ async fn leave_room(
     Ruma { body, sender, .. }: Ruma<leave_room::v3::Request>,
 ) -> Result<leave_room::v3::Response> {
     let reason = body.reason.as_deref();
-    services.rooms.leave(&sender.user_id, &body.room_id, reason).await?;
+    services.leave(&sender, &body.room_id, reason).await?;
     Ok(leave_room::v3::Response::new())
 }
 

@@ -42,10 +42,7 @@ async fn get_profile(
     services: Arc<Services>,
     Ruma { body, .. }: Ruma<get_profile::v3::Request>,
 ) -> Result<get_profile::v3::Response> {
-    let profile = services
-        .profiles
-        .get(&body.user_id)?
-        .ok_or_else(|| Error::not_found("this user has no profile"))?;
+    let profile = services.profile(&body.user_id).await?;
     let mut response = get_profile::v3::Response::new();
     response.data = profile;
     Ok(response)
@@ -58,8 +55,10 @@ async fn get_profile_field(
 ) -> Result<get_profile_field::v3::Response> {
     let key = body.field.as_str();
     let value = services
-        .profiles
-        .get_field(&body.user_id, key)?
+        .profile(&body.user_id)
+        .await?
+        .get(key)
+        .cloned()
         .ok_or_else(|| Error::not_found("this user's profile has no such field"))?;
     let value = ProfileFieldValue::new(key, value)
         .map_err(|error| Error::internal("stored profile field", error))?;

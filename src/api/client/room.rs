@@ -23,7 +23,7 @@ async fn create_room(
     request: Unread<create_room::v3::Request>,
 ) -> Result<create_room::v3::Response> {
     let Ruma { body, sender, .. } = request.read_with_body()?;
-    let room_id = services.rooms.create(&sender, body).await?;
+    let room_id = services.create_room(&sender, body).await?;
     Ok(create_room::v3::Response::new(room_id))
 }
 

@@ -50,8 +50,9 @@ async fn get_summary(
     services: Arc<Services>,
     Ruma { body, sender, .. }: Ruma<get_summary::v1::Request>,
 ) -> Result<get_summary::v1::Response> {
-    let room_id = services.rooms.room_named(&body.room_id_or_alias)?;
-    let (summary, membership) = services.spaces.summary(sender.session(), &room_id)?;
+    let (room_id, servers) = services.room_named(&body.room_id_or_alias).await?;
+    let via = body.via.into_iter().chain(servers).collect();
+    let (summary, membership) = services.room_summary(sender.session(), &room_id, via).await?;
     let mut response = get_summary::v1::Response::new(summary);
     response.membership = membership;
     Ok(response)

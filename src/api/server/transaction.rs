@@ -23,8 +23,10 @@ async fn send(
     if body.origin != sender {
         return Err(Error::forbidden("the transaction is of another origin than the request"));
     }
-    let inbound = &services.federated()?.inbound;
-    let results = inbound.take_in(&sender, body.transaction_id.as_str(), body.pdus).await?;
+    let federated = services.federated()?;
+    federated.rooms.take_ends(&sender, &body.pdus).await?;
+    let results =
+        federated.inbound.take_in(&sender, body.transaction_id.as_str(), body.pdus).await?;
     for edu in &body.edus {
         services.receive_edu(&sender, edu).await?;
     }

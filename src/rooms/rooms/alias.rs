@@ -6,7 +6,7 @@
 //! <https://spec.matrix.org/v1.18/client-server-api/#room-aliases>
 
 use ruma::{
-    OwnedRoomAliasId, OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId, UserId,
+    OwnedRoomAliasId, OwnedRoomId, RoomAliasId, RoomId, UserId,
     api::error::ErrorKind,
     canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
     events::{StateEventType, room::member::MembershipState},
@@ -36,17 +36,6 @@ impl Rooms {
             .intern()
             .room_id(&read, row.room)?
             .ok_or_else(|| Error::corrupt("an alias stands for a room without an id"))
-    }
-
-    /// The room that an ID or an alias refers to. Does not check that a room with that ID is here.
-    ///
-    /// # Errors
-    /// `M_NOT_FOUND` if it is an alias that no room of this server has.
-    pub fn room_named(&self, name: &RoomOrAliasId) -> Result<OwnedRoomId> {
-        match <&RoomAliasId>::try_from(name) {
-            Ok(alias) => self.resolve(alias),
-            Err(room_id) => Ok(room_id.to_owned()),
-        }
     }
 
     /// The aliases of a room.

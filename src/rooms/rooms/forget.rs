@@ -2,10 +2,13 @@
 
 use ruma::{RoomId, api::error::ErrorKind};
 use wick_account::Session;
-use wick_core::{Error, Result};
+use wick_core::{Error, Result, ShortRoomId, ShortUserId};
 use wick_database::{
-    Read,
-    schema::room::{MEMBER_BY_USER, MemberRow, Membership},
+    Batch, Read,
+    schema::{
+        remote::REMOTE_BY_MEMBER,
+        room::{MEMBER_BY_USER, MemberRow, Membership},
+    },
 };
 
 use super::Rooms;
@@ -19,6 +22,7 @@ impl Rooms {
     pub async fn forget(&self, session: &Session, room_id: &RoomId) -> Result<()> {
         let read = self.resources.database.latest();
         let Some(room) = self.graph.short(&read, room_id)? else { return Ok(()) };
+        self.forget_remote((session.user, room)).await?;
         if self.graph.head(&read, room)?.is_none() {
             return Ok(());
         }
@@ -37,5 +41,23 @@ impl Rooms {
                 }
             })
             .await
+    }
+
+    /// Forgets an invite or a knock in a room that is not here, if it has ended.
+    async fn forget_remote(&self, key: (ShortUserId, ShortRoomId)) -> Result<()> {
+        if !self.resources.database.latest().contains(&REMOTE_BY_MEMBER, &key)? {
+            return Ok(());
+        }
+        let forget = |batch: &mut Batch| match batch.read_for_update(&REMOTE_BY_MEMBER, &key)? {
+            Some(row) if matches!(row.membership, Membership::Invite | Membership::Knock) => {
+                Err(Error::refused(ErrorKind::Unknown, "leave the room first"))
+            }
+            Some(_) => {
+                batch.delete(&REMOTE_BY_MEMBER, &key);
+                Ok(())
+            }
+            None => Ok(()),
+        };
+        self.resources.change(forget).await
     }
 }

@@ -33,13 +33,16 @@ impl Rooms {
     }
 
     /// The content of an invitation.
-    pub(super) fn invitation(
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the invitee is a user of another server and federation is off.
+    pub fn invitation(
         &self,
         invitee: &UserId,
         reason: Option<&str>,
         is_direct: bool,
     ) -> Result<CanonicalJsonObject> {
-        if !self.is_local(invitee) {
+        if !self.is_local(invitee) && !self.resources.config.federation.enabled {
             return Err(Error::forbidden(
                 "this server does not federate: users of others cannot be invited",
             ));

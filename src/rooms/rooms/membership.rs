@@ -3,16 +3,13 @@
 //! <https://spec.matrix.org/v1.18/client-server-api/#room-membership>
 
 use ruma::{
-    OwnedEventId, OwnedServerName, RoomId, UserId,
+    OwnedEventId, UserId,
     api::error::ErrorKind,
     canonical_json::CanonicalJsonObject,
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
 };
 use wick_core::{Draft, Error, Result};
-use wick_database::{
-    Read,
-    schema::{room::Membership, users::GUEST_BY_USER},
-};
+use wick_database::{Read, schema::users::GUEST_BY_USER};
 use wick_people::profile::MemberProfile;
 use wick_room::{Assembly, Effects};
 use wick_runtime::Limit;
@@ -23,12 +20,6 @@ use super::{
     content, guests_can_join,
 };
 use crate::restricted::{self, AUTHORISED_VIA};
-
-/// How many members are looked at to find servers that can authorise a join.
-const MAX_MEMBERS: usize = 1_000;
-
-/// How many of those servers are found at most.
-const MAX_AUTHORISING: usize = 8;
 
 impl Rooms {
     /// Appends the member event of `target` with this content. Returns the existing event if nothing would
@@ -155,7 +146,10 @@ impl Rooms {
     }
 
     /// The content of a new member event, with the user's profile unless it is a leave or a ban.
-    pub(super) fn member_content(
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn member_content(
         &self,
         membership: MembershipState,
         user_id: &UserId,
@@ -196,31 +190,5 @@ impl Rooms {
             Some(user) => self.profiles.member_profile(user),
             None => Ok(MemberProfile::default()),
         }
-    }
-
-    /// Other servers that may be able to authorise a join which this one cannot: those of the joined users that can
-    /// invite, at most a few.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub fn authorising_servers(&self, room_id: &RoomId) -> Result<Vec<OwnedServerName>> {
-        let read = self.resources.database.latest();
-        let Some(room) = self.graph.short(&read, room_id)? else { return Ok(Vec::new()) };
-        let levels = self.graph.power_levels(&read, room)?;
-        let mut servers = Vec::new();
-        for member in self.graph.members(&read, room, Membership::Join).take(MAX_MEMBERS) {
-            let user_id = self.graph.user_id(&read, member?.0)?;
-            let server = user_id.server_name();
-            if !self.is_local(&user_id)
-                && levels.user_can_invite(&user_id)
-                && !servers.iter().any(|known| known == server)
-            {
-                servers.push(server.to_owned());
-            }
-            if servers.len() >= MAX_AUTHORISING {
-                break;
-            }
-        }
-        Ok(servers)
     }
 }

@@ -125,6 +125,24 @@ impl Response {
     }
 }
 
+impl RoomUpdate {
+    /// An update that is nothing but a timeline.
+    pub(super) fn of(timeline: Timeline) -> Self {
+        Self {
+            summary: None,
+            timeline,
+            state: None,
+            state_after: None,
+            state_after_unstable: None,
+            account_data: Events::default(),
+            ephemeral: Events::default(),
+            sticky: Events::default(),
+            unread_notifications: None,
+            unread_thread_notifications: BTreeMap::new(),
+        }
+    }
+}
+
 impl RoomUpdates {
     /// Whether nothing happened in any room.
     #[must_use]

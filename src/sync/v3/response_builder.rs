@@ -6,16 +6,18 @@ use ruma::OwnedRoomId;
 use wick_account::filters;
 use wick_core::{Position, Result, ShortRoomId};
 use wick_database::schema::room::{MemberRow, Membership};
+use wick_room::to_place;
 
 use super::{
     Request, Sync,
-    response::{InvitedRoom, KnockedRoom, Response, RoomUpdates},
+    response::{InvitedRoom, KnockedRoom, Response, RoomUpdate, RoomUpdates, Timeline},
 };
 use crate::{
     Context, RosterChanges, Scope,
     account_data::{self, ChangedAccountData},
     encryption::encryption,
-    invited, presence,
+    invited, presence, remote,
+    token::to_token,
 };
 
 /// So many busy rooms are looked up before all rooms of a user with fewer are gone through.
@@ -54,6 +56,7 @@ impl<'a> ResponseBuilder<'a> {
         }
         self.account_data = account_data::changed(self.context, self.since)?;
         self.add_rooms()?;
+        self.add_remote_rooms()?;
         let filter = &self.request.filter;
         let presence = presence::presence(
             self.context,
@@ -98,6 +101,35 @@ impl<'a> ResponseBuilder<'a> {
                     let (room, member) = row?;
                     self.add_if_changed(room, &member)?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rooms in which this server has no member.
+    fn add_remote_rooms(&mut self) -> Result<()> {
+        let (context, user) = (self.context, self.context.session.user);
+        for (room_id, member) in context.graph.remote_memberships(&context.read, user)? {
+            let is_old = self.since.is_some_and(|since| member.position <= since);
+            if is_old || !filters::allows_room(&self.request.filter.room, &room_id) {
+                continue;
+            }
+            match member.membership {
+                Membership::Invite if !remote::is_ignored(context, &member)? => {
+                    let invite_state = remote::stripped(&member)?.into();
+                    self.rooms.invite.insert(room_id, InvitedRoom { invite_state });
+                }
+                Membership::Knock => {
+                    let knock_state = remote::stripped(&member)?.into();
+                    self.rooms.knock.insert(room_id, KnockedRoom { knock_state });
+                }
+                Membership::Leave | Membership::Ban if self.since.is_some() => {
+                    let events = vec![remote::member_event(&member)?];
+                    let prev_batch = to_token(to_place(member.position));
+                    let timeline = Timeline { events, limited: false, prev_batch };
+                    self.rooms.leave.insert(room_id, RoomUpdate::of(timeline));
+                }
+                _ => {}
             }
         }
         Ok(())

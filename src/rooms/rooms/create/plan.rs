@@ -119,7 +119,10 @@ impl Rooms {
         for user in request.invite {
             if user != creator {
                 let content = self.invitation(&user, None, request.is_direct)?;
-                invites.insert(user, content);
+                // Those of other servers can be invited once the room is there.
+                if self.is_local(&user) {
+                    invites.insert(user, content);
+                }
             }
         }
         Ok(Plan {

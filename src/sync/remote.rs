@@ -1,0 +1,57 @@
+//! Rooms in which this server has no member: invites and knocks over other servers, and how they ended.
+
+use ruma::OwnedUserId;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use wick_core::{Error, Result};
+use wick_database::schema::remote::RemoteMembership;
+
+use crate::{context::Context, events::Json};
+
+/// The stripped state of such a room.
+///
+/// # Errors
+/// If what is stored cannot be read.
+pub(crate) fn stripped(membership: &RemoteMembership) -> Result<Vec<Json>> {
+    let state = membership.state.iter().map(|event| RawValue::from_string(event.clone()));
+    state.collect::<Result<_, _>>().map_err(unreadable)
+}
+
+/// Whether the user ignores the sender of the member event.
+///
+/// # Errors
+/// If what is stored cannot be read.
+pub(crate) fn is_ignored(context: &Context<'_>, membership: &RemoteMembership) -> Result<bool> {
+    #[derive(Deserialize)]
+    struct Sent {
+        sender: OwnedUserId,
+    }
+    let sent: Sent = serde_json::from_str(&membership.event).map_err(unreadable)?;
+    Ok(context.ignores(&sent.sender))
+}
+
+/// The member event in the form of a timeline.
+///
+/// # Errors
+/// If what is stored cannot be read.
+pub(crate) fn member_event(membership: &RemoteMembership) -> Result<Json> {
+    #[derive(Deserialize, Serialize)]
+    struct Shown<'a> {
+        #[serde(rename = "type")]
+        event_type: String,
+        sender: String,
+        state_key: String,
+        origin_server_ts: u64,
+        #[serde(borrow)]
+        content: &'a RawValue,
+        #[serde(default)]
+        event_id: String,
+    }
+    let mut shown: Shown<'_> = serde_json::from_str(&membership.event).map_err(unreadable)?;
+    shown.event_id = membership.event_id.to_string();
+    serde_json::value::to_raw_value(&shown).map_err(unreadable)
+}
+
+fn unreadable(error: serde_json::Error) -> Error {
+    Error::internal("a stored member event of a room that is not here", error)
+}
