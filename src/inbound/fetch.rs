@@ -86,12 +86,13 @@ impl<'a, P: Peer> Fetch<'a, P> {
         let mut received = self.receive_once(&incoming).await?;
         for _ in 0..MAX_STEPS {
             let Received::Missing(gaps) = &received else { break };
-            let is_brought_forward = if gaps.auth.is_empty() {
-                incoming.state = self.state_before(event).await?;
-                incoming.state.is_some()
-            } else {
-                self.auth_events(event, &gaps.auth).await?
-            };
+            let is_brought_forward = (!gaps.auth.is_empty()
+                && self.auth_events(event, &gaps.auth).await?)
+                || (incoming.state.is_none() && !gaps.prev.is_empty() && {
+                    // It comes with an auth chain, too.
+                    incoming.state = self.state_before(event).await?;
+                    incoming.state.is_some()
+                });
             if !is_brought_forward {
                 break;
             }

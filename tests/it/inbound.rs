@@ -59,6 +59,8 @@ struct World {
     keyless: HashSet<String>,
     /// Whether states are not to be had.
     stateless: bool,
+    /// Whether single events and auth chains are not to be had.
+    chainless: bool,
     /// What was asked for.
     asked: Vec<&'static str>,
 }
@@ -71,7 +73,8 @@ impl Others {
     fn new(room: &Arc<RoomBuilder>) -> Self {
         let room = Arc::clone(room);
         let (withheld, keyless) = (HashSet::new(), HashSet::new());
-        let world = World { room, withheld, keyless, stateless: false, asked: Vec::new() };
+        let asked = Vec::new();
+        let world = World { room, withheld, keyless, stateless: false, chainless: false, asked };
         Self(Arc::new(Mutex::new(world)))
     }
 
@@ -144,7 +147,8 @@ impl Peer for Others {
     }
 
     async fn event(&self, _server: &ServerName, event: OwnedEventId) -> Result<Box<RawValue>> {
-        self.asked("event").json(&event)
+        let world = self.asked("event");
+        if world.chainless { Err(unknown()) } else { world.json(&event) }
     }
 
     async fn missing_events(
@@ -185,6 +189,9 @@ impl Peer for Others {
     ) -> Result<Vec<Box<RawValue>>> {
         let world = self.asked("auth_chain");
         world.json(&event)?;
+        if world.chainless {
+            return Err(unknown());
+        }
         Ok(world.all(&world.room.auth_chain(&world.room.event(&event).pdu.auth_events)))
     }
 

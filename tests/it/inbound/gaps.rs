@@ -46,6 +46,31 @@ async fn a_longer_gap_is_bridged_by_the_state_of_another_server() {
 }
 
 #[tokio::test]
+async fn an_auth_chain_that_is_not_to_be_had_by_itself_comes_with_the_state() {
+    for version in versions() {
+        let mut talk = server_in(joined_room(version), |room| {
+            let user = |n| format!("@user{n}:three.example");
+            for n in 0..40 {
+                room.member(&room.tips(), &user(n), &user(n), "join");
+            }
+            for n in 0..110 {
+                room.message(&room.tips(), &user(39), &n.to_string());
+            }
+        })
+        .await;
+        talk.others.world().chainless = true;
+        let last = talk.json(149);
+        talk.server.send(last).await;
+        let (room, said) = (&talk.room, &talk.said);
+        assert!(talk.server.is_in_timeline(&said[149]));
+        assert!(!talk.server.is_in_timeline(&said[39]));
+        assert_eq!(talk.server.state(room), room.resolved(&said[149..]));
+        assert_eq!(talk.server.queued(), 0);
+        talk.server.sound();
+    }
+}
+
+#[tokio::test]
 async fn an_event_whose_history_is_not_to_be_had_waits_and_is_received_when_it_is() {
     for version in versions() {
         let mut talk = server_in(joined_room(version), say_many(3)).await;
