@@ -83,6 +83,7 @@ pub fn timeline(
     let limit = if filters::allows_events_of(filter, &room_id) { limit } else { 0 };
     let most = limit.saturating_mul(LOOKED_AT_PER_WANTED).max(LOOKED_AT_AT_LEAST);
     let newest = context.graph.timeline(&context.read, scope.room, scope.upto, Direction::Backward);
+    let gaps = context.graph.places_after_gaps(&context.read, scope.room)?;
     let mut hidden = Hidden::default();
     for (looked_at, item) in newest.enumerate() {
         let item = item?;
@@ -94,16 +95,22 @@ pub fn timeline(
             break;
         }
         let pdu = context.graph.load_event(&context.read, item.event)?;
-        let Some(found) = visible(context, viewer, scope, (filter, item), &pdu)? else {
-            hidden.note(&pdu);
-            continue;
-        };
-        if piece.items.len() >= limit || hidden.replaces(&pdu) {
+        match visible(context, viewer, scope, (filter, item), &pdu)? {
+            None => hidden.note(&pdu),
+            Some(_) if piece.items.len() >= limit || hidden.replaces(&pdu) => {
+                piece.limited = true;
+                break;
+            }
+            Some(found) => {
+                piece.start = item.place.saturating_sub(1);
+                piece.items.push(found);
+            }
+        }
+        // What is here from before a gap does not follow on it.
+        if gaps.contains(&item.place) {
             piece.limited = true;
             break;
         }
-        piece.start = item.place.saturating_sub(1);
-        piece.items.push(found);
     }
     piece.items.reverse();
     piece.limited |= scope.gap;

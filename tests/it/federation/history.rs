@@ -1,6 +1,7 @@
 //! History of rooms that began at another server.
 
-use serde_json::json;
+use ruma::{OwnedRoomId, RoomId};
+use serde_json::{Value, json};
 use wick_harness::TestNetwork;
 
 use crate::talk;
@@ -12,7 +13,7 @@ async fn the_history_from_before_a_join_is_fetched_from_the_servers_in_the_room(
     let (alice, bob) = (a.register("alice").await, b.register("bob").await);
     let body = json!({ "preset": "public_chat" });
     let (_, made) = a.post("/_matrix/client/v3/createRoom", &alice.token, body).await;
-    let room: ruma::OwnedRoomId = made["room_id"].as_str().unwrap().try_into().unwrap();
+    let room: OwnedRoomId = made["room_id"].as_str().unwrap().try_into().unwrap();
     for number in 0..130 {
         talk::say(&a, &room, &alice, &number.to_string()).await;
     }
@@ -35,4 +36,45 @@ async fn the_history_from_before_a_join_is_fetched_from_the_servers_in_the_room(
     let wanted: Vec<_> = (0..130).rev().map(|number| number.to_string()).collect();
     assert_eq!(bodies, wanted);
     assert_eq!(types.last().map(String::as_str), Some("m.room.create"));
+}
+
+/// The bodies of the messages in a user's timeline of a room, and whether it is limited.
+fn timeline(sync: &Value, room: &RoomId) -> (Vec<String>, bool) {
+    let timeline = &sync["rooms"]["join"][room.as_str()]["timeline"];
+    let events = timeline["events"].as_array().into_iter().flatten();
+    let bodies = events.filter_map(|event| event["content"]["body"].as_str().map(str::to_owned));
+    (bodies.collect(), timeline["limited"] == true)
+}
+
+#[tokio::test]
+async fn a_timeline_is_limited_where_history_is_missing() {
+    let network = TestNetwork::new();
+    let (a, b) = (network.start("a.test").await, network.start("b.test").await);
+    let (alice, bob) = (a.register("alice").await, b.register("bob").await);
+    let body = json!({ "preset": "public_chat" });
+    let (_, made) = a.post("/_matrix/client/v3/createRoom", &alice.token, body).await;
+    let room: OwnedRoomId = made["room_id"].as_str().unwrap().try_into().unwrap();
+    let join = format!("/_matrix/client/v3/join/{room}?via=a.test");
+    let leave = format!("/_matrix/client/v3/rooms/{room}/leave");
+
+    assert_eq!(b.post(&join, &bob.token, json!({})).await.0, 200);
+    let (_, mut sync) = b.get("/_matrix/client/v3/sync", &bob.token).await;
+    assert_eq!(timeline(&sync, &room), (vec![], true), "the history is at the other server");
+    talk::say(&a, &room, &alice, "first").await;
+    while timeline(&sync, &room).0.is_empty() {
+        let since = sync["next_batch"].as_str().unwrap();
+        let path = format!("/_matrix/client/v3/sync?timeout=30000&since={since}");
+        sync = b.get(&path, &bob.token).await.1;
+    }
+    assert_eq!(timeline(&sync, &room), (vec!["first".to_owned()], false));
+
+    assert_eq!(b.post(&leave, &bob.token, json!({})).await.0, 200);
+    let member = format!("/_matrix/client/v3/rooms/{room}/state/m.room.member/{}", bob.user_id);
+    while a.get(&member, &alice.token).await.1["membership"] != "leave" {
+        tokio::task::yield_now().await;
+    }
+    talk::say(&a, &room, &alice, "missed").await;
+    assert_eq!(b.post(&join, &bob.token, json!({})).await.0, 200);
+    let (_, sync) = b.get("/_matrix/client/v3/sync", &bob.token).await;
+    assert_eq!(timeline(&sync, &room), (vec![], true), "what was missed would come first");
 }
