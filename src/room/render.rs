@@ -11,6 +11,7 @@ mod unsigned;
 use std::{borrow::Cow, sync::Arc};
 
 use ruma::{
+    MilliSecondsSinceUnixEpoch,
     canonical_json::{self, CanonicalJsonObject},
     events::TimelineEventType,
     room_version_rules::RoomVersionRules,
@@ -258,13 +259,18 @@ impl Graph {
             content: &'a RawValue,
             sender: &'a str,
             state_key: &'a str,
+            /// MSC4311 has it in the create event.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
         }
         let pdu = self.load_event(read, short)?;
+        let is_create = pdu.event_type == TimelineEventType::RoomCreate;
         let stripped = Stripped {
             event_type: &pdu.event_type,
             content: &self.content_of(read, short, &pdu)?,
             sender: pdu.sender.as_str(),
             state_key: pdu.state_key.as_deref().unwrap_or_default(),
+            origin_server_ts: is_create.then(|| pdu.origin_server_ts.matrix()),
         };
         serde_json::value::to_raw_value(&stripped)
             .map_err(|error| Error::internal("could not serialize an event", error))
