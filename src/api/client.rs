@@ -15,7 +15,7 @@ mod filter;
 mod join;
 mod keys;
 mod livekit;
-mod media;
+pub(crate) mod media;
 mod members;
 mod membership;
 mod message;

@@ -7,6 +7,7 @@ mod event;
 mod first_version;
 mod invite;
 mod keys;
+mod media;
 mod membership;
 mod query;
 mod transaction;
@@ -25,6 +26,7 @@ pub(crate) fn routes() -> Vec<Route> {
         event::routes(),
         invite::routes(),
         keys::routes(),
+        media::routes(),
         membership::routes(),
         query::routes(),
         transaction::routes(),

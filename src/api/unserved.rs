@@ -12,11 +12,7 @@ pub(crate) fn unserved() -> impl Iterator<Item = (Method, &'static str)> {
     get.chain(post).chain(put)
 }
 
-const GET: &[&str] = &[
-    "/_matrix/federation/v1/media/download/{media_id}",
-    "/_matrix/federation/v1/media/thumbnail/{media_id}",
-    "/_matrix/federation/v1/query/{query_type}",
-];
+const GET: &[&str] = &["/_matrix/federation/v1/query/{query_type}"];
 
 const POST: &[&str] = &["/_matrix/policy/v1/sign"];
 

@@ -108,7 +108,7 @@ impl Federation {
     }
 
     /// The request with this server's signature over what will be sent.
-    fn sign<R>(
+    pub(crate) fn sign<R>(
         &self,
         server: &ServerName,
         request: R,
@@ -153,6 +153,15 @@ fn read<R: OutgoingRequest>(
     let body = response.body();
     wick_core::json::ensure_shallow(body)
         .map_err(|_| remote(server, RemoteReason::Unreadable, "the response is nested too deep"))?;
+    parse::<R>(server, response)
+}
+
+/// Reads a response whose JSON, if it has any, is not nested too deep.
+pub(crate) fn parse<R: OutgoingRequest>(
+    server: &ServerName,
+    response: &http::Response<bytes::Bytes>,
+) -> Result<R::IncomingResponse> {
+    let body = response.body();
     let mut borrowed = http::Response::new(&**body);
     *borrowed.status_mut() = response.status();
     *borrowed.headers_mut() = response.headers().clone();

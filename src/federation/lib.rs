@@ -12,6 +12,7 @@ mod diagnosis;
 mod edus;
 mod federation;
 mod keys;
+mod media;
 mod names;
 mod running;
 mod transport;
@@ -23,6 +24,7 @@ pub use self::{
     edus::{Keep, queue_edu},
     federation::{Federation, Network},
     keys::ServerKeys,
+    media::RemoteFile,
     names::{LookingUp, NoServices, Service, Services, SystemServices},
     running::RunningRequest,
 };

@@ -188,18 +188,23 @@ fn remove_rows(
     batch.update(&MEDIA_COUNT_BY_OWNER, &media.owner, |count| {
         count.and_then(|count| count.checked_sub(1)).filter(|count| *count > 0)
     })?;
+    release(batch, &media.file, files)
+}
+
+/// Counts one reference to a file less, and removes its rows with the last one.
+pub(crate) fn release(batch: &mut Batch, file: &FileHash, files: &mut Vec<String>) -> Result<()> {
     let stored = batch
-        .read_for_update(&FILE_BY_HASH, &media.file)?
+        .read_for_update(&FILE_BY_HASH, file)?
         .ok_or_else(|| Error::corrupt("media refers to a file that has no row"))?;
     if stored.references > 1 {
         let references = stored.references.saturating_sub(1);
-        batch.put(&FILE_BY_HASH, &media.file, &StoredFile { references, ..stored });
+        batch.put(&FILE_BY_HASH, file, &StoredFile { references, ..stored });
         return Ok(());
     }
-    batch.delete(&FILE_BY_HASH, &media.file);
+    batch.delete(&FILE_BY_HASH, file);
     batch.delete(&HASH_BY_FILE_NAME, &stored.name);
     files.push(stored.name);
-    remove_thumbnails(batch, &media.file, files)
+    remove_thumbnails(batch, file, files)
 }
 
 fn remove_thumbnails(batch: &mut Batch, file: &FileHash, files: &mut Vec<String>) -> Result<()> {

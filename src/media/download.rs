@@ -1,6 +1,6 @@
 //! Downloads: which bytes a media id stands for, and the bytes themselves.
 //!
-//! Invariant: this is the only way from a media id to a file, so that what is quarantined, deleted or of another server
+//! Invariant: this is the only way from a media id of this server to a file, so that what is quarantined, deleted or of another server
 //! is checked in one place.
 
 use std::{io, ops::Range, time::Duration};
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How exactly the time of the last access is known.
-const ACCESS_PRECISION: Duration = Duration::from_secs(86_400);
+pub(crate) const ACCESS_PRECISION: Duration = Duration::from_secs(86_400);
 
 /// Bytes with what is known of them.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub struct Content {
 }
 
 impl MediaRepository {
-    /// The file of a media id. Waits for the upload if there is none yet, at most `patience`.
+    /// The file of a media id of this server. Waits for the upload if there is none yet, at most `patience`.
     ///
     /// # Errors
     /// `M_NOT_FOUND`; `M_NOT_YET_UPLOADED` after the wait.
@@ -89,7 +89,7 @@ impl MediaRepository {
         }
     }
 
-    /// The row of a media id. Media of other servers are not found: they come with federation, through this function.
+    /// The row of a media id. Media of other servers are not found here ([`MediaRepository::content_of_any`]).
     async fn find(
         &self,
         server_name: &ServerName,

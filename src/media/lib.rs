@@ -1,4 +1,4 @@
-//! Files that users upload, their thumbnails, and previews of pages. Knows no rooms.
+//! Files that users upload and those of other servers, their thumbnails, and previews of pages. Knows no rooms.
 
 mod check;
 mod deletion;
@@ -7,6 +7,7 @@ mod download;
 mod fuzz;
 mod pending;
 mod preview;
+mod remote;
 mod repository;
 mod retention;
 mod store;

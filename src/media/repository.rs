@@ -11,9 +11,11 @@ use wick_database::{
     Batch, Read,
     schema::media::{FILE_BY_HASH, FileHash, HASH_BY_FILE_NAME, QUARANTINE_BY_HASH, StoredFile},
 };
+use wick_federation::Federation;
 use wick_runtime::{Resources, Supervisor};
 
 use crate::{
+    remote::Fetches,
     store::{self, Store},
     thumbnail::Memory,
 };
@@ -33,10 +35,13 @@ pub struct MediaRepository {
     pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) memory: Memory,
+    pub(crate) federation: Option<Arc<Federation>>,
+    pub(crate) fetches: Fetches,
 }
 
 impl MediaRepository {
-    /// The repository in this store; in the configured one if there is none.
+    /// The repository in this store; in the configured one if there is none. Media of other servers is fetched by way of
+    /// `federation`.
     ///
     /// # Errors
     /// If the store cannot be used.
@@ -44,13 +49,15 @@ impl MediaRepository {
         resources: Resources,
         supervisor: Arc<Supervisor>,
         store: Option<Arc<dyn Store>>,
+        federation: Option<Arc<Federation>>,
     ) -> Result<Self> {
         let store = match store {
             Some(store) => store,
             None => store::open(&resources.config, &supervisor)?,
         };
         let memory = Memory::new(max_pixels(&resources.config));
-        Ok(Self { resources, supervisor, store, memory })
+        let fetches = Fetches::default();
+        Ok(Self { resources, supervisor, store, memory, federation, fetches })
     }
 
     /// The largest upload, in bytes.

@@ -23,6 +23,7 @@ impl MediaRepository {
         if config.retention_age.0.is_zero() && config.retention_unused.0.is_zero() {
             return Ok(());
         }
+        self.retain_remote().await?;
         let now = self.now();
         let mut after = String::new();
         while !self.supervisor.stopping().is_cancelled() {

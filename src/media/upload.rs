@@ -33,7 +33,7 @@ const PORTION: usize = 128 * 1024;
 pub(crate) const MAX_DURATION: Duration = Duration::from_secs(6 * 3600);
 
 /// Bytes of a content type and of a file name that are kept. Longer ones are dropped.
-const MAX_TEXT_BYTES: usize = 255;
+pub(crate) const MAX_TEXT_BYTES: usize = 255;
 
 /// The file name and content type that the client claims.
 #[derive(Clone, Debug, Default)]

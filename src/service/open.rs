@@ -7,6 +7,7 @@ use wick_calls::{Calls, LiveKit};
 use wick_core::{Clock, Config, Random, Result};
 use wick_database::Database;
 use wick_encryption::DeviceEvents;
+use wick_federation::Federation;
 use wick_media::{MediaRepository, Previews, Store};
 use wick_notify::Counts;
 use wick_outbound::Outbound;
@@ -133,8 +134,14 @@ pub(crate) fn media(
     supervisor: &Arc<Supervisor>,
     outbound: &Arc<Outbound>,
     store: Option<Arc<dyn Store>>,
+    federation: Option<&Arc<Federation>>,
 ) -> Result<(Arc<MediaRepository>, Arc<Previews>)> {
-    let media = MediaRepository::new(resources.clone(), Arc::clone(supervisor), store)?;
+    let media = MediaRepository::new(
+        resources.clone(),
+        Arc::clone(supervisor),
+        store,
+        federation.cloned(),
+    )?;
     let media = Arc::new(media);
     let previews = Previews::new(Arc::clone(&media), Arc::clone(outbound));
     Ok((media, Arc::new(previews)))

@@ -177,7 +177,8 @@ impl Services {
         let to_device = Arc::new(ToDevice::new(resources.clone()));
         let calls = livekit
             .map(|livekit| open::calls(&resources, &graph, (&timers, &delayed, &expiry), livekit));
-        let (media, previews) = open::media(&resources, &supervisor, &outbound, media_store)?;
+        let (media, previews) =
+            open::media(&resources, &supervisor, &outbound, media_store, federation.as_ref())?;
         let (counts, pushers, push) = open::push(&resources, &graph, &outbound, &supervisor)?;
         let federated =
             Federated::open(federation.clone(), &resources, &graph, &supervisor, (&users, &rooms));

@@ -13,6 +13,7 @@ mod history;
 mod hostile;
 mod joins;
 mod keys;
+mod media;
 mod names;
 mod peer;
 mod receiver;

@@ -12,7 +12,7 @@ mod downloads;
 mod full_disk;
 mod hang_ups;
 mod limits;
-mod pictures;
+pub(crate) mod pictures;
 mod previews;
 mod reserved;
 mod thumbnails;

@@ -3,7 +3,7 @@
 
 mod legacy;
 mod preview;
-mod serve;
+pub(crate) mod serve;
 mod upload;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -57,7 +57,7 @@ async fn get_content(
     request: Unread<get_content::v1::Request>,
 ) -> Result<Streamed> {
     let (Ruma { body, .. }, headers, _) = request.read_head()?;
-    let content = find(&services, (&body.server_name, &body.media_id), body.timeout_ms).await?;
+    let content = find_any(&services, (&body.server_name, &body.media_id), body.timeout_ms).await?;
     serve::download(&services, &headers, content).await
 }
 
@@ -67,7 +67,8 @@ async fn get_content_as_filename(
     request: Unread<get_content_as_filename::v1::Request>,
 ) -> Result<Streamed> {
     let (Ruma { body, .. }, headers, _) = request.read_head()?;
-    let mut content = find(&services, (&body.server_name, &body.media_id), body.timeout_ms).await?;
+    let mut content =
+        find_any(&services, (&body.server_name, &body.media_id), body.timeout_ms).await?;
     content.file_name = Some(body.filename);
     serve::download(&services, &headers, content).await
 }
@@ -79,11 +80,21 @@ async fn get_content_thumbnail(
 ) -> Result<Streamed> {
     let (Ruma { body, sender, .. }, headers, _) = request.read_head()?;
     let wanted = wanted(body.width, body.height, body.method.as_ref(), body.animated)?;
-    let content = find(&services, (&body.server_name, &body.media_id), body.timeout_ms).await?;
+    let content = find_any(&services, (&body.server_name, &body.media_id), body.timeout_ms).await?;
     let content = services.media.thumbnail(&sender.user_id, content, wanted).await?;
     serve::download(&services, &headers, content).await
 }
 
+/// Media of any server.
+async fn find_any(
+    services: &Services,
+    (server_name, media_id): (&ServerName, &str),
+    patience: Duration,
+) -> Result<Content> {
+    services.media.content_of_any(server_name, media_id, patience).await
+}
+
+/// Media of this server.
 async fn find(
     services: &Services,
     (server_name, media_id): (&ServerName, &str),
@@ -104,7 +115,7 @@ async fn anonymous_thumbnail(
 }
 
 /// The thumbnail that a request asks for; `scale` if it names no method.
-fn wanted(
+pub(crate) fn wanted(
     width: UInt,
     height: UInt,
     method: Option<&Method>,

@@ -3,6 +3,7 @@
 //! Invariants: a file has a row in [`FILE_BY_HASH`] exactly as long as media refer to it, with their number; every
 //! name of a stored file has a row in [`HASH_BY_FILE_NAME`]; the usage of a user is the size and the number of their media.
 
+use ruma::OwnedServerName;
 use serde::{Deserialize, Serialize};
 use wick_core::{ShortUserId, Timestamp};
 
@@ -25,6 +26,23 @@ pub struct Media {
     /// The content type, as the client named it.
     pub content_type: Option<String>,
     /// The file's name, as the client named it.
+    pub file_name: Option<String>,
+}
+
+/// A piece of media of another server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteMedia {
+    /// When it was fetched.
+    pub fetched: Timestamp,
+    /// When it was accessed last, within a day, if the retention needs to know.
+    pub accessed: Timestamp,
+    /// The file.
+    pub file: FileHash,
+    /// The size of the file in bytes.
+    pub size: u64,
+    /// The content type, as the server named it.
+    pub content_type: Option<String>,
+    /// The file's name, as the server named it.
     pub file_name: Option<String>,
 }
 
@@ -58,6 +76,7 @@ pub struct StoredThumbnail {
 }
 
 postcard_value!(Media, version = 1);
+postcard_value!(RemoteMedia, version = 1);
 postcard_value!(PendingMedia, version = 1);
 postcard_value!(StoredFile, version = 1);
 postcard_value!(StoredThumbnail, version = 1);
@@ -65,6 +84,10 @@ postcard_value!(StoredThumbnail, version = 1);
 tables! {
     /// Uploaded media by media id. Written by uploads; read by downloads; rebuilt from nothing else.
     MEDIA_BY_ID: String => Media, Random;
+
+    /// Media of other servers that is kept, by server and media id. Written when it is fetched; read by downloads; deleted by
+    /// the retention; can be fetched again.
+    REMOTE_MEDIA_BY_ID: (OwnedServerName, String) => RemoteMedia, Random;
 
     /// The media of each user. Written with [`MEDIA_BY_ID`], from which it can be rebuilt; read to list and delete.
     MEDIA_BY_OWNER: (ShortUserId, String) => (), Random;

@@ -27,7 +27,7 @@ fn quarters(width: u32, height: u32) -> RgbImage {
 }
 
 /// An opaque PNG with a colour in each quarter.
-pub(super) fn png(width: u32, height: u32) -> Vec<u8> {
+pub(crate) fn png(width: u32, height: u32) -> Vec<u8> {
     encoded(quarters(width, height), ImageFormat::Png)
 }
 

@@ -3,9 +3,11 @@
 //! Invariants: every response with media has all of the headers; what a client may do with a file follows from a list, never
 //! from the file.
 
-use std::{ops::Range, sync::Arc};
+use std::{future::ready, ops::Range, sync::Arc};
 
 use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{
@@ -114,6 +116,28 @@ pub(super) async fn download(
             Ok(response)
         }
     }
+}
+
+/// The response to another server: the file after an empty JSON object, as parts of one body.
+pub(crate) async fn framed(services: &Arc<Services>, content: Content) -> Result<Streamed> {
+    let boundary = services.random.token();
+    let content_type = content.content_type.as_deref().unwrap_or(OCTETS);
+    let content_type = HeaderValue::from_str(content_type).map_or(OCTETS, |_| content_type);
+    let disposition = disposition(content_type, &content);
+    let head = format!(
+        "\r\n--{boundary}\r\nContent-Type: application/json\r\n\r\n{{}}\r\n--{boundary}\r\n\
+         Content-Type: {content_type}\r\nContent-Disposition: {disposition}\r\n\r\n"
+    );
+    let end = format!("\r\n--{boundary}--\r\n");
+    let frame = u64::try_from(head.len().saturating_add(end.len())).unwrap_or(u64::MAX);
+    let size = content.size.saturating_add(frame);
+    let file = services.media.open(&content, 0..content.size).await?;
+    let part = |text: String| stream::once(ready(Ok(Bytes::from(text))));
+    let mut response =
+        Streamed(Response::new(Body::from_stream(part(head).chain(file).chain(part(end)))));
+    response.set(CONTENT_TYPE, value(&format!("multipart/mixed; boundary={boundary}"))?);
+    response.set(CONTENT_LENGTH, size.into());
+    Ok(response)
 }
 
 impl Streamed {
