@@ -183,7 +183,7 @@ impl RemoteLists {
                 keys.retain(|id, key| id.algorithm() == *algorithm && is_one_time_key(id, key));
                 !keys.is_empty()
             });
-            Some((user_id, devices))
+            (!devices.is_empty()).then_some((user_id, devices))
         });
         Ok(claimed.collect())
     }
