@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use ruma::{
-    OwnedRoomId, RoomId, RoomVersionId, ServerName, UserId,
+    OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, ServerName, UserId,
     canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
     events::room::member::MembershipState,
 };
@@ -169,7 +169,7 @@ impl RemoteRooms {
     }
 
     /// Takes in an event if it ends the invite or the knock of a local user in a room that is not here. Nothing here can
-    /// judge it; only the servers that the membership is known of are believed.
+    /// judge it; an invite is taken back by its sender alone, and a knock refused by the server that took it.
     async fn take_end(&self, origin: &ServerName, event: &RawValue) -> Result<()> {
         let Some((room_id, user_id)) = target(event).filter(|(_, user)| self.is_local(user)) else {
             return Ok(());
@@ -212,6 +212,11 @@ impl RemoteRooms {
         let event =
             event.ok_or_else(|| Error::forbidden("the event's signing key is not known"))?;
         let pdu = event.pdu();
+        if there.membership == Membership::Invite
+            && sender(&there.event) != Some(pdu.sender.clone())
+        {
+            return Err(Error::forbidden("another user than the inviter takes an invite back"));
+        }
         match membership::of(pdu) {
             Some(Membership::Leave | Membership::Ban) => {
                 let (event_id, json) = (pdu.event_id.clone(), pdu.json.clone());
@@ -223,7 +228,7 @@ impl RemoteRooms {
 }
 
 /// The room and the user of a member event.
-fn target(event: &RawValue) -> Option<(OwnedRoomId, ruma::OwnedUserId)> {
+fn target(event: &RawValue) -> Option<(OwnedRoomId, OwnedUserId)> {
     #[derive(serde::Deserialize)]
     struct OfMember {
         #[serde(rename = "type")]
@@ -234,4 +239,13 @@ fn target(event: &RawValue) -> Option<(OwnedRoomId, ruma::OwnedUserId)> {
     let event: OfMember = serde_json::from_str(event.get()).ok()?;
     let user_id = UserId::parse(event.state_key).ok()?;
     (event.event_type == "m.room.member").then_some((event.room_id, user_id))
+}
+
+/// The sender of a stored event.
+fn sender(event: &str) -> Option<OwnedUserId> {
+    #[derive(serde::Deserialize)]
+    struct Sent {
+        sender: OwnedUserId,
+    }
+    serde_json::from_str::<Sent>(event).ok().map(|event| event.sender)
 }

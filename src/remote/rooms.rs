@@ -81,13 +81,15 @@ impl RemoteRooms {
         }
     }
 
-    /// The servers to ask for a room: those of `via`, those that are known to be in it, and the one that its id names.
+    /// The servers to ask for a room: those of `via` and of an invite or a knock; without `via` also the one that the room's
+    /// id names.
     pub(crate) fn candidates(
         &self,
         user: ShortUserId,
         room_id: &RoomId,
         via: Vec<OwnedServerName>,
     ) -> Result<Vec<OwnedServerName>> {
+        let is_open = via.is_empty();
         let mut servers = via;
         if let Some(membership) = self.remote_membership(user, room_id)? {
             servers.extend(membership.servers);
@@ -96,7 +98,9 @@ impl RemoteRooms {
         if let Some(room) = self.graph.short(&read, room_id)? {
             servers.extend(self.inviter(room, user)?);
         }
-        servers.extend(room_id.server_name().map(ToOwned::to_owned));
+        if is_open {
+            servers.extend(room_id.server_name().map(ToOwned::to_owned));
+        }
         let mut candidates = Vec::new();
         for server in servers {
             if server != self.graph.server_name() && !candidates.contains(&server) {

@@ -21,11 +21,17 @@ struct Stripped<'a> {
     sender: String,
     #[serde(borrow)]
     content: &'a RawValue,
+    /// Of the create event alone (MSC4311).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin_server_ts: Option<u64>,
 }
 
 /// An event in its stripped form; `None` if it is no state event or too large.
 pub(crate) fn strip(event: &RawValue) -> Option<String> {
-    let stripped: Stripped<'_> = serde_json::from_str(event.get()).ok()?;
+    let mut stripped: Stripped<'_> = serde_json::from_str(event.get()).ok()?;
+    if stripped.event_type != "m.room.create" {
+        stripped.origin_server_ts = None;
+    }
     if stripped.content.get().len() > MAX_CONTENT {
         return None;
     }

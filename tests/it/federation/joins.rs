@@ -176,10 +176,14 @@ async fn reject(two: &Two, room: &TestRoom<'_>) {
 
 /// A member event of a room that is nowhere, sent and signed by a server that does nothing else.
 fn member_event(peer: &Peer, of: &User, membership: &str) -> (String, Value) {
+    member_event_by("mallory", peer, of, membership)
+}
+
+fn member_event_by(by: &str, peer: &Peer, of: &User, membership: &str) -> (String, Value) {
     let name = &peer.name;
     let event = json!({
         "type": "m.room.member", "room_id": format!("!nowhere:{name}"),
-        "sender": format!("@mallory:{name}"), "state_key": of.user_id,
+        "sender": format!("@{by}:{name}"), "state_key": of.user_id,
         "content": { "membership": membership }, "depth": 7, "origin_server_ts": 1_000_000,
         "auth_events": ["$auth"], "prev_events": ["$prev"],
     });
@@ -220,22 +224,23 @@ async fn an_invite_is_rejected_although_the_inviters_server_does_not_help() {
 }
 
 #[tokio::test]
-async fn an_invite_is_gone_once_the_inviters_server_takes_it_back() {
+async fn an_invite_is_gone_once_the_inviter_and_nobody_else_takes_it_back() {
     let two = two().await;
     let peer = Peer::join(&two.network, "c.test").await;
     let invite = member_event(&peer, &two.bob, "invite");
     assert_eq!(invite_by(&peer, &two, &invite).await.0, 200);
     let stranger = Peer::join(&two.network, "d.test").await;
-    for (server, is_gone) in [(&stranger, false), (&peer, true)] {
-        let (_, mut leave) = member_event(&peer, &two.bob, "leave");
-        if !is_gone {
-            // Not signed by the sender's server.
-            leave["content"]["reason"] = json!("forged");
-            leave["signatures"] = json!({ "d.test": { "ed25519:1": "AAAA" } });
-        }
+    let (_, leave) = member_event(&peer, &two.bob, "leave");
+    let (_, of_another) = member_event_by("eve", &peer, &two.bob, "leave");
+    let mut forged = leave.clone();
+    forged["content"]["reason"] = json!("forged");
+    forged["signatures"] = json!({ "d.test": { "ed25519:1": "AAAA" } });
+    let tries = [(&stranger, forged, false), (&peer, of_another, false), (&peer, leave, true)];
+    for (transaction, (server, leave, is_gone)) in tries.into_iter().enumerate() {
         let body = json!({ "origin": server.name, "origin_server_ts": 1, "pdus": [leave] });
-        let path = "/_matrix/federation/v1/send/1";
-        let (status, _) = answer(&two.b, server.signed((Method::PUT, path), "b.test", &body)).await;
+        let path = format!("/_matrix/federation/v1/send/{transaction}");
+        let (status, _) =
+            answer(&two.b, server.signed((Method::PUT, &path), "b.test", &body)).await;
         assert_eq!(status, 200);
         let seen = two.sync("").await;
         assert_eq!(seen["rooms"]["invite"].get("!nowhere:c.test").is_none(), is_gone, "{seen}");
