@@ -194,7 +194,6 @@ impl Gate {
     }
 
     /// Its endpoints, for [`TestNetwork::join`].
-    #[must_use]
     pub fn routes(&self) -> Router {
         let gate = self.clone();
         Router::new().fallback(move |request: Request<Body>| {

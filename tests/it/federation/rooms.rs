@@ -176,7 +176,7 @@ async fn the_events_of_a_transaction_reach_the_users_once_however_often_it_comes
     let (id, message) = rooms.message(&room, "hello");
     let wanted = (200, json!({ "pdus": { id.as_str(): {} } }));
     for _ in 0..2 {
-        assert_eq!(rooms.transaction("1", &[message.clone()], &[]).await, wanted);
+        assert_eq!(rooms.transaction("1", std::slice::from_ref(&message), &[]).await, wanted);
         assert_eq!(rooms.bodies(&room).await, ["hello"]);
     }
     assert_eq!(rooms.transaction("2", &[message], &[]).await, wanted);
