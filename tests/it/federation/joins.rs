@@ -1,10 +1,13 @@
 //! Users in rooms of other servers: joins, invites, knocks, leaves.
 
+use std::sync::Arc;
+
 use http::Method;
 use ruma::RoomVersionId;
 use serde_json::{Value, json};
 use wick_core::rules;
-use wick_harness::{TestNetwork, TestRoom, TestServer, User};
+use wick_database::FaultAction;
+use wick_harness::{Strike, TestNetwork, TestRoom, TestServer, User};
 
 use super::peer::{Peer, answer};
 
@@ -375,4 +378,63 @@ async fn the_directory_and_the_profiles_of_another_server_are_shown() {
     assert_eq!((status.as_u16(), shown), (200, name));
     let (status, _) = two.b.get("/_matrix/client/v3/profile/@no:a.test", &two.bob.token).await;
     assert_eq!(status, 404);
+}
+
+/// Two servers, the second of which has a commit fail when it is told to.
+async fn two_of_which_one_fails() -> (Two, Arc<Strike>) {
+    let (network, strike) = (TestNetwork::new(), Strike::new());
+    let mut options = network.options("b.test");
+    options.fault = Some(Arc::clone(&strike) as _);
+    let (a, b) = (network.start("a.test").await, TestServer::start_from(options).await);
+    network.join("b.test", b.router()).await;
+    let (alice, bob) = (a.register("alice").await, b.register("bob").await);
+    (Two { network, a, b, alice, bob }, strike)
+}
+
+/// More commits than any of these use cases has.
+const MANY_COMMITS: u64 = 40;
+
+#[tokio::test]
+async fn a_join_over_another_server_can_be_repeated_whichever_commit_of_it_fails() {
+    let (two, strike) = two_of_which_one_fails().await;
+    for number in 1..MANY_COMMITS {
+        let room = two.a.room(&two.alice, "shared").await;
+        strike.at(number, FaultAction::Fail);
+        let (status, _) = two.join(&room).await;
+        let has_struck = strike.has_struck();
+        if status != 200 {
+            assert_eq!(two.join(&room).await.0, 200, "after commit {number} failed");
+        }
+        let seen = two.sync("").await;
+        let joined = &seen["rooms"]["join"][room.id.as_str()];
+        assert_eq!(joined["summary"]["m.joined_member_count"], 2, "commit {number}: {joined}");
+        if !has_struck {
+            assert!(number > 3, "a join is several commits");
+            return;
+        }
+    }
+    panic!("a join has no end");
+}
+
+#[tokio::test]
+async fn a_rejection_can_be_repeated_whichever_commit_of_it_fails() {
+    let (two, strike) = two_of_which_one_fails().await;
+    for number in 1..MANY_COMMITS {
+        let room = two.closed_room().await;
+        assert_eq!(two.invite(&room).await.0, 200);
+        strike.at(number, FaultAction::Fail);
+        let status = two.leave(&room).await;
+        let has_struck = strike.has_struck();
+        if status != 200 {
+            assert_eq!(two.leave(&room).await, 200, "after commit {number} failed");
+        }
+        let seen = two.sync("").await;
+        assert!(seen["rooms"]["invite"].get(room.id.as_str()).is_none(), "commit {number}: {seen}");
+        assert_eq!(two.membership(&room).await, "leave");
+        if !has_struck {
+            assert!(number > 1, "a rejection is written");
+            return;
+        }
+    }
+    panic!("a rejection has no end");
 }
