@@ -50,6 +50,8 @@ class Checks:
         self.leaving().kill()
         self.leaving().start()
         self.staying().start()
+        # A word from the other side: Synapse may wait for long before it tries again by itself.
+        self.up.send(self.room, "up again")
         self.up.wait_for_text(self.room, "to a server that is down", SECONDS)
 
 
