@@ -60,8 +60,14 @@ impl<'a, P: Peer> Fetch<'a, P> {
         Ok(Self { inbound, room_id, version, rules, servers: distinct, requests: 0 })
     }
 
-    /// Receives an event with everything that it needs. [`Received::Missing`] if that cannot be had now.
-    pub(crate) async fn complete(&mut self, event: Verified) -> Result<Received> {
+    /// Receives an event with everything that it needs. [`Received::Missing`] if that cannot be had now. If not one of the
+    /// events before it can be had, the state before it is asked for only if `is_last_resort`: the event may have come
+    /// before them.
+    pub(crate) async fn complete(
+        &mut self,
+        event: Verified,
+        is_last_resort: bool,
+    ) -> Result<Received> {
         // What was missing may have come with the event before it.
         let gaps = match self.receive_once(&Incoming::from(event.clone())).await? {
             Received::Missing(gaps) => gaps,
@@ -70,6 +76,9 @@ impl<'a, P: Peer> Fetch<'a, P> {
         let mut events = Vec::new();
         if !gaps.prev.is_empty() {
             events = self.missing_events(&event, &gaps.prev).await?;
+            if events.is_empty() && !is_last_resort {
+                return Ok(Received::Missing(gaps));
+            }
         }
         events.push(event);
         let mut last = Received::Missing(gaps);

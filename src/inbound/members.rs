@@ -127,7 +127,7 @@ impl<P: Peer> Inbound<P> {
         let received = match received {
             Some(Received::Missing(_)) => {
                 let mut fetch = Fetch::new(self, (room_id, version, rules), origin, &event)?;
-                fetch.complete(event).await?
+                fetch.complete(event, true).await?
             }
             Some(other) => other,
             None => return Err(Error::corrupt("an event was received without an answer")),

@@ -1,6 +1,6 @@
 //! What a server gets of a room that its user joined or knocks on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use ruma::{EventId, OwnedServerName, RoomId, ServerName, UserId, events::TimelineEventType};
 use serde_json::value::RawValue;
@@ -16,7 +16,7 @@ use super::{Access, Answers};
 pub struct JoinState {
     /// The state before the join.
     pub state: Vec<Box<RawValue>>,
-    /// The events that the state and the join rest on.
+    /// The events that the state and the join rest on; where members are omitted, without those of the state.
     pub auth_chain: Vec<Box<RawValue>>,
     /// The servers in the room, if the state lacks most of the members.
     pub servers: Option<Vec<OwnedServerName>>,
@@ -67,7 +67,12 @@ impl Access {
         let load = |event| self.graph.load_event(&self.read, event);
         let state = events.into_iter().map(load).collect::<Result<Vec<_>>>()?;
         let rest = state.iter().chain([&join]).flat_map(|event| event.auth_events.iter().cloned());
-        let chain = self.auth_chain(rest)?;
+        let mut chain = self.auth_chain(rest)?;
+        if omit_members {
+            // The answer is to be small.
+            let of_state: HashSet<_> = state.iter().map(|event| &event.event_id).collect();
+            chain.retain(|event| !of_state.contains(&event.event_id));
+        }
         let json = |events: Vec<SharedPdu>| events.iter().map(|event| event.json.clone()).collect();
         Ok(JoinState { state: json(state), auth_chain: json(chain), servers })
     }

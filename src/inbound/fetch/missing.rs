@@ -33,8 +33,8 @@ impl<P: Peer> Fetch<'_, P> {
         let mut wanted: BTreeSet<OwnedEventId> = missing.iter().cloned().collect();
         let mut found: HashMap<OwnedEventId, Verified> = HashMap::new();
         for _ in 0..ROUNDS {
-            let answer = self.ask_for_missing(&earliest, &latest).await?;
-            let (before, is_full) = (found.len(), answer.len() >= LEAST_LIMIT);
+            let (answer, is_full) = self.ask_for_missing(&earliest, &latest).await?;
+            let before = found.len();
             self.connect(answer, &mut wanted, &mut found)?;
             if found.len() == before || wanted.is_empty() || !is_full {
                 break;
@@ -49,12 +49,12 @@ impl<P: Peer> Fetch<'_, P> {
         Ok(found.into_values().collect())
     }
 
-    /// Asks one server after another, until one has something.
+    /// Asks one server after another, until one has something. Returns whether it may have more.
     async fn ask_for_missing(
         &mut self,
         earliest: &[OwnedEventId],
         latest: &[OwnedEventId],
-    ) -> Result<Vec<Verified>> {
+    ) -> Result<(Vec<Verified>, bool)> {
         for server in self.servers.clone() {
             let wanted = MissingEvents {
                 room_id: self.room_id.clone(),
@@ -68,10 +68,11 @@ impl<P: Peer> Fetch<'_, P> {
             };
             answer.truncate(LIMIT);
             if !answer.is_empty() {
-                return self.verified(answer).await;
+                let is_full = answer.len() >= LEAST_LIMIT;
+                return Ok((self.verified(answer).await?, is_full));
             }
         }
-        Ok(Vec::new())
+        Ok((Vec::new(), false))
     }
 
     /// Keeps those events of an answer that one found before refers to.

@@ -83,7 +83,7 @@ impl<P: Peer> Inbound<P> {
                 Received::Missing(_) => {
                     let mut fetch =
                         Fetch::new(self, (room_id, version, rules), &row.1.origin, &event)?;
-                    fetch.complete(event).await?
+                    fetch.complete(event, row.1.attempts > 0).await?
                 }
                 other => other,
             };

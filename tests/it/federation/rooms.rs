@@ -297,6 +297,8 @@ async fn a_join_without_members_names_the_servers_and_shows_heroes_alone() {
     let members = events.iter().filter(|event| event["type"] == "m.room.member").count();
     assert!(0 < members && members <= 5, "{members}");
     assert!(events.iter().any(|event| event["type"] == "m.room.join_rules"));
+    let chain = answer["auth_chain"].as_array().unwrap();
+    assert!(chain.iter().all(|event| !events.contains(event)), "{chain:?}");
 }
 
 #[tokio::test]

@@ -71,6 +71,24 @@ async fn an_auth_chain_that_is_not_to_be_had_by_itself_comes_with_the_state() {
 }
 
 #[tokio::test]
+async fn a_state_stands_in_for_all_events_before_one_only_when_it_is_tried_again() {
+    let mut talk = server_in(joined_room(RoomVersionId::V12), |room| {
+        room.message(&room.tips(), ALICE, "first");
+        room.message(&room.tips(), ALICE, "second");
+    })
+    .await;
+    talk.others.world().withheld = [talk.said[0].clone()].into();
+    let last = talk.json(1);
+    talk.server.send(last).await;
+    assert!(talk.others.world().asked.iter().all(|asked| *asked == "missing_events"));
+    assert_eq!(talk.server.queued(), 1);
+    talk.server.wait(Duration::from_secs(120)).await;
+    assert!(talk.server.is_in_timeline(&talk.said[1]));
+    assert_eq!(talk.server.queued(), 0);
+    talk.server.sound();
+}
+
+#[tokio::test]
 async fn an_event_whose_history_is_not_to_be_had_waits_and_is_received_when_it_is() {
     for version in versions() {
         let mut talk = server_in(joined_room(version), say_many(3)).await;
