@@ -11,6 +11,7 @@ mod leave;
 mod peer;
 mod profile;
 mod rooms;
+mod spaces;
 mod stripped;
 mod template;
 

@@ -6,12 +6,13 @@
 //! <https://spec.matrix.org/v1.18/client-server-api/#spaces>
 
 mod children;
+mod elsewhere;
 mod for_servers;
 
 use std::{collections::HashSet, sync::Arc};
 
 use ruma::{
-    OwnedRoomId, RoomId,
+    OwnedRoomId, OwnedServerName, RoomId,
     events::room::member::MembershipState,
     room::{JoinRuleSummary, RoomSummary, RoomType},
 };
@@ -23,7 +24,10 @@ use wick_room::Graph;
 use wick_runtime::Resources;
 
 use self::children::Child;
-pub use self::for_servers::ServerHierarchy;
+pub use self::{
+    elsewhere::{Elsewhere, RemoteRoom},
+    for_servers::ServerHierarchy,
+};
 use crate::rooms::summary;
 
 /// Rooms that one walk looks at.
@@ -60,6 +64,13 @@ pub struct Hierarchy {
     pub next_batch: Option<String>,
 }
 
+/// A room that a walk comes to.
+struct Step {
+    room_id: OwnedRoomId,
+    via: Vec<OwnedServerName>,
+    depth: u64,
+}
+
 /// Where a walk stands: a token holds how many rooms were shown, and of which walk it is.
 struct Progress {
     shown: usize,
@@ -92,12 +103,18 @@ impl Spaces {
         Self { resources, graph }
     }
 
-    /// The rooms below a room, depth first, each before its children.
+    /// The rooms below a room, depth first, each before its children. Rooms that this server is not in are those of
+    /// `elsewhere`, which takes down what is still to be asked: then the result is not whole.
     ///
     /// # Errors
     /// `M_FORBIDDEN` if the session's user may not know of the room, `M_INVALID_PARAM` if the token is
     /// none or of another walk.
-    pub fn hierarchy(&self, session: &Session, ask: &AskHierarchy) -> Result<Hierarchy> {
+    pub fn hierarchy(
+        &self,
+        session: &Session,
+        ask: &AskHierarchy,
+        elsewhere: &mut Option<Elsewhere>,
+    ) -> Result<Hierarchy> {
         let mut progress =
             Progress { shown: 0, max_depth: ask.max_depth, suggested_only: ask.suggested_only };
         if let Some(token) = &ask.from {
@@ -105,29 +122,28 @@ impl Spaces {
         }
         let (skip, limit) = (progress.shown, ask.limit.clamp(1, MAX_LIMIT));
         let read = self.resources.database.published();
-        let root = self.graph.short(&read, &ask.room_id)?.ok_or_else(hidden)?;
-        if self.visible(&read, Some(session), root)?.is_none() {
-            return Err(hidden());
-        }
         let mut hierarchy = Hierarchy { rooms: Vec::new(), next_batch: None };
         let (mut known, mut walked) = (HashSet::new(), 0_usize);
-        let mut stack = vec![(root, 0_u64)];
-        while let Some((room, depth)) = stack.pop() {
-            if known.len() >= MAX_ROOMS || !known.insert(room) {
+        let via = ask.room_id.server_name().map(ToOwned::to_owned).into_iter().collect();
+        let mut stack = vec![Step { room_id: ask.room_id.clone(), via, depth: 0 }];
+        while let Some(step) = stack.pop() {
+            if known.len() >= MAX_ROOMS || !known.insert(step.room_id.clone()) {
                 continue;
             }
-            let Some(summary) = self.visible(&read, Some(session), room)? else { continue };
+            let found = self.look(&read, session, &step, elsewhere, ask.suggested_only)?;
+            let Some((summary, children)) = found else { continue };
             if hierarchy.rooms.len() == limit {
                 progress.shown = walked;
                 hierarchy.next_batch = Some(progress.to_token());
                 break;
             }
-            let children = self.children(&read, room, &summary, ask.suggested_only)?;
-            if stack.len() < MAX_ROOMS && ask.max_depth.is_none_or(|max| depth < max) {
-                for child in children.iter().rev() {
-                    let child = self.graph.short(&read, &child.room_id)?;
-                    stack.extend(child.map(|child| (child, depth.saturating_add(1))));
-                }
+            if stack.len() < MAX_ROOMS && ask.max_depth.is_none_or(|max| step.depth < max) {
+                let depth = step.depth.saturating_add(1);
+                stack.extend(children.iter().rev().map(|child| Step {
+                    room_id: child.room_id.clone(),
+                    via: child.via.clone(),
+                    depth,
+                }));
             }
             walked += 1;
             if walked > skip {
@@ -135,7 +151,46 @@ impl Spaces {
                 hierarchy.rooms.push((summary, children));
             }
         }
+        let is_waiting = elsewhere.as_ref().is_some_and(Elsewhere::is_waiting);
+        if walked == 0 && !is_waiting {
+            return Err(hidden());
+        }
         Ok(hierarchy)
+    }
+
+    /// A room that a walk came to, with its children, if the session's user may know of it.
+    fn look(
+        &self,
+        read: &Snapshot,
+        session: &Session,
+        step: &Step,
+        elsewhere: &mut Option<Elsewhere>,
+        suggested_only: bool,
+    ) -> Result<Option<(RoomSummary, Vec<Child>)>> {
+        let room = self.graph.short(read, &step.room_id)?;
+        let is_here = match room {
+            Some(room) => self.graph.has_local_member(read, room)?,
+            None => false,
+        };
+        if let Some(elsewhere) = elsewhere.as_mut().filter(|_| !is_here) {
+            let own = self.graph.server_name();
+            let via: Vec<_> = step.via.iter().filter(|server| *server != own).cloned().collect();
+            let Some(remote) = elsewhere.find(&step.room_id, &via) else { return Ok(None) };
+            if !self.admits(read, Some(session), room, &remote.summary)? {
+                return Ok(None);
+            }
+            let children = match remote.summary.room_type {
+                Some(RoomType::Space) => {
+                    children::of_events(&remote.children_state, suggested_only)?
+                }
+                _ => Vec::new(),
+            };
+            return Ok(Some((remote.summary.clone(), children)));
+        }
+        let Some(room) = room else { return Ok(None) };
+        let Some(summary) = self.visible(read, Some(session), room)? else { return Ok(None) };
+        let children = self.children(read, room, &summary, suggested_only)?;
+        Ok(Some((summary, children)))
     }
 
     /// The summary of a room, with the session's membership; without a session, only of an open room.
@@ -171,26 +226,39 @@ impl Spaces {
         room: ShortRoomId,
     ) -> Result<Option<RoomSummary>> {
         let Some(summary) = summary(&self.graph, read, room)? else { return Ok(None) };
-        if is_open(&summary) {
-            return Ok(Some(summary));
+        Ok(self.admits(read, session, Some(room), &summary)?.then_some(summary))
+    }
+
+    /// Whether the requester may know of a room.
+    fn admits(
+        &self,
+        read: &Snapshot,
+        session: Option<&Session>,
+        room: Option<ShortRoomId>,
+        summary: &RoomSummary,
+    ) -> Result<bool> {
+        if is_open(summary) {
+            return Ok(true);
         }
-        let Some(session) = session else { return Ok(None) };
+        let Some(session) = session else { return Ok(false) };
         let membership = |room| -> Result<Option<Membership>> {
             Ok(self.graph.member(read, room, session.user)?.map(|member| member.membership))
         };
-        if matches!(membership(room)?, Some(Membership::Join | Membership::Invite)) {
-            return Ok(Some(summary));
+        if let Some(room) = room
+            && matches!(membership(room)?, Some(Membership::Join | Membership::Invite))
+        {
+            return Ok(true);
         }
         if let JoinRuleSummary::Restricted(rule) = &summary.join_rule {
             for allowed in &rule.allowed_room_ids {
                 if let Some(allowed) = self.graph.short(read, allowed)?
                     && membership(allowed)? == Some(Membership::Join)
                 {
-                    return Ok(Some(summary));
+                    return Ok(true);
                 }
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
     fn children(

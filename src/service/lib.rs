@@ -7,6 +7,7 @@ mod history;
 mod open;
 mod rooms;
 mod services;
+mod spaces;
 mod timers;
 
 pub use self::{

@@ -21,6 +21,7 @@ mod requests;
 mod rooms;
 mod sending;
 mod sending_edus;
+mod spaces;
 mod three_servers;
 
 use std::{

@@ -35,7 +35,7 @@ async fn get_hierarchy(
         max_depth: body.max_depth.map(Into::into),
         suggested_only: body.suggested_only,
     };
-    let hierarchy = services.spaces.hierarchy(&sender, &ask)?;
+    let hierarchy = services.hierarchy(&sender, &ask).await?;
     let mut response = get_hierarchy::v1::Response::new();
     response.next_batch = hierarchy.next_batch;
     response.rooms.extend(hierarchy.rooms.into_iter().map(|(summary, children)| {
