@@ -8,6 +8,7 @@
 )]
 
 mod administration;
+mod directory;
 mod encryption;
 mod history;
 mod hostile;

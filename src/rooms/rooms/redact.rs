@@ -27,7 +27,8 @@ pub struct Redact {
 }
 
 impl Rooms {
-    /// Redacts an event.
+    /// Redacts an event. One that is not here may be at another server of the room: a user who may redact events of others
+    /// redacts it all the same.
     ///
     /// # Errors
     /// `M_NOT_FOUND` if the room has no such event, `M_FORBIDDEN` if it is not the sender's own and

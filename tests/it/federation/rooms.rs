@@ -1,7 +1,5 @@
 //! What other servers ask of the rooms of this one: joins, knocks, leaves, events, transactions.
 
-use std::collections::BTreeSet;
-
 use http::Method;
 use ruma::{
     CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, UserId,
@@ -14,15 +12,15 @@ use wick_harness::{TestNetwork, TestServer, User};
 use super::peer::{Peer, answer, pair};
 use crate::talk;
 
-const HERE: &str = "a.test";
-const V1: &str = "/_matrix/federation/v1";
+pub(super) const HERE: &str = "a.test";
+pub(super) const V1: &str = "/_matrix/federation/v1";
 const V2: &str = "/_matrix/federation/v2";
 const BOB: &str = "@bob:b.test";
 
 /// A server with a room, and another one that is driven by hand.
-struct Rooms {
-    server: TestServer,
-    alice: User,
+pub(super) struct Rooms {
+    pub(super) server: TestServer,
+    pub(super) alice: User,
     peer: Peer,
     /// Has the certificates that a restart reads.
     _network: TestNetwork,
@@ -32,7 +30,7 @@ struct Rooms {
 const NONE: Value = Value::Null;
 
 impl Rooms {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let network = TestNetwork::new();
         let server = TestServer::start_from(network.options(HERE)).await;
         let peer = Peer::join(&network, "b.test").await;
@@ -43,7 +41,7 @@ impl Rooms {
         rooms
     }
 
-    async fn create(&self, version: &str, join_rule: Value) -> OwnedRoomId {
+    pub(super) async fn create(&self, version: &str, join_rule: Value) -> OwnedRoomId {
         let rule = json!({ "type": "m.room.join_rules", "content": join_rule });
         let body = json!({ "room_version": version, "initial_state": [rule] });
         let path = "/_matrix/client/v3/createRoom";
@@ -52,15 +50,15 @@ impl Rooms {
         body["room_id"].as_str().unwrap().try_into().unwrap()
     }
 
-    async fn public(&self) -> OwnedRoomId {
+    pub(super) async fn public(&self) -> OwnedRoomId {
         self.create("11", json!({ "join_rule": "public" })).await
     }
 
-    async fn ask(&self, endpoint: (Method, &str), body: &Value) -> (u16, Value) {
+    pub(super) async fn ask(&self, endpoint: (Method, &str), body: &Value) -> (u16, Value) {
         answer(&self.server, self.peer.signed(endpoint, HERE, body)).await
     }
 
-    async fn get(&self, path: &str) -> (u16, Value) {
+    pub(super) async fn get(&self, path: &str) -> (u16, Value) {
         self.ask((Method::GET, &format!("{V1}{path}")), &NONE).await
     }
 
@@ -97,7 +95,7 @@ impl Rooms {
         self.ask((Method::PUT, &path), &join).await
     }
 
-    async fn join(&self, room: &OwnedRoomId) {
+    pub(super) async fn join(&self, room: &OwnedRoomId) {
         let (status, body) = self.send_join(room, "").await;
         assert_eq!(status, 200, "{body}");
     }
@@ -146,7 +144,8 @@ impl Rooms {
     }
 }
 
-fn refusal((status, body): (u16, Value)) -> Value {
+/// Status and errcode of an answer.
+pub(super) fn refusal((status, body): (u16, Value)) -> Value {
     json!([status, body["errcode"]])
 }
 
@@ -415,72 +414,17 @@ async fn a_user_of_another_server_knocks_and_is_shown_what_the_room_is() {
 }
 
 #[tokio::test]
-async fn the_directory_and_the_aliases_of_a_server_are_shown_to_others() {
+async fn an_event_that_only_other_servers_have_is_redacted_by_those_with_the_power() {
     let rooms = Rooms::start().await;
-    let body = json!({ "preset": "public_chat", "visibility": "public", "room_alias_name": "tavern", "name": "the tavern" });
-    let (_, made) =
-        rooms.server.post("/_matrix/client/v3/createRoom", &rooms.alice.token, body).await;
-    let room = &made["room_id"];
-    let hidden = rooms.public().await;
-    let alias = "/query/directory?room_alias=%23tavern%3Aa.test";
-    let wanted = (200, json!({ "room_id": room, "servers": [HERE] }));
-    assert_eq!(rooms.get(alias).await, wanted);
-    for unknown in ["%23cellar%3Aa.test", "%23tavern%3Ab.test"] {
-        let refused = rooms.get(&format!("/query/directory?room_alias={unknown}")).await;
-        assert_eq!(refusal(refused), json!([404, "M_NOT_FOUND"]));
-    }
-    let (_, listed) = rooms.get("/publicRooms?limit=10").await;
-    assert_eq!(
-        (&listed["chunk"][0]["room_id"], &listed["total_room_count_estimate"]),
-        (room, &json!(1))
-    );
-    assert!(!listed.to_string().contains(hidden.as_str()));
-    let path = format!("{V1}/publicRooms");
-    for (term, count) in [("tavern", 1), ("cellar", 0)] {
-        let body = json!({ "filter": { "generic_search_term": term } });
-        let (_, found) = rooms.ask((Method::POST, &path), &body).await;
-        assert_eq!(found["chunk"].as_array().unwrap().len(), count, "{term}");
-    }
-}
-
-#[tokio::test]
-async fn a_space_is_shown_to_other_servers_without_the_rooms_that_they_may_not_see() {
-    let rooms = Rooms::start().await;
-    let body = json!({ "preset": "public_chat", "creation_content": { "type": "m.space" } });
-    let create = "/_matrix/client/v3/createRoom";
-    let (_, made) = rooms.server.post(create, &rooms.alice.token, body).await;
-    let space: OwnedRoomId = made["room_id"].as_str().unwrap().try_into().unwrap();
-    let open = rooms.public().await;
-    let closed = rooms.create("11", json!({ "join_rule": "invite" })).await;
-    let rule = json!({ "join_rule": "restricted", "allow": [{ "type": "m.room_membership", "room_id": space }] });
-    let members = rooms.create("11", rule).await;
-    for child in [&open, &closed, &members] {
-        let path = format!("/_matrix/client/v3/rooms/{space}/state/m.space.child/{child}");
-        let content = json!({ "via": [HERE] });
-        assert_eq!(rooms.server.put(&path, &rooms.alice.token, content).await.0, 200);
-    }
-    let path = format!("/hierarchy/{space}");
-    let ids = |body: &Value| {
-        let children = body["children"].as_array().unwrap().iter();
-        let ids = children.map(|room| room["room_id"].as_str().unwrap().to_owned());
-        ids.collect::<BTreeSet<_>>()
+    let room = rooms.public().await;
+    let carol = rooms.server.register("carol").await;
+    talk::member(&rooms.server, &room, &carol, &carol, "join").await;
+    let redact = async |user: &User, transaction: &str| {
+        let path = format!("/_matrix/client/v3/rooms/{room}/redact/$elsewhere/{transaction}");
+        rooms.server.put(&path, &user.token, json!({})).await.0
     };
-    let set =
-        |rooms: &[&OwnedRoomId]| rooms.iter().map(|room| room.to_string()).collect::<BTreeSet<_>>();
-    let closed_to = |body: &Value| {
-        let ids: BTreeSet<String> =
-            serde_json::from_value(body["inaccessible_children"].clone()).unwrap();
-        ids
-    };
-    let (status, body) = rooms.get(&path).await;
-    assert_eq!((status, &body["room"]["room_id"]), (200, &json!(space)), "{body}");
-    assert_eq!(body["room"]["children_state"].as_array().unwrap().len(), 3);
-    assert_eq!(ids(&body), set(&[&open]));
-    assert_eq!(closed_to(&body), set(&[&closed, &members]));
-    rooms.join(&space).await;
-    let (_, body) = rooms.get(&path).await;
-    assert_eq!(ids(&body), set(&[&open, &members]));
-    assert_eq!(closed_to(&body), set(&[&closed]));
-    let refused = rooms.get(&format!("/hierarchy/{closed}")).await;
-    assert_eq!(refusal(refused), json!([404, "M_NOT_FOUND"]));
+    assert_eq!(redact(&rooms.alice, "1").await, 404, "no other server is in the room");
+    rooms.join(&room).await;
+    assert_eq!(redact(&carol, "1").await, 404);
+    assert_eq!(redact(&rooms.alice, "2").await, 200);
 }

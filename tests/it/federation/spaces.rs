@@ -38,7 +38,7 @@ async fn a_hierarchy_goes_on_at_other_servers_and_shows_what_its_user_may_know_o
     let network = TestNetwork::new();
     let (a, b) = (network.start("a.test").await, network.start("b.test").await);
     let (alice, bob) = (a.register("alice").await, b.register("bob").await);
-    let space = || json!({ "preset": "public_chat", "creation_content": { "type": "m.space" } });
+    let space = || json!({ "room_version": "11", "preset": "public_chat", "creation_content": { "type": "m.space" } });
     let own = create(&b, &bob, space()).await;
     let (theirs, deeper) = (create(&a, &alice, space()).await, create(&a, &alice, space()).await);
     let open = create(&a, &alice, json!({ "preset": "public_chat" })).await;

@@ -36,9 +36,13 @@ impl Rooms {
         sender: &UserId,
         target: &EventId,
     ) -> Result<()> {
-        let target = self.graph.event_by_id(room.batch(), target)?.map(|(_, event)| event);
-        let Some(target) = target.filter(|target| target.room_id == room.room_id()) else {
-            return Err(Error::not_found("the room has no such event"));
+        let target = match self.graph.event_by_id(room.batch(), target)? {
+            Some((_, event)) if event.room_id == room.room_id() => event,
+            // Another server may have it.
+            None if self.has_other_servers(room)? && may_redact_others(room, sender)? => {
+                return Ok(());
+            }
+            _ => return Err(Error::not_found("the room has no such event")),
         };
         if target.event_type == TimelineEventType::RoomCreate {
             return Err(Error::forbidden("a create event cannot be redacted"));
@@ -46,11 +50,20 @@ impl Rooms {
         if target.sender == sender {
             return Ok(());
         }
-        let levels = power_levels(room)?;
-        if levels.for_user(sender) >= UserPowerLevel::Int(levels.redact) {
-            Ok(())
-        } else {
-            Err(Error::forbidden("you may not redact events of others"))
+        match may_redact_others(room, sender)? {
+            true => Ok(()),
+            false => Err(Error::forbidden("you may not redact events of others")),
         }
     }
+
+    fn has_other_servers(&self, room: &mut Assembly<'_>) -> Result<bool> {
+        let short = room.room();
+        let servers = self.graph.servers_in(room.batch(), short)?;
+        Ok(servers.iter().any(|server| server != self.graph.server_name()))
+    }
+}
+
+fn may_redact_others(room: &mut Assembly<'_>, sender: &UserId) -> Result<bool> {
+    let levels = power_levels(room)?;
+    Ok(levels.for_user(sender) >= UserPowerLevel::Int(levels.redact))
 }
