@@ -15,7 +15,8 @@ tables! {
     EVENT_BY_WORD: (ShortRoomId, String, Descending<i64>) => ShortEventId, Random;
 
     /// By room and state key: the room had an `m.space.child` with this key at some time. Written with the
-    /// event; read by `/hierarchy`, which asks the current state for each; rebuilt from the timeline.
+    /// state, also that of a join over another server; read by `/hierarchy`, which asks the current state for each; rebuilt from
+    /// the states.
     CHILD_BY_SPACE: (ShortRoomId, String) => (), Random;
 
     /// By word: a local user with it in their name or user id. Written with accounts and display names;

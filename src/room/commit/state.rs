@@ -1,9 +1,13 @@
 //! The room's state: the new version of the tree, and the table of the current state.
 
+use ruma::events::StateEventType;
 use wick_core::{Result, StateRoot};
 use wick_database::{
     Read, Slot,
-    schema::room::{EVENT_BY_SETTING, EVENT_BY_STATE, ROOT_BY_POSITION},
+    schema::{
+        lookup::CHILD_BY_SPACE,
+        room::{EVENT_BY_SETTING, EVENT_BY_STATE, ROOT_BY_POSITION},
+    },
 };
 
 use super::Entry;
@@ -38,6 +42,10 @@ pub(crate) fn become_current(
         match change.new {
             Some(event) => room.batch.put(&EVENT_BY_SETTING, &row, &event),
             None => room.batch.delete(&EVENT_BY_SETTING, &row),
+        }
+        let tuple = room.rooms.intern().state_key_tuple(&room.batch, change.key)?;
+        if let Some((StateEventType::SpaceChild, child)) = tuple {
+            room.batch.put(&CHILD_BY_SPACE, &(room.room, child), &());
         }
     }
     room.head.state = root;

@@ -6,7 +6,7 @@ use wick_core::{Pdu, Result, ShortEventId, ShortRoomId, words};
 use wick_database::{
     Batch, Descending, Interner, Read,
     schema::{
-        lookup::{CHILD_BY_SPACE, EVENT_BY_TIMESTAMP, EVENT_BY_WORD},
+        lookup::{EVENT_BY_TIMESTAMP, EVENT_BY_WORD},
         room::{PLACE_BY_EVENT, REDACTION_BY_EVENT},
     },
 };
@@ -39,11 +39,6 @@ impl Projection for Index {
     fn project(&self, event: &Appended, batch: &mut Batch) -> Result<()> {
         let (room, short, at) = (event.room, event.short, event.pdu.origin_server_ts);
         event.placement.put(batch, &EVENT_BY_TIMESTAMP, move |place| ((room, at, place), short));
-        if let (TimelineEventType::SpaceChild, Some(child)) =
-            (&event.pdu.event_type, &event.pdu.state_key)
-        {
-            batch.put(&CHILD_BY_SPACE, &(room, child), &());
-        }
         if let Some(Redacted { short, pdu, repeated }) = &event.redacted {
             forget_words(room, (*short, pdu), batch)?;
             for (short, pdu) in repeated {

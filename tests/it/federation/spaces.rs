@@ -55,4 +55,8 @@ async fn a_hierarchy_goes_on_at_other_servers_and_shows_what_its_user_may_know_o
     assert_eq!(below(&b, &bob, &theirs).await, sorted(&[&theirs, &deeper, &open]));
     let path = format!("/_matrix/client/v1/rooms/{closed}/hierarchy");
     assert_eq!(b.get(&path, &bob.token).await.0, 403);
+    let join = format!("/_matrix/client/v3/join/{theirs}?via=a.test");
+    assert_eq!(b.post(&join, &bob.token, json!({})).await.0, 200);
+    let wanted = sorted(&[&own, &theirs, &deeper, &open, &members]);
+    assert_eq!(below(&b, &bob, &own).await, wanted);
 }
