@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use wick_core::{Error, Pdu, Position, Result, ShortUserId, rules};
 use wick_database::schema::{remote::RemoteMembership, room::Membership};
 use wick_room::{Formatted, Verified, membership};
+use wick_runtime::Limit;
 
 use crate::{
     RemoteRooms,
@@ -40,7 +41,8 @@ impl RemoteRooms {
     /// # Errors
     /// `M_INCOMPATIBLE_ROOM_VERSION`, `M_MISSING_PARAM` if the state lacks the create event that the version needs,
     /// `M_BAD_JSON` or `M_INVALID_PARAM` if it is no such invite, `M_FORBIDDEN` if it is not signed, or if the user is
-    /// joined, banned or deactivated, `M_NOT_FOUND` if there is no such user.
+    /// joined, banned or deactivated, `M_NOT_FOUND` if there is no such user, `M_LIMIT_EXCEEDED` if the user gets too
+    /// many invites.
     pub async fn take_invite(&self, origin: &ServerName, invite: Invite) -> Result<Box<RawValue>> {
         let rules = rules::version_rules(&invite.version).map_err(|_| {
             let data = IncompatibleRoomVersionErrorData::new(invite.version.clone());
@@ -49,6 +51,7 @@ impl RemoteRooms {
         })?;
         let event = self.verify_invite(origin, &invite, &rules).await?;
         let user = self.invited(event.pdu())?;
+        self.resources.limits.ensure(Limit::Invites, &("of another server", user))?;
         self.ensure_invitable(origin, &invite.room_id, event.pdu())?;
         let mut object = event
             .pdu()
