@@ -3,22 +3,19 @@
 //! Invariants: media is fetched once at a time, and once in all while it is kept; what is fetched has at most the size of an
 //! upload; a file and its references are counted together with those of local media.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ruma::{OwnedServerName, ServerName, api::error::ErrorKind};
 use sha2::{Digest, Sha256};
-use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::sync::Semaphore;
 use wick_core::{Error, RemoteReason, Result, Timestamp};
 use wick_database::{
     Durability, Range, Read,
     schema::media::{FILE_BY_HASH, REMOTE_MEDIA_BY_ID, RemoteMedia},
 };
 use wick_federation::{Bounds, RemoteFile};
+use wick_runtime::KeyLocks;
 
 use crate::{
     Content, MediaRepository,
@@ -47,31 +44,15 @@ const JUDGED: usize = 100;
 
 type Key = (OwnedServerName, String);
 
-/// Held while a piece of media is fetched.
-type FetchLock = Arc<AsyncMutex<()>>;
-
 /// The media that are being fetched.
 pub(crate) struct Fetches {
-    running: Mutex<HashMap<Key, FetchLock>>,
+    running: KeyLocks<Key>,
     space: Semaphore,
 }
 
 impl Default for Fetches {
     fn default() -> Self {
-        Self { running: Mutex::default(), space: Semaphore::new(AT_ONCE) }
-    }
-}
-
-impl Fetches {
-    fn running(&self) -> MutexGuard<'_, HashMap<Key, FetchLock>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The lock of one piece of media; those that nothing waits for any more are dropped.
-    fn lock_of(&self, key: &Key) -> FetchLock {
-        let mut running = self.running();
-        running.retain(|_, lock| Arc::strong_count(lock) > 1);
-        Arc::clone(running.entry(key.clone()).or_default())
+        Self { running: KeyLocks::default(), space: Semaphore::new(AT_ONCE) }
     }
 }
 
@@ -96,8 +77,7 @@ impl MediaRepository {
         if let Some(content) = self.kept(&key).await? {
             return Ok(content);
         }
-        let lock = self.fetches.lock_of(&key);
-        let _fetching = lock.lock().await;
+        let _fetching = self.fetches.running.take(key.clone()).await;
         if let Some(content) = self.kept(&key).await? {
             return Ok(content);
         }

@@ -52,8 +52,7 @@ impl RemoteRooms {
         via: Vec<OwnedServerName>,
         extra: CanonicalJsonObject,
     ) -> Result<()> {
-        let one_at_a_time = self.joining(room_id);
-        let _one_at_a_time = one_at_a_time.lock().await;
+        let _one_at_a_time = self.joining.take(room_id.clone()).await;
         let mut servers = via;
         if self.is_here(room_id)? {
             match self.rooms.try_join(session, room_id, extra.clone()).await {

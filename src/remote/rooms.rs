@@ -2,13 +2,9 @@
 //!
 //! Invariants: a use case goes on if its client hangs up; it asks a bounded number of servers.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName, UserId, api::error::ErrorKind};
-use tokio::sync::Mutex as AsyncMutex;
 use wick_account::Users;
 use wick_core::{Error, RemoteFailure, RemoteReason, Result, ShortRoomId, ShortUserId};
 use wick_database::schema::{remote::RemoteMembership, room::Membership};
@@ -16,7 +12,7 @@ use wick_federation::Federation;
 use wick_inbound::Inbound;
 use wick_room::{Graph, membership};
 use wick_rooms::Rooms;
-use wick_runtime::{Resources, Supervisor};
+use wick_runtime::{KeyLocks, Resources, Supervisor};
 
 use crate::Peers;
 
@@ -32,8 +28,8 @@ pub struct RemoteRooms {
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) federation: Arc<Federation>,
     pub(crate) inbound: Arc<Inbound<Peers>>,
-    /// A lock for each room that is being joined: the second user finds it here.
-    joining: Mutex<HashMap<OwnedRoomId, Arc<AsyncMutex<()>>>>,
+    /// Held for each room that is being joined: the second user finds it here.
+    pub(crate) joining: KeyLocks<OwnedRoomId>,
 }
 
 impl RemoteRooms {
@@ -46,14 +42,8 @@ impl RemoteRooms {
         (users, rooms): (Arc<Users>, Arc<Rooms>),
         (federation, inbound): (Arc<Federation>, Arc<Inbound<Peers>>),
     ) -> Arc<Self> {
-        let joining = Mutex::default();
+        let joining = KeyLocks::default();
         Arc::new(Self { resources, graph, supervisor, users, rooms, federation, inbound, joining })
-    }
-
-    pub(crate) fn joining(&self, room_id: &RoomId) -> Arc<AsyncMutex<()>> {
-        let mut joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
-        joining.retain(|_, lock| Arc::strong_count(lock) > 1);
-        Arc::clone(joining.entry(room_id.to_owned()).or_default())
     }
 
     /// Whether a user of this server is in the room.

@@ -5,10 +5,7 @@
 //! Invariant: what is to be done is written with the account's change and removed when it is done,
 //! so that a crash in between only delays it.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use futures_util::{TryStreamExt, stream};
 use ruma::{
@@ -16,7 +13,6 @@ use ruma::{
     canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
     events::{StateEventType, room::member::MembershipState},
 };
-use tokio::sync::Mutex as AsyncMutex;
 use wick_account::Users;
 use wick_core::{Draft, Error, Result, ShortUserId};
 use wick_database::schema::room::Membership;
@@ -25,7 +21,7 @@ use wick_people::{
     profile::{AVATAR_URL, DISPLAY_NAME, MemberProfile},
 };
 use wick_room::{Assembly, Effects, Graph, membership};
-use wick_runtime::Resources;
+use wick_runtime::{KeyLocks, Resources};
 use wick_timers::Expiry;
 
 use crate::Delayed;
@@ -41,8 +37,8 @@ pub struct Memberships {
     profiles: Arc<Profiles>,
     expiry: Arc<Expiry>,
     delayed: Arc<Delayed>,
-    /// A lock for each user whose profile is being spread. It only saves work.
-    spreading: Mutex<HashMap<ShortUserId, Arc<AsyncMutex<()>>>>,
+    /// Held for each user whose profile is being spread.
+    spreading: KeyLocks<ShortUserId>,
 }
 
 impl Memberships {
@@ -56,7 +52,7 @@ impl Memberships {
         expiry: Arc<Expiry>,
         delayed: Arc<Delayed>,
     ) -> Self {
-        let spreading = Mutex::default();
+        let spreading = KeyLocks::default();
         Self { resources, graph, users, profiles, expiry, delayed, spreading }
     }
 
@@ -66,8 +62,7 @@ impl Memberships {
     /// # Errors
     /// If the database refuses. Rooms that refuse keep the old member event.
     pub async fn spread_profile(&self, user: ShortUserId, user_id: &UserId) -> Result<()> {
-        let lock = self.spreading_of(user);
-        let _one_at_a_time = lock.lock().await;
+        let _one_at_a_time = self.spreading.take(user).await;
         while let Some(change) = self.profiles.to_spread(user)? {
             let rooms = self.rooms_with(user, |membership| membership == Membership::Join)?;
             stream::iter(rooms.into_iter().map(Ok))
@@ -82,12 +77,6 @@ impl Memberships {
             self.profiles.note_spread(user, change).await?;
         }
         Ok(())
-    }
-
-    fn spreading_of(&self, user: ShortUserId) -> Arc<AsyncMutex<()>> {
-        let mut spreading = self.spreading.lock().unwrap_or_else(PoisonError::into_inner);
-        spreading.retain(|_, lock| Arc::strong_count(lock) > 1);
-        Arc::clone(spreading.entry(user).or_default())
     }
 
     /// Takes a deactivated user out of all rooms, after the terminal events of their expiring events, which

@@ -3,6 +3,7 @@
 
 mod follower;
 mod health;
+mod key_locks;
 mod limits;
 mod resources;
 mod supervisor;
@@ -11,6 +12,7 @@ mod workers;
 pub use self::{
     follower::{Consumer, Follower, Span},
     health::Health,
+    key_locks::KeyLocks,
     limits::{Limit, Limits},
     resources::{ConflictLock, Resources},
     supervisor::Supervisor,
