@@ -56,6 +56,14 @@ class Device:
         await client.send_to_device_messages()
         return answer
 
+    def reads(self, encrypted):
+        """Whether an event that came before its key can be decrypted by now."""
+        try:
+            self.bodies[encrypted.event_id] = self.client.decrypt_event(encrypted).body
+        except EncryptionError:
+            return False
+        return True
+
 
 class Program:
     """The device of this process. It syncs in the background; its requests are answered one after the other."""
@@ -115,11 +123,7 @@ class Program:
     def body(self, room, event):
         # Its key may have come after it.
         if event in self.device.undecryptable and event not in self.device.bodies:
-            encrypted = MegolmEvent.from_dict({**self.device.sources[event], "room_id": room})
-            try:
-                self.device.bodies[event] = self.device.client.decrypt_event(encrypted).body
-            except EncryptionError:
-                return None
+            self.device.reads(MegolmEvent.from_dict({**self.device.sources[event], "room_id": room}))
         return self.device.bodies.get(event)
 
 

@@ -19,9 +19,12 @@ from nio import (
     JoinResponse,
     LoginResponse,
     LogoutResponse,
+    MegolmEvent,
     RegisterResponse,
     RoomCreateResponse,
+    RoomKeyRequestResponse,
     RoomSendResponse,
+    ToDeviceResponse,
 )
 
 from device import Device
@@ -150,6 +153,53 @@ class Encryption(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(heidi.undecryptable, {copy["event_id"]})
         status = (await self.fetched(heidi.client, event_id))["unsigned"]["m.will_expire"]
         self.assertEqual((status["status"], status["event_id"]), ("expired", copy["event_id"]))
+
+    def known(self, device, other):
+        """What a device knows of another one."""
+        return device.client.device_store[other.client.user_id][other.client.device_id]
+
+    async def test_two_devices_verify_each_other_by_comparing_emoji(self):
+        first, second = self.devices[:2]
+        started = await first.client.start_key_verification(self.known(first, second))
+        self.assertIsInstance(started, ToDeviceResponse, started)
+        [transaction] = first.client.key_verifications
+        await self.eventually("the start", lambda device: device is not second or transaction in device.client.key_verifications)
+        accepted = await second.client.accept_key_verification(transaction)
+        self.assertIsInstance(accepted, ToDeviceResponse, accepted)
+        sas = [device.client.key_verifications[transaction] for device in (first, second)]
+        await self.eventually("the keys", lambda _: all(one.established_sas for one in sas))
+        self.assertEqual(sas[0].get_emoji(), sas[1].get_emoji())
+        for device in (first, second):
+            confirmed = await device.client.confirm_short_auth_string(transaction)
+            self.assertIsInstance(confirmed, ToDeviceResponse, confirmed)
+        await self.eventually(
+            "both are verified",
+            lambda _: self.known(first, second).verified and self.known(second, first).verified,
+        )
+
+    async def test_a_device_added_later_asks_another_one_for_a_key_and_reads_the_history(self):
+        grace, _, heidi, _ = self.devices
+        await self.send(heidi, "before the new device")
+        await self.read_by_all(heidi, "before the new device")
+        new = await self.device(grace.client.user_id, self.store.name)
+        self.devices.append(new)
+        [event_id] = (event_id for event_id, body in grace.bodies.items() if body == "before the new device")
+        await self.eventually(
+            "the two devices know each other, and the new one the event",
+            lambda device: event_id in new.undecryptable
+            and all(other.client.device_id in one.client.device_store[grace.client.user_id] for one, other in ((grace, new), (new, grace))),
+        )
+        for one, other in ((grace, new), (new, grace)):
+            one.client.verify_device(self.known(one, other))
+        # To share the session of this message they talk to each other; nio forwards a key only then.
+        await self.send(grace, "after it")
+        await self.read_by_all(grace, "after it")
+        self.assertNotIn("before the new device", new.plaintexts)
+        encrypted = MegolmEvent.from_dict({**new.sources[event_id], "room_id": self.room})
+        asked = await new.client.request_room_key(encrypted)
+        self.assertIsInstance(asked, RoomKeyRequestResponse, asked)
+        await self.eventually("the key", lambda _: new.reads(encrypted))
+        self.assertEqual(new.bodies[event_id], "before the new device")
 
     @unittest.skipUnless(os.environ.get("WICK_RESTART"), "the homeserver cannot be restarted from here")
     async def test_nothing_is_undecryptable_when_the_homeserver_is_killed_between_all_steps(self):
