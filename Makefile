@@ -10,7 +10,7 @@ KILLS ?= 200
 FOR ?= 3600
 CORPUS ?=
 
-.PHONY: help setup build run release test check fmt-check dependencies clippy docs book fmt bench bench-media beside load test-clients test-calls test-federation test-crash fuzz-media \
+.PHONY: help setup build run release test check fmt-check dependencies clippy docs book fmt bench bench-media beside load test-clients test-calls test-federation load-federation test-crash fuzz-media \
         complement complement-own complement-process clean-data
 
 help: ## show this list
@@ -82,8 +82,11 @@ fuzz-media: setup ## read damaged images and pages for FOR=3600 seconds (CORPUS=
 	@. .ci/env && WICK_FUZZ_SECONDS=$(FOR) WICK_FUZZ_CORPUS="$(CORPUS)" \
 		.ci/cargo test --workspace --lib $$CARGO_LOCKED -- fuzz::
 
-test-federation: build ## let users of wick and of Synapse share rooms (needs openssl and Python; ARGS='-k upgrade': only these)
+test-federation: build ## let users of wick, Synapse and Dendrite share rooms (needs openssl, Python; ARGS='-k upgrade': only these)
 	@.ci/script tests/federation/run $(ARGS)
+
+load-federation: build ## what joins, incoming events and dead destinations cost (ARGS=join-large: only this)
+	@.ci/script tests/federation/run load $(ARGS)
 
 test-crash: build ## kill the server at random moments (KILLS=200), fail at every commit (ROUNDS=3)
 	@. .ci/env && "$$TARGET_DIR/debug/wick-crash" $(KILLS) $(ARGS)

@@ -1,4 +1,4 @@
-"""The two servers: wick at 127.0.0.1, Synapse at 127.0.0.2, each with a port for clients and one for servers.
+"""The servers: wick at 127.0.0.1, Synapse at 127.0.0.2, each with a port for clients and one for servers.
 
 WICK_BINARY, SYNAPSE_PYTHON and WICK_FEDERATION_FOLDER (with the certificates) come from `run`.
 """
@@ -72,15 +72,15 @@ class Server:
 
 
 class Wick(Server):
-    def __init__(self):
-        super().__init__("wick", "127.0.0.1")
+    def __init__(self, kind="wick", address="127.0.0.1"):
+        super().__init__(kind, address)
         (self.folder / "wick.toml").write_text(
             f"""
 server.name = "{self.name}"
 listen.tcp = ["{self.address}:{self.client_port}"]
 listen.tls = ["{self.address}:{self.server_port}"]
-listen.tls_certificate = "{FOLDER}/wick.pem"
-listen.tls_key = "{FOLDER}/wick.key"
+listen.tls_certificate = "{FOLDER}/{self.kind}.pem"
+listen.tls_key = "{FOLDER}/{self.kind}.key"
 database.path = "{self.folder}/database"
 registration.mode = "open"
 accounts.argon2_memory_kilobytes = 8
@@ -90,7 +90,7 @@ federation.deny_addresses = []
 federation.extra_roots = "{FOLDER}/authority.pem"
 limits.enabled = false
 metrics.enabled = false
-logging.filter = "{os.environ.get("WICK_LOG", "info")}"
+logging.filter = "{os.environ.get("WICK_LOG", "info,ruma_state_res=warn")}"
 """
         )
 
@@ -164,6 +164,40 @@ class Synapse(Server):
         return self.arguments()
 
 
+class Dendrite(Server):
+    def __init__(self):
+        super().__init__("dendrite", "127.0.0.5")
+        self.binaries = pathlib.Path(os.environ["DENDRITE_FOLDER"])
+        made = [self.binaries / "generate-config", "-dir", self.folder, "-server", self.name]
+        text = subprocess.run(made, check=True, capture_output=True, text=True, timeout=60).stdout
+        for old, new in (
+            ("private_key: matrix_key.pem", f"private_key: {self.folder}/matrix_key.pem"),
+            ("registration_disabled: true", "registration_disabled: false"),
+            ("rate_limiting:\n    enabled: true", "rate_limiting:\n    enabled: false"),
+            ("prefer_direct_fetch: false", "prefer_direct_fetch: true"),
+            ("enable_inbound: false", "enable_inbound: true"),
+            ("enable_outbound: false", "enable_outbound: true"),
+            ("server_notices:\n    enabled: true", "server_notices:\n    enabled: false"),
+            ("bcrypt_cost: 10", "bcrypt_cost: 4"),
+        ):
+            text = text.replace(old, new)
+        before, _, after = text.partition("  key_perspectives:")
+        text = before + after[after.index("  prefer_direct_fetch") :]
+        (self.folder / "dendrite.yaml").write_text(text)
+        made = [self.binaries / "generate-keys", "-private-key", self.folder / "matrix_key.pem"]
+        subprocess.run(made, check=True, capture_output=True, timeout=60)
+
+    def command(self):
+        # It trusts the authorities of a file that Go's variable names.
+        return [
+            "env", f"SSL_CERT_FILE={FOLDER}/authority.pem", self.binaries / "dendrite",
+            "-config", "dendrite.yaml", "-really-enable-open-registration",
+            "-http-bind-address", f"{self.address}:{self.client_port}",
+            "-https-bind-address", f"{self.address}:{self.server_port}",
+            "-tls-cert", f"{FOLDER}/dendrite.pem", "-tls-key", f"{FOLDER}/dendrite.key",
+        ]  # fmt: skip
+
+
 def started(server):
     atexit.register(server.end)
     server.start()
@@ -178,3 +212,8 @@ def wick():
 @functools.cache
 def synapse():
     return started(Synapse())
+
+
+@functools.cache
+def dendrite():
+    return started(Dendrite())

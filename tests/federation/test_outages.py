@@ -1,8 +1,5 @@
 """Rooms of both servers while one of them is down or killed."""
 
-import os
-import random
-import time
 import unittest
 
 from servers import synapse, wick
@@ -61,38 +58,6 @@ class OutagesOfWick(Checks, unittest.TestCase):
 
 class OutagesOfSynapse(Checks, unittest.TestCase):
     leaving, staying = staticmethod(synapse), staticmethod(wick)
-
-
-class Kills(unittest.TestCase):
-    """KILL_SECONDS says for how long."""
-
-    def test_both_end_in_the_same_room_whichever_is_killed_at_random_moments(self):
-        chance = random.Random(7)
-        users = [User(wick(), "kills"), User(synapse(), "kills")]
-        room = users[0].create()
-        users[1].join(room, via=wick())
-        answered = []
-        end = time.monotonic() + float(os.environ.get("KILL_SECONDS", "30"))
-        while time.monotonic() < end:
-            victim = chance.choice([wick(), synapse()])
-            for _ in range(chance.randrange(1, 20)):
-                user = chance.choice(users)
-                text = f"{len(answered)} of {user.localpart}"
-                user.send(room, text)
-                answered.append(text)
-            victim.kill()
-            other = next(user for user in users if user.server is not victim)
-            for _ in range(chance.randrange(5)):
-                text = f"{len(answered)} of {other.localpart}"
-                other.send(room, text)
-                answered.append(text)
-            victim.start()
-        for user in users:
-            user.send(room, f"the last of {user.localpart}")
-            answered.append(f"the last of {user.localpart}")
-        for user in users:
-            until("all messages once", lambda: sorted(user.texts(room)) == sorted(answered), SECONDS)
-        same_state(room, *users)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import unittest
 
 from servers import synapse, wick
-from users import User, quoted, until
+from users import Refused, User, quoted, until
 
 
 class Checks:
@@ -84,6 +84,39 @@ class PeopleOfWick(Checks, unittest.TestCase):
         self.assertEqual(running[0]["content"]["m.will_expire"], "running")
         ended = lambda: [event for event in events() if event["content"].get("m.will_expire") == "expired"]
         self.other.wait("its end", ended)
+
+    def keeps_alive(self, token):
+        try:
+            self.one.request("PUT", "/expiration/refresh", {"expire_refresh_token": token})
+        except Refused as refused:
+            self.assertEqual((refused.status, refused.code), (404, "M_NOT_FOUND"))
+            return False
+        return True
+
+    def test_state_that_expires_is_ended_by_hand(self):
+        path = "/state/org.example.here/"
+        token = self.one.room("PUT", self.room, path, {"m.will_expire": 3600})["expire_refresh_token"]
+        status = lambda: self.other.states[self.room].get(("org.example.here", ""), {}).get("content", {}).get("m.will_expire")
+        self.other.wait("the state", lambda: status() == "running")
+        self.one.request("PUT", "/expiration/end", {"expire_refresh_token": token})
+        self.other.wait("its end", lambda: status() == "ended")
+        self.assertFalse(self.keeps_alive(token))
+
+    def test_a_redaction_and_a_newer_state_of_the_other_server_stop_the_timer(self):
+        levels = self.one.room("GET", self.room, "/state/m.room.power_levels")
+        levels["users"][self.other.id] = 100
+        self.one.set_state(self.room, "m.room.power_levels", levels)
+        until("the level", lambda: self.other.id in self.other.room("GET", self.room, "/state/m.room.power_levels")["users"])
+        message = self.one.room("PUT", self.room, "/send/org.example.here/1", {"m.will_expire": 3600})
+        state = self.one.room("PUT", self.room, "/state/org.example.here/", {"m.will_expire": 3600})
+        for sent in (message, state):
+            self.assertTrue(self.keeps_alive(sent["expire_refresh_token"]))
+        here = lambda: [event["event_id"] for event in self.other.timelines.get(self.room, [])]
+        self.other.wait("the events", lambda: {message["event_id"], state["event_id"]} <= set(here()))
+        self.other.room("PUT", self.room, f"/redact/{quoted(message['event_id'])}/{next(self.other.numbers)}", {})
+        self.other.set_state(self.room, "org.example.here", {})
+        for sent in (message, state):
+            until("the end of the timer", lambda: not self.keeps_alive(sent["expire_refresh_token"]))
 
     def test_an_event_that_was_scheduled_arrives_when_it_is_due(self):
         path = "/send/m.room.message/1?org.matrix.msc4140.delay=1500"

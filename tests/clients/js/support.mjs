@@ -32,24 +32,24 @@ export async function eventually(what, find) {
     assert.fail(`waited ${PATIENCE} ms in vain: ${what}`);
 }
 
-/** A new account. */
-export async function register(name) {
+/** A new account, at another homeserver if `at` is the URL of one. */
+export async function register(name, at = url) {
     const account = { username: `${name}${Date.now()}`, password: "client test only" };
-    const guest = sdk.createClient({ baseUrl: url });
+    const guest = sdk.createClient({ baseUrl: at });
     await guest.registerRequest({ ...account, auth: { type: "m.login.dummy" } });
-    return account;
+    return { ...account, at };
 }
 
 /** A new device of the account, syncing. `vault` holds the account's recovery key once it has one. */
-export async function logIn({ username, password }, { crypto = false, vault = {} } = {}) {
-    const guest = sdk.createClient({ baseUrl: url });
+export async function logIn({ username, password, at = url }, { crypto = false, vault = {} } = {}) {
+    const guest = sdk.createClient({ baseUrl: at });
     const login = await guest.loginRequest({
         type: "m.login.password",
         identifier: { type: "m.id.user", user: username },
         password,
     });
     const client = sdk.createClient({
-        baseUrl: url,
+        baseUrl: at,
         userId: login.user_id,
         deviceId: login.device_id,
         accessToken: login.access_token,
