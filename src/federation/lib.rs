@@ -24,7 +24,7 @@ pub use self::{
     edus::{Keep, queue_edu},
     federation::{Federation, Network},
     keys::ServerKeys,
-    media::RemoteFile,
+    media::{FileTurn, RemoteFile},
     names::{LookingUp, NoServices, Service, Services, SystemServices},
     running::RunningRequest,
 };

@@ -12,7 +12,7 @@ use ruma::{
 };
 use serde_json::Value;
 use wick_core::{Clock, Config, Error, RemoteFailure, RemoteReason, Result, json};
-use wick_outbound::{Bounds, Failure, InFlight, Outbound};
+use wick_outbound::{Admitted, Bounds, Failure, InFlight, Outbound, Response as Unread};
 use wick_runtime::Resources;
 
 use crate::{
@@ -42,7 +42,16 @@ pub(crate) struct Transport {
     /// Reaches hosts where their SRV records say.
     by_service: Outbound,
     in_flight: InFlight,
+    /// Those of files, which can take long.
+    files: InFlight,
 }
+
+/// Files that are fetched at the same time: in all, and of one server.
+const MAX_FILES: u32 = 64;
+const MAX_FILES_PER_SERVER: u32 = 8;
+
+/// The most bytes of the body of a response that refuses a file.
+const MAX_REFUSAL: u64 = 64 << 10;
 
 impl Transport {
     pub(crate) fn new(resources: Resources, network: &Network) -> Result<Self> {
@@ -59,6 +68,7 @@ impl Transport {
             by_port,
             network: network.clone(),
             in_flight: InFlight::new(federation.max_requests, federation.max_requests_per_server),
+            files: InFlight::new(MAX_FILES, MAX_FILES_PER_SERVER),
             config,
             clock,
         })
@@ -67,6 +77,15 @@ impl Transport {
     /// The time of a request, unless it has other bounds.
     pub(crate) fn timeout(&self) -> Duration {
         self.config.federation.timeout.0
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The client for addresses that are no server's.
+    pub(crate) fn by_port(&self) -> &Outbound {
+        &self.by_port
     }
 
     /// Fails if the configuration forbids to talk to `server`.
@@ -115,22 +134,75 @@ impl Transport {
         response
     }
 
+    /// Waits until a file of `server` may be fetched.
+    pub(crate) async fn admit_file(&self, server: &ServerName) -> Result<Admitted> {
+        self.ensure_allowed(server)?;
+        self.destinations.ensure_due(server)?;
+        self.files.admit(server.as_str()).await
+    }
+
+    /// Sends the request that `make` makes for a base URL, for a file. The response is a success, of which the body is still
+    /// to be read; until then it takes no longer than any request.
+    pub(crate) async fn open(
+        &self,
+        server: &ServerName,
+        admitted: &Admitted,
+        bounds: Bounds,
+        make: impl FnOnce(&str) -> Result<Request<Vec<u8>>, IntoHttpError>,
+    ) -> Result<Unread> {
+        let begin = self.clock.monotonic();
+        let attempt = async {
+            let route = self.names.route(server).await;
+            let request = make(&route.base_url())
+                .map_err(|error| Error::internal("a request to another server", error))?;
+            let outcome = self.client(&route).send_once(request.map(Bytes::from), bounds).await;
+            let response = outcome.map_err(|failure| unreachable(server, &failure))?;
+            if response.status().is_success() {
+                return Ok(response);
+            }
+            let refusal = whole(response.limited(MAX_REFUSAL)).await;
+            Err(match refusal.map(|refusal| success(server, refusal)) {
+                Ok(Err(error)) => error,
+                Ok(Ok(_)) => remote(server, RemoteReason::Unreadable, "no success"),
+                Err(failure) => unreachable(server, &failure),
+            })
+        };
+        let response = tokio::select! {
+            biased;
+            response = attempt => response,
+            () = self.clock.sleep_until(begin + self.timeout()) => {
+                Err(unreachable(server, &Failure::TimedOut))
+            }
+        };
+        let is_outage = response.as_ref().is_err_and(is_outage);
+        admitted.note(!is_outage, self.clock.monotonic().since(begin));
+        self.destinations.note(server, response.as_ref().err()).await;
+        response
+    }
+
+    fn client(&self, route: &Route) -> &Outbound {
+        match route {
+            Route::Port(_) => &self.by_port,
+            Route::Service(_) => &self.by_service,
+        }
+    }
+
     async fn exchange(
         &self,
         route: &Route,
         request: Request<Vec<u8>>,
         bounds: Bounds,
     ) -> Result<Response<Bytes>, Failure> {
-        let client = match route {
-            Route::Port(_) => &*self.by_port,
-            Route::Service(_) => &self.by_service,
-        };
-        let response = client.send_once(request.map(Bytes::from), bounds).await?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let mut whole = Response::new(response.bytes().await?);
-        (*whole.status_mut(), *whole.headers_mut()) = (status, headers);
-        Ok(whole)
+        whole(self.client(route).send_once(request.map(Bytes::from), bounds).await?).await
     }
+}
+
+/// The response with its body.
+async fn whole(response: Unread) -> Result<Response<Bytes>, Failure> {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let mut whole = Response::new(response.bytes().await?);
+    (*whole.status_mut(), *whole.headers_mut()) = (status, headers);
+    Ok(whole)
 }
 
 /// The response if it is a success.
@@ -171,7 +243,7 @@ pub(crate) fn is_outage(error: &Error) -> bool {
     }
 }
 
-fn unreachable(server: &ServerName, failure: &Failure) -> Error {
+pub(crate) fn unreachable(server: &ServerName, failure: &Failure) -> Error {
     let reason = match failure {
         Failure::TooLarge => RemoteReason::Unreadable,
         Failure::DeniedAddress => RemoteReason::Forbidden,

@@ -1,6 +1,7 @@
 //! `wick admin`: asks the running server over its socket and shows the answer.
 
 mod federation;
+mod media;
 
 use std::{io::ErrorKind, path::Path};
 
@@ -14,7 +15,7 @@ use wick_core::Config;
 
 use crate::{
     Failure,
-    cli::{self, Admin, Calls, Media, Timers},
+    cli::{self, Admin, Calls, Timers},
 };
 
 /// The server's answer to an administrator.
@@ -43,7 +44,7 @@ pub(crate) fn run(config: &Config, what: &Admin) -> Result<(), Failure> {
             show(ask(config, Method::GET, &path, None)?, guest_lines)
         }
         Admin::Federation(what) => federation::run(config, what),
-        Admin::Media(what) => media(config, what),
+        Admin::Media(what) => media::run(config, what),
         Admin::Timers(Timers::List { room, user }) => {
             let path = list_path(room.as_deref(), user.as_deref());
             show(ask(config, Method::GET, &path, None)?, timer_lines)
@@ -55,48 +56,9 @@ pub(crate) fn run(config: &Config, what: &Admin) -> Result<(), Failure> {
     }
 }
 
-fn media(config: &Config, what: &Media) -> Result<(), Failure> {
-    let (path, done) = match what {
-        Media::List { user, after, limit } => {
-            let limit = limit.to_string();
-            let query = query([
-                ("user_id", user.as_deref()),
-                ("after", after.as_deref()),
-                ("limit", Some(&*limit)),
-            ]);
-            return show(ask(config, Method::GET, &format!("/media?{query}"), None)?, media_lines);
-        }
-        Media::Delete { media_id } => (media_path(media_id, "delete"), "deleted"),
-        Media::Quarantine { media_id } => (media_path(media_id, "quarantine"), "quarantined"),
-        Media::Release { media_id } => (media_path(media_id, "release"), "released"),
-        Media::DeleteAll { user_id } => {
-            (format!("/users/{}/media/delete", escaped(user_id)), "deleted")
-        }
-    };
-    show(ask(config, Method::POST, &path, None)?, |answer| match answer.get("deleted") {
-        Some(number) => vec![format!("{done}: {number}")],
-        None => vec![done.to_owned()],
-    })
-}
-
-fn media_path(media_id: &str, action: &str) -> String {
-    format!("/media/{}/{action}", escaped(media_id))
-}
-
 /// A text as one part of a path.
 fn escaped(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
-}
-
-/// A piece of media a line, and the bytes of all of a user.
-fn media_lines(answer: &Value) -> Vec<String> {
-    let fields =
-        ["media_id", "user_id", "uploaded", "size", "content_type", "file_name", "quarantined"];
-    let mut lines = rows(answer, "media", &fields);
-    if answer.get("usage").is_some_and(Value::is_u64) {
-        lines.push(format!("bytes in all: {}", text(answer, "usage")));
-    }
-    lines
 }
 
 fn list_path(room: Option<&str>, user: Option<&str>) -> String {

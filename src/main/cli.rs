@@ -99,7 +99,7 @@ pub(crate) enum Admin {
     },
 }
 
-/// What to do with uploaded files.
+/// What to do with files. Those of other servers are named `SERVER/MEDIA_ID`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Media {
     /// By media id, with owner, time, size, content type and name
@@ -107,7 +107,16 @@ pub(crate) enum Media {
         /// Only those of this user, with the bytes they take together
         #[arg(long, value_name = "USER_ID")]
         user: Option<String>,
-        /// Only those after this media id
+        /// Those that events of this room refer to, as far as they are not encrypted
+        #[arg(long, value_name = "ROOM_ID", conflicts_with = "user")]
+        room: Option<String>,
+        /// Those of another server that are kept here
+        #[arg(long, value_name = "SERVER", conflicts_with_all = ["user", "room"])]
+        server: Option<String>,
+        /// Those of all other servers that are kept here
+        #[arg(long, conflicts_with_all = ["user", "room", "server"])]
+        remote: bool,
+        /// Only those after this media id; in a room, after this place
         #[arg(long, value_name = "MEDIA_ID", allow_hyphen_values = true)]
         after: Option<String>,
         /// How many at most
@@ -120,10 +129,10 @@ pub(crate) enum Media {
         #[arg(allow_hyphen_values = true)]
         media_id: String,
     },
-    /// Delete all of a user
+    /// Delete all of a user, of a room, or of another server
     DeleteAll {
-        /// The user
-        user_id: String,
+        /// A user, a room or a server
+        of: String,
     },
     /// Stop serving the content of one, from any upload of it
     Quarantine {
@@ -131,11 +140,21 @@ pub(crate) enum Media {
         #[arg(allow_hyphen_values = true)]
         media_id: String,
     },
+    /// Stop serving the contents of all of a user, of a room, or of another server
+    QuarantineAll {
+        /// A user, a room or a server
+        of: String,
+    },
     /// Serve it again
     Release {
         /// Which
         #[arg(allow_hyphen_values = true)]
         media_id: String,
+    },
+    /// Serve all of a user, of a room, or of another server again
+    ReleaseAll {
+        /// A user, a room or a server
+        of: String,
     },
 }
 

@@ -1,20 +1,25 @@
-//! Deletion of media: one, all of a user, and contents that are not to be served any more.
+//! What administrators do with media of this server and of others: lists, deletion, quarantine.
 //!
 //! Invariant: media goes with everything that was made of it; a file goes with the last media that refers to it.
 
-use ruma::api::error::ErrorKind;
+use ruma::{OwnedServerName, api::error::ErrorKind};
 use serde::Serialize;
 use wick_core::{Error, Result, ShortUserId, Timestamp};
 use wick_database::{
     Batch, Range, Read,
     schema::media::{
-        ACCESS_BY_MEDIA, FILE_BY_HASH, FileHash, HASH_BY_FILE_NAME, MEDIA_BY_ID, MEDIA_BY_OWNER,
-        MEDIA_COUNT_BY_OWNER, Media, PENDING_MEDIA_BY_OWNER, QUARANTINE_BY_HASH, StoredFile,
+        FILE_BY_HASH, FileHash, HASH_BY_FILE_NAME, MEDIA_BY_ID, MEDIA_BY_OWNER,
+        PENDING_MEDIA_BY_OWNER, QUARANTINE_BY_HASH, REMOTE_MEDIA_BY_ID, StoredFile,
         THUMBNAIL_BY_FILE, USAGE_BY_OWNER,
     },
 };
 
-use crate::{MediaRepository, download::not_found, pending, repository::is_quarantined};
+use crate::{
+    MediaRepository,
+    kind::{Facts, Kind, Own, Remote},
+    pending,
+    repository::is_quarantined,
+};
 
 /// How many media one batch deletes.
 pub(crate) const PORTION: usize = 100;
@@ -22,61 +27,128 @@ pub(crate) const PORTION: usize = 100;
 /// Media as administrators see it.
 #[derive(Debug, Serialize)]
 pub struct Listed {
+    /// Its server.
+    pub server_name: OwnedServerName,
     /// The media id.
     pub media_id: String,
-    /// The user who uploaded it.
+    /// The user who uploaded it, if it is of this server.
     #[serde(skip)]
-    pub owner: ShortUserId,
-    /// When.
+    pub owner: Option<ShortUserId>,
+    /// When it was uploaded, or fetched.
     pub uploaded: Timestamp,
     /// Its size in bytes.
     pub size: u64,
-    /// The content type, as the client named it.
+    /// The content type, as the client or the server named it.
     pub content_type: Option<String>,
-    /// The file's name, as the client named it.
+    /// The file's name, as the client or the server named it.
     pub file_name: Option<String>,
     /// Whether it is not served.
     pub quarantined: bool,
 }
 
+/// Which media to list.
+#[derive(Clone, Debug)]
+pub enum Which {
+    /// That of this server.
+    Own,
+    /// That of a user.
+    Of(ShortUserId),
+    /// That of other servers which is kept here.
+    Remote,
+    /// That of another server which is kept here.
+    From(OwnedServerName),
+}
+
+/// What is done with media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Delete it. Media of other servers can be fetched again.
+    Delete,
+    /// Stop serving its content under every media id.
+    Quarantine,
+    /// Serve it again.
+    Release,
+}
+
+/// A server and a media id.
+pub type MediaName = (OwnedServerName, String);
+
 impl MediaRepository {
-    /// The media of a user, or all; at most `limit`, by media id, above `after`.
+    /// Media in the order of their servers and media ids; at most `limit`, above `after`.
     ///
     /// # Errors
     /// If the database cannot be read.
     pub fn list(
         &self,
-        owner: Option<ShortUserId>,
-        after: Option<&str>,
+        which: &Which,
+        after: Option<&MediaName>,
         limit: usize,
     ) -> Result<Vec<Listed>> {
         let read = self.resources.database.published();
-        let after = after.unwrap_or_default();
-        let media_ids = match owner {
-            Some(owner) => {
-                let range = Range::prefix((owner,)).and(Range::after(&(owner, after)));
-                let keys = read.scan(&MEDIA_BY_OWNER, range).keys().take(limit);
-                keys.map(|key| key.map(|(_, media_id)| media_id)).collect::<Result<Vec<_>, _>>()?
+        let after_id = after.map_or("", |(_, media_id)| media_id);
+        let after_all = after.map_or_else(Range::all, Range::after);
+        match which {
+            Which::Own => self.rows::<Own>(Range::after(after_id), limit),
+            Which::Remote => self.rows::<Remote>(after_all, limit),
+            Which::From(server) => {
+                self.rows::<Remote>(Range::prefix((&**server,)).and(after_all), limit)
             }
-            None => {
-                let keys = read.scan(&MEDIA_BY_ID, Range::after(after)).keys().take(limit);
-                keys.collect::<Result<Vec<_>, _>>()?
+            Which::Of(owner) => {
+                let range = Range::prefix((*owner,)).and(Range::after(&(*owner, after_id)));
+                let mut listed = Vec::new();
+                for key in read.scan(&MEDIA_BY_OWNER, range).keys().take(limit) {
+                    let (_, media_id) = key?;
+                    let Some(media) = read.get(&MEDIA_BY_ID, &media_id)? else { continue };
+                    listed.push(self.listed::<Own>(&read, &media_id, media)?);
+                }
+                Ok(listed)
             }
-        };
+        }
+    }
+
+    /// Those of `media` that are there.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn those_of(&self, media: &[MediaName]) -> Result<Vec<Listed>> {
+        let read = self.resources.database.published();
         let mut listed = Vec::new();
-        for media_id in media_ids {
-            let Some(media) = read.get(&MEDIA_BY_ID, &media_id)? else { continue };
-            listed.push(Listed {
-                quarantined: is_quarantined(&read, &media.file)?,
-                media_id,
-                owner: media.owner,
-                uploaded: media.uploaded,
-                size: media.size,
-                content_type: media.content_type,
-                file_name: media.file_name,
-            });
+        for key in media {
+            let (server_name, media_id) = key;
+            if !self.is_own(server_name) {
+                if let Some(row) = read.get(&REMOTE_MEDIA_BY_ID, key)? {
+                    listed.push(self.listed::<Remote>(&read, key, row)?);
+                }
+            } else if let Some(row) = read.get(&MEDIA_BY_ID, media_id)? {
+                listed.push(self.listed::<Own>(&read, media_id, row)?);
+            }
         }
         Ok(listed)
+    }
+
+    fn rows<K: Kind>(&self, range: Range<K::Key>, limit: usize) -> Result<Vec<Listed>> {
+        let read = self.resources.database.published();
+        let rows = read.scan(K::table(), range).take(limit);
+        rows.map(|row| {
+            let (key, row) = row?;
+            self.listed::<K>(&read, &key, row)
+        })
+        .collect()
+    }
+
+    fn listed<K: Kind>(&self, read: &impl Read, key: &K::Key, row: K::Row) -> Result<Listed> {
+        let Facts { owner, stored, file, size, content_type, file_name } = K::facts(row);
+        let (server_name, media_id) = K::name(key);
+        Ok(Listed {
+            server_name: server_name.unwrap_or(&self.resources.config.server.name).to_owned(),
+            media_id: media_id.to_owned(),
+            owner,
+            uploaded: stored,
+            size,
+            content_type,
+            file_name,
+            quarantined: is_quarantined(read, &file)?,
+        })
     }
 
     /// Bytes of all media of a user.
@@ -88,15 +160,28 @@ impl MediaRepository {
         Ok(usage.unwrap_or_default())
     }
 
-    /// Deletes media.
+    /// Does something with media. Returns how many of them there were.
     ///
     /// # Errors
-    /// `M_NOT_FOUND`.
-    pub async fn delete(&self, media_id: &str) -> Result<()> {
-        if self.delete_all(&[media_id.to_owned()]).await? == 0 {
-            return Err(not_found());
+    /// If the database refuses.
+    pub async fn act(&self, action: Action, media: &[MediaName]) -> Result<usize> {
+        let (own, remote): (Vec<_>, Vec<_>) =
+            media.iter().cloned().partition(|(server_name, _)| self.is_own(server_name));
+        let own: Vec<_> = own.into_iter().map(|(_, media_id)| media_id).collect();
+        let own = self.act_on::<Own>(action, &own).await?;
+        Ok(own.saturating_add(self.act_on::<Remote>(action, &remote).await?))
+    }
+
+    async fn act_on<K: Kind>(&self, action: Action, keys: &[K::Key]) -> Result<usize> {
+        let mut done = 0_usize;
+        for portion in keys.chunks(PORTION) {
+            done = done.saturating_add(match action {
+                Action::Delete => self.delete_all::<K>(portion).await?,
+                Action::Quarantine => self.quarantine::<K>(portion, false).await?,
+                Action::Release => self.quarantine::<K>(portion, true).await?,
+            });
         }
-        Ok(())
+        Ok(done)
     }
 
     /// Deletes all media of a user, and what is reserved for uploads. Returns how many media there were.
@@ -123,37 +208,39 @@ impl MediaRepository {
             if portion.is_empty() {
                 return Ok(deleted);
             }
-            deleted = deleted.saturating_add(self.delete_all(&portion).await?);
+            deleted = deleted.saturating_add(self.delete_all::<Own>(&portion).await?);
         }
     }
 
-    /// Stops serving the content of media under every media id, or serves it again.
-    ///
-    /// # Errors
-    /// `M_NOT_FOUND`.
-    pub async fn quarantine(&self, media_id: &str, is_served: bool) -> Result<()> {
+    /// Stops serving the content of media under every media id, or serves it again; returns how many of them there were.
+    async fn quarantine<K: Kind>(&self, keys: &[K::Key], is_served: bool) -> Result<usize> {
         let now = self.now();
         self.resources
             .change(|batch| {
-                let media = batch.get(&MEDIA_BY_ID, media_id)?.ok_or_else(not_found)?;
-                if is_served {
-                    batch.delete(&QUARANTINE_BY_HASH, &media.file);
-                } else {
-                    batch.put(&QUARANTINE_BY_HASH, &media.file, &now);
+                let mut found = 0_usize;
+                for key in keys {
+                    let Some(row) = batch.get(K::table(), key)? else { continue };
+                    let file = K::facts(row).file;
+                    if is_served {
+                        batch.delete(&QUARANTINE_BY_HASH, &file);
+                    } else {
+                        batch.put(&QUARANTINE_BY_HASH, &file, &now);
+                    }
+                    found = found.saturating_add(1);
                 }
-                Ok(())
+                Ok(found)
             })
             .await
     }
 
     /// Deletes a portion of media; returns how many of them there were.
-    pub(crate) async fn delete_all(&self, media_ids: &[String]) -> Result<usize> {
+    pub(crate) async fn delete_all<K: Kind>(&self, keys: &[K::Key]) -> Result<usize> {
         let (deleted, files) = self
             .resources
             .change(|batch| {
                 let (mut deleted, mut files) = (0_usize, Vec::new());
-                for media_id in media_ids {
-                    if remove(batch, media_id, &mut files)? {
+                for key in keys {
+                    if remove::<K>(batch, key, &mut files)? {
                         deleted = deleted.saturating_add(1);
                     }
                 }
@@ -167,32 +254,20 @@ impl MediaRepository {
 
 /// Removes media, if it is there, and adds the names of files that nothing refers to any more: they are to be discarded once
 /// the batch is written. Returns whether it was there.
-pub(crate) fn remove(batch: &mut Batch, media_id: &str, files: &mut Vec<String>) -> Result<bool> {
-    let Some(media) = batch.read_for_update(&MEDIA_BY_ID, media_id)? else { return Ok(false) };
-    remove_rows(batch, media_id, &media, files)?;
+pub(crate) fn remove<K: Kind>(
+    batch: &mut Batch,
+    key: &K::Key,
+    files: &mut Vec<String>,
+) -> Result<bool> {
+    let Some(row) = batch.read_for_update(K::table(), key)? else { return Ok(false) };
+    batch.delete(K::table(), key);
+    K::remove_indexes(batch, key, &row)?;
+    release(batch, &K::facts(row).file, files)?;
     Ok(true)
 }
 
-fn remove_rows(
-    batch: &mut Batch,
-    media_id: &str,
-    media: &Media,
-    files: &mut Vec<String>,
-) -> Result<()> {
-    batch.delete(&MEDIA_BY_ID, media_id);
-    batch.delete(&MEDIA_BY_OWNER, &(media.owner, media_id));
-    batch.delete(&ACCESS_BY_MEDIA, media_id);
-    batch.update(&USAGE_BY_OWNER, &media.owner, |used| {
-        used.and_then(|used| used.checked_sub(media.size)).filter(|used| *used > 0)
-    })?;
-    batch.update(&MEDIA_COUNT_BY_OWNER, &media.owner, |count| {
-        count.and_then(|count| count.checked_sub(1)).filter(|count| *count > 0)
-    })?;
-    release(batch, &media.file, files)
-}
-
 /// Counts one reference to a file less, and removes its rows with the last one.
-pub(crate) fn release(batch: &mut Batch, file: &FileHash, files: &mut Vec<String>) -> Result<()> {
+fn release(batch: &mut Batch, file: &FileHash, files: &mut Vec<String>) -> Result<()> {
     let stored = batch
         .read_for_update(&FILE_BY_HASH, file)?
         .ok_or_else(|| Error::corrupt("media refers to a file that has no row"))?;

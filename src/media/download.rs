@@ -10,20 +10,22 @@ use wick_core::{Error, Result, Timestamp};
 use wick_database::{
     Durability, Read,
     schema::media::{
-        ACCESS_BY_MEDIA, FILE_BY_HASH, FileHash, HASH_BY_FILE_NAME, MEDIA_BY_ID, Media,
-        PENDING_MEDIA_BY_ID,
+        FILE_BY_HASH, FileHash, HASH_BY_FILE_NAME, MEDIA_BY_ID, Media, PENDING_MEDIA_BY_ID,
+        StoredFile,
     },
 };
 
 use crate::{
-    MediaRepository, pending,
+    MediaRepository,
+    kind::{Facts, Kind, Own},
+    pending,
     repository::is_quarantined,
     store::{self, ByteStream},
     upload::hexadecimal,
 };
 
 /// How exactly the time of the last access is known.
-pub(crate) const ACCESS_PRECISION: Duration = Duration::from_secs(86_400);
+const ACCESS_PRECISION: Duration = Duration::from_secs(86_400);
 
 /// Bytes with what is known of them.
 #[derive(Clone, Debug)]
@@ -56,18 +58,21 @@ impl MediaRepository {
         patience: Duration,
     ) -> Result<Content> {
         let media = self.find(server_name, media_id, patience).await?;
-        self.note_access(media_id).await?;
+        self.serve::<Own>(&Own::key(server_name, media_id), media).await
+    }
+
+    /// The file of a row, unless it is quarantined. Notes the access.
+    pub(crate) async fn serve<K: Kind>(&self, key: &K::Key, row: K::Row) -> Result<Content> {
+        let Facts { stored, file, size, content_type, file_name, .. } = K::facts(row);
         let read = self.resources.database.published();
-        let file = read.get(&FILE_BY_HASH, &media.file)?.ok_or_else(not_found)?;
-        Ok(Content {
-            size: media.size,
-            content_type: media.content_type,
-            file_name: media.file_name,
-            tag: hexadecimal(&media.file),
-            uploaded: media.uploaded,
-            name: file.name,
-            file: media.file,
-        })
+        if is_quarantined(&read, &file)? {
+            return Err(not_found());
+        }
+        let StoredFile { name, .. } = read.get(&FILE_BY_HASH, &file)?.ok_or_else(not_found)?;
+        drop(read);
+        self.note_access::<K>(key).await?;
+        let tag = hexadecimal(&file);
+        Ok(Content { size, content_type, file_name, tag, uploaded: stored, name, file })
     }
 
     /// A part of a content.
@@ -106,8 +111,7 @@ impl MediaRepository {
         loop {
             let read = self.resources.database.published();
             if let Some(media) = read.get(&MEDIA_BY_ID, media_id)? {
-                let is_served = !is_quarantined(&read, &media.file)?;
-                return if is_served { Ok(media) } else { Err(not_found()) };
+                return Ok(media);
             }
             let pending = read.get(&PENDING_MEDIA_BY_ID, media_id)?;
             if pending.is_none_or(|row| row.expires <= self.now()) {
@@ -126,20 +130,24 @@ impl MediaRepository {
     }
 
     /// Notes that media is accessed, if the retention needs to know.
-    async fn note_access(&self, media_id: &str) -> Result<()> {
+    async fn note_access<K: Kind>(&self, key: &K::Key) -> Result<()> {
         if self.resources.config.media.retention_unused.0.is_zero() {
             return Ok(());
         }
         let now = self.now();
-        let last = self.resources.database.latest().get(&ACCESS_BY_MEDIA, media_id)?;
-        if last.is_some_and(|last| last.after(ACCESS_PRECISION) > now) {
+        let is_known = {
+            let read = self.resources.database.latest();
+            let Some(row) = read.get(K::table(), key)? else { return Ok(()) };
+            K::accessed(&read, key, &row)?.after(ACCESS_PRECISION) > now
+        };
+        if is_known {
             return Ok(());
         }
         self.resources
             .change_with(Durability::Flushed, |batch| {
                 // Media that is deleted meanwhile leaves no row.
-                if batch.read_for_update(&MEDIA_BY_ID, media_id)?.is_some() {
-                    batch.put(&ACCESS_BY_MEDIA, media_id, &now);
+                if let Some(row) = batch.read_for_update(K::table(), key)? {
+                    K::set_accessed(batch, key, row, now);
                 }
                 Ok(())
             })

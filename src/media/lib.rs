@@ -5,8 +5,10 @@ mod deletion;
 mod download;
 #[cfg(test)]
 mod fuzz;
+mod kind;
 mod pending;
 mod preview;
+mod receive;
 mod remote;
 mod repository;
 mod retention;
@@ -17,7 +19,7 @@ mod upload;
 
 pub use self::{
     check::check,
-    deletion::Listed,
+    deletion::{Action, Listed, MediaName, Which},
     download::Content,
     pending::Reserved,
     preview::{Client, Previews},

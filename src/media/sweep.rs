@@ -11,16 +11,15 @@ use wick_database::{
 };
 
 use crate::{
-    InUse, MediaRepository, pending,
+    InUse, MediaRepository, pending, receive,
     store::{self, SHARDS},
-    upload,
 };
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(3600);
 
-/// From which age on a file without a row is an orphan: uploads take less.
-const ORPHAN_AGE: Duration = Duration::from_secs(4 * upload::MAX_DURATION.as_secs());
+/// From which age on a file without a row is an orphan: files arrive in less.
+const ORPHAN_AGE: Duration = Duration::from_secs(4 * receive::MAX_DURATION.as_secs());
 
 /// How many reservations one batch removes.
 const PORTION: usize = 1000;

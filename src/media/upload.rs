@@ -1,15 +1,13 @@
-//! Uploads: received in portions, hashed and stored meanwhile, and described by a row at the end.
+//! Uploads: files that clients send, described by a row at the end.
 //!
-//! Invariants: an upload takes no more memory than a portion; one that breaks leaves no row, and no file unless the process crashes (the sweep removes that one); the row is
-//! written even if the client hangs up once all bytes are there, and only if the device is still logged in. Uploads end well
-//! before the sweep takes their file for an orphan.
+//! Invariants: an upload that breaks leaves no row; the row is written even if the client hangs up once all bytes are there, and
+//! only if the device is still logged in.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use ruma::{OwnedDeviceId, OwnedMxcUri, ServerName, api::error::ErrorKind};
-use sha2::{Digest, Sha256};
-use wick_core::{Error, Result, ShortUserId, Timestamp};
+use bytes::Bytes;
+use ruma::{OwnedDeviceId, OwnedMxcUri, ServerName};
+use wick_core::{Error, Result, ShortUserId};
 use wick_database::{
     Batch, Read,
     schema::{
@@ -22,18 +20,12 @@ use wick_database::{
 
 use crate::{
     MediaRepository, pending,
+    receive::{Received, Receiving},
     repository::refer,
-    store::{self, Writing},
 };
 
-/// How much is hashed and stored at once, in bytes.
-const PORTION: usize = 128 * 1024;
-
-/// The longest an upload may take.
-pub(crate) const MAX_DURATION: Duration = Duration::from_secs(6 * 3600);
-
 /// Bytes of a content type and of a file name that are kept. Longer ones are dropped.
-pub(crate) const MAX_TEXT_BYTES: usize = 255;
+const MAX_TEXT_BYTES: usize = 255;
 
 /// The file name and content type that the client claims.
 #[derive(Clone, Debug, Default)]
@@ -67,12 +59,7 @@ pub struct Upload {
     /// The media id it is for, and whether that was reserved.
     media_id: String,
     is_reserved: bool,
-    begun: Timestamp,
-    name: String,
-    writing: Box<dyn Writing>,
-    hash: Sha256,
-    portion: BytesMut,
-    size: u64,
+    file: Receiving,
     max_size: u64,
     quota: Quota,
 }
@@ -119,20 +106,12 @@ impl MediaRepository {
         let max_size = self.max_upload();
         ensure_size(announced.unwrap_or_default(), max_size, quota)?;
         let random = &*self.resources.random;
-        let begun = self.now();
-        let name = store::new_name(random, begun);
-        let writing = self.store.create(&name).await.map_err(store::failed("begin an upload"))?;
         Ok(Upload {
             repository: Arc::clone(self),
             uploader,
             media_id: reserved.map_or_else(|| random.token(), str::to_owned),
             is_reserved: reserved.is_some(),
-            begun,
-            name,
-            writing,
-            hash: Sha256::new(),
-            portion: BytesMut::with_capacity(PORTION),
-            size: 0,
+            file: Receiving::begin(self).await?,
             max_size,
             quota,
         })
@@ -180,27 +159,10 @@ impl Upload {
     ///
     /// # Errors
     /// `M_TOO_LARGE`, `M_FORBIDDEN` and 507 as soon as the file gets too large; 408 if it takes too long.
-    pub async fn write(&mut self, mut bytes: Bytes) -> Result<()> {
+    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        self.size = self.size.saturating_add(length);
-        ensure_size(self.size, self.max_size, self.quota)?;
-        while !bytes.is_empty() {
-            let room = PORTION.saturating_sub(self.portion.len());
-            self.portion.extend_from_slice(&bytes.split_to(room.min(bytes.len())));
-            if self.portion.len() >= PORTION {
-                self.store_portion().await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn store_portion(&mut self) -> Result<()> {
-        if self.repository.now() > self.begun.after(MAX_DURATION) {
-            return Err(Error::refused_with(408, ErrorKind::Unknown, "the upload takes too long"));
-        }
-        let portion = mem::replace(&mut self.portion, BytesMut::with_capacity(PORTION)).freeze();
-        self.hash.update(&portion);
-        self.writing.write(portion).await.map_err(store::failed("store an upload"))
+        ensure_size(self.file.size().saturating_add(length), self.max_size, self.quota)?;
+        self.file.write(bytes).await
     }
 
     /// Completes the upload: from now on the media can be downloaded. Continues if the returned future is dropped.
@@ -215,23 +177,21 @@ impl Upload {
     }
 
     /// The same together with what `also` writes: both are written, or neither.
-    pub(crate) async fn complete<T>(
-        mut self,
+    pub(crate) async fn complete<T: Send>(
+        self,
         description: Description,
         mut also: impl FnMut(&mut Batch) -> Result<T> + Send,
     ) -> Result<(OwnedMxcUri, T)> {
-        self.store_portion().await?;
-        let Self { repository, uploader, media_id, is_reserved, name, writing, hash, size, .. } =
-            self;
-        writing.finish().await.map_err(store::failed("complete an upload"))?;
-        let short = |text: &String| text.len() <= MAX_TEXT_BYTES;
+        let Self { repository, uploader, media_id, is_reserved, file, .. } = self;
+        let Received { name, hash, size } = file.finish().await?;
+        let Description { content_type, file_name } = description.short();
         let media = Media {
             owner: uploader.user,
             uploaded: repository.now(),
-            file: hash.finalize().into(),
+            file: hash,
             size,
-            content_type: description.content_type.filter(short),
-            file_name: description.file_name.filter(short),
+            content_type,
+            file_name,
         };
         let max = repository.max_usage();
         let written = repository
@@ -245,17 +205,20 @@ impl Upload {
                 Ok((is_in_use, also(batch)?))
             })
             .await;
-        let is_in_use = match &written {
-            Ok((is_in_use, _)) => *is_in_use,
-            // After another error the row may have been written: the sweep finds out.
-            Err(error) => error.kind().is_none(),
-        };
-        if !is_in_use {
-            repository.discard(&[name]).await;
-        }
-        let (_, also) = written?;
+        let also = repository.settle(name, written).await?;
         metrics::counter!("wick_media_uploaded_bytes_total").increment(size);
         Ok((repository.uri(&media_id), also))
+    }
+}
+
+impl Description {
+    /// Without what is longer than what is kept.
+    pub(crate) fn short(self) -> Self {
+        let short = |text: &String| text.len() <= MAX_TEXT_BYTES;
+        Self {
+            content_type: self.content_type.filter(short),
+            file_name: self.file_name.filter(short),
+        }
     }
 }
 

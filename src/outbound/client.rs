@@ -213,6 +213,12 @@ impl Response {
         self.inner.url().as_str()
     }
 
+    /// The response, of whose body at most so many bytes are read.
+    #[must_use]
+    pub fn limited(self, bytes: u64) -> Self {
+        Self { left: self.left.min(bytes), ..self }
+    }
+
     /// The response, if it is a success.
     ///
     /// # Errors

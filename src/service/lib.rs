@@ -5,6 +5,7 @@ mod edus;
 mod federation;
 mod history;
 mod open;
+mod room_media;
 mod rooms;
 mod services;
 mod spaces;
@@ -12,5 +13,6 @@ mod timers;
 
 pub use self::{
     federation::Federated,
+    room_media::RoomMedia,
     services::{Keys, Remotes, Services, database_options},
 };

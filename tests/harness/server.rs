@@ -238,11 +238,16 @@ impl TestServer {
 
     /// What the administrator's socket answers to a `GET`.
     pub async fn ask_admin(&self, path: &str) -> Value {
-        let router = wick_api::admin_router(Arc::clone(self.services()));
-        let request = Request::get(path).body(Body::empty()).expect("the request is well-formed");
-        let answer = answer(router, request).await;
+        let answer = self.admin(Method::GET, path).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
         answer.body
+    }
+
+    /// The administrator's socket's answer to a request without a body.
+    pub async fn admin(&self, method: Method, path: &str) -> Answer {
+        let router = wick_api::admin_router(Arc::clone(self.services()));
+        let request = Request::builder().method(method).uri(path).body(Body::empty());
+        answer(router, request.expect("the request is well-formed")).await
     }
 
     /// A new user with a device.

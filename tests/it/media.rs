@@ -15,14 +15,17 @@ mod limits;
 pub(crate) mod pictures;
 mod previews;
 mod reserved;
+mod rooms;
 mod thumbnails;
 mod uploads;
 
 use std::{fs, path::Path, time::Duration};
 
 use http::{Method, Request, StatusCode, header};
+use ruma::ServerName;
 use serde_json::Value;
 use wick_harness::{Answer, Body, TestServer, User};
+use wick_media::Action;
 
 const UPLOAD: &str = "/_matrix/media/v3/upload";
 const CREATE: &str = "/_matrix/media/v1/create";
@@ -83,8 +86,19 @@ fn told<'a>(answer: &'a Answer, name: &str) -> &'a str {
     answer.headers.get(name).map_or("", |value| value.to_str().unwrap())
 }
 
+/// Does something with the media `server/media id`; returns whether it is there.
+pub(crate) async fn act(
+    server: &TestServer,
+    action: Action,
+    media: &str,
+) -> wick_core::Result<bool> {
+    let (server_name, media_id) = media.split_once('/').unwrap();
+    let name = (ServerName::parse(server_name).unwrap(), media_id.to_owned());
+    Ok(server.services().media.act(action, &[name]).await? == 1)
+}
+
 /// The names of all files of the store, unfinished ones included.
-fn files(server: &TestServer) -> Vec<String> {
+pub(crate) fn files(server: &TestServer) -> Vec<String> {
     files_in(&server.folder().join("data/media"))
 }
 
@@ -106,7 +120,7 @@ fn files_in(folder: &Path) -> Vec<String> {
 }
 
 /// Waits until the store has so many files: some are removed on a thread of their own.
-async fn settle(server: &TestServer, count: usize) {
+pub(crate) async fn settle(server: &TestServer, count: usize) {
     settle_in(&server.folder().join("data/media"), count).await;
 }
 
@@ -121,7 +135,7 @@ async fn settle_in(folder: &Path, count: usize) {
 }
 
 /// The answer to requests that wait for the clock, however often.
-async fn patiently<T>(server: &TestServer, request: impl Future<Output = T>) -> T {
+pub(crate) async fn patiently<T>(server: &TestServer, request: impl Future<Output = T>) -> T {
     let mut request = std::pin::pin!(request);
     loop {
         tokio::select! {
@@ -133,7 +147,7 @@ async fn patiently<T>(server: &TestServer, request: impl Future<Output = T>) -> 
 }
 
 /// Lets hours pass until the store has so many files: jobs run once in an hour, and on threads of their own.
-async fn pass_until(server: &TestServer, count: usize) {
+pub(crate) async fn pass_until(server: &TestServer, count: usize) {
     let settled = async {
         while files(server).len() != count {
             server.clock.advance(Duration::from_secs(3600)).await;

@@ -8,7 +8,7 @@ use wick_database::{
     schema::previews::{PREVIEW_BY_EXPIRY, PREVIEW_BY_URL, PREVIEW_TOTAL, Preview, UrlHash},
 };
 
-use crate::{Description, MediaRepository, Upload, deletion};
+use crate::{Description, MediaRepository, Upload, deletion, kind::Own};
 
 /// How many previews one batch removes.
 const PORTION: usize = 100;
@@ -108,7 +108,7 @@ fn remove(batch: &mut Batch, key: &UrlHash, files: &mut Vec<String>) -> Result<(
     batch.delete(&PREVIEW_BY_EXPIRY, &(preview.expires, *key));
     batch.update(&PREVIEW_TOTAL, &(), |total| total.and_then(|total| total.checked_sub(1)))?;
     if let Some(image) = preview.image {
-        deletion::remove(batch, &image, files)?;
+        deletion::remove::<Own>(batch, &image, files)?;
     }
     Ok(())
 }

@@ -11,9 +11,10 @@ use wick_database::{
     },
 };
 use wick_harness::{Body, FATES, Options, Strike, TestServer, User};
+use wick_media::Action;
 
 use super::{
-    CREATE, UPLOAD, V1, call, download, files, get, media_id, media_of, must_upload, pass_until,
+    CREATE, UPLOAD, V1, act, call, download, files, get, media_of, must_upload, pass_until,
     pictures,
 };
 
@@ -135,7 +136,7 @@ async fn a_deletion_that_is_disturbed_at_any_commit_leaves_no_row_without_a_file
                 server.crash().await;
             }
             assert_sound(&server);
-            let deleted = server.services().media.delete(media_id(&one)).await.is_ok();
+            let deleted = act(&server, Action::Delete, &one).await.unwrap();
             assert!(deleted || fate == FaultAction::StopAfter);
             assert_swept(&server).await;
             assert_eq!(files(&server), [""; 0]);

@@ -6,10 +6,9 @@ use http::StatusCode;
 use serde_json::json;
 use wick_core::{ShortUserId, config::Period};
 use wick_harness::{TestServer, User};
+use wick_media::{Action, Which};
 
-use super::{
-    V1, download, errcode, files, get, media_id, must_upload, pass_until, pictures, upload,
-};
+use super::{V1, act, download, errcode, files, get, must_upload, pass_until, pictures, upload};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -24,13 +23,13 @@ async fn a_file_goes_with_the_last_media_that_has_it() {
     let media = &server.services().media;
     let one = must_upload(&server, &alice, "a/b", b"file").await;
     let two = must_upload(&server, &bob, "a/b", b"file").await;
-    media.delete(media_id(&one)).await.unwrap();
+    assert!(act(&server, Action::Delete, &one).await.unwrap());
     assert_eq!(download(&server, &alice, &one).await.status, StatusCode::NOT_FOUND);
     assert_eq!(download(&server, &alice, &two).await.bytes, "file");
     assert_eq!(media.usage(short(&server, &alice)).unwrap(), 0);
     assert_eq!(media.usage(short(&server, &bob)).unwrap(), 4);
-    media.delete(media_id(&one)).await.unwrap_err();
-    media.delete(media_id(&two)).await.unwrap();
+    assert!(!act(&server, Action::Delete, &one).await.unwrap());
+    assert!(act(&server, Action::Delete, &two).await.unwrap());
     assert_eq!(files(&server), [""; 0]);
     // The same content can come again.
     let three = must_upload(&server, &bob, "a/b", b"file").await;
@@ -48,12 +47,14 @@ async fn all_media_of_a_user_can_be_listed_and_deleted() {
     }
     let kept = must_upload(&server, &bob, "a/b", b"file").await;
     let short = short(&server, &alice);
-    let first = media.list(Some(short), None, 100).unwrap();
-    let rest = media.list(Some(short), first.last().map(|media| &*media.media_id), 100).unwrap();
+    let of = Which::Of(short);
+    let first = media.list(&of, None, 100).unwrap();
+    let last = first.last().map(|media| (media.server_name.clone(), media.media_id.clone()));
+    let rest = media.list(&of, last.as_ref(), 100).unwrap();
     assert_eq!((first.len(), rest.len()), (100, 50));
-    assert_eq!(media.list(None, None, 1000).unwrap().len(), 151);
+    assert_eq!(media.list(&Which::Own, None, 1000).unwrap().len(), 151);
     assert_eq!(media.delete_all_of(short).await.unwrap(), 150);
-    assert_eq!(media.list(Some(short), None, 100).unwrap().len(), 0);
+    assert_eq!(media.list(&of, None, 100).unwrap().len(), 0);
     assert_eq!(media.usage(short).unwrap(), 0);
     assert_eq!(download(&server, &alice, &kept).await.bytes, "file");
     assert_eq!(files(&server).len(), 1);
@@ -66,7 +67,7 @@ async fn a_quarantined_content_is_not_served_whoever_uploads_it() {
     let picture = pictures::png(500, 500);
     let one = must_upload(&server, &alice, "image/png", &picture).await;
     let other = must_upload(&server, &alice, "image/png", b"other").await;
-    server.services().media.quarantine(media_id(&one), false).await.unwrap();
+    assert!(act(&server, Action::Quarantine, &one).await.unwrap());
     let two = must_upload(&server, &bob, "image/png", &picture).await;
     server.restart().await;
     for media in [&one, &two] {
@@ -77,7 +78,7 @@ async fn a_quarantined_content_is_not_served_whoever_uploads_it() {
         }
     }
     assert_eq!(download(&server, &alice, &other).await.status, StatusCode::OK);
-    server.services().media.quarantine(media_id(&two), true).await.unwrap();
+    assert!(act(&server, Action::Release, &two).await.unwrap());
     assert_eq!(download(&server, &alice, &one).await.status, StatusCode::OK);
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use ruma::{api::error::ErrorKind, server_name};
 use wick_harness::{Answer, Body, TestServer, User};
+use wick_media::Action;
 
-use super::{V1, call, download, errcode, get, must_upload, told};
+use super::{V1, act, call, download, errcode, get, must_upload, told};
 
 async fn with(server: &TestServer, user: &User, media: &str, headers: &[(&str, &str)]) -> Answer {
     let path = format!("{V1}/download/{media}");
@@ -53,7 +54,7 @@ async fn media_that_is_deleted_before_its_file_is_opened_is_not_found_even_if_th
         let media_id = super::media_id(&uploaded);
         let name = server_name!("localhost");
         let content = media.content(name, media_id, Duration::ZERO).await.unwrap();
-        media.delete(media_id).await.unwrap();
+        assert!(act(&server, Action::Delete, &uploaded).await.unwrap());
         if is_back {
             must_upload(&server, &user, "a/b", b"file").await;
         }

@@ -100,7 +100,10 @@ async fn an_upload_to_a_full_disk_is_refused_and_leaves_nothing() {
         let expected = (StatusCode::INSUFFICIENT_STORAGE, "M_UNKNOWN");
         assert_eq!((answer.status, errcode(&answer)), expected, "{space}");
         settle_in(folder.path(), 1).await;
-        assert_eq!(server.services().media.list(None, None, 10).unwrap().len(), 1);
+        assert_eq!(
+            server.services().media.list(&wick_media::Which::Own, None, 10).unwrap().len(),
+            1
+        );
         assert_eq!(download(&server, &user, &there).await.bytes, "there");
     }
     let short = server.services().users.get(&user.user_id).unwrap().unwrap().0;

@@ -3,6 +3,7 @@
 use http::{Method, StatusCode};
 use tokio::task::yield_now;
 use wick_harness::{TestServer, User, hang_up_after};
+use wick_media::Which;
 
 use super::{CREATE, UPLOAD, V1, call, download, files, media_of, must_upload, pictures};
 
@@ -32,7 +33,7 @@ async fn hang_up(request: fn(&str) -> (Method, String, Vec<u8>)) {
         let answer = hang_up_after(polls, call).await;
         ended(&server, tasks).await;
         let short = server.services().users.get(&user.user_id).unwrap().unwrap().0;
-        let listed = server.services().media.list(Some(short), None, 10).unwrap();
+        let listed = server.services().media.list(&Which::Of(short), None, 10).unwrap();
         let size: u64 = listed.iter().map(|media| media.size).sum();
         assert_eq!(server.services().media.usage(short).unwrap(), size, "after {polls} polls");
         for media in listed {

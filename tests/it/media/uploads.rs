@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use wick_core::config::Rate;
 use wick_harness::{Body, TestServer};
+use wick_media::{Action, Which};
 
 use super::{
     UPLOAD, V1, call, download, errcode, files, get, must_upload, patiently, settle, told, upload,
@@ -76,7 +77,7 @@ async fn what_a_user_may_store_is_counted_to_the_byte_and_for_each_user() {
     let answer = upload(&server, &alice, "a/b", b"x").await;
     assert_eq!((answer.status, errcode(&answer)), (StatusCode::FORBIDDEN, "M_FORBIDDEN"));
     must_upload(&server, &bob, "a/b", half).await;
-    server.services().media.delete(super::media_id(&first)).await.unwrap();
+    assert!(super::act(&server, Action::Delete, &first).await.unwrap());
     must_upload(&server, &alice, "a/b", half).await;
     assert_eq!(upload(&server, &alice, "a/b", b"x").await.status, StatusCode::FORBIDDEN);
     settle(&server, 1).await;
@@ -91,7 +92,7 @@ async fn a_user_may_have_so_many_files_however_small() {
     let answer = upload(&server, &alice, "a/b", b"").await;
     assert_eq!((answer.status, errcode(&answer)), (StatusCode::FORBIDDEN, "M_FORBIDDEN"));
     must_upload(&server, &bob, "a/b", b"").await;
-    server.services().media.delete(super::media_id(&first)).await.unwrap();
+    assert!(super::act(&server, Action::Delete, &first).await.unwrap());
     must_upload(&server, &alice, "a/b", b"").await;
     assert_eq!(upload(&server, &alice, "a/b", b"").await.status, StatusCode::FORBIDDEN);
 }
@@ -139,7 +140,7 @@ async fn an_upload_of_a_device_that_is_logged_out_or_erased_meanwhile_is_not_sto
         let expected = (StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN");
         assert_eq!((answer.status, errcode(&answer)), expected, "{path}");
         settle(&server, 0).await;
-        assert_eq!(server.services().media.list(None, None, 10).unwrap().len(), 0);
+        assert_eq!(server.services().media.list(&Which::Own, None, 10).unwrap().len(), 0);
     }
 }
 

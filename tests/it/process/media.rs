@@ -85,11 +85,15 @@ async fn an_administrator_lists_quarantines_and_deletes_media() {
     assert_eq!(admin(folder, &["list", "--user", "@alice:localhost"]), "bytes in all: 0\n");
     assert_eq!(download(&server, &bob, &other).await, (StatusCode::OK, file));
     assert!(refusal(folder, &["list", "--user", "@nobody:localhost"]).contains("no such account"));
-    assert!(refusal(folder, &["delete-all", "nobody"]).contains("no user id"));
+    assert!(refusal(folder, &["delete-all", "localhost"]).contains("not another server"));
+    assert_eq!(admin(folder, &["delete-all", "other.example"]), "deleted: 0\n");
+    assert_eq!(admin(folder, &["list", "--remote"]), "");
+    assert!(refusal(folder, &["release-all", "!room:localhost"]).contains("no such room"));
     assert!(refusal(folder, &["quarantine", "../status"]).contains("no such media"));
+    assert!(refusal(folder, &["delete", "mxc://other.example/file"]).contains("no such media"));
     // Media ids may begin with a hyphen.
     assert!(refusal(folder, &["delete", "-a"]).contains("no such media"));
-    for path in ["/media", "/users/@bob:localhost/media/delete"] {
+    for path in ["/media", "/media/delete?user_id=@bob:localhost"] {
         let (status, _) = server.request(Method::GET, path, &alice, Value::Null).await;
         assert_eq!(status, StatusCode::NOT_FOUND, "{path} is served to the public");
     }

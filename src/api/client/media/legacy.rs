@@ -1,5 +1,5 @@
-//! The deprecated endpoints below `/_matrix/media/v3`, which need no access token. They serve media of this server alone,
-//! and only as far as the configuration allows (the freeze of MSC3916). The configuration is served to users who are logged in.
+//! The deprecated endpoints below `/_matrix/media/v3`, which need no access token. They serve media as far as the configuration
+//! allows: with a freeze (MSC3916), that of this server which is older. The configuration is served to users who are logged in.
 
 #![expect(deprecated, reason = "these are the deprecated endpoints")]
 
@@ -15,7 +15,7 @@ use wick_core::{Error, Result};
 use wick_media::Content;
 use wick_service::Services;
 
-use super::{anonymous_thumbnail, find, max_upload, serve, serve::Streamed, wanted};
+use super::{anonymous_thumbnail, find, find_any, max_upload, serve, serve::Streamed, wanted};
 use crate::route::{Route, Ruma, Unread, route, route_unread};
 
 pub(super) fn routes() -> Vec<Route> {
@@ -42,7 +42,7 @@ async fn get_content(
 ) -> Result<Streamed> {
     let (Ruma { body, .. }, headers, _) = request.read_head()?;
     let media = (&*body.server_name, &*body.media_id);
-    let content = unfrozen(&services, media, body.timeout_ms).await?;
+    let content = unfrozen(&services, media, (body.allow_remote, body.timeout_ms)).await?;
     serve::download(&services, &headers, content).await
 }
 
@@ -53,7 +53,7 @@ async fn get_content_as_filename(
 ) -> Result<Streamed> {
     let (Ruma { body, .. }, headers, _) = request.read_head()?;
     let media = (&*body.server_name, &*body.media_id);
-    let mut content = unfrozen(&services, media, body.timeout_ms).await?;
+    let mut content = unfrozen(&services, media, (body.allow_remote, body.timeout_ms)).await?;
     content.file_name = Some(body.filename);
     serve::download(&services, &headers, content).await
 }
@@ -66,23 +66,26 @@ async fn get_content_thumbnail(
     let (Ruma { body, address, .. }, headers, _) = request.read_head()?;
     let wanted = wanted(body.width, body.height, body.method.as_ref(), body.animated)?;
     let media = (&*body.server_name, &*body.media_id);
-    let content = unfrozen(&services, media, body.timeout_ms).await?;
+    let content = unfrozen(&services, media, (body.allow_remote, body.timeout_ms)).await?;
     anonymous_thumbnail(&services, &headers, address, (content, wanted)).await
 }
 
-/// Media that may be had without an access token.
+/// Media that may be had without an access token, of other servers too if the request allows it.
 async fn unfrozen(
     services: &Services,
     media: (&ServerName, &str),
-    patience: Duration,
+    (allow_remote, patience): (bool, Duration),
 ) -> Result<Content> {
     let frozen = || Error::not_found("there is no such media here: use /_matrix/client/v1/media");
     let config = &services.config.media;
     if !config.legacy {
         return Err(frozen());
     }
-    let content = find(services, media, patience).await?;
     let freeze = config.legacy_freeze.saturating_mul(1000);
+    let content = match allow_remote && freeze == 0 {
+        true => find_any(services, media, patience).await?,
+        false => find(services, media, patience).await?,
+    };
     if freeze > 0 && content.uploaded.0 >= freeze {
         return Err(frozen());
     }
