@@ -1,20 +1,20 @@
 //! Decodes an image, makes it small, encodes it.
 //!
 //! Invariants: how many pixels an image has is read and checked before they are decoded; no decoder may allocate more than
-//! that needs, and no second copy of the image is made; of animations a bounded number of pixels is decoded; nothing but
+//! that needs, and an image is copied once at most, for its transparency; of animations a bounded number of pixels is decoded; nothing but
 //! pixels gets into a thumbnail.
 
 use std::io::Cursor;
 
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{
-    AnimationDecoder, DynamicImage, Frame, GenericImageView, ImageBuffer, ImageDecoder,
-    ImageFormat, ImageReader, Limits, Pixel, Rgba, RgbaImage,
+    AnimationDecoder, DynamicImage, Frame, ImageDecoder, ImageFormat, ImageReader, Limits, Rgba,
+    RgbaImage,
     codecs::{
         gif::{GifDecoder, GifEncoder, Repeat},
         jpeg::JpegEncoder,
         webp::WebPDecoder,
     },
-    imageops::{self, FilterType},
     metadata::Orientation,
 };
 use wick_core::{
@@ -115,9 +115,9 @@ pub(super) fn render(
     if !is_animation && is_small(width, height, turned(size, orientation)) {
         return Ok(Rendered::Original { content_type });
     }
-    let mut small = resize(image, turned(size, orientation));
+    let mut small = resize(&image, turned(size, orientation))?;
     small.apply_orientation(orientation);
-    encode(&small)
+    encode(&small, format)
 }
 
 fn format_of(bytes: &[u8]) -> Result<(ImageFormat, &'static str)> {
@@ -209,57 +209,34 @@ fn fit(width: u32, height: u32, size: ThumbnailSize) -> ([u32; 4], (u32, u32)) {
     }
 }
 
-/// Cuts and shrinks. A side that is much longer than wanted is shrunk cheaply first, by averages of whole pixels, so that
-/// nothing that is made besides the image itself has sides of four times the thumbnail's.
-fn resize(image: DynamicImage, size: ThumbnailSize) -> DynamicImage {
+/// Cuts and shrinks: first the rows, so that nothing that is made besides the image has more than its height and the
+/// thumbnail's width.
+fn resize(image: &DynamicImage, size: ThumbnailSize) -> Result<DynamicImage> {
     let (part, (width, height)) = fit(image.width(), image.height(), size);
-    let [_, _, part_width, part_height] = part;
-    let near = (near(part_width, width), near(part_height, height));
-    let near = if near == image.dimensions() { image } else { shrink(&image, part, near) };
-    if near.dimensions() == (width, height) {
-        return near;
-    }
-    near.resize_exact(width, height, FilterType::CatmullRom)
+    let [left, top, part_width, part_height] = part.map(f64::from);
+    let mut small = DynamicImage::new(width, height, image.color());
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
+        .crop(left, top, part_width, part_height);
+    let resized = Resizer::new().resize(image, &mut small, &options);
+    resized.map_err(|error| Error::internal("an image cannot be resized", error))?;
+    Ok(small)
 }
 
-/// How long a side is after the first step: at least twice what is wanted, if it is shrunk at all.
-fn near(side: u32, wanted: u32) -> u32 {
-    let averaged = side.checked_div(wanted.saturating_mul(2)).unwrap_or_default().max(1);
-    side.div_ceil(averaged)
-}
-
-/// A part of an image, shrunk by taking averages. More than 8 bits of a channel become 8.
-fn shrink(image: &DynamicImage, part: [u32; 4], size: (u32, u32)) -> DynamicImage {
-    match image {
-        DynamicImage::ImageLuma8(image) => averaged(image, part, size).into(),
-        DynamicImage::ImageLumaA8(image) => averaged(image, part, size).into(),
-        DynamicImage::ImageRgb8(image) => averaged(image, part, size).into(),
-        DynamicImage::ImageRgba8(image) => averaged(image, part, size).into(),
-        other => averaged(other, part, size).into(),
-    }
-}
-
-fn averaged<I, P>(
-    image: &I,
-    [left, top, width, height]: [u32; 4],
-    size: (u32, u32),
-) -> ImageBuffer<P, Vec<u8>>
-where
-    I: GenericImageView<Pixel = P>,
-    P: Pixel<Subpixel = u8> + 'static,
-{
-    imageops::thumbnail(&*image.view(left, top, width, height), size.0, size.1)
-}
-
-fn encode(image: &DynamicImage) -> Result<Rendered> {
+/// The thumbnail of an image that had this format: JPEG has no transparency, and makes drawings, which are PNG mostly, unclean.
+fn encode(image: &DynamicImage, format: ImageFormat) -> Result<Rendered> {
     let failed = |error| Error::internal("a thumbnail cannot be encoded", error);
     let mut bytes = Vec::new();
-    if is_opaque(image) {
+    let is_opaque = is_opaque(image);
+    if is_opaque && format != ImageFormat::Png {
         let encoder = JpegEncoder::new_with_quality(&mut bytes, QUALITY);
         image.to_rgb8().write_with_encoder(encoder).map_err(failed)?;
         return Ok(Rendered::Made { bytes, content_type: JPEG });
     }
-    let image = DynamicImage::ImageRgba8(image.to_rgba8());
+    let image = match is_opaque {
+        true => DynamicImage::ImageRgb8(image.to_rgb8()),
+        false => DynamicImage::ImageRgba8(image.to_rgba8()),
+    };
     image.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).map_err(failed)?;
     Ok(Rendered::Made { bytes, content_type: PNG })
 }
@@ -314,7 +291,8 @@ fn animation(
             let frame = frame.ok()?;
             decoded = decoded.saturating_add(pixels(frame.buffer()));
             let delay = frame.delay();
-            let image = resize(DynamicImage::ImageRgba8(frame.into_buffer()), size).into_rgba8();
+            let image = DynamicImage::ImageRgba8(frame.into_buffer());
+            let image = resize(&image, size).ok()?.into_rgba8();
             made = made.saturating_add(pixels(&image));
             if decoded > max_pixels.saturating_mul(ANIMATION_FACTOR) || made > MAX_ANIMATED_PIXELS {
                 return None;
