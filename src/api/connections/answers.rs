@@ -1,6 +1,6 @@
 //! Answers on their way to clients that may not read them.
 //!
-//! Invariants: an answer is handed to the connection in chunks, so that what is unread stays here; the
+//! Invariants: an answer is handed to the connection in chunks (a stream in the frames it has), so that what is unread stays here; the
 //! unread bytes of all answers together are bounded: those without progress for the longest time are
 //! dropped first; an answer without progress for the write timeout is dropped, with what its body holds (a file, a
 //! connection). Of a body that is a stream one frame is held. The client of a dropped answer sees a broken connection or
@@ -195,14 +195,16 @@ impl Answer {
 
     /// Takes a chunk of what is unread, and keeps the rest.
     fn take_chunk(&mut self, Unread { mut rest, more }: Unread) -> Bytes {
-        let chunk = if rest.len() > CHUNK {
+        // Of a stream, what is held is no more than the frame.
+        let is_stream = !more.body.is_end_stream();
+        let chunk = if rest.len() > CHUNK && !is_stream {
             // A slice would keep the whole answer in memory.
             let chunk = Bytes::copy_from_slice(&rest.split_to(CHUNK));
             self.keep(Unread { rest, more });
             chunk
         } else {
             // The connection may keep the last chunk for as long as it likes: it is no request any more.
-            if !more.body.is_end_stream() {
+            if is_stream {
                 self.keep(Unread { rest: Bytes::new(), more });
             }
             rest

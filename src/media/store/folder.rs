@@ -5,10 +5,12 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Write},
+    mem,
     ops::Range,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -74,15 +76,10 @@ impl Store for Folder {
     ) -> BoxFuture<'a, io::Result<ByteStream>> {
         let path = self.file(name);
         async move {
-            let start = range.start;
-            let file = on_a_thread(move || {
-                let mut file = File::open(path)?;
-                file.seek(SeekFrom::Start(start))?;
-                Ok(file)
-            })
-            .await?;
+            let file = on_a_thread(move || File::open(path)).await?;
             let left = range.end.saturating_sub(range.start);
-            Ok(stream::try_unfold(read_on((file, left)), |reading| async move {
+            let rest = Rest { file, at: range.start, left, buffers: Buffers::default() };
+            Ok(stream::try_unfold(read_on(rest), |reading| async move {
                 let Some(reading) = reading else { return Ok(None) };
                 let (bytes, rest) = reading.await.map_err(io::Error::other)??;
                 Ok(Some((bytes, read_on(rest))))
@@ -117,23 +114,68 @@ impl Store for Folder {
 /// A portion that is being read, with what is read after it.
 type Reading = JoinHandle<io::Result<(Bytes, Rest)>>;
 
-/// A file, and how many of its bytes are still to be read.
-type Rest = (File, u64);
+/// What is still to be read of a file.
+struct Rest {
+    file: File,
+    at: u64,
+    left: u64,
+    buffers: Buffers,
+}
+
+/// Buffers that portions were read into and that are used again, so that their memory stays in the processor's cache.
+#[derive(Clone, Default)]
+struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+
+/// A portion in a buffer, which is given back when it is dropped.
+struct Portion {
+    buffer: Vec<u8>,
+    length: usize,
+    buffers: Buffers,
+}
+
+impl Buffers {
+    fn list(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsRef<[u8]> for Portion {
+    fn as_ref(&self) -> &[u8] {
+        self.buffer.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl Drop for Portion {
+    fn drop(&mut self) {
+        self.buffers.list().push(mem::take(&mut self.buffer));
+    }
+}
 
 /// Begins to read the next portion; `None` at the end.
-fn read_on((mut file, left): Rest) -> Option<Reading> {
-    let length = left.min(PORTION);
+fn read_on(mut rest: Rest) -> Option<Reading> {
+    let length = rest.left.min(PORTION);
     if length == 0 {
         return None;
     }
     Some(spawn_blocking(move || {
-        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
-        let read = Read::by_ref(&mut file).take(length).read_to_end(&mut bytes)?;
-        if u64::try_from(read).is_ok_and(|read| read == length) {
-            return Ok((bytes.into(), (file, left.saturating_sub(length))));
-        }
-        Err(io::ErrorKind::UnexpectedEof.into())
+        let bytes = rest.read(length)?;
+        rest.at = rest.at.saturating_add(length);
+        rest.left = rest.left.saturating_sub(length);
+        Ok((bytes, rest))
     }))
+}
+
+impl Rest {
+    fn read(&self, length: u64) -> io::Result<Bytes> {
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        let mut buffer = self.buffers.list().pop().unwrap_or_default();
+        if buffer.len() < length {
+            buffer.resize(length, 0);
+        }
+        let portion = buffer.get_mut(..length).unwrap_or_default();
+        self.file.read_exact_at(portion, self.at)?;
+        Ok(Bytes::from_owner(Portion { buffer, length, buffers: self.buffers.clone() }))
+    }
 }
 
 struct WritingFile {
