@@ -15,9 +15,10 @@ import urllib.request
 
 URL = os.environ["WICK_URL"]
 IMAGES = pathlib.Path(os.environ["WICK_IMAGES"])
-# How far apart pixels may be on average, of 1, and in the worst of the images' nine parts. A shift by one
-# pixel is 0.05 to 0.12, by how detailed the image is; half of one is ImageMagick's rounding.
-FAR, FAR_PART = 0.07, 0.12
+# How far apart pixels may be on average, of 1, and in the worst of the images' nine parts.
+FAR, FAR_PART = 0.03, 0.05
+# The same, of what a shift of ImageMagick's thumbnail by one pixel makes.
+OF_A_SHIFT = 0.5
 # How much memory the server may take, in MiB, whatever it was sent.
 MEMORY = 1200
 
@@ -101,9 +102,9 @@ class Images(unittest.TestCase):
                 ours.write_bytes(bytes_of)
                 size = f"{width}x{height}"
                 # Neither makes anything larger than it is.
-                resize = ["-resize", f"{size}^>", "-gravity", "center", "-crop", f"{size}+0+0", "+repage"]
+                resize = ["-filter", "Catrom", "-resize", f"{size}^>", "-gravity", "center", "-crop", f"{size}+0+0", "+repage"]
                 if method == "scale":
-                    resize = ["-resize", f"{size}>"]
+                    resize = ["-filter", "Catrom", "-resize", f"{size}>"]
                 magick("convert", str(photo), "-auto-orient", *resize, "-background", "black", str(theirs))
                 measure = ["identify", "-format", "%w %h"]
                 # An original may stand for its thumbnail, with its metadata.
@@ -118,10 +119,20 @@ class Images(unittest.TestCase):
                     self.distance(folder / "ours.png", theirs, f"33.4%x33.4%+{x * w // 3}+{y * h // 3}")
                     for x in range(3) for y in range(3)
                 )
-                seen.append((far, part))
+                shift = min(self.shift(theirs, way) for way in ("+1+0", "+0+1"))
+                seen.append((far, part, far / shift))
+                print(f"{photo.name} {size} {method}: {far:.4f}, in a ninth {part:.4f}, {far / shift:.2f} of a shift")
                 self.assertLess(far, FAR, f"{photo.name} {size} {method}")
                 self.assertLess(part, FAR_PART, f"{photo.name} {size} {method}, one part")
-        print(f"{len(seen)} thumbnails; RMSE at most {max(far for far, _ in seen):.4f}, in a ninth {max(part for _, part in seen):.4f}")
+                self.assertLess(far, shift * OF_A_SHIFT, f"{photo.name} {size} {method}, of a shift by one pixel")
+        most = [max(values) for values in zip(*seen)]
+        print(f"{len(seen)} thumbnails; RMSE at most {most[0]:.4f}, in a ninth {most[1]:.4f}, {most[2]:.2f} of a shift by a pixel")
+
+    def shift(self, image, way):
+        """How far an image is from itself shifted by one pixel."""
+        moved = pathlib.Path(self.folder.name) / "moved.png"
+        magick("convert", str(image), "-roll", way, str(moved))
+        return self.distance(image, moved)
 
     def distance(self, one, other, part=None):
         """The root mean square of the difference of pixels, of 1."""
