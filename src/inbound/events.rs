@@ -1,20 +1,17 @@
 //! What this server has of a room, and how events get into it.
 
-use std::{collections::BTreeSet, future::Future, sync::Arc};
+use std::{future::Future, sync::Arc};
 
 use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId};
 use tokio::runtime::Handle;
 use wick_core::{Result, StateRoot};
-use wick_database::{Read, schema::room::Membership};
+use wick_database::Read;
 use wick_room::{Graph, Incoming, Received, Verified};
 
 use crate::{Inbound, Peer};
 
 /// How many outliers are one job of the worker threads.
 const OUTLIERS_AT_ONCE: usize = 200;
-
-/// How many members are looked at to find servers.
-const MAX_MEMBERS: usize = 1_000;
 
 impl<P: Peer> Inbound<P> {
     /// Receives events of a room on the worker threads, where states are resolved; only if the room changes
@@ -92,21 +89,17 @@ impl<P: Peer> Inbound<P> {
         self.graph.has_local_member(&read, room)
     }
 
-    /// Some of the other servers in a room.
+    /// Some of the other servers in a room, first those that are in reach.
     pub(crate) fn servers(&self, room_id: &RoomId, limit: usize) -> Result<Vec<OwnedServerName>> {
         let read = self.resources.database.latest();
         let Some(room) = self.graph.short(&read, room_id)? else { return Ok(Vec::new()) };
-        let mut servers = BTreeSet::new();
-        for member in self.graph.members(&read, room, Membership::Join).take(MAX_MEMBERS) {
-            let user = self.graph.user_id(&read, member?.0)?;
-            if user.server_name() != self.graph.server_name() {
-                servers.insert(user.server_name().to_owned());
-            }
-            if servers.len() >= limit {
-                break;
-            }
-        }
-        Ok(servers.into_iter().collect())
+        let mut servers = self.graph.servers_in(&read, room)?;
+        servers.retain(|server| server != self.graph.server_name());
+        let (mut in_reach, out_of_reach): (Vec<_>, Vec<_>) =
+            servers.into_iter().partition(|server| self.peer.is_in_reach(server));
+        in_reach.extend(out_of_reach);
+        in_reach.truncate(limit);
+        Ok(in_reach)
     }
 }
 

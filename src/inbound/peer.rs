@@ -43,6 +43,9 @@ pub struct StateEvents {
 /// Other servers, as far as the receiving of events needs them. Each request is limited in time and in the size of
 /// its response. No answer is trusted: what it holds is verified as if it had been sent unasked.
 pub trait Peer: Send + Sync + 'static {
+    /// Whether a server answered when it was asked last, or was not asked yet.
+    fn is_in_reach(&self, server: &ServerName) -> bool;
+
     /// For each of these events the keys of the servers that had to sign it, as far as they can be had and were valid
     /// when it was made.
     ///

@@ -1,6 +1,9 @@
 //! The events that are still to be received, as rows.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId};
 use wick_core::{Position, Result, Timestamp};
@@ -15,6 +18,11 @@ const LAST_BACK_OFF: Duration = Duration::from_secs(6 * 3600);
 
 /// How often an event is tried. With the waits between this is about a day.
 const MAX_ATTEMPTS: u32 = 12;
+
+/// How many events of a room wait to be tried again, of all servers and of one: what a server sends that cannot be
+/// received holds up no other one.
+const MAX_POSTPONED: usize = 500;
+const MAX_POSTPONED_OF_SERVER: usize = 100;
 
 /// A row of the queue.
 pub(crate) type Queued = (Position, QueuedEvent);
@@ -92,16 +100,50 @@ pub(crate) fn remove(batch: &mut Batch, room_id: &RoomId, (position, queued): &Q
     batch.delete(&QUEUED_BY_EVENT, &(room_id.to_owned(), queued.event_id.clone()));
 }
 
-/// Leaves an event in the queue for later. One that was tried too often is taken out, which is logged.
+/// The events of a room that wait to be tried again, by the servers that sent them.
+#[derive(Default)]
+pub(crate) struct Postponed {
+    by_server: HashMap<OwnedServerName, usize>,
+    total: usize,
+}
+
+impl Postponed {
+    /// Counts them.
+    pub(crate) fn count(batch: &Batch, room_id: &RoomId) -> Result<Self> {
+        let mut postponed = Self::default();
+        for row in batch.scan(&QUEUED_BY_ROOM, Range::prefix((room_id.to_owned(),))) {
+            let (_, queued) = row?;
+            if queued.attempts > 0 {
+                postponed.add(queued.origin);
+            }
+        }
+        Ok(postponed)
+    }
+
+    fn add(&mut self, origin: OwnedServerName) {
+        self.total += 1;
+        *self.by_server.entry(origin).or_default() += 1;
+    }
+
+    fn is_full_for(&self, origin: &OwnedServerName) -> bool {
+        let of_server = self.by_server.get(origin).copied().unwrap_or_default();
+        self.total >= MAX_POSTPONED || of_server >= MAX_POSTPONED_OF_SERVER
+    }
+}
+
+/// Leaves an event in the queue for later. One that was tried too often, or that comes when too many wait, is taken out,
+/// which is logged: an event that refers to it brings it again.
 pub(crate) fn postpone(
     batch: &mut Batch,
     room_id: &RoomId,
     queued: &Queued,
     now: Timestamp,
+    postponed: &mut Postponed,
 ) -> Result<()> {
     let (position, event) = queued;
     let attempts = event.attempts.saturating_add(1);
-    if attempts >= MAX_ATTEMPTS {
+    let is_new = event.attempts == 0;
+    if attempts >= MAX_ATTEMPTS || (is_new && postponed.is_full_for(&event.origin)) {
         tracing::warn!(
             room = %room_id, event = %event.event_id, origin = %event.origin, attempts,
             "an event is given up, because what it needs cannot be had"
@@ -109,6 +151,9 @@ pub(crate) fn postpone(
         metrics::counter!("wick_inbound_given_up_total").increment(1);
         remove(batch, room_id, queued);
         return Ok(());
+    }
+    if is_new {
+        postponed.add(event.origin.clone());
     }
     let doubled = 2_u32.saturating_pow(event.attempts);
     let wait = FIRST_BACK_OFF.saturating_mul(doubled).min(LAST_BACK_OFF);

@@ -35,6 +35,10 @@ impl Peers {
 }
 
 impl Peer for Peers {
+    fn is_in_reach(&self, server: &ServerName) -> bool {
+        matches!(self.0.retry_at(server), Ok(None))
+    }
+
     async fn keys(
         &self,
         events: Vec<CanonicalJsonObject>,

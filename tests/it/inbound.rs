@@ -57,6 +57,8 @@ struct World {
     withheld: HashSet<OwnedEventId>,
     /// Servers whose keys are not to be had.
     keyless: HashSet<String>,
+    /// Servers that do not answer.
+    dead: HashSet<String>,
     /// Whether states are not to be had.
     stateless: bool,
     /// Whether single events and auth chains are not to be had.
@@ -72,9 +74,15 @@ fn unknown() -> Error {
 impl Others {
     fn new(room: &Arc<RoomBuilder>) -> Self {
         let room = Arc::clone(room);
-        let (withheld, keyless) = (HashSet::new(), HashSet::new());
-        let asked = Vec::new();
-        let world = World { room, withheld, keyless, stateless: false, chainless: false, asked };
+        let world = World {
+            room,
+            withheld: HashSet::new(),
+            keyless: HashSet::new(),
+            dead: HashSet::new(),
+            stateless: false,
+            chainless: false,
+            asked: Vec::new(),
+        };
         Self(Arc::new(Mutex::new(world)))
     }
 
@@ -135,6 +143,10 @@ impl World {
 }
 
 impl Peer for Others {
+    fn is_in_reach(&self, server: &ServerName) -> bool {
+        !self.world().dead.contains(server.as_str())
+    }
+
     async fn keys(
         &self,
         events: Vec<CanonicalJsonObject>,
@@ -197,12 +209,15 @@ impl Peer for Others {
 
     async fn backfill(
         &self,
-        _server: &ServerName,
+        server: &ServerName,
         _room: OwnedRoomId,
         from: Vec<OwnedEventId>,
         limit: usize,
     ) -> Result<Vec<Box<RawValue>>> {
         let world = self.asked("backfill");
+        if world.dead.contains(server.as_str()) {
+            return Err(unknown());
+        }
         let mut ids = from.clone();
         ids.extend(world.before(&[], &from, limit.saturating_sub(from.len())));
         Ok(world.all(&ids))

@@ -10,7 +10,7 @@ use super::Inbound;
 use crate::{
     Peer, extremities,
     fetch::Fetch,
-    queue::{self, Queued},
+    queue::{self, Postponed, Queued},
     verify::{self, Check},
 };
 
@@ -38,13 +38,12 @@ impl<P: Peer> Inbound<P> {
                 return Ok(());
             }
             let here = self.version_of(room_id)?;
-            let is_joining = self.joining_version(room_id).is_some();
-            match here.filter(|_| !is_joining) {
+            match here {
                 Some(version) if self.is_member(room_id)? => {
                     self.receive_queued(room_id, &version, due).await?;
                 }
                 // They are received once the room is here.
-                None if is_joining => return Ok(()),
+                _ if self.joining_version(room_id).is_some() => return Ok(()),
                 _ => {
                     tracing::debug!(room = %room_id, events = due.len(), "events of a room without members here are dropped");
                     let fates: Vec<_> = due.into_iter().map(|row| (row, Fate::Done)).collect();
@@ -101,10 +100,15 @@ impl<P: Peer> Inbound<P> {
         now: Timestamp,
     ) -> Result<()> {
         let settle = |batch: &mut Batch| {
+            let is_postponed = fates.iter().any(|(_, fate)| matches!(fate, Fate::Later));
+            let counted = is_postponed.then(|| Postponed::count(batch, room_id)).transpose()?;
+            let mut postponed = counted.unwrap_or_default();
             for (row, fate) in fates {
                 match fate {
                     Fate::Done => queue::remove(batch, room_id, row),
-                    Fate::Later => queue::postpone(batch, room_id, row, now)?,
+                    Fate::Later => {
+                        queue::postpone(batch, room_id, row, now, &mut postponed)?;
+                    }
                 }
             }
             Ok(())

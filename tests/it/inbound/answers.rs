@@ -34,6 +34,10 @@ fn name(server: &str) -> OwnedServerName {
 }
 
 impl Peer for Other {
+    fn is_in_reach(&self, _server: &ServerName) -> bool {
+        true
+    }
+
     async fn keys(
         &self,
         events: Vec<CanonicalJsonObject>,

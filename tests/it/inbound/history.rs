@@ -29,3 +29,18 @@ async fn history_is_fetched_back_to_the_beginning() {
         assert_eq!(talk.server.extremities(room), room.tips().into_iter().collect());
     }
 }
+
+#[tokio::test]
+async fn history_is_fetched_from_a_server_in_reach_however_many_are_dead() {
+    let mut room = RoomBuilder::public(RoomVersionId::V12, ALICE, &[BOB]);
+    let dead: Vec<_> = (0..10).map(|n| format!("dead{n}.example")).collect();
+    for server in &dead {
+        let user = format!("@user:{server}");
+        room.member(&room.tips(), &user, &user, "join");
+    }
+    room.member(&room.tips(), DAVE, DAVE, "join");
+    let talk = server_in(room, |_| ()).await;
+    talk.others.world().dead = dead.into_iter().collect();
+    let came = talk.server.inbound.backfill(&talk.room.room_id(), 20).await;
+    assert!(came.expect("it can be asked") > 0);
+}

@@ -77,3 +77,25 @@ async fn events_of_another_room_fill_no_gap() {
     assert_eq!(server.timeline().len(), 1);
     server.sound();
 }
+
+#[tokio::test]
+async fn what_one_server_sends_that_cannot_be_received_now_fills_no_queue() {
+    let mut talk = server_in(joined_room(RoomVersionId::V12), |room| {
+        for n in 0..150 {
+            room.message(&room.tips(), BOB, &n.to_string());
+        }
+    })
+    .await;
+    talk.others.world().keyless = ["two.example".to_owned()].into();
+    for portion in talk.said.chunks(50) {
+        talk.server.send(json_of(&talk.room, portion)).await;
+    }
+    assert_eq!(talk.server.queued(), 100);
+    // Those that wait are received once they can be, and bring the rest with the next event.
+    talk.others.world().keyless.clear();
+    talk.server.wait(Duration::from_secs(120)).await;
+    assert_eq!(talk.server.timeline().len(), 101);
+    let last = talk.json(149);
+    talk.server.send(last).await;
+    talk.check_all();
+}

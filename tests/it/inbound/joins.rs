@@ -152,3 +152,16 @@ async fn a_room_of_many_members_is_joined_in_batches_of_which_the_last_one_makes
     assert_eq!(server.timeline().len(), 1);
     server.sound();
 }
+
+#[tokio::test]
+async fn a_room_that_is_here_goes_on_while_another_user_joins_it_over_another_server() {
+    let mut talk = server_in(joined_room(RoomVersionId::V12), |room| {
+        room.message(&room.tips(), BOB, "hello");
+    })
+    .await;
+    let entering = talk.server.inbound.joining(talk.room.room_id(), talk.room.version());
+    let message = talk.json(0);
+    talk.server.send(message).await;
+    talk.check_all();
+    drop(entering);
+}
