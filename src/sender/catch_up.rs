@@ -46,12 +46,12 @@ pub(crate) fn next(
     }
     let last = if rooms.len() < ROOMS { None } else { rooms.last().copied() };
     let upto = gap.upto.unwrap_or_default();
-    let id = format!("gap-{upto}-{}", gap.room.unwrap_or_default());
+    let place = format!("gap-{upto}-{}", gap.room.unwrap_or_default());
     let acknowledged = Acknowledged::Gap(gap, last);
     if events.is_empty() {
         return Ok(Step::Pass(acknowledged));
     }
-    Ok(Step::Send(Box::new(Transaction { id, events, edus: Vec::new(), acknowledged })))
+    Ok(Step::Send(Box::new(Transaction::new(&place, events, Vec::new(), acknowledged))))
 }
 
 /// The newest event of a room in a gap that this server sent and that was for the destination.

@@ -1,10 +1,13 @@
 //! What a destination is sent next.
 //!
-//! Invariant: the id of a transaction follows from what is in it, so that one that is repeated after a crash has the same.
+//! Invariant: the id of a transaction follows from its place in the queue and from what is in it, so that one that is
+//! repeated after a crash has the same, and one that takes the same place after a restore from a backup another.
 
+use data_encoding::HEXLOWER;
 use ruma::{OwnedServerName, ServerName, serde::Raw};
 use ruma_federation_api::transactions::edu::Edu;
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 use wick_core::{Error, Position, Result, ShortRoomId};
 use wick_database::{
     Range, Read, Snapshot,
@@ -39,6 +42,23 @@ pub(crate) struct Transaction {
     pub(crate) edus: Vec<Raw<Edu>>,
     /// What its success acknowledges.
     pub(crate) acknowledged: Acknowledged,
+}
+
+impl Transaction {
+    /// A transaction that takes a place in the queue, or in a gap.
+    pub(crate) fn new(
+        place: &str,
+        events: Vec<Box<RawValue>>,
+        edus: Vec<Raw<Edu>>,
+        acknowledged: Acknowledged,
+    ) -> Self {
+        let mut contents = Sha256::new();
+        for json in events.iter().map(|event| &**event).chain(edus.iter().map(Raw::json)) {
+            contents.update(json.get());
+        }
+        let id = format!("{place}-{}", HEXLOWER.encode(&contents.finalize()));
+        Self { id, events, edus, acknowledged }
+    }
 }
 
 /// How far a destination has got.
@@ -115,6 +135,26 @@ fn from_queue(
     if events.is_empty() && edus.is_empty() {
         return Ok(Some(Step::Pass(acknowledged)));
     }
-    let id = format!("{first}-{last}");
-    Ok(Some(Step::Send(Box::new(Transaction { id, events, edus, acknowledged }))))
+    let place = format!("{first}-{last}");
+    Ok(Some(Step::Send(Box::new(Transaction::new(&place, events, edus, acknowledged)))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_has_an_id_of_its_place_and_its_contents() {
+        let id = |place: &str, event: &str, edu: &str| {
+            let json = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+            let edus = vec![Raw::from_json(json(edu))];
+            let acknowledged = Acknowledged::Queue(Position(1));
+            Transaction::new(place, vec![json(event)], edus, acknowledged).id
+        };
+        let first = id("1-2", "{}", "[]");
+        assert_eq!(id("1-2", "{}", "[]"), first);
+        for other in [id("1-3", "{}", "[]"), id("1-2", "{ }", "[]"), id("1-2", "{}", "[1]")] {
+            assert_ne!(other, first);
+        }
+    }
 }
