@@ -4,8 +4,9 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#inviting-to-a-room>
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
+use futures_util::{StreamExt, stream};
 use ruma::{
     OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId,
     api::error::ErrorKind,
@@ -21,6 +22,9 @@ use wick_rooms::rooms::stripped_events;
 use wick_runtime::Limit;
 
 use crate::{RemoteRooms, rooms::passed_on};
+
+/// How many users are invited at the same time: servers that do not answer hold up the others no longer than one does.
+const AT_ONCE: usize = 16;
 
 impl RemoteRooms {
     /// Invites a user of another server. Continues if the client hangs up.
@@ -40,6 +44,23 @@ impl RemoteRooms {
         let (room_id, invitee) = (room_id.to_owned(), invitee.to_owned());
         let invite = async move { remote.invite_with(&session, room_id, &invitee, content).await };
         self.supervisor.complete("invite of another server's user", invite).await
+    }
+
+    /// Invites users of other servers, as far as they can be.
+    pub async fn invite_all(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        room_id: &RoomId,
+        invitees: &BTreeSet<OwnedUserId>,
+        is_direct: bool,
+    ) {
+        let invite = |invitee| async move {
+            if let Err(error) = self.invite(session, room_id, invitee, (None, is_direct)).await {
+                tracing::warn!(%room_id, %invitee, %error, "a user cannot be invited");
+            }
+        };
+        let invites: Vec<_> = invitees.iter().map(invite).collect();
+        stream::iter(invites).buffer_unordered(AT_ONCE).collect::<()>().await;
     }
 
     async fn invite_with(

@@ -134,6 +134,7 @@ impl Services {
     }
 
     /// Makes a room, and invites the users of other servers once it is there. It stays if one of them cannot be invited.
+    /// Continues if the client hangs up.
     ///
     /// # Errors
     /// As [`Rooms::create`](wick_rooms::Rooms::create).
@@ -145,16 +146,17 @@ impl Services {
         let own = &self.config.server.name;
         let invitees: BTreeSet<_> =
             request.invite.iter().filter(|user| user.server_name() != own).cloned().collect();
-        let is_direct = request.is_direct;
-        let room_id = self.rooms.create(session, request).await?;
-        let Some(federated) = &self.federated else { return Ok(room_id) };
-        for invitee in invitees {
-            let how = (None, is_direct);
-            if let Err(error) = federated.rooms.invite(session, &room_id, &invitee, how).await {
-                tracing::warn!(%room_id, %invitee, %error, "a user cannot be invited to a new room");
-            }
-        }
-        Ok(room_id)
+        let Some(federated) = self.federated.as_ref().filter(|_| !invitees.is_empty()) else {
+            return self.rooms.create(session, request).await;
+        };
+        let (rooms, remote) = (Arc::clone(&self.rooms), Arc::clone(&federated.rooms));
+        let (session, is_direct) = (Arc::clone(session), request.is_direct);
+        let create = async move {
+            let room_id = rooms.create(&session, request).await?;
+            remote.invite_all(&session, &room_id, &invitees, is_direct).await;
+            Ok(room_id)
+        };
+        self.supervisor.complete("room with users of other servers", create).await
     }
 
     /// The profile of a user, of this server or of another one.

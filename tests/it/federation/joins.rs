@@ -1,13 +1,13 @@
 //! Users in rooms of other servers: joins, invites, knocks, leaves.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::Method;
 use ruma::RoomVersionId;
 use serde_json::{Value, json};
 use wick_core::rules;
 use wick_database::FaultAction;
-use wick_harness::{Strike, TestNetwork, TestRoom, TestServer, User};
+use wick_harness::{Strike, TestNetwork, TestRoom, TestServer, User, hang_up_after};
 
 use super::peer::{Peer, answer};
 
@@ -308,6 +308,33 @@ async fn a_new_room_invites_users_of_other_servers() {
         event["type"] == "m.room.member" && event["state_key"] == two.bob.user_id.as_str()
     });
     assert_eq!(invite.unwrap()["content"]["is_direct"], true, "{seen}");
+}
+
+#[tokio::test]
+async fn a_new_room_invites_users_of_other_servers_though_its_client_hangs_up() {
+    let two = two().await;
+    let body = json!({ "invite": [two.bob.user_id] });
+    for polls in 1.. {
+        let tasks = two.a.idle_tasks().await;
+        let path = "/_matrix/client/v3/createRoom";
+        let create = two.a.post(path, &two.alice.token, body.clone());
+        let answer = hang_up_after(polls, create).await;
+        let services = two.a.services();
+        let over = async {
+            while services.supervisor.tasks() > tasks {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), over).await.expect("the change ends");
+        let (_, made) = two.a.get("/_matrix/client/v3/joined_rooms", &two.alice.token).await;
+        let made = made["joined_rooms"].as_array().map(Vec::len);
+        let seen = two.sync("").await;
+        let invites = seen["rooms"]["invite"].as_object().map_or(0, serde_json::Map::len);
+        assert_eq!(Some(invites), made, "after {polls} polls");
+        if answer.is_some() {
+            break;
+        }
+    }
 }
 
 #[tokio::test]
