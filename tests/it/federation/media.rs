@@ -2,6 +2,8 @@
 
 use std::{
     convert::Infallible,
+    fs,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -218,6 +220,49 @@ async fn a_file_that_never_ends_is_given_up_at_the_size_of_an_upload_and_one_tha
         assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{media}: {}", answer.body);
     }
     settle(&pair.b, 0).await;
+}
+
+/// Bytes of a body that have been asked for, and the most of them that were not in the store at that time.
+#[derive(Default)]
+struct Behind {
+    sent: AtomicUsize,
+    most: AtomicUsize,
+}
+
+#[tokio::test]
+async fn a_large_file_is_stored_while_it_arrives() {
+    const MEGABYTE: usize = 1 << 20;
+    const MEGABYTES: usize = 96;
+    let pair = Pair::start_with(|options| options.config.media.max_upload_megabytes = 100).await;
+    let (behind, store) = (Arc::new(Behind::default()), pair.b.folder().join("data/media"));
+    let counted = Arc::clone(&behind);
+    let large = async move || {
+        let megabytes = stream::iter(0..MEGABYTES).map(move |_| {
+            let stored = bytes_in(&store);
+            let sent = counted.sent.fetch_add(MEGABYTE, Ordering::SeqCst);
+            counted.most.fetch_max(sent.saturating_sub(stored), Ordering::SeqCst);
+            Bytes::from(vec![b'a'; MEGABYTE])
+        });
+        multipart("Content-Type: a/b", Vec::new(), megabytes.chain(end()))
+    };
+    pair.network.join("large.test", Router::new().route(DOWNLOAD, get(large))).await;
+    let answer = pair.get("download/large.test/file").await;
+    assert_eq!((answer.status, answer.bytes.len()), (StatusCode::OK, MEGABYTES * MEGABYTE));
+    // The rest is in the buffers of the connection.
+    let most = behind.most.load(Ordering::SeqCst);
+    assert!(most < 32 * MEGABYTE, "{most} bytes were on the way");
+}
+
+/// Bytes of all files below a folder.
+fn bytes_in(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => bytes_in(&entry.path()),
+        Ok(metadata) => usize::try_from(metadata.len()).unwrap(),
+        // It has been renamed or removed meanwhile.
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
 }
 
 #[tokio::test]
