@@ -59,7 +59,7 @@ impl RemoteRooms {
                 tracing::warn!(%room_id, %invitee, %error, "a user cannot be invited");
             }
         };
-        let invites: Vec<_> = invitees.iter().map(invite).collect();
+        let invites: Vec<_> = invitees.iter().map(|invitee| &**invitee).map(invite).collect();
         stream::iter(invites).buffer_unordered(AT_ONCE).collect::<()>().await;
     }
 
