@@ -75,7 +75,7 @@ beside: build release ## delayed events and encryption of wick and of Synapse wi
 test-clients: build ## let real clients use the server: libraries in JavaScript, Python and Rust, and Hydrogen in a browser
 	@.ci/script tests/clients/run $(ARGS)
 
-test-calls: build ## run LiveKit and its client against the server (needs Go, Node and npm)
+test-calls: build ## make calls with LiveKit, its client, and Element Call in Chromium (needs Go, Node and npm; ARGS=page: only these)
 	@.ci/script tests/calls/run $(ARGS)
 
 fuzz-media: setup ## read damaged images and pages for FOR=3600 seconds (CORPUS=folder: those of a folder, too)

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ruma::{OwnedUserId, UserId, api::error::ErrorKind};
+use ruma::{UserId, api::error::ErrorKind};
 use serde_json::json;
 use wick_account::OpenId;
 use wick_core::{Error, Result};
+use wick_federation::Federation;
 use wick_room::Graph;
 use wick_rooms::Delayed;
 use wick_runtime::{Limit, Resources, Supervisor};
@@ -33,7 +34,8 @@ pub struct Calls {
     /// The LiveKit rooms from which participants are to be removed.
     pub(crate) removals: Arc<Agenda<String>>,
     pub(crate) hooks: HookTrace,
-    openid: OpenId,
+    pub(crate) openid: OpenId,
+    pub(crate) federation: Option<Arc<Federation>>,
 }
 
 /// What a client needs to enter a call.
@@ -52,7 +54,7 @@ impl Calls {
         graph: Arc<Graph>,
         timers: Arc<Timers>,
         (delayed, expiry): (Arc<Delayed>, Arc<Expiry>),
-        livekit: Arc<dyn LiveKit>,
+        (livekit, federation): (Arc<dyn LiveKit>, Option<Arc<Federation>>),
     ) -> Self {
         let config = &resources.config.calls;
         Self {
@@ -67,6 +69,7 @@ impl Calls {
             delayed,
             expiry,
             livekit,
+            federation,
         }
     }
 
@@ -78,6 +81,7 @@ impl Calls {
     pub fn start(self: &Arc<Self>, supervisor: &Supervisor) -> Result<()> {
         self.load()?;
         self.follow(supervisor);
+        self.ask_the_silent(supervisor);
         self.remove_regularly(supervisor)?;
         removal::follower(self).start(supervisor, "former members in calls");
         self.sweep_regularly(supervisor);
@@ -96,21 +100,9 @@ impl Calls {
         &self.resources.config.calls.livekit_url
     }
 
-    /// The user that an OpenID token for `server_name` is proof of.
-    ///
-    /// # Errors
-    /// `M_FORBIDDEN` for a token of another server; `M_UNAUTHORIZED` for an unknown one.
-    pub fn user_of(&self, token: &str, server_name: &str) -> Result<OwnedUserId> {
-        if server_name != self.resources.config.server.name {
-            return Err(Error::forbidden("this service is for users of its own server"));
-        }
-        self.openid.user(token)?.ok_or_else(|| {
-            Error::refused(ErrorKind::Unauthorized, "the OpenID token is unknown or too old")
-        })
-    }
-
     /// A token for a seat, if the user is joined to its room. What is handed over is taken over as by
-    /// [`Calls::delegate`]. Makes the room at LiveKit, which clients may not.
+    /// [`Calls::delegate`]. Makes the room at LiveKit for a user of this server; clients may not, and users of other
+    /// servers come to rooms that are there.
     ///
     /// # Errors
     /// `M_FORBIDDEN` if the user is not joined, `M_INVALID_PARAM` for unusable ids, `M_LIMIT_EXCEEDED`; 502 if
@@ -123,7 +115,9 @@ impl Calls {
         self.remove_surplus(&place, joined).await?;
         // Before LiveKit is asked: what is handed over is kept although it does not answer.
         self.note(&place, joined, &timers).await?;
-        self.livekit.create_room(&place.room).await.map_err(unavailable)?;
+        if user_id.server_name() == self.resources.config.server.name {
+            self.livekit.create_room(&place.room).await.map_err(unavailable)?;
+        }
         let grants = json!({
             "room": place.room,
             "roomCreate": false,

@@ -86,7 +86,7 @@ impl Calls {
             let ((room, identity), row) = row?;
             if row.has_timers() {
                 let absence = row.absence.map(|absence| Absent::load(absence, now));
-                let watched = Watched::new(row.delegated, row.replaced, absence);
+                let watched = Watched::new(&row, absence);
                 self.watch.resume(&Place { room, identity }, watched, now.monotonic);
             }
         }

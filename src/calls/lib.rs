@@ -10,9 +10,11 @@ mod calls;
 mod delegation;
 mod diagnosis;
 mod follow;
+mod hang_up;
 mod identity;
 mod jwt;
 mod livekit;
+mod openid;
 mod participants;
 mod presence;
 mod removal;
@@ -24,7 +26,8 @@ mod web_hook;
 pub use self::{
     calls::{Calls, Token},
     delegation::Handed,
+    hang_up::Listening,
     identity::{Member, Seat},
-    livekit::{Answering, Failure, LiveKit, Participant, WellKnown},
+    livekit::{Answering, Failure, LiveKit, Participant, Reply, WellKnown},
     twirp::Twirp,
 };

@@ -14,6 +14,17 @@ pub struct Participant {
     pub sid: String,
 }
 
+/// What came of a question to a participant's client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The client answered.
+    Answer,
+    /// LiveKit sent the question, and no answer came.
+    Silence,
+    /// It was not sent, or this LiveKit cannot ask.
+    Unknown,
+}
+
 /// Why LiveKit did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -62,4 +73,7 @@ pub trait LiveKit: WellKnown {
 
     /// Removes a participant from a room; does nothing if there is none.
     fn remove<'a>(&'a self, room: &'a str, identity: &'a str) -> Answering<'a, ()>;
+
+    /// Asks a participant's client for a sign of life, by its media connection. Takes at most 2 seconds or so.
+    fn ask<'a>(&'a self, room: &'a str, identity: &'a str) -> Answering<'a, Reply>;
 }

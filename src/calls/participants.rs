@@ -133,7 +133,7 @@ impl Calls {
         let absence = Absent::awaited(now.monotonic);
         row.absence = Some(absence.row(now));
         let (watch, place) = (self.watch.clone(), place.clone());
-        let watched = Watched::new(row.delegated.clone(), row.replaced.clone(), Some(absence));
+        let watched = Watched::new(row, Some(absence));
         batch.on_applied(move || watch.add(&place, watched, now.monotonic));
     }
 

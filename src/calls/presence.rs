@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use wick_core::{Monotonic, Timestamp};
-use wick_database::schema::calls::{Absence, DelegatedTimer};
+use wick_core::{Monotonic, ShortUserId, Timestamp};
+use wick_database::schema::calls::{Absence, DelegatedTimer, ParticipantRow};
 
 /// How long a participant may take to connect after its timer was delegated.
 pub(crate) const JOIN_GRACE: Duration = Duration::from_secs(60);
@@ -21,6 +21,7 @@ pub(crate) const MAX_OUTAGES: u32 = 3;
 /// A participant with delegated timers.
 #[derive(Clone, Debug)]
 pub(crate) struct Watched {
+    pub(crate) user: ShortUserId,
     /// The timers to end when it is gone.
     pub(crate) timers: Vec<DelegatedTimer>,
     /// The timers to end at once.
@@ -77,13 +78,18 @@ impl Absent {
 }
 
 impl Watched {
-    /// One with this absence.
-    pub(crate) fn new(
-        timers: Vec<DelegatedTimer>,
-        replaced: Vec<DelegatedTimer>,
-        absence: Option<Absent>,
-    ) -> Self {
-        Self { timers, replaced, absence, report: None }
+    /// The participant of a row, with this absence.
+    pub(crate) fn new(row: &ParticipantRow, absence: Option<Absent>) -> Self {
+        let (timers, replaced) = (row.delegated.clone(), row.replaced.clone());
+        Self { user: row.user, timers, replaced, absence, report: None }
+    }
+
+    /// The session that is connected, if one is.
+    pub(crate) fn session(&self) -> Option<&str> {
+        match &self.report {
+            Some(Report::Connected(sid)) => Some(sid),
+            _ => None,
+        }
     }
 
     /// LiveKit reports that a session of it has connected. A late report about a session that is gone has no
@@ -154,6 +160,8 @@ impl Watched {
 
 #[cfg(test)]
 mod tests {
+    use wick_core::ShortRoomId;
+
     use super::*;
 
     fn at(seconds: u64) -> Monotonic {
@@ -161,7 +169,15 @@ mod tests {
     }
 
     fn awaited() -> Watched {
-        Watched::new(Vec::new(), Vec::new(), Some(Absent::awaited(at(0))))
+        let row = ParticipantRow {
+            room: ShortRoomId(1),
+            user: ShortUserId(1),
+            issued: Timestamp(0),
+            delegated: Vec::new(),
+            replaced: Vec::new(),
+            absence: None,
+        };
+        Watched::new(&row, Some(Absent::awaited(at(0))))
     }
 
     fn here() -> Watched {

@@ -16,11 +16,17 @@ use wick_outbound::{Bounds, Outbound, Response, SystemResolver};
 
 use crate::{
     jwt::Signer,
-    livekit::{Answering, Failure, LiveKit, Participant, WellKnown},
+    livekit::{Answering, Failure, LiveKit, Participant, Reply, WellKnown},
 };
 
 /// How long a token for one request is valid.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
+
+/// A method that no client has: each answers that it does not know it.
+const QUESTION: &str = "im.wick.are_you_there";
+
+/// How long a client may take to answer.
+const ANSWER_WITHIN_MS: u64 = 1_500;
 
 /// How long LiveKit keeps an empty room, before the first participant and after the last one.
 const EMPTY_TIMEOUT: u32 = 300;
@@ -108,6 +114,22 @@ impl Twirp {
         grants: Value,
         request: Value,
     ) -> Result<Option<Bytes>, Failure> {
+        let response = self.post(method, grants, request).await?;
+        match response.status() {
+            StatusCode::OK => body_of(response).await.map(Some),
+            StatusCode::NOT_FOUND => {
+                // This status can also come from something other than LiveKit, such as a proxy in front of it.
+                match problem_of(response).await?.as_deref() {
+                    Some("not_found") => Ok(None),
+                    _ => Err(Failure::Unexpected(StatusCode::NOT_FOUND.to_string())),
+                }
+            }
+            status => Err(Failure::Unexpected(status.to_string())),
+        }
+    }
+
+    /// The response to a request, whatever its status, unless LiveKit refuses the token.
+    async fn post(&self, method: &str, grants: Value, request: Value) -> Result<Response, Failure> {
         let validity = (self.clock.now(), TOKEN_LIFETIME);
         let unexpected = |error: &dyn std::fmt::Display| Failure::Unexpected(error.to_string());
         let token = self.signer.sign("", &grants, validity).map_err(|error| unexpected(&error))?;
@@ -122,23 +144,11 @@ impl Twirp {
             .post_json_with(&url, headers, request.to_string(), bounds)
             .await
             .map_err(|failure| Failure::Unreachable(failure.to_string()))?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
-                return Err(Failure::Denied(date.and_then(|date| skew(date, self.clock.now()))));
-            }
-            StatusCode::NOT_FOUND => {
-                // This status can also come from something other than LiveKit, such as a proxy in front of it.
-                let answer = body_of(response).await?;
-                return match serde_json::from_slice(&answer) {
-                    Ok(Problem { code }) if code == "not_found" => Ok(None),
-                    _ => Err(unexpected(&StatusCode::NOT_FOUND)),
-                };
-            }
-            status => return Err(unexpected(&status)),
+        if let StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN = response.status() {
+            let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+            return Err(Failure::Denied(date.and_then(|date| skew(date, self.clock.now()))));
         }
-        body_of(response).await.map(Some)
+        Ok(response)
     }
 }
 
@@ -178,6 +188,37 @@ impl LiveKit for Twirp {
             }
         })
     }
+
+    fn ask<'a>(&'a self, room: &'a str, identity: &'a str) -> Answering<'a, Reply> {
+        let grants = json!({ "roomAdmin": true, "room": room });
+        let request = json!({
+            "room": room, "destination_identity": identity, "method": QUESTION,
+            "response_timeout_ms": ANSWER_WITHIN_MS,
+        });
+        Box::pin(async move {
+            let response = self.post("PerformRpc", grants, request).await?;
+            if response.status() == StatusCode::OK {
+                return Ok(Reply::Answer);
+            }
+            Ok(reply(problem_of(response).await?.as_deref()))
+        })
+    }
+}
+
+/// What the code in the response to a question means.
+fn reply(code: Option<&str>) -> Reply {
+    match code {
+        // The client says that it does not know the method.
+        Some("invalid_argument") => Reply::Answer,
+        Some("canceled") => Reply::Silence,
+        _ => Reply::Unknown,
+    }
+}
+
+/// The code in a response without success, if it is LiveKit's.
+async fn problem_of(response: Response) -> Result<Option<String>, Failure> {
+    let answer = body_of(response).await?;
+    Ok(serde_json::from_slice(&answer).ok().map(|Problem { code }| code))
 }
 
 async fn body_of(response: Response) -> Result<Bytes, Failure> {
@@ -244,6 +285,15 @@ mod tests {
     fn an_answer_of_something_else_is_no_empty_room() {
         for answer in [&b"<html>"[..], b"", b"[]", b"{}", br#"{"ok":true}"#] {
             assert!(matches!(listed(answer), Err(Failure::Unexpected(_))));
+        }
+    }
+
+    #[test]
+    fn only_a_question_without_an_answer_means_that_a_client_is_gone() {
+        assert_eq!(reply(Some("invalid_argument")), Reply::Answer);
+        assert_eq!(reply(Some("canceled")), Reply::Silence);
+        for code in [Some("not_found"), Some("bad_route"), Some("internal"), None] {
+            assert_eq!(reply(code), Reply::Unknown);
         }
     }
 

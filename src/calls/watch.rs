@@ -5,12 +5,12 @@
 //! removed here when their batch is written.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use wick_core::{Monotonic, TimerId};
+use wick_core::{Monotonic, ShortUserId, TimerId};
 use wick_database::schema::calls::DelegatedTimer;
 
 use crate::{
@@ -33,6 +33,10 @@ const OUTAGE_GRACE: Duration = Duration::from_secs(120);
 #[derive(Default)]
 pub(crate) struct Watch {
     rooms: Mutex<HashMap<String, Room>>,
+    /// The same participants by user.
+    users: Mutex<HashMap<ShortUserId, BTreeSet<Place>>>,
+    /// Which participants' clients are asked for a sign of life, and when.
+    pub(crate) questions: Agenda<Place>,
     /// When LiveKit is asked about each room.
     pub(crate) asks: Agenda<String>,
     /// When the timers of each participant are kept alive.
@@ -80,6 +84,7 @@ impl Watch {
     fn insert(&self, place: &Place, watched: Watched, now: Monotonic, is_failing: bool) {
         let new = || Room { members: BTreeMap::new(), heard: now, is_failing };
         let mut rooms = self.rooms();
+        self.users().entry(watched.user).or_default().insert(place.clone());
         let room = rooms.entry(place.room.clone()).or_insert_with(new);
         room.members.insert(place.identity.clone(), watched);
         drop(rooms);
@@ -97,8 +102,28 @@ impl Watch {
         watched.timers.retain(|delegated| delegated.timer != timer);
         watched.replaced.retain(|replaced| replaced.timer != timer);
         if watched.timers.is_empty() && watched.replaced.is_empty() {
+            let user = watched.user;
             members.remove(&place.identity);
+            let mut users = self.users();
+            if let Some(places) = users.get_mut(&user) {
+                places.remove(place);
+                if places.is_empty() {
+                    users.remove(&user);
+                }
+            }
         }
+    }
+
+    /// The participants of a user.
+    pub(crate) fn places_of(&self, user: ShortUserId) -> Vec<Place> {
+        self.users().get(&user).into_iter().flatten().cloned().collect()
+    }
+
+    /// The session of a participant, if it is connected.
+    pub(crate) fn session(&self, place: &Place) -> Option<String> {
+        let rooms = self.rooms();
+        let watched = rooms.get(&place.room)?.members.get(&place.identity)?;
+        watched.session().map(str::to_owned)
     }
 
     /// Takes in a report about a participant, and looks at the room at once.
@@ -183,6 +208,10 @@ impl Watch {
         let watched = rooms.get_mut(&place.room)?.members.get_mut(&place.identity)?;
         change(watched);
         Some(())
+    }
+
+    fn users(&self) -> MutexGuard<'_, HashMap<ShortUserId, BTreeSet<Place>>> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rooms(&self) -> MutexGuard<'_, HashMap<String, Room>> {

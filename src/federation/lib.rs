@@ -14,6 +14,7 @@ mod federation;
 mod keys;
 mod media;
 mod names;
+mod openid;
 mod running;
 mod transport;
 

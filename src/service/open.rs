@@ -122,11 +122,11 @@ pub(crate) fn calls(
     resources: &Resources,
     graph: &Arc<Graph>,
     (timers, delayed, expiry): (&Arc<Timers>, &Arc<Delayed>, &Arc<Expiry>),
-    livekit: Arc<dyn LiveKit>,
+    peers: (Arc<dyn LiveKit>, Option<Arc<Federation>>),
 ) -> Arc<Calls> {
     let (graph, timers) = (Arc::clone(graph), Arc::clone(timers));
     let ends = (Arc::clone(delayed), Arc::clone(expiry));
-    Arc::new(Calls::new(resources.clone(), graph, timers, ends, livekit))
+    Arc::new(Calls::new(resources.clone(), graph, timers, ends, peers))
 }
 
 pub(crate) fn media(

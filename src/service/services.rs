@@ -175,8 +175,9 @@ impl Services {
         let memberships =
             open::memberships(&resources, &graph, &users, &profiles, (&expiry, &delayed));
         let to_device = Arc::new(ToDevice::new(resources.clone()));
+        let timed = (&timers, &delayed, &expiry);
         let calls = livekit
-            .map(|livekit| open::calls(&resources, &graph, (&timers, &delayed, &expiry), livekit));
+            .map(|livekit| open::calls(&resources, &graph, timed, (livekit, federation.clone())));
         let (media, previews) =
             open::media(&resources, &supervisor, &outbound, media_store, federation.as_ref())?;
         let (counts, pushers, push) = open::push(&resources, &graph, &outbound, &supervisor)?;

@@ -46,18 +46,18 @@ impl<'a> Members<'a> {
     }
 }
 
-/// The member events, in the state `at`, of the senders of a timeline and of the heroes; at first also of
-/// the user. Where the timeline leaves a later one out, that of the state `end`.
+/// The member events, in the state `at`, of the senders of a timeline and of others that the response names;
+/// at first also of the user. Where the timeline leaves a later one out, that of the state `end`.
 pub(crate) fn needed(
     context: &Context<'_>,
     scope: &Scope,
     piece: &Piece,
-    heroes: &[OwnedUserId],
+    named: &[OwnedUserId],
     (at, end): (StateRoot, StateRoot),
 ) -> Result<HashSet<ShortEventId>> {
     let mut users: BTreeSet<&str> =
         piece.items.iter().map(|item| item.pdu.sender.as_str()).collect();
-    users.extend(heroes.iter().map(|user_id| user_id.as_str()));
+    users.extend(named.iter().map(|user_id| user_id.as_str()));
     if scope.since.is_none() {
         users.insert(context.session.user_id.as_str());
     }

@@ -33,7 +33,7 @@ pub struct Wanted<'a> {
     /// Which members.
     pub members: Members<'a>,
     /// Members that the response names otherwise, so that a lazy client needs them.
-    pub heroes: &'a [OwnedUserId],
+    pub named: &'a [OwnedUserId],
 }
 
 /// The state events that go before (or, with `after`, beside) a piece of the timeline.
@@ -58,7 +58,7 @@ pub fn state(
     let mut events: BTreeSet<ShortEventId> = state.into_values().collect();
     if let Members::Lazily { known, redundant } = wanted.members {
         let at = if wanted.after { end } else { start };
-        let needed = members::needed(context, scope, piece, wanted.heroes, (at, end))?;
+        let needed = members::needed(context, scope, piece, wanted.named, (at, end))?;
         if scope.since.is_none() || wanted.full {
             members::remove_others(context, &mut events, &needed)?;
         }

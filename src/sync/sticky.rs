@@ -1,11 +1,21 @@
 //! The sticky events of a room (MSC4354) that the timeline does not have.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
+use ruma::OwnedUserId;
 use wick_core::Result;
 use wick_room::{render::Show, visibility::Viewer};
 
 use crate::{Scope, context::Context, events::Json, timeline::Piece};
+
+/// Sticky events.
+#[derive(Default)]
+pub struct Sticky {
+    /// The events.
+    pub events: Vec<Json>,
+    /// Their senders, whom a lazy client has to know.
+    pub senders: BTreeSet<OwnedUserId>,
+}
 
 /// The sticky events of the scope that `piece` leaves out: all of them for a client that does not have the room, whatever
 /// the history visibility was.
@@ -17,17 +27,21 @@ pub fn sticky(
     viewer: &mut Viewer<'_>,
     scope: &Scope,
     piece: &Piece,
-) -> Result<Vec<Json>> {
+) -> Result<Sticky> {
+    let mut sticky = Sticky::default();
     if !scope.joined {
-        return Ok(Vec::new());
+        return Ok(sticky);
     }
     let span = (scope.from(), scope.upto);
     let rows = context.graph.sticky_events(&context.read, scope.room, span)?;
     let in_timeline: HashSet<_> = piece.items.iter().map(|item| item.event).collect();
-    let mut sticky = Vec::new();
     for row in rows {
-        if !in_timeline.contains(&row.event) {
-            sticky.extend(viewer.show_sticky(row.event, Show::SYNC)?);
+        if in_timeline.contains(&row.event) {
+            continue;
+        }
+        if let Some(event) = viewer.show_sticky(row.event, Show::SYNC)? {
+            sticky.events.push(event);
+            sticky.senders.insert(context.graph.user_id(&context.read, row.sender)?);
         }
     }
     Ok(sticky)

@@ -185,7 +185,12 @@ pub struct Gate(Arc<Mutex<Option<Router>>>);
 impl Gate {
     /// Lets requests through to a server.
     pub fn open(&self, server: &TestServer) {
-        *lock(&self.0) = Some(server.router());
+        self.open_to(server.router());
+    }
+
+    /// Lets requests through to these endpoints.
+    pub fn open_to(&self, router: Router) {
+        *lock(&self.0) = Some(router);
     }
 
     /// Lets no request through, and lets go of the server.

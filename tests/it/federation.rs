@@ -8,6 +8,7 @@
 )]
 
 mod administration;
+mod calls;
 mod directory;
 mod encryption;
 mod history;

@@ -8,6 +8,7 @@
 )]
 
 mod delegation;
+mod hang_up;
 mod outages;
-mod stage;
+pub(crate) mod stage;
 mod tokens;

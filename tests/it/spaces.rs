@@ -160,6 +160,7 @@ async fn a_room_is_summed_up_by_id_or_alias_also_for_strangers() {
         for path in [
             format!("/_matrix/client/v1/room_summary/{name}"),
             format!("/_matrix/client/unstable/im.nheko.summary/rooms/{name}/summary"),
+            format!("/_matrix/client/unstable/im.nheko.summary/summary/{name}"),
         ] {
             let (status, body) = server.get(&path, &alice.token).await;
             assert_eq!(status, StatusCode::OK, "{body}");

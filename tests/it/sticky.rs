@@ -119,6 +119,31 @@ async fn a_sync_has_the_sticky_events_that_its_timeline_leaves_out_and_no_others
 }
 
 #[tokio::test]
+async fn a_lazy_client_gets_the_member_event_of_each_sender_with_what_is_sticky() {
+    let call = Call::new().await;
+    let bob = call.join("bob").await;
+    // In a room without a name he would be one of the heroes.
+    let path = format!("/_matrix/client/v3/rooms/{}/state/m.room.name", call.room);
+    let named = call.server.put(&path, &call.alice.token, json!({ "name": "Standup" })).await;
+    assert_eq!(named.0, StatusCode::OK);
+    let filter = "%7B%22room%22:%7B%22timeline%22:%7B%22limit%22:1%7D,%22state%22:%7B%22lazy_load_members%22:true%7D%7D%7D";
+    let knows_bob = |sync: &Value| {
+        let state = sync["rooms"]["join"][call.room.as_str()]["state"]["events"].as_array();
+        state.into_iter().flatten().any(|event| event["state_key"] == bob.user_id.as_str())
+    };
+    call.chat(3).await;
+    let first = call.synced(&call.alice, &format!("filter={filter}")).await;
+    let since = first["next_batch"].as_str().unwrap();
+    assert_eq!(call.stick(&bob, "1", 60_000).await.0, StatusCode::OK);
+    call.chat(6).await;
+    let next = call.synced(&call.alice, &format!("filter={filter}&since={since}")).await;
+    assert_eq!(section(&next, &call.room).len(), 1, "{next}");
+    assert!(knows_bob(&next), "{next}");
+    let anew = call.synced(&call.alice, &format!("filter={filter}")).await;
+    assert!(section(&anew, &call.room).len() == 1 && knows_bob(&anew), "{anew}");
+}
+
+#[tokio::test]
 async fn a_new_member_gets_what_is_sticky_whatever_the_history_visibility_and_a_non_member_does_not()
  {
     let call = Call::new().await;

@@ -1,11 +1,11 @@
 //! The token service for LiveKit: the deployed one below its own base, which takes OpenID tokens, and the endpoints
 //! of MSC4195, which take access tokens. Where no LiveKit is configured there are no such endpoints.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::response::Response;
 use http::{Method, StatusCode, header::AUTHORIZATION};
-use ruma::OwnedRoomId;
+use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 use serde::Deserialize;
 use serde_json::json;
 use wick_calls::{Calls, Handed, Member, Seat};
@@ -117,7 +117,7 @@ struct Request {
 /// `POST /sfu/get`
 async fn legacy_token(services: Arc<Services>, calls: Arc<Calls>, call: Call) -> Result<Response> {
     let request: LegacyRequest = call.json()?;
-    let user = user_of(&services, &calls, &request.openid_token, &call)?;
+    let user = user_of(&services, &request.openid_token, &request.room, call.address).await?;
     let member = Member::Device(request.device_id);
     let seat = Seat { room_id: request.room, slot_id: None, member };
     let token = calls.token(&user, &seat, request.delegated.handed()).await?;
@@ -127,7 +127,7 @@ async fn legacy_token(services: Arc<Services>, calls: Arc<Calls>, call: Call) ->
 /// `POST /get_token`
 async fn token(services: Arc<Services>, calls: Arc<Calls>, call: Call) -> Result<Response> {
     let request: Request = call.json()?;
-    let user = user_of(&services, &calls, &request.openid_token, &call)?;
+    let user = user_of(&services, &request.openid_token, &request.room_id, call.address).await?;
     let seat = seat(&user, request.room_id, request.slot_id, (None, Some(request.member)))?;
     let token = calls.token(&user, &seat, request.delegated.handed()).await?;
     reply::json(StatusCode::OK, &json!({ "url": token.url, "jwt": token.jwt }))
@@ -138,7 +138,7 @@ async fn delegate(services: Arc<Services>, calls: Arc<Calls>, call: Call) -> Res
     let request: Request = call.json()?;
     let handed = request.delegated.handed();
     ensure_something(handed)?;
-    let user = user_of(&services, &calls, &request.openid_token, &call)?;
+    let user = user_of(&services, &request.openid_token, &request.room_id, call.address).await?;
     let seat = seat(&user, request.room_id, request.slot_id, (None, Some(request.member)))?;
     calls.delegate(&user, &seat, handed).await?;
     reply::json(StatusCode::OK, &json!({}))
@@ -218,15 +218,16 @@ fn seat(
 }
 
 /// The user that a request's OpenID token is proof of.
-fn user_of(
+async fn user_of(
     services: &Services,
-    calls: &Calls,
     token: &OpenIdToken,
-    call: &Call,
-) -> Result<ruma::OwnedUserId> {
-    let user = calls.user_of(&token.access_token, &token.matrix_server_name);
+    room_id: &RoomId,
+    address: Option<IpAddr>,
+) -> Result<OwnedUserId> {
+    let OpenIdToken { access_token, matrix_server_name } = token;
+    let user = calls(services)?.user_of(access_token, matrix_server_name, room_id).await;
     if user.is_err() {
-        services.limits.ensure(Limit::InvalidHandle, &limit_key(call.address))?;
+        services.limits.ensure(Limit::InvalidHandle, &limit_key(address))?;
     }
     user
 }

@@ -20,7 +20,12 @@ use crate::route::{Route, Ruma, route};
 const DEFAULT_LIMIT: usize = 50;
 
 pub(crate) fn routes() -> Vec<Route> {
-    vec![route(get_hierarchy), route(get_summary)]
+    let mut summary = route(get_summary);
+    // As older clients ask.
+    summary
+        .paths
+        .push("/_matrix/client/unstable/im.nheko.summary/summary/{room_id_or_alias}".to_owned());
+    vec![route(get_hierarchy), summary]
 }
 
 /// `GET /_matrix/client/v1/rooms/{roomId}/hierarchy`

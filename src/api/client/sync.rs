@@ -34,7 +34,12 @@ async fn sync_events(
             after_unstable: body.use_state_after_unstable,
         },
     };
-    services.sync.sync(sender, request).await.map(Json)
+    let listening = services.calls.as_ref().map(|calls| calls.listening(sender.user));
+    let answer = services.sync.sync(sender, request).await;
+    if let Some(listening) = listening {
+        listening.is_answered();
+    }
+    answer.map(Json)
 }
 
 fn filter(

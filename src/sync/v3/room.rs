@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ruma::api::client::filter::EventFormat;
+use ruma::{OwnedUserId, api::client::filter::EventFormat};
 use wick_account::filters;
 use wick_core::Result;
 use wick_room::{
@@ -19,7 +19,7 @@ use crate::{
     events::{Events, Json},
     receipts,
     state::{self, state},
-    sticky::sticky,
+    sticky::{Sticky, sticky},
     summary::{self, Summary, summary},
     timeline::{self, Piece, timeline},
     token::to_token,
@@ -55,12 +55,14 @@ impl ResponseBuilder<'_> {
             Piece::empty(scope)
         };
         let summary = self.summary(scope, moved)?;
-        let state = self.state(&mut viewer, scope, &piece, summary.as_ref())?;
-        let sticky = if moved || full {
+        let Sticky { events: sticky, senders } = if moved || full {
             sticky(self.context, &mut viewer, scope, &piece)?
         } else {
-            Vec::new()
+            Sticky::default()
         };
+        let heroes = summary.as_ref().map(Summary::heroes).unwrap_or_default();
+        let named: Vec<_> = heroes.iter().cloned().chain(senders).collect();
+        let state = self.state(&mut viewer, scope, &piece, &named)?;
         let unchanged =
             piece.is_empty() && state.is_empty() && summary.is_none() && sticky.is_empty();
         if quiet && scope.since.is_some() && unchanged {
@@ -142,7 +144,7 @@ impl ResponseBuilder<'_> {
         viewer: &mut Viewer<'_>,
         scope: &Scope,
         piece: &Piece,
-        summary: Option<&Summary>,
+        named: &[OwnedUserId],
     ) -> Result<Vec<Json>> {
         let filter = &self.request.filter.room.state;
         let names = self.request.state;
@@ -151,7 +153,7 @@ impl ResponseBuilder<'_> {
             after: names.after || names.after_unstable,
             full: self.request.full_state,
             members: Members::of(filter, &self.sync.lazy),
-            heroes: summary.map(Summary::heroes).unwrap_or_default(),
+            named,
         };
         state(self.context, viewer, scope, piece, wanted)
     }

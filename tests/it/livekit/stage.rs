@@ -16,7 +16,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::{Method, Request, StatusCode, header};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use wick_calls::{Answering, Failure, LiveKit, Participant, WellKnown};
+use wick_calls::{Answering, Failure, LiveKit, Participant, Reply, WellKnown};
 use wick_core::{Clock, Config};
 use wick_database::Durability;
 use wick_harness::{Options, TestServer, User};
@@ -26,44 +26,50 @@ use crate::{
     expiry::call::{Call, PATIENCE, seconds},
 };
 
-pub(super) const BASE: &str = "/_matrix/livekit/jwt";
-pub(super) const URL: &str = "wss://livekit.example.org";
-pub(super) const SECRET: &str = "a secret of thirty-two characters";
+pub(crate) const BASE: &str = "/_matrix/livekit/jwt";
+pub(crate) const URL: &str = "wss://livekit.example.org";
+pub(crate) const SECRET: &str = "a secret of thirty-two characters";
 
-pub(super) type Told = (StatusCode, Value);
+pub(crate) type Told = (StatusCode, Value);
 
 /// A LiveKit server in memory.
 #[derive(Default)]
-pub(super) struct FakeLiveKit(Mutex<State>);
+pub(crate) struct FakeLiveKit(Mutex<State>);
 
 #[derive(Default)]
-pub(super) struct State {
+pub(crate) struct State {
     /// Rooms with the session of each identity.
-    pub(super) rooms: BTreeMap<String, BTreeMap<String, String>>,
+    pub(crate) rooms: BTreeMap<String, BTreeMap<String, String>>,
     /// Every removal, also of absent participants.
-    pub(super) removed: Vec<(String, String)>,
+    pub(crate) removed: Vec<(String, String)>,
     /// It does not answer.
-    pub(super) is_down: bool,
+    pub(crate) is_down: bool,
     /// The rooms about which it does not answer.
-    pub(super) away: BTreeSet<String>,
+    pub(crate) away: BTreeSet<String>,
     /// Requests for lists of participants are never answered.
-    pub(super) is_stuck: bool,
+    pub(crate) is_stuck: bool,
     /// Asking about this room panics.
-    pub(super) panics_in: Option<String>,
+    pub(crate) panics_in: Option<String>,
     /// What the server's name serves as `/.well-known/matrix/client`; nothing if null.
-    pub(super) well_known: Value,
+    pub(crate) well_known: Value,
+    /// The clients that answer nothing.
+    pub(crate) silent: BTreeSet<String>,
+    /// It cannot ask clients.
+    pub(crate) is_old: bool,
+    /// The number of questions to clients.
+    pub(crate) questions: usize,
     /// The number of requests for lists of participants.
-    pub(super) asked: usize,
+    pub(crate) asked: usize,
     sessions: usize,
 }
 
 impl FakeLiveKit {
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a session; its id.
-    pub(super) fn connect(&self, seat: &Seat) -> String {
+    pub(crate) fn connect(&self, seat: &Seat) -> String {
         let mut state = self.state();
         state.sessions += 1;
         let sid = format!("PA_{}", state.sessions);
@@ -73,7 +79,7 @@ impl FakeLiveKit {
     }
 
     /// Ends a session.
-    pub(super) fn disconnect(&self, seat: &Seat) {
+    pub(crate) fn disconnect(&self, seat: &Seat) {
         if let Some(room) = self.state().rooms.get_mut(&seat.room) {
             room.remove(&seat.identity);
         }
@@ -129,6 +135,17 @@ impl LiveKit for FakeLiveKit {
             }
         })
     }
+
+    fn ask<'a>(&'a self, room: &'a str, identity: &'a str) -> Answering<'a, Reply> {
+        self.answer(room, |state| {
+            state.questions += 1;
+            match (state.is_old, state.silent.contains(identity)) {
+                (true, _) => Reply::Unknown,
+                (false, true) => Reply::Silence,
+                (false, false) => Reply::Answer,
+            }
+        })
+    }
 }
 
 impl WellKnown for FakeLiveKit {
@@ -141,13 +158,13 @@ impl WellKnown for FakeLiveKit {
 
 /// A place at LiveKit, from a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seat {
-    pub(super) room: String,
-    pub(super) identity: String,
+pub(crate) struct Seat {
+    pub(crate) room: String,
+    pub(crate) identity: String,
 }
 
 impl Seat {
-    pub(super) fn of((status, body): &Told) -> Self {
+    pub(crate) fn of((status, body): &Told) -> Self {
         assert_eq!(*status, StatusCode::OK, "{body}");
         let claims = claims(body);
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -156,7 +173,7 @@ impl Seat {
 }
 
 /// What a token claims.
-pub(super) fn claims(body: &Value) -> Value {
+pub(crate) fn claims(body: &Value) -> Value {
     let parts: Vec<_> = body["jwt"].as_str().unwrap().split('.').collect();
     let signed = format!("{}.{}", parts[0], parts[1]);
     assert_eq!(signature(&signed, SECRET), parts[2]);
@@ -171,13 +188,13 @@ fn signature(signed: &str, secret: &str) -> String {
 
 /// A web hook on its way.
 #[derive(Clone, Debug)]
-pub(super) struct Hook {
-    pub(super) token: String,
-    pub(super) body: String,
+pub(crate) struct Hook {
+    pub(crate) token: String,
+    pub(crate) body: String,
 }
 
 impl Hook {
-    pub(super) fn signed(now: u64, secret: &str, body: &Value) -> Self {
+    pub(crate) fn signed(now: u64, secret: &str, body: &Value) -> Self {
         let body = body.to_string();
         let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
         let header = part(json!({ "alg": "HS256", "typ": "JWT" }));
@@ -191,12 +208,12 @@ impl Hook {
 }
 
 /// A room of Alice's and a LiveKit server.
-pub(super) struct Stage {
-    pub(super) call: Call,
-    pub(super) livekit: Arc<FakeLiveKit>,
+pub(crate) struct Stage {
+    pub(crate) call: Call,
+    pub(crate) livekit: Arc<FakeLiveKit>,
 }
 
-pub(super) fn configure(config: &mut Config) {
+pub(crate) fn configure(config: &mut Config) {
     config.server.well_known_client = "https://matrix.example.org".to_owned();
     config.calls.livekit_url = URL.to_owned();
     config.calls.livekit_key = "devkey".to_owned();
@@ -204,11 +221,11 @@ pub(super) fn configure(config: &mut Config) {
 }
 
 impl Stage {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(Options::lenient()).await
     }
 
-    pub(super) async fn with(mut options: Options) -> Self {
+    pub(crate) async fn with(mut options: Options) -> Self {
         configure(&mut options.config);
         let livekit = Arc::new(FakeLiveKit::default());
         options.livekit = Some(Arc::clone(&livekit) as _);
@@ -217,7 +234,7 @@ impl Stage {
     }
 
     /// An OpenID token, as it is shown to services.
-    pub(super) async fn openid(&self, user: &User) -> Value {
+    pub(crate) async fn openid(&self, user: &User) -> Value {
         let path = format!("/_matrix/client/v3/user/{}/openid/request_token", user.user_id);
         let (status, body) = self.call.server.post(&path, &user.token, json!({})).await;
         assert_eq!(status, StatusCode::OK, "{body}");
@@ -225,7 +242,7 @@ impl Stage {
     }
 
     /// The body of a request for a token, in the deployed form.
-    pub(super) async fn body(&self, user: &User, member: &str) -> Value {
+    pub(crate) async fn body(&self, user: &User, member: &str) -> Value {
         json!({
             "room_id": self.call.room, "slot_id": "m.call#ROOM",
             "openid_token": self.openid(user).await,
@@ -237,12 +254,12 @@ impl Stage {
     }
 
     /// A request below the base of the token service.
-    pub(super) async fn ask(&self, path: &str, body: Value) -> Told {
+    pub(crate) async fn ask(&self, path: &str, body: Value) -> Told {
         self.call.server.post(&format!("{BASE}{path}"), "", body).await
     }
 
     /// Asks for a token in the deployed form, with a delayed event to hand over if there is one.
-    pub(super) async fn token(&self, user: &User, member: &str, delay_id: Option<&str>) -> Told {
+    pub(crate) async fn token(&self, user: &User, member: &str, delay_id: Option<&str>) -> Told {
         let mut body = self.body(user, member).await;
         if let Some(delay_id) = delay_id {
             body["delay_id"] = json!(delay_id);
@@ -253,12 +270,12 @@ impl Stage {
     }
 
     /// A leave of Alice's that is due in 100 s.
-    pub(super) async fn leave(&self, transaction: &str) -> String {
+    pub(crate) async fn leave(&self, transaction: &str) -> String {
         self.call.put_off(&Later::message(transaction).after(&seconds(100))).await
     }
 
     /// Alice in the call, with a delegated leave whose text is "gone".
-    pub(super) async fn delegated(&self) -> (Seat, String, String) {
+    pub(crate) async fn delegated(&self) -> (Seat, String, String) {
         let leave = self.leave("gone").await;
         let seat = Seat::of(&self.token(&self.call.alice, "m", Some(&leave)).await);
         let sid = self.enters(&seat).await;
@@ -266,12 +283,12 @@ impl Stage {
         (seat, sid, leave)
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.call.running() == 0
     }
 
     /// Delivers a web hook.
-    pub(super) async fn deliver(&self, hook: &Hook) -> StatusCode {
+    pub(crate) async fn deliver(&self, hook: &Hook) -> StatusCode {
         let request = Request::builder()
             .method(Method::POST)
             .uri(format!("{BASE}/sfu_webhook"))
@@ -282,7 +299,7 @@ impl Stage {
     }
 
     /// A web hook about a session.
-    pub(super) fn hook(&self, event: &str, seat: &Seat, sid: &str, reason: &str) -> Hook {
+    pub(crate) fn hook(&self, event: &str, seat: &Seat, sid: &str, reason: &str) -> Hook {
         let body = json!({
             "event": event, "id": "EV_1", "room": { "name": seat.room, "sid": "RM_1" },
             "participant": {
@@ -293,7 +310,7 @@ impl Stage {
     }
 
     /// Adds a session and delivers the web hook about it.
-    pub(super) async fn enters(&self, seat: &Seat) -> String {
+    pub(crate) async fn enters(&self, seat: &Seat) -> String {
         let sid = self.livekit.connect(seat);
         let hook = self.hook("participant_joined", seat, &sid, "UNKNOWN_REASON");
         assert_eq!(self.deliver(&hook).await, StatusCode::OK);
@@ -301,14 +318,14 @@ impl Stage {
     }
 
     /// Ends a session and delivers the web hook about it.
-    pub(super) async fn leaves(&self, seat: &Seat, sid: &str, reason: &str) {
+    pub(crate) async fn leaves(&self, seat: &Seat, sid: &str, reason: &str) {
         self.livekit.disconnect(seat);
         let hook = self.hook("participant_left", seat, sid, reason);
         assert_eq!(self.deliver(&hook).await, StatusCode::OK);
     }
 
     /// Lets time pass so slowly that what is written meanwhile is written.
-    pub(super) async fn pass(&self, time: u64) {
+    pub(crate) async fn pass(&self, time: u64) {
         let step = 2;
         for _ in 0..time.div_ceil(step) {
             self.settle().await;
@@ -318,7 +335,7 @@ impl Stage {
     }
 
     /// Waits until what was begun is written.
-    pub(super) async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         self.call.server.clock.advance(Duration::ZERO).await;
         let database = &self.call.server.services().database;
         for _ in 0..3 {
@@ -328,7 +345,7 @@ impl Stage {
     }
 
     /// Waits until it is so.
-    pub(super) async fn until(&self, what: &str, so: impl Fn() -> bool) {
+    pub(crate) async fn until(&self, what: &str, so: impl Fn() -> bool) {
         let waiting = async {
             while !so() {
                 tokio::task::yield_now().await;
