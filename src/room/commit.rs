@@ -54,7 +54,7 @@ pub(crate) fn append(
     write(room, entry)
 }
 
-/// Writes everything that follows from a received event: it may have been missing, or redacted, before it came, and
+/// Writes everything that follows from a received event: it may have been missing, redacted or ended before it came, and
 /// `has_gap` if not all of its prev events are here.
 pub(crate) fn write_received(
     room: &mut Assembly<'_>,
@@ -66,6 +66,7 @@ pub(crate) fn write_received(
     if has_gap {
         gaps::open(room, &entry)?;
     }
+    expiry::apply_earlier(room, &entry)?;
     write(room, entry)
 }
 
@@ -74,6 +75,7 @@ fn write(room: &mut Assembly<'_>, entry: Entry) -> Result<Appended> {
     event::write(room, &entry)?;
     relations::write(room, &entry)?;
     let redacted = redaction::write(room, &entry)?;
+    expiry::record_end(room, &entry)?;
     if let Placement::End(slot) = entry.placement {
         extremities::write(room, &entry);
         members::write(room, &entry, slot)?;

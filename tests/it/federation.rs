@@ -11,6 +11,7 @@ mod administration;
 mod calls;
 mod directory;
 mod encryption;
+mod expiring;
 mod history;
 mod hostile;
 mod joins;

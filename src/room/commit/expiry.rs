@@ -1,21 +1,25 @@
 //! Expiring events: arms this event's timer, stops the timer of the state event it replaces, sets the
-//! status of an event whose timer fires, and records the outcome that a terminal event gives its original.
+//! status of an event whose timer fires, and records the outcome that a terminal event gives its original, whichever of
+//! the two came first.
 //!
 //! Invariant: a timer row exists exactly while its event runs; the commit that ends the event removes
 //! the row in the same batch, so it ends once.
 
-use ruma::events::TimelineEventType;
-use wick_core::{Error, Result, ShortEventId, rules};
+use ruma::{OwnedEventId, events::TimelineEventType};
+use wick_core::{Error, Pdu, Result, ShortEventId, rules};
 use wick_database::{
-    Read, Topic,
-    schema::timer::{
-        ENDED_BY_TIMER, EXPIRY_BY_EVENT, EndedRow, ExpiryRow, ExpiryStatus, TIMER_BY_EVENT,
-        TIMER_BY_ID, TimerKind,
+    Range, Read, Topic,
+    schema::{
+        room::RELATION_BY_PARENT,
+        timer::{
+            ENDED_BY_TIMER, EXPIRY_BY_EVENT, EndedRow, ExpiryRow, ExpiryStatus, TIMER_BY_EVENT,
+            TIMER_BY_ID, TimerKind,
+        },
     },
 };
-use wick_ruma::{EXPIRE_RELATION, ExpireStatus, TerminalContent};
+use wick_ruma::{EXPIRE_RELATION, ExpireStatus, TerminalContent, WILL_EXPIRE};
 
-use super::{Entry, timer};
+use super::{Entry, Placement, timer};
 use crate::{Assembly, Finish, Outcome, TimerChange};
 
 /// Types of events that a server must not repeat by itself, and that so cannot expire.
@@ -43,7 +47,6 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
             stop(room, old, Outcome::Superseded)?;
         }
     }
-    record_terminal(room, entry)?;
     arm(room, entry)
 }
 
@@ -113,35 +116,76 @@ pub(super) fn finished(
     note_change(room);
 }
 
+/// How many terminal events of one event are looked at: an honest server sends one.
+const MAX_ENDS: usize = 10;
+
 /// A terminal event that came from elsewhere sets its original's status, if it is by the same sender,
-/// in the same room, of the same type and state key.
-fn record_terminal(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
-    let content = &entry.pdu.content;
-    if entry.effects.finish.is_some()
-        || !can_expire(&entry.pdu.event_type)
-        || !content.get().contains(EXPIRE_RELATION)
-    {
+/// in the same room, of the same type and state key. The first one counts.
+pub(super) fn record_end(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
+    if entry.effects.finish.is_some() {
         return Ok(());
     }
-    let Some(TerminalContent { status, relates_to }) = TerminalContent::from_content(content)
-    else {
+    let Some((original, status)) = end_of(&entry.pdu) else { return Ok(()) };
+    let original = room.rooms.intern().lookup_event(&room.batch, &original)?;
+    let Some(original) = original else { return Ok(()) };
+    let Some(pdu) = room.rooms.events.get(&room.batch, original)? else { return Ok(()) };
+    let known = room.batch.get(&EXPIRY_BY_EVENT, &original)?;
+    let is_over = known.is_some_and(|row| row.status != ExpiryStatus::Running);
+    if !is_over && may_end(&entry.pdu, &pdu) {
+        set_status(room, original, status, &entry.pdu);
+        if matches!(entry.placement, Placement::History(_)) {
+            note_change(room);
+        }
+    }
+    Ok(())
+}
+
+/// Sets the status of a received event whose terminal event came before it.
+pub(super) fn apply_earlier(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
+    if !expires(&entry.pdu) {
         return Ok(());
-    };
+    }
+    let rows = Range::prefix((entry.short, EXPIRE_RELATION.to_owned()));
+    let ends = room.batch.scan(&RELATION_BY_PARENT, rows).take(MAX_ENDS);
+    let ends = ends.collect::<Result<Vec<_>, _>>()?;
+    for (_, relation) in ends {
+        let end = room.rooms.events.load(&room.batch, relation.child)?;
+        if let Some((_, status)) = end_of(&end).filter(|_| may_end(&end, &entry.pdu)) {
+            set_status(room, entry.short, status, &end);
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The original of a terminal event, and its status.
+fn end_of(end: &Pdu) -> Option<(OwnedEventId, ExpiryStatus)> {
+    if !can_expire(&end.event_type) || !end.content.get().contains(EXPIRE_RELATION) {
+        return None;
+    }
+    let TerminalContent { status, relates_to } = TerminalContent::from_content(&end.content)?;
     let status = match status {
         ExpireStatus::Expired => ExpiryStatus::Expired,
         ExpireStatus::Ended => ExpiryStatus::Ended,
-        _ => return Ok(()),
+        _ => return None,
     };
-    let original = room.rooms.intern().lookup_event(&room.batch, &relates_to.event_id)?;
-    let Some(original) = original else { return Ok(()) };
-    let Some(pdu) = room.rooms.events.get(&room.batch, original)? else { return Ok(()) };
-    let same = pdu.sender == entry.pdu.sender
-        && pdu.room_id == entry.pdu.room_id
-        && pdu.event_type == entry.pdu.event_type
-        && pdu.state_key == entry.pdu.state_key;
-    if same {
-        let terminal = Some((entry.pdu.event_id.clone(), entry.pdu.origin_server_ts));
-        room.batch.put(&EXPIRY_BY_EVENT, &original, &ExpiryRow { status, terminal });
-    }
-    Ok(())
+    Some((relates_to.event_id, status))
+}
+
+/// Whether an event has a duration, which it has not any more once it is redacted.
+fn expires(pdu: &Pdu) -> bool {
+    can_expire(&pdu.event_type) && pdu.content.get().contains(WILL_EXPIRE)
+}
+
+fn may_end(end: &Pdu, original: &Pdu) -> bool {
+    expires(original)
+        && original.sender == end.sender
+        && original.room_id == end.room_id
+        && original.event_type == end.event_type
+        && original.state_key == end.state_key
+}
+
+fn set_status(room: &mut Assembly<'_>, original: ShortEventId, status: ExpiryStatus, end: &Pdu) {
+    let terminal = Some((end.event_id.clone(), end.origin_server_ts));
+    room.batch.put(&EXPIRY_BY_EVENT, &original, &ExpiryRow { status, terminal });
 }

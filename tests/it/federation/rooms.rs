@@ -15,13 +15,13 @@ use crate::talk;
 pub(super) const HERE: &str = "a.test";
 pub(super) const V1: &str = "/_matrix/federation/v1";
 const V2: &str = "/_matrix/federation/v2";
-const BOB: &str = "@bob:b.test";
+pub(super) const BOB: &str = "@bob:b.test";
 
 /// A server with a room, and another one that is driven by hand.
 pub(super) struct Rooms {
     pub(super) server: TestServer,
     pub(super) alice: User,
-    peer: Peer,
+    pub(super) peer: Peer,
     /// Has the certificates that a restart reads.
     _network: TestNetwork,
 }
@@ -62,12 +62,17 @@ impl Rooms {
         self.ask((Method::GET, &format!("{V1}{path}")), &NONE).await
     }
 
-    async fn transaction(&self, id: &str, pdus: &[Value], edus: &[Value]) -> (u16, Value) {
+    pub(super) async fn transaction(
+        &self,
+        id: &str,
+        pdus: &[Value],
+        edus: &[Value],
+    ) -> (u16, Value) {
         let body = json!({ "origin": "b.test", "origin_server_ts": 1, "pdus": pdus, "edus": edus });
         self.ask((Method::PUT, &format!("{V1}/send/{id}")), &body).await
     }
 
-    fn signed(&self, version: &str, event: Value) -> (OwnedEventId, Value) {
+    pub(super) fn signed(&self, version: &str, event: Value) -> (OwnedEventId, Value) {
         let rules = rules::version_rules(&RoomVersionId::try_from(version).unwrap()).unwrap();
         let mut event: CanonicalJsonObject = serde_json::from_value(event).unwrap();
         let id = rules::hash_and_sign(&mut event, &rules, &self.peer.name, &self.peer.key).unwrap();
@@ -75,7 +80,7 @@ impl Rooms {
     }
 
     /// A member event of bob, made here and signed there.
-    async fn make(
+    pub(super) async fn make(
         &self,
         room: &OwnedRoomId,
         membership: &str,
@@ -107,12 +112,27 @@ impl Rooms {
     }
 
     /// A message of bob on top of the room as it is here.
-    fn message(&self, room: &OwnedRoomId, body: &str) -> (OwnedEventId, Value) {
-        let content = talk::canonical(json!({ "msgtype": "m.text", "body": body }));
-        let bob: OwnedUserId = BOB.try_into().unwrap();
-        let draft = Draft::message(room.clone(), bob, "m.room.message".into(), content);
+    pub(super) fn message(&self, room: &OwnedRoomId, body: &str) -> (OwnedEventId, Value) {
+        let content = json!({ "msgtype": "m.text", "body": body });
+        self.signed("11", self.draft(room, (BOB, "m.room.message", None), content))
+    }
+
+    /// An event of a user of the other server on top of the room as it is here, not signed yet.
+    pub(super) fn draft(
+        &self,
+        room: &OwnedRoomId,
+        (sender, event_type, state_key): (&str, &str, Option<&str>),
+        content: Value,
+    ) -> Value {
+        let sender = OwnedUserId::try_from(sender).unwrap();
+        let draft = match state_key {
+            Some(key) => talk::state_draft(room, &sender, event_type, key, content),
+            None => {
+                Draft::message(room.clone(), sender, event_type.into(), talk::canonical(content))
+            }
+        };
         let event = self.server.services().graph.template(draft).unwrap();
-        self.signed("11", serde_json::to_value(event).unwrap())
+        serde_json::to_value(event).unwrap()
     }
 
     async fn set(&self, room: &OwnedRoomId, event_type: &str, content: Value) {
@@ -134,7 +154,7 @@ impl Rooms {
     }
 
     /// The bodies of the room's messages as alice gets them.
-    async fn bodies(&self, room: &OwnedRoomId) -> Vec<String> {
+    pub(super) async fn bodies(&self, room: &OwnedRoomId) -> Vec<String> {
         self.server.services().federated().unwrap().inbound.idle().await;
         let synced = talk::sync(&self.server, &self.alice, "").await;
         let events = &synced["rooms"]["join"][room.as_str()]["timeline"]["events"];

@@ -27,9 +27,9 @@ const V3: &str = "/_matrix/client/v3";
 const LONG: Duration = Duration::from_secs(120);
 
 /// A server with one user in the room.
-struct Home {
-    server: TestServer,
-    user: User,
+pub(super) struct Home {
+    pub(super) server: TestServer,
+    pub(super) user: User,
     is_down: Arc<AtomicBool>,
 }
 
@@ -42,7 +42,7 @@ struct World {
 }
 
 impl Home {
-    async fn open(network: &TestNetwork, name: &str, user: &str) -> Self {
+    pub(super) async fn open(network: &TestNetwork, name: &str, user: &str) -> Self {
         let server = TestServer::start_from(network.options(name)).await;
         let is_down = Arc::new(AtomicBool::new(false));
         let down = Arc::clone(&is_down);
@@ -60,14 +60,14 @@ impl Home {
         Self { server, user, is_down }
     }
 
-    async fn ok(&self, method: http::Method, path: &str, body: Value) -> Value {
+    pub(super) async fn ok(&self, method: http::Method, path: &str, body: Value) -> Value {
         let path = format!("{V3}/{path}");
         let (status, body) = self.server.request(method, &path, &self.user.token, body).await;
         assert_eq!(status, 200, "{body}");
         body
     }
 
-    async fn say(&self, room: &OwnedRoomId, body: &str) -> String {
+    pub(super) async fn say(&self, room: &OwnedRoomId, body: &str) -> String {
         let content = json!({ "msgtype": "m.text", "body": body });
         let path = format!("rooms/{room}/send/m.room.message/{body}").replace(' ', "_");
         let sent = self.ok(http::Method::PUT, &path, content).await;
@@ -75,7 +75,11 @@ impl Home {
     }
 
     /// Syncs until the messages are there, and returns all messages that came.
-    async fn messages_until(&self, room: &OwnedRoomId, wanted: &[String]) -> Vec<String> {
+    pub(super) async fn messages_until(
+        &self,
+        room: &OwnedRoomId,
+        wanted: &[String],
+    ) -> Vec<String> {
         let mut seen = Vec::new();
         let mut last = sync(&self.server, &self.user, "").await;
         loop {
