@@ -1,5 +1,5 @@
-//! How many entries the lists in requests may have, how long the texts that are searched for may be, and which
-//! requests must have a body.
+//! How many entries the lists in requests may have, how long the texts that are searched for may be, how deep requests
+//! may be nested, and which of them must have a body.
 //!
 //! Invariant: a request beyond a limit is refused before its body is read any further, so that no use case
 //! meets a list that it cannot work through in a few milliseconds.
@@ -13,7 +13,10 @@ use serde::{
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use wick_core::{Error, Result};
+use wick_core::{
+    Error, Result,
+    json::{MAX_DEPTH, MAX_TRANSACTION_DEPTH},
+};
 
 use crate::error::not_json;
 
@@ -86,12 +89,17 @@ const WITH_BODY: &[(Method, &str)] = &[
     (Method::PUT, "/state/{event_type}/"),
 ];
 
+/// The endpoints whose requests hold events and EDUs that are judged one by one: one that is nested too deep does not
+/// spoil the others.
+const DEEP: &[(Method, &str)] = &[(Method::PUT, "/federation/v1/send/{transaction_id}")];
+
 /// What the requests to one endpoint must fulfil before they are read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Shape {
     lists: &'static [(&'static str, usize)],
     text: Option<&'static str>,
     has_body: bool,
+    is_deep: bool,
 }
 
 impl Shape {
@@ -105,8 +113,15 @@ impl Shape {
             .iter()
             .find(|(of, ending, _)| of == method && path.ends_with(ending))
             .map(|(_, _, text)| *text);
-        let has_body = WITH_BODY.iter().any(|(of, ending)| of == method && path.ends_with(ending));
-        Self { lists, text, has_body }
+        let is_one_of = |endpoints: &[(Method, &str)]| {
+            endpoints.iter().any(|(of, ending)| of == method && path.ends_with(ending))
+        };
+        Self { lists, text, has_body: is_one_of(WITH_BODY), is_deep: is_one_of(DEEP) }
+    }
+
+    /// How deep a body may be nested.
+    pub(crate) fn max_depth(self) -> usize {
+        if self.is_deep { MAX_TRANSACTION_DEPTH } else { MAX_DEPTH }
     }
 
     fn ensure_text(self, body: &RawValue) -> Result<()> {

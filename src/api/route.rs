@@ -145,7 +145,7 @@ impl Call {
     /// `M_NOT_JSON` or `M_BAD_JSON` if the body is none of this type.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T> {
         let body = self.request.body();
-        ensure_object(body)?;
+        ensure_object(body, self.shape)?;
         serde_json::from_slice(body).map_err(|error| unreadable(error.into()))
     }
 
@@ -358,12 +358,12 @@ fn count(services: &Services, call: &Call, requester: &Requester) -> Result<()> 
 }
 
 fn read<R: IncomingRequest>(call: Call) -> Result<R> {
-    let Call { request, arguments, .. } = call;
+    let Call { request, arguments, shape, .. } = call;
     let has_body = request.method() != Method::GET;
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let (parts, body) = request.into_parts();
     if has_body {
-        ensure_object(&body)?;
+        ensure_object(&body, shape)?;
     }
     R::try_from_http_request_inner(Request::from_parts(parts, &body), &arguments).map_err(|error| {
         match error {
@@ -376,8 +376,8 @@ fn read<R: IncomingRequest>(call: Call) -> Result<R> {
 }
 
 /// Refuses a body that cannot be a JSON object and is not empty either.
-fn ensure_object(body: &[u8]) -> Result<()> {
-    json::ensure_shallow(body)?;
+fn ensure_object(body: &[u8], shape: Shape) -> Result<()> {
+    json::ensure_depth(body, shape.max_depth())?;
     if str::from_utf8(body).is_err() {
         // serde skips what it does not need, whether or not it is text.
         return Err(not_json("the body is not UTF-8"));

@@ -8,11 +8,23 @@ use crate::{Error, Result};
 /// How deep JSON may be nested.
 pub const MAX_DEPTH: usize = 100;
 
+/// How deep a transaction of another server may be nested: more than what it holds, each part of which is checked by
+/// itself, and less than what JSON readers take.
+pub const MAX_TRANSACTION_DEPTH: usize = 120;
+
 /// Fails if JSON text is nested deeper than [`MAX_DEPTH`]. Whether it is JSON is not checked.
 ///
 /// # Errors
 /// `M_BAD_JSON`.
 pub fn ensure_shallow(json: &[u8]) -> Result<()> {
+    ensure_depth(json, MAX_DEPTH)
+}
+
+/// Fails if JSON text is nested deeper than `max` levels. Whether it is JSON is not checked.
+///
+/// # Errors
+/// `M_BAD_JSON`.
+pub fn ensure_depth(json: &[u8], max: usize) -> Result<()> {
     let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
     for byte in json {
         match byte {
@@ -20,8 +32,8 @@ pub fn ensure_shallow(json: &[u8]) -> Result<()> {
             b'\\' if in_string => is_escaped = true,
             b'"' => in_string = !in_string,
             _ if in_string => {}
-            b'{' | b'[' if depth == MAX_DEPTH => {
-                let message = format!("the JSON is nested deeper than {MAX_DEPTH} levels");
+            b'{' | b'[' if depth == max => {
+                let message = format!("the JSON is nested deeper than {max} levels");
                 return Err(Error::bad_json(message));
             }
             b'{' | b'[' => depth += 1,

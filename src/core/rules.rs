@@ -97,6 +97,14 @@ pub fn check_fields(event: &CanonicalJsonObject) -> Result<()> {
             return Err(Error::too_large(format!("{field} is longer than 255 bytes")));
         }
     }
+    ensure_shallow(event)
+}
+
+/// Whether no field of an event is nested deeper than what can be stored and shown.
+///
+/// # Errors
+/// `M_BAD_JSON`.
+pub fn ensure_shallow(event: &CanonicalJsonObject) -> Result<()> {
     if event.values().any(|value| is_deeper_than(MAX_DEPTH, value)) {
         return Err(Error::bad_json(format!(
             "the content is nested deeper than {MAX_DEPTH} levels"

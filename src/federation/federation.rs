@@ -85,8 +85,13 @@ impl Federation {
     where
         R: OutgoingRequest<Authentication = ServerSignatures, PathBuilder = SinglePath>,
     {
-        let time = self.transport.timeout();
-        self.request_within(server, request, Bounds { bytes: MAX_RESPONSE, time }).await
+        self.request_within(server, request, self.bounds()).await
+    }
+
+    /// The bounds of a request that has no others: `federation.timeout` and 16 MiB.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        Bounds { bytes: MAX_RESPONSE, time: self.transport.timeout() }
     }
 
     /// The same within other bounds.
@@ -105,6 +110,25 @@ impl Federation {
         let make = |base: &str| self.sign(server, request, base);
         let response = self.transport.send(server, bounds, BackOff::Heed, make).await?;
         read::<R>(server, &response)
+    }
+
+    /// The same for a response that holds events as they were signed. How deep each is nested is checked with the event,
+    /// so that one spoils no others.
+    ///
+    /// # Errors
+    /// As [`Federation::request`].
+    pub async fn request_events<R>(
+        &self,
+        server: &ServerName,
+        request: R,
+        bounds: Bounds,
+    ) -> Result<R::IncomingResponse>
+    where
+        R: OutgoingRequest<Authentication = ServerSignatures, PathBuilder = SinglePath>,
+    {
+        let make = |base: &str| self.sign(server, request, base);
+        let response = self.transport.send(server, bounds, BackOff::Heed, make).await?;
+        parse::<R>(server, &response)
     }
 
     /// The request with this server's signature over what will be sent.
@@ -156,7 +180,7 @@ fn read<R: OutgoingRequest>(
     parse::<R>(server, response)
 }
 
-/// Reads a response whose JSON, if it has any, is not nested too deep.
+/// Reads a response, however deep its JSON is nested.
 pub(crate) fn parse<R: OutgoingRequest>(
     server: &ServerName,
     response: &http::Response<bytes::Bytes>,

@@ -97,7 +97,7 @@ impl RemoteRooms {
         let joining = self.inbound.joining(room_id.clone(), signed.version);
         let pdu = signed.json.clone();
         let request = send_join::Request::new(room_id.clone(), signed.event_id.clone(), pdu);
-        let answer = self.federation.request_within(server, request, STATE).await?.room_state;
+        let answer = self.federation.request_events(server, request, STATE).await?.room_state;
         let answer = JoinAnswer {
             event: answer.event.unwrap_or(signed.json),
             state: answer.state,

@@ -3,10 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use ruma::{
-    OwnedEventId, OwnedRoomId, ServerName, UInt, canonical_json::CanonicalJsonObject,
-    room_version_rules::RoomVersionRules, signatures::PublicKeyMap,
+    OwnedEventId, OwnedRoomId, ServerName, UInt,
+    api::{OutgoingRequest, path_builder::SinglePath},
+    canonical_json::CanonicalJsonObject,
+    room_version_rules::RoomVersionRules,
+    signatures::PublicKeyMap,
 };
 use ruma_federation_api::{
+    authentication::ServerSignatures,
     authorization::get_event_authorization::v1 as get_event_authorization,
     backfill::get_backfill::v1 as get_backfill,
     event::{
@@ -32,6 +36,14 @@ impl Peers {
     pub fn new(federation: Arc<Federation>) -> Self {
         Self(federation)
     }
+
+    /// Makes a request whose response holds events.
+    async fn events<R>(&self, server: &ServerName, request: R) -> Result<R::IncomingResponse>
+    where
+        R: OutgoingRequest<Authentication = ServerSignatures, PathBuilder = SinglePath>,
+    {
+        self.0.request_events(server, request, self.0.bounds()).await
+    }
 }
 
 impl Peer for Peers {
@@ -49,8 +61,7 @@ impl Peer for Peers {
     }
 
     async fn event(&self, server: &ServerName, event: OwnedEventId) -> Result<Box<RawValue>> {
-        let response = self.0.request(server, get_event::Request::new(event)).await?;
-        Ok(response.pdu)
+        Ok(self.events(server, get_event::Request::new(event)).await?.pdu)
     }
 
     async fn missing_events(
@@ -61,7 +72,7 @@ impl Peer for Peers {
         let MissingEvents { room_id, earliest, latest, limit } = wanted;
         let mut request = get_missing_events::Request::new(room_id, earliest, latest);
         request.limit = count(limit);
-        Ok(self.0.request(server, request).await?.events)
+        Ok(self.events(server, request).await?.events)
     }
 
     async fn state_ids(
@@ -82,7 +93,7 @@ impl Peer for Peers {
         event: OwnedEventId,
     ) -> Result<StateEvents> {
         let request = get_room_state::Request::new(event, room);
-        let response = self.0.request_within(server, request, STATE).await?;
+        let response = self.0.request_events(server, request, STATE).await?;
         Ok(StateEvents { state: response.pdus, auth_chain: response.auth_chain })
     }
 
@@ -93,7 +104,7 @@ impl Peer for Peers {
         event: OwnedEventId,
     ) -> Result<Vec<Box<RawValue>>> {
         let request = get_event_authorization::Request::new(room, event);
-        Ok(self.0.request(server, request).await?.auth_chain)
+        Ok(self.events(server, request).await?.auth_chain)
     }
 
     async fn backfill(
@@ -104,7 +115,7 @@ impl Peer for Peers {
         limit: usize,
     ) -> Result<Vec<Box<RawValue>>> {
         let request = get_backfill::Request::new(room, from, count(limit));
-        Ok(self.0.request(server, request).await?.pdus)
+        Ok(self.events(server, request).await?.pdus)
     }
 }
 

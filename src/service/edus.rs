@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ruma::{RoomId, ServerName, UserId, presence::PresenceState, serde::Raw};
 use ruma_federation_api::transactions::edu::{Edu, PresenceContent, ReceiptContent, TypingContent};
-use wick_core::{Error, Result};
+use wick_core::{Error, Result, json};
 use wick_people::presence::{Kind, Status};
 
 use crate::Services;
@@ -22,9 +22,11 @@ impl Services {
     /// # Errors
     /// If the database fails.
     pub async fn receive_edu(&self, origin: &ServerName, edu: &Raw<Edu>) -> Result<()> {
-        let taken = match edu.deserialize() {
+        let read = json::ensure_shallow(edu.json().get().as_bytes())
+            .and_then(|()| edu.deserialize().map_err(|error| Error::bad_json(error.to_string())));
+        let taken = match read {
             Ok(edu) => self.take_edu(origin, edu).await,
-            Err(error) => Err(Error::bad_json(error.to_string())),
+            Err(error) => Err(error),
         };
         unless_internal(origin, taken)
     }

@@ -14,6 +14,7 @@ mod encryption;
 mod expiring;
 mod history;
 mod hostile;
+mod hostile_events;
 mod joins;
 mod keys;
 mod media;

@@ -3,7 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test that panics has failed")]
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -63,6 +63,8 @@ struct World {
     stateless: bool,
     /// Whether single events and auth chains are not to be had.
     chainless: bool,
+    /// Events that are given in place of others.
+    instead: HashMap<OwnedEventId, OwnedEventId>,
     /// What was asked for.
     asked: Vec<&'static str>,
 }
@@ -81,6 +83,7 @@ impl Others {
             dead: HashSet::new(),
             stateless: false,
             chainless: false,
+            instead: HashMap::new(),
             asked: Vec::new(),
         };
         Self(Arc::new(Mutex::new(world)))
@@ -99,6 +102,7 @@ impl Others {
 
 impl World {
     fn json(&self, id: &OwnedEventId) -> Result<Box<RawValue>> {
+        let id = self.instead.get(id).unwrap_or(id);
         let is_known = self.room.order().contains(id) && !self.withheld.contains(id);
         is_known.then(|| self.room.event(id).json().to_owned()).ok_or_else(unknown)
     }

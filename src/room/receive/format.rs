@@ -1,4 +1,4 @@
-//! Whether the JSON is an event of the room's version: canonical, complete, within the size limits.
+//! Whether the JSON is an event of the room's version: canonical, complete, within the limits of size and depth.
 
 use ruma::{
     RoomId,
@@ -7,7 +7,7 @@ use ruma::{
     state_res,
 };
 use serde_json::value::RawValue;
-use wick_core::Result;
+use wick_core::{Result, rules};
 
 use super::dropped;
 
@@ -15,14 +15,15 @@ use super::dropped;
 ///
 /// `room_id` is the room it was sent to; `None` for the create event of a new room.
 pub(super) fn check(
-    json: &RawValue,
+    event: &RawValue,
     room_id: Option<&RoomId>,
-    rules: &RoomVersionRules,
+    version: &RoomVersionRules,
 ) -> Result<CanonicalJsonObject> {
     // Refuses floats and numbers beyond 2^53, as versions since 6 want it.
-    let mut object: CanonicalJsonObject = serde_json::from_str(json.get()).map_err(dropped)?;
-    let checked = with_short_fields(&object, rules);
-    state_res::check_pdu_format(checked.as_ref().unwrap_or(&object), &rules.event_format)
+    let mut object: CanonicalJsonObject = serde_json::from_str(event.get()).map_err(dropped)?;
+    rules::ensure_shallow(&object)?;
+    let checked = with_short_fields(&object, version);
+    state_res::check_pdu_format(checked.as_ref().unwrap_or(&object), &version.event_format)
         .map_err(dropped)?;
     object.remove("unsigned");
     let claimed = object.get("room_id").and_then(CanonicalJsonValue::as_str);

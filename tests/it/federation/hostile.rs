@@ -12,10 +12,11 @@ use axum::{
     Json, Router,
     response::{IntoResponse, Redirect, Response},
 };
+use futures_util::stream;
 use http::StatusCode;
 use serde_json::json;
-use wick_core::RemoteReason;
-use wick_harness::{TestNetwork, TestServer};
+use wick_core::{Clock, RemoteReason};
+use wick_harness::{Body, TestNetwork, TestServer};
 
 use super::{Answer, counted, profile, reason};
 
@@ -119,6 +120,41 @@ async fn a_server_that_never_answers_is_given_up_in_time() {
     };
     tokio::select! {
         failed = profile(&server, "b.test", USER) => {
+            assert_eq!(reason(failed), RemoteReason::Unreachable);
+        }
+        () = passing => {}
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_comes_slowly_or_without_an_end_is_given_up() {
+    let network = TestNetwork::new();
+    let server = TestServer::start_from(network.options("a.test")).await;
+    let chunk = |size: usize| Ok::<_, std::io::Error>(vec![b' '; size]);
+    answering(&network, "endless.test", move || {
+        Body::from_stream(stream::repeat_with(move || chunk(1 << 20))).into_response()
+    })
+    .await;
+    let failed = reason(profile(&server, "endless.test", USER).await);
+    assert_eq!(failed, RemoteReason::Unreadable);
+    // It keeps sending, a byte now and then.
+    let clock = server.clock.clone();
+    answering(&network, "slow.test", move || {
+        let clock = clock.clone();
+        let bytes = stream::unfold(clock, move |clock| async move {
+            clock.sleep_until(clock.monotonic() + Duration::from_secs(1)).await;
+            Some((chunk(1), clock))
+        });
+        Body::from_stream(bytes).into_response()
+    })
+    .await;
+    let passing = async {
+        loop {
+            server.clock.advance(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        failed = profile(&server, "slow.test", USER) => {
             assert_eq!(reason(failed), RemoteReason::Unreachable);
         }
         () = passing => {}

@@ -37,7 +37,16 @@ impl Peer {
 
     /// The same with other endpoints.
     pub(super) async fn join_with(network: &TestNetwork, name: &str, others: Router) -> Self {
-        let key = pair("1");
+        Self::join_as(network, name, pair("1"), others).await
+    }
+
+    /// The same with this key.
+    pub(super) async fn join_as(
+        network: &TestNetwork,
+        name: &str,
+        key: Ed25519KeyPair,
+        others: Router,
+    ) -> Self {
         let peer = Self {
             name: ServerName::parse(name).unwrap(),
             published: Arc::new(Mutex::new(published(name, &[&key], FAR))),
@@ -63,6 +72,17 @@ impl Peer {
         body: &Value,
     ) -> Request<Vec<u8>> {
         let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        self.signed_bytes(key, (method, path), destination, bytes)
+    }
+
+    /// The same with a body as it is.
+    pub(super) fn signed_bytes(
+        &self,
+        key: &Ed25519KeyPair,
+        (method, path): (Method, &str),
+        destination: &str,
+        bytes: Vec<u8>,
+    ) -> Request<Vec<u8>> {
         let mut request = Request::builder().method(method).uri(path).body(bytes).unwrap();
         let destination = ServerName::parse(destination).unwrap();
         let input = XMatrixSigningInput::new(self.name.clone(), destination, key);

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU16, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -32,7 +32,9 @@ pub(super) struct Receiver {
     pub(super) peer: Peer,
     pub(super) user: User,
     transactions: mpsc::UnboundedReceiver<Transaction>,
-    is_down: Arc<AtomicBool>,
+    status: Arc<AtomicU16>,
+    /// How many transactions it did not take.
+    pub(super) refused: Arc<AtomicUsize>,
     /// EDUs that came with one that was asked for.
     edus: VecDeque<Value>,
 }
@@ -49,11 +51,14 @@ impl Receiver {
     /// A server with one user.
     pub(super) async fn join(network: &TestNetwork, name: &str) -> Self {
         let (sent, transactions) = mpsc::unbounded_channel();
-        let is_down = Arc::new(AtomicBool::new(false));
-        let down = Arc::clone(&is_down);
+        let (status, refused) = (Arc::new(AtomicU16::new(200)), Arc::new(AtomicUsize::new(0)));
+        let (answered, counted) = (Arc::clone(&status), Arc::clone(&refused));
         let take = move |Path(id): Path<String>, Json(body): Json<Value>| {
-            let (sent, is_down) = (sent.clone(), down.load(Ordering::SeqCst));
-            async move { take(&sent, is_down, id, &body) }
+            let (sent, status) = (sent.clone(), answered.load(Ordering::SeqCst));
+            if status != 200 {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+            async move { take(&sent, status, id, &body) }
         };
         let router = Router::new().route("/_matrix/federation/v1/send/{id}", put(take));
         let peer = Peer::join_with(network, name, router).await;
@@ -62,12 +67,17 @@ impl Receiver {
             device_id: "DEVICE".into(),
             token: String::new(),
         };
-        Self { peer, user, transactions, is_down, edus: VecDeque::new() }
+        Self { peer, user, transactions, status, refused, edus: VecDeque::new() }
     }
 
     /// Sets whether it answers.
     pub(super) fn set_down(&self, is_down: bool) {
-        self.is_down.store(is_down, Ordering::SeqCst);
+        self.set_status(if is_down { 503 } else { 200 });
+    }
+
+    /// Sets the status of its answers; it takes transactions only with 200.
+    pub(super) fn set_status(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
     }
 
     /// The next transaction that it took.
@@ -116,12 +126,12 @@ impl Receiver {
 
 fn take(
     sent: &mpsc::UnboundedSender<Transaction>,
-    is_down: bool,
+    status: u16,
     id: String,
     body: &Value,
 ) -> Response {
-    if is_down {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    if status != 200 {
+        return StatusCode::from_u16(status).unwrap().into_response();
     }
     let list = |name: &str| body[name].as_array().cloned().unwrap_or_default();
     let transaction = Transaction { id, pdus: list("pdus"), edus: list("edus") };

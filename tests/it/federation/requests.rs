@@ -129,6 +129,14 @@ async fn a_request_that_is_not_signed_well_is_refused() {
             drop(request.headers_mut().insert(header::AUTHORIZATION, value.parse().unwrap()));
         })
     };
+    let with_signature = |change: &dyn Fn(&str) -> String| {
+        with(&|request| {
+            let value = request.headers()[header::AUTHORIZATION].to_str().unwrap();
+            let changed = change(value);
+            assert_ne!(changed, value);
+            drop(request.headers_mut().insert(header::AUTHORIZATION, changed.parse().unwrap()));
+        })
+    };
     let refused = [
         (
             "no signature",
@@ -137,6 +145,24 @@ async fn a_request_that_is_not_signed_well_is_refused() {
         ("an access token", header("Bearer abc")),
         ("no parameters", header("X-Matrix origin=b.test")),
         ("nonsense", header("X-Matrix ,,,=\"")),
+        ("a parameter without an end", header("X-Matrix origin=\"b.test")),
+        (
+            "an origin that is no name",
+            header("X-Matrix origin=\"\",key=\"ed25519:1\",sig=\"AAAA\""),
+        ),
+        ("a key of another kind", header("X-Matrix origin=b.test,key=\"rsa:1\",sig=\"AAAA\"")),
+        ("a signature that is none", header("X-Matrix origin=b.test,key=\"ed25519:1\",sig=\"!\"")),
+        (
+            "an origin twice",
+            with_signature(&|value| value.replace("origin=b.test", "origin=b.test,origin=c.test")),
+        ),
+        (
+            "a destination twice",
+            with_signature(&|value| {
+                value.replace("destination=a.test", "destination=a.test,Destination=c.test")
+            }),
+        ),
+        ("a signature twice", with_signature(&|value| format!("{value},sig=\"AAAA\""))),
         (
             "another body",
             with(&|request| *request.body_mut() = br#"{"one_time_keys":{"@a:b":{}}}"#.to_vec()),
@@ -189,6 +215,13 @@ async fn the_signature_counts_whatever_the_spelling_of_its_header_and_of_the_bod
     request.headers_mut().insert(header::AUTHORIZATION, old.parse().unwrap());
     *request.body_mut() = b"{ \"one_time_keys\" : {} }".to_vec();
     assert_eq!(answer(&server, request).await.0, 200);
+    // Everything in quotes, with escapes, white space, and a parameter that is not known.
+    let mut request = peer.signed(CLAIM, "a.test", &body);
+    let value = request.headers()[header::AUTHORIZATION].to_str().unwrap().to_owned();
+    let quoted = value.replace("origin=b.test", "future=\"a,b\" , origin = \"b\\.test\"");
+    let quoted = quoted.replace("destination=a.test", "destination=\"a.test\"");
+    request.headers_mut().insert(header::AUTHORIZATION, quoted.parse().unwrap());
+    assert_eq!(answer(&server, request).await.0, 200, "{quoted}");
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! Events sent to other servers: to which, in what order, and what outages and crashes change.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use axum::{Router, routing::put};
 use ruma::{OwnedServerName, ServerName};
@@ -308,4 +311,42 @@ async fn a_delayed_event_is_sent_when_it_is_due() {
     assert_eq!(bodies(&b.events_upto("now").await), ["now"]);
     server.clock.advance(Duration::from_secs(5)).await;
     assert_eq!(bodies(&b.events_upto("later").await), ["later"]);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_not_taken_for_now_is_sent_again_and_a_refused_one_is_not() {
+    let network = TestNetwork::new();
+    let server = TestServer::start_from(network.options("a.test")).await;
+    let mut b = Receiver::join(&network, "b.test").await;
+    let alice = server.register("alice").await;
+    let room = shared_room(&server, &alice, &[&b]).await;
+    for (status, is_kept) in [
+        (401, true),
+        (404, true),
+        (429, true),
+        (500, true),
+        (504, true),
+        (400, false),
+        (403, false),
+        (413, false),
+    ] {
+        let before = b.refused.load(Ordering::SeqCst);
+        b.set_status(status);
+        let (first, last) = (format!("met with {status}"), format!("after {status}"));
+        say(&server, &room, &alice, &first).await;
+        until(|| b.refused.load(Ordering::SeqCst) > before).await;
+        until(|| is_kept || queued(&server, "b.test") == 0).await;
+        b.set_status(200);
+        say(&server, &room, &alice, &last).await;
+        let passing = async {
+            loop {
+                server.clock.advance(Duration::from_secs(5)).await;
+            }
+        };
+        let events = tokio::select! {
+            events = b.events_upto(&last) => events,
+            () = passing => Vec::new(),
+        };
+        assert_eq!(bodies(&events).contains(&first), is_kept, "{status}: {events:?}");
+    }
 }

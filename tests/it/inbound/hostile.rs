@@ -99,3 +99,27 @@ async fn what_one_server_sends_that_cannot_be_received_now_fills_no_queue() {
     talk.server.send(last).await;
     talk.check_all();
 }
+
+#[tokio::test]
+async fn an_event_that_is_given_in_place_of_another_does_not_stand_for_it() {
+    for version in versions() {
+        let mut talk = server_in(joined_room(version), |room| {
+            room.state(&room.tips(), ALICE, "m.room.topic", json!({ "topic": "real" }));
+            room.message(&room.tips(), BOB, "instead of it");
+            room.message(&room.tips(), ALICE, "last");
+        })
+        .await;
+        talk.others.world().instead = [(talk.said[0].clone(), talk.said[1].clone())].into();
+        talk.others.world().stateless = true;
+        let last = talk.json(2);
+        talk.server.send(last).await;
+        assert!(talk.server.place(&talk.said[0]).is_none());
+        assert!(!talk.server.is_in_timeline(&talk.said[2]));
+        assert_eq!(talk.server.queued(), 1);
+        assert!(talk.others.world().asked.len() <= 100);
+        talk.server.sound();
+        talk.others.world().instead.clear();
+        talk.server.wait(Duration::from_secs(120)).await;
+        talk.check_all();
+    }
+}
