@@ -86,13 +86,18 @@ fn to(user: &User, content: Value) -> Value {
 async fn a_message_reaches_its_device_alone_and_says_who_sent_it() {
     let pair = Pair::start().await;
     let other = pair.server.log_in(&pair.bob).await;
-    let sent = pair.send("1", to(&pair.bob, json!({ "secret": "x", "float": 0.5 }))).await;
+    // No field is the server's to read, nor those that describe the sender's device (MSC4147).
+    let content = json!({
+        "secret": "x", "float": 0.5, "sender_device_keys": { "keys": {} },
+        "org.matrix.msc4147.device_keys": { "signatures": null },
+    });
+    let sent = pair.send("1", to(&pair.bob, content.clone())).await;
     assert_eq!(sent, (200, json!({})));
     let (events, _) = pair.sync(&pair.bob, None).await;
     let expected = json!({
         "sender": "@alice:localhost",
         "type": "test.type",
-        "content": { "secret": "x", "float": 0.5 },
+        "content": content,
     });
     assert_eq!(events, [expected]);
     assert_eq!(pair.sync(&other, None).await.0, Vec::<Value>::new());
