@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 use wick_api::Peer;
 use wick_core::config::Mode;
+use wick_database::Fault;
 use wick_federation::{LookingUp, Network, Service, Services};
 use wick_outbound::{Resolve, Resolving, ResolvingEndpoints};
 
@@ -183,6 +184,28 @@ impl TestNetwork {
 pub struct Gate(Arc<Mutex<Option<Router>>>);
 
 impl Gate {
+    /// Starts a server behind a gate, reached at its name.
+    pub async fn start(
+        network: &TestNetwork,
+        name: &str,
+        fault: Option<Arc<dyn Fault>>,
+    ) -> (TestServer, Self) {
+        let mut options = network.options(name);
+        options.fault = fault;
+        let server = TestServer::start_from(options).await;
+        let gate = Self::default();
+        gate.open(&server);
+        network.join(name, gate.routes()).await;
+        (server, gate)
+    }
+
+    /// Kills the server behind it in the middle of what it does, and starts it anew on its database.
+    pub async fn crash(&self, server: &mut TestServer, fault: Option<Arc<dyn Fault>>) {
+        self.close();
+        server.crash_into(fault).await;
+        self.open(server);
+    }
+
     /// Lets requests through to a server.
     pub fn open(&self, server: &TestServer) {
         self.open_to(server.router());

@@ -149,10 +149,15 @@ impl TestServer {
 
     /// Drops the server in the middle of what it does, as a kill would, and starts it anew.
     pub async fn crash(&mut self) {
+        self.crash_into(None).await;
+    }
+
+    /// The same with a fault from then on.
+    pub async fn crash_into(&mut self, fault: Option<Arc<dyn Fault>>) {
         if let Some((services, _)) = self.running.take() {
             services.supervisor.abort().await;
         }
-        self.open(None).await;
+        self.open(fault).await;
     }
 
     /// Stops the server in order.
