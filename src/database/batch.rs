@@ -148,6 +148,12 @@ impl Batch {
         slot
     }
 
+    /// The same, with `free` positions before it that nothing is written at now.
+    pub fn reserve_position_after(&mut self, free: u64) -> Slot {
+        self.change.slots = self.change.slots.saturating_add(free);
+        self.reserve_position()
+    }
+
     /// Writes a row that needs the position of `slot`, in its key or in its value. `row` runs twice: at
     /// once, for this batch's own reads, with a [provisional position](Self#provisional-positions), and
     /// under the commit lock with the true one. It must be short and read nothing.

@@ -10,12 +10,15 @@ use crate::{
     schema::{
         intern::USER_BY_SHORT,
         meta::{FORMAT, META},
-        room::{JOINED_BY_SERVER, MEMBER_BY_ROOM, Membership, ROOM_BY_SERVER},
+        room::{
+            CHILD_BY_MISSING, GAP_BY_PLACE, JOINED_BY_SERVER, MEMBER_BY_ROOM, MISSING_BY_CHILD,
+            Membership, ROOM_BY_SERVER, TimelineGap,
+        },
     },
 };
 
 /// The version of the format that this server writes.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 
 /// One step: brings the format from `version - 1` to `version`.
 struct Step {
@@ -24,7 +27,8 @@ struct Step {
 }
 
 /// The steps, in order.
-const STEPS: &[Step] = &[Step { version: 2, run: count_servers }];
+const STEPS: &[Step] =
+    &[Step { version: 2, run: count_servers }, Step { version: 3, run: list_missing }];
 
 /// Refuses a newer format.
 pub(crate) fn check(found: Option<u64>) -> Result<()> {
@@ -80,9 +84,23 @@ fn count_servers(database: &Database, batch: &mut Batch) -> Result<()> {
     Ok(())
 }
 
+/// Version 3 lists missing events by the place of the event that refers to them. The gaps of an older database have no free
+/// places.
+fn list_missing(database: &Database, batch: &mut Batch) -> Result<()> {
+    for row in database.latest().scan(&CHILD_BY_MISSING, Range::all()) {
+        let ((room, missing), place) = row?;
+        batch.put(&MISSING_BY_CHILD, &(room, place, missing), &());
+        if place > 0 {
+            let gap = TimelineGap { floor: place.saturating_sub(1), lowest: place };
+            batch.put(&GAP_BY_PLACE, &(room, place), &gap);
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use ruma::{server_name, user_id};
+    use ruma::{event_id, server_name, user_id};
     use wick_core::{ShortEventId, ShortRoomId};
 
     use super::*;
@@ -113,5 +131,23 @@ mod tests {
             assert!(latest.contains(&ROOM_BY_SERVER, &(three, room)).unwrap());
             assert_eq!(latest.get(&META, FORMAT).unwrap(), Some(VERSION));
         }
+    }
+
+    #[test]
+    fn missing_events_are_listed_by_their_children_when_an_old_database_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(folder.path(), Options::default()).unwrap();
+        let (mut batch, room) = (database.batch(), ShortRoomId(7));
+        let [old, new] = [event_id!("$old"), event_id!("$new")];
+        batch.put(&CHILD_BY_MISSING, &(room, old), &-5);
+        batch.put(&CHILD_BY_MISSING, &(room, new), &40);
+        set(&database, batch, 2).unwrap();
+        run(&database).unwrap();
+        let latest = database.latest();
+        let missing = latest.scan(&MISSING_BY_CHILD, Range::all()).keys();
+        let missing: Vec<_> = missing.collect::<Result<_>>().unwrap();
+        assert_eq!(missing, [(room, -5, old.to_owned()), (room, 40, new.to_owned())]);
+        let gaps: Vec<_> = latest.scan(&GAP_BY_PLACE, Range::all()).collect::<Result<_>>().unwrap();
+        assert_eq!(gaps, [((room, 40), TimelineGap { floor: 39, lowest: 40 })]);
     }
 }

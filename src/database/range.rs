@@ -40,6 +40,18 @@ impl<K> Range<K> {
         Self::new(lower, upper)
     }
 
+    /// The keys that begin with these components, and everything above them.
+    #[must_use]
+    pub fn from_prefix(prefix: impl PrefixOf<K>) -> Self {
+        Self { upper: None, ..Self::prefix(prefix) }
+    }
+
+    /// Everything below the keys that begin with these components.
+    #[must_use]
+    pub fn upto_prefix(prefix: impl PrefixOf<K>) -> Self {
+        Self::new(Vec::new(), Some(Self::prefix(prefix).lower))
+    }
+
     /// From `first` (included) to `end` (excluded).
     #[must_use]
     pub fn between(first: &(impl KeyLike<K> + ?Sized), end: &(impl KeyLike<K> + ?Sized)) -> Self {

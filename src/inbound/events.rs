@@ -90,7 +90,10 @@ impl<P: Peer> Inbound<P> {
     }
 
     /// Some of the other servers in a room, first those that are in reach.
-    pub(crate) fn servers(&self, room_id: &RoomId, limit: usize) -> Result<Vec<OwnedServerName>> {
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn servers(&self, room_id: &RoomId, limit: usize) -> Result<Vec<OwnedServerName>> {
         let read = self.resources.database.latest();
         let Some(room) = self.graph.short(&read, room_id)? else { return Ok(Vec::new()) };
         let mut servers = self.graph.servers_in(&read, room)?;

@@ -1,13 +1,9 @@
-//! The history from before this server was in a room.
+//! The history that this server missed: from before it was in a room, or in a gap of the timeline.
 
 use std::{collections::HashSet, sync::Arc};
 
 use ruma::{OwnedEventId, OwnedRoomId};
 use wick_core::Result;
-use wick_database::{
-    Range, Read,
-    schema::room::{CHILD_BY_MISSING, EVENT_BY_POSITION},
-};
 use wick_room::{Incoming, Received, Verified, by_prev_events};
 
 use crate::{Inbound, Peer, events::has_place, fetch::Fetch, verify};
@@ -25,13 +21,21 @@ const MAX_SERVERS: usize = 5;
 const MAX_STATES: usize = 5;
 
 impl<P: Peer> Inbound<P> {
-    /// Fetches history from before the first event that is here, up to `limit` events. Returns how many came; zero if
-    /// there are none before, or no server of the room has an answer.
+    /// Fetches up to `limit` events of the history: from before the first event that is here, or from the `gap` before the
+    /// event at this place, the newest that are missing there. Returns how many came; zero if none are missing, or no server of
+    /// the room has an answer.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn backfill(&self, room_id: &OwnedRoomId, limit: usize) -> Result<usize> {
-        let from = self.oldest_missing(room_id)?;
+    pub async fn backfill(
+        &self,
+        room_id: &OwnedRoomId,
+        gap: Option<i64>,
+        limit: usize,
+    ) -> Result<usize> {
+        // Two at the same time would fetch the same.
+        let _lock = self.histories.take(room_id.clone()).await;
+        let from = self.missing_events(room_id, gap)?;
         if from.is_empty() {
             return Ok(0);
         }
@@ -54,7 +58,7 @@ impl<P: Peer> Inbound<P> {
             let mut fetch = Fetch::new(self, (room_id, &version, &rules), &server, first)?;
             let events = self.with_states(&mut fetch, events).await?;
             let (graph, room) = (Arc::clone(&self.graph), room_id.clone());
-            let receive = || async move { graph.receive_history(&room, &events).await };
+            let receive = move || async move { graph.receive_history(&room, gap, &events).await };
             let received = self.on_worker(room_id, receive).await?;
             let came = |received: &&Received| matches!(received, Received::Accepted(_));
             let count = received.iter().filter(came).count();
@@ -65,20 +69,12 @@ impl<P: Peer> Inbound<P> {
         Ok(0)
     }
 
-    /// The missing events before the first one that is here.
-    fn oldest_missing(&self, room_id: &OwnedRoomId) -> Result<Vec<OwnedEventId>> {
+    fn missing_events(&self, room_id: &OwnedRoomId, gap: Option<i64>) -> Result<Vec<OwnedEventId>> {
         let read = self.resources.database.latest();
-        let Some(room) = self.graph.short(&read, room_id)? else { return Ok(Vec::new()) };
-        let first = read.first(&EVENT_BY_POSITION, Range::prefix((room,)))?;
-        let Some(((_, first), _)) = first else { return Ok(Vec::new()) };
-        let mut missing = Vec::new();
-        for row in read.scan(&CHILD_BY_MISSING, Range::prefix((room,))) {
-            let ((_, id), child) = row?;
-            if child <= first.max(0) && missing.len() < MAX_NAMED {
-                missing.push(id);
-            }
+        match self.graph.short(&read, room_id)? {
+            Some(room) => self.graph.missing_events(&read, room, gap, MAX_NAMED),
+            None => Ok(Vec::new()),
         }
-        Ok(missing)
     }
 
     /// The events with what they need: their auth events, and a state for those before which there is a gap.

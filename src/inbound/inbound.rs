@@ -14,9 +14,9 @@ use std::{
 
 use ruma::{OwnedRoomId, RoomVersionId};
 use tokio::sync::{Notify, Semaphore};
-use wick_core::{Result, Timestamp};
+use wick_core::{Monotonic, Result, Timestamp};
 use wick_room::Graph;
-use wick_runtime::{Resources, Supervisor};
+use wick_runtime::{KeyLocks, Resources, Supervisor};
 
 pub use self::transaction::EventResults;
 use crate::{Peer, queue};
@@ -36,6 +36,8 @@ pub struct Inbound<P> {
     work: Mutex<Work>,
     permits: Semaphore,
     idle: Notify,
+    /// Taken while history of a room is fetched.
+    pub(crate) histories: KeyLocks<OwnedRoomId>,
 }
 
 /// What is being done.
@@ -66,6 +68,7 @@ impl<P: Peer> Inbound<P> {
             work: Mutex::default(),
             permits: Semaphore::new(ROOMS_AT_ONCE),
             idle: Notify::new(),
+            histories: KeyLocks::default(),
         })
     }
 
@@ -106,6 +109,23 @@ impl<P: Peer> Inbound<P> {
                 return;
             }
             idle.await;
+        }
+    }
+
+    /// Waits until none of these rooms is being worked on, no longer than until `deadline`.
+    pub async fn worked_off(&self, rooms: &[OwnedRoomId], deadline: Monotonic) {
+        let worked_off = async {
+            loop {
+                let idle = self.idle.notified();
+                if !rooms.iter().any(|room| self.work().rooms.contains_key(room)) {
+                    return;
+                }
+                idle.await;
+            }
+        };
+        tokio::select! {
+            () = worked_off => {}
+            () = self.resources.clock.sleep_until(deadline) => {}
         }
     }
 

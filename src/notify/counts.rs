@@ -305,7 +305,10 @@ impl Counts {
             };
             let found = evaluator.evaluate(&item, &pdu, &mut cost)?;
             let found = found.map(|verdict| Notable::new(item, &verdict));
-            new.events.extend(found.filter(|event| new.leaves(event)));
+            let Some(found) = found.filter(|event| new.leaves(event)) else { continue };
+            if !self.graph.is_in_gap(read, room, item.place)? {
+                new.events.push(found);
+            }
         }
         Ok(new)
     }

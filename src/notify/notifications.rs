@@ -238,7 +238,8 @@ impl Lister<'_> {
         let verdict = self.room(room)?.evaluator.evaluate(&item, pdu, &mut cost)?;
         self.cost = cost;
         let Some(verdict) = verdict else { return Ok(None) };
-        if wanted.only_highlights && !verdict.highlights() {
+        let is_wanted = !wanted.only_highlights || verdict.highlights();
+        if !is_wanted || self.graph.is_in_gap(self.read, room, item.place)? {
             return Ok(None);
         }
         let Verdict { actions, thread } = verdict;

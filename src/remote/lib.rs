@@ -14,5 +14,6 @@ mod rooms;
 mod spaces;
 mod stripped;
 mod template;
+mod timestamp;
 
 pub use self::{invited::Invite, peer::Peers, rooms::RemoteRooms};

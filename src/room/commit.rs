@@ -54,17 +54,17 @@ pub(crate) fn append(
     write(room, entry)
 }
 
-/// Writes everything that follows from a received event: it may have been missing, redacted or ended before it came, and
-/// `has_gap` if not all of its prev events are here.
+/// Writes everything that follows from a received event: it may have been missing, redacted or ended before it came. If not all
+/// of its prev events are here, `gap` is how many free positions it has before it.
 pub(crate) fn write_received(
     room: &mut Assembly<'_>,
     mut entry: Entry,
-    has_gap: bool,
+    gap: Option<u32>,
 ) -> Result<Appended> {
     redaction::apply_earlier(room, &mut entry)?;
     gaps::close(room, &entry.pdu.event_id)?;
-    if has_gap {
-        gaps::open(room, &entry)?;
+    if let Some(free) = gap {
+        gaps::open(room, &entry, free)?;
     }
     expiry::apply_earlier(room, &entry)?;
     write(room, entry)

@@ -75,6 +75,10 @@ classes! {
     PrevEventMissing = "prev_event_missing",
     /// An event that is listed as missing and has a place.
     MissingEventIsHere = "missing_event_is_here",
+    /// A missing event that is in one of the two lists and not in the other.
+    MissingIndexDiffers = "missing_index_differs",
+    /// A gap of a timeline that overlaps another one, or has an event where its places are free.
+    GapDiffers = "gap_differs",
     /// An event that is stored without one of its auth events.
     AuthEventMissing = "auth_event_missing",
     /// A thread that is not listed at its newest event, or listed where it is not.

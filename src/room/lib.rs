@@ -10,6 +10,7 @@ mod commit;
 pub mod delayed;
 mod effects;
 mod events;
+mod gaps;
 mod graph;
 mod heroes;
 mod lock;
@@ -35,6 +36,7 @@ pub use self::{
     commit::{Placement, expiry::can_expire},
     effects::{Arm, Effects, Finish, Outcome, TimerChange, TransactionKey},
     events::Events,
+    gaps::OpenGap,
     graph::{Graph, Hooks, NewRoom, Projection, TimerListener},
     membership::MemberContent,
     receive::{

@@ -1,8 +1,6 @@
 //! Reading rooms: heads, states, members, events. From a snapshot for readers, from the latest state
 //! for writers.
 
-use std::collections::HashSet;
-
 use ruma::{
     EventId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName, UserId,
     events::{StateEventType, room::power_levels::RoomPowerLevels},
@@ -15,16 +13,12 @@ use wick_core::{
 use wick_database::{
     Range, Read,
     schema::room::{
-        CHILD_BY_MISSING, EVENT_BY_SETTING, EVENT_BY_STATE, HEAD_BY_ROOM, Head, JOINED_BY_SERVER,
-        MEMBER_BY_ROOM, MEMBER_BY_USER, MemberRow, Membership, PLACE_BY_EVENT, Place,
-        ROOT_BY_POSITION,
+        EVENT_BY_SETTING, EVENT_BY_STATE, HEAD_BY_ROOM, Head, JOINED_BY_SERVER, MEMBER_BY_ROOM,
+        MEMBER_BY_USER, MemberRow, Membership, PLACE_BY_EVENT, Place, ROOT_BY_POSITION,
     },
 };
 
 use crate::{Graph, membership};
-
-/// How many gaps of a room are looked at.
-const MAX_GAPS: usize = 1_000;
 
 impl Graph {
     /// The room's short id; `None` if no event of it is here.
@@ -161,15 +155,6 @@ impl Graph {
             return Ok(None);
         };
         self.states.get(read, root, key)
-    }
-
-    /// The places of the events before which the timeline lacks events that are not here.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub fn places_after_gaps(&self, read: &impl Read, room: ShortRoomId) -> Result<HashSet<i64>> {
-        let gaps = read.scan(&CHILD_BY_MISSING, Range::prefix((room,)));
-        gaps.take(MAX_GAPS).map(|row| row.map(|(_, place)| place).map_err(Error::from)).collect()
     }
 
     /// The state of the room when the stream was at `place`; the empty state before its beginning.

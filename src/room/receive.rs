@@ -26,7 +26,7 @@ pub use self::{
     snapshot::Snapshot,
     verified::{Formatted, Verified},
 };
-use crate::{Appended, Assembly, Graph, Placement};
+use crate::{Appended, Assembly, Graph};
 
 /// An event to receive, with what is known about it.
 #[derive(Clone, Debug)]
@@ -150,8 +150,7 @@ impl Assembly<'_> {
             store::refuse(self, judged)?;
             return Ok(Received::SoftFailed(event_id));
         }
-        let placement = Placement::End(self.batch.reserve_position());
-        store::accept(self, judged, placement).map(Received::Accepted)
+        store::accept(self, judged, None).map(Received::Accepted)
     }
 }
 

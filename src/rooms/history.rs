@@ -37,6 +37,7 @@ pub use self::{
     peek::RoomPreview,
     relations::{AskRelations, Chunk, RECURSION_DEPTH},
     threads::AskThreads,
+    timestamp::Nearest,
 };
 pub use wick_room::{Direction, render::Format};
 

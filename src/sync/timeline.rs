@@ -83,7 +83,7 @@ pub fn timeline(
     let limit = if filters::allows_events_of(filter, &room_id) { limit } else { 0 };
     let most = limit.saturating_mul(LOOKED_AT_PER_WANTED).max(LOOKED_AT_AT_LEAST);
     let newest = context.graph.timeline(&context.read, scope.room, scope.upto, Direction::Backward);
-    let gaps = context.graph.places_after_gaps(&context.read, scope.room)?;
+    let gap = context.graph.newest_gap(&context.read, scope.room, scope.upto)?;
     let mut hidden = Hidden::default();
     for (looked_at, item) in newest.enumerate() {
         let item = item?;
@@ -106,8 +106,8 @@ pub fn timeline(
                 piece.items.push(found);
             }
         }
-        // What is here from before a gap does not follow on it.
-        if gaps.contains(&item.place) {
+        // What is here from before a gap does not follow on it, and what came into the gap since is no news.
+        if gap == Some(item.place) {
             piece.limited = true;
             break;
         }

@@ -18,6 +18,7 @@ mod hostile_events;
 mod joins;
 mod keys;
 mod media;
+mod missed;
 mod names;
 mod peer;
 mod receiver;

@@ -89,10 +89,17 @@ impl Server {
     }
 
     async fn receive_outliers(&self, room: &RoomBuilder, ids: &[OwnedEventId]) -> Vec<Received> {
+        self.try_receive_outliers(room, ids).await.expect("outliers can be stored")
+    }
+
+    async fn try_receive_outliers(
+        &self,
+        room: &RoomBuilder,
+        ids: &[OwnedEventId],
+    ) -> wick_core::Result<Vec<Received>> {
         let events = ids.iter().map(|id| verified(room, id)).collect();
         let (events, version) = (wick_room::by_auth_events(events), room.version());
-        let received = self.rooms.receive_outliers(&room.room_id(), &version, &events).await;
-        received.expect("outliers can be stored")
+        self.rooms.receive_outliers(&room.room_id(), &version, &events).await
     }
 
     /// A server that has joined the room by the event `join`, and knows nothing else of its timeline.
@@ -103,13 +110,20 @@ impl Server {
     }
 
     async fn join(&self, room: &RoomBuilder, join: &OwnedEventId) -> Received {
+        self.try_join(room, join).await.expect("the snapshot is sound")
+    }
+
+    async fn try_join(
+        &self,
+        room: &RoomBuilder,
+        join: &OwnedEventId,
+    ) -> wick_core::Result<Received> {
         let state: Vec<_> = room.before(join).values().cloned().collect();
-        self.receive_outliers(room, &room.auth_chain(&state)).await;
-        let root = self.rooms.state_of(&room.room_id(), &state).await.expect("the state is here");
+        self.try_receive_outliers(room, &room.auth_chain(&state)).await?;
+        let root = self.rooms.state_of(&room.room_id(), &state).await?;
         let event = verified(room, join);
         let snapshot = Snapshot { version: room.version(), state: root, event };
-        let received = self.rooms.receive_snapshot(&room.room_id(), &snapshot).await;
-        received.expect("the snapshot is sound")
+        self.rooms.receive_snapshot(&room.room_id(), &snapshot).await
     }
 
     fn head(&self, room: &RoomBuilder) -> Head {

@@ -21,9 +21,10 @@ use wick_database::{
         intern::ROOM_BY_SHORT,
         room::{
             ANSWER_BY_TRANSACTION, CHILD_BY_MISSING, EVENT_BY_POSITION, EVENT_BY_STATE,
-            HEAD_BY_ROOM, Head, JOINED_BY_SERVER, MEMBER_BY_ROOM, MEMBER_BY_USER, Membership,
-            PLACE_BY_EVENT, REDACTION_BY_EVENT, RELATION_BY_PARENT, RELATION_BY_SENDER,
-            STORED_BY_EVENT, THREAD_BY_ACTIVITY, TransactionAnswer,
+            GAP_BY_PLACE, HEAD_BY_ROOM, Head, JOINED_BY_SERVER, MEMBER_BY_ROOM, MEMBER_BY_USER,
+            MISSING_BY_CHILD, Membership, PLACE_BY_EVENT, REDACTION_BY_EVENT, RELATION_BY_PARENT,
+            RELATION_BY_SENDER, STORED_BY_EVENT, THREAD_BY_ACTIVITY, TimelineGap,
+            TransactionAnswer,
         },
         state::STATE_NODE_BY_HASH,
         sticky::STICKY_BY_END,
@@ -278,7 +279,17 @@ impl Sound {
             Class::MissingEventIsHere => {
                 let last = self.rooms.intern().event_id(batch, self.last);
                 let last = last.expect("names can be read").expect("the event has an id");
-                batch.put(&CHILD_BY_MISSING, &(self.room, last), &1);
+                batch.put(&CHILD_BY_MISSING, &(self.room, last.clone()), &1);
+                batch.put(&MISSING_BY_CHILD, &(self.room, 1, last), &());
+            }
+            Class::MissingIndexDiffers => {
+                let missing = OwnedEventId::try_from("$nothing").expect("it is an event id");
+                batch.put(&MISSING_BY_CHILD, &(self.room, 1, missing), &());
+            }
+            Class::GapDiffers => {
+                let last = self.position(self.last);
+                let gap = TimelineGap { floor: last - 2, lowest: last + 1 };
+                batch.put(&GAP_BY_PLACE, &(self.room, last + 1), &gap);
             }
             Class::NameDiffers => batch.delete(&ROOM_BY_SHORT, &self.room),
         }

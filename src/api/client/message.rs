@@ -41,8 +41,9 @@ async fn get_message_events(
         direction: direction(body.dir),
         limit: count(body.limit),
         filter: filter(body.filter),
+        skips_gaps: false,
     };
-    let messages = services.messages(&sender, &ask).await?;
+    let messages = services.messages(&sender, ask).await?;
     let mut response = get_message_events::v3::Response::new();
     response.start = messages.start;
     response.end = messages.end;

@@ -19,6 +19,6 @@ async fn get_event_by_timestamp(
     Ruma { body, sender, .. }: Ruma<get_event_by_timestamp::v1::Request>,
 ) -> Result<get_event_by_timestamp::v1::Response> {
     let (at, direction) = (body.ts.into(), direction(body.dir));
-    let (event, at) = services.history.event_at(&sender, &body.room_id, at, direction)?;
+    let (event, at) = services.event_at(&sender, &body.room_id, at, direction).await?;
     Ok(get_event_by_timestamp::v1::Response::new(event, at.matrix()))
 }

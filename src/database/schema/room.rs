@@ -177,6 +177,17 @@ pub struct ThreadRow {
 }
 crate::postcard_value!(ThreadRow, version = 1);
 
+/// Places of a timeline that were left free because events are missing there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelineGap {
+    /// The last place below all of them. At the beginning of the timeline, and in a gap without free places, it is the one
+    /// before the event after the gap.
+    pub floor: i64,
+    /// The lowest place that was given to an event since; at first that of the event after the gap.
+    pub lowest: i64,
+}
+crate::postcard_value!(TimelineGap, version = 1);
+
 tables! {
     /// By interned room: what the next event is built on. Rebuilt from: the events.
     HEAD_BY_ROOM: ShortRoomId => Head, Random;
@@ -221,10 +232,17 @@ tables! {
     /// takes effect that its sender was allowed to send. Deleted then; rebuilt from the redactions.
     REDACTION_OF_MISSING: (ShortEventId, ShortEventId) => (), Random;
     /// By room and an event that an event of the timeline refers to in `prev_events`, and that is not here
-    /// with its place: the place of an event that refers to it, from which on backwards the history is incomplete.
+    /// with its place: the place of the first event that referred to it, from which on backwards the history is incomplete.
     /// Written with the event that refers to it, deleted when the missing one comes; rebuilt from the events.
     CHILD_BY_MISSING: (ShortRoomId, OwnedEventId) => i64, Random;
-    /// By room: the place below zero that was last given to an event of the history. Rebuilt from the timeline.
+    /// By room, place of the event that refers to it, and missing event: the same. Written and deleted with
+    /// [`CHILD_BY_MISSING`], from which it can be rebuilt; read to find what is missing in one part of the timeline.
+    MISSING_BY_CHILD: (ShortRoomId, i64, OwnedEventId) => (), Sequential;
+    /// By room and the place of an event whose prev events were not all here when it came: the places before it.
+    /// Read by `/sync`, by `/messages` and when missing events come. Rebuilt from nothing else.
+    GAP_BY_PLACE: (ShortRoomId, i64) => TimelineGap, Sequential;
+    /// By room: the place below zero that was last given to an event of the history. Events that fill a gap lower it,
+    /// too, so that all batches of history conflict with each other. Rebuilt from the timeline.
     HISTORY_BY_ROOM: ShortRoomId => i64, Random;
     /// By user, device and request path with its transaction id: the answer given. Read when a request is
     /// repeated. Deleted two weeks after it was written (`wick_rooms`).

@@ -1,4 +1,4 @@
-//! Where an event goes in its room's timeline: to the end of it, or into the history.
+//! Where an event goes in its room's timeline: to the end of it, or into what is missing from it.
 
 use wick_database::{Batch, Key, Slot, Table, Value};
 
@@ -9,8 +9,9 @@ use crate::assembly::timeline_place;
 pub enum Placement {
     /// To its end, with a position of the stream.
     End(Slot),
-    /// Into the history from before this server was in the room, at a place below zero. Such an event is no news:
-    /// it is not in the stream, and changes neither the current state nor the forward extremities.
+    /// Into the history from before this server was in the room, at a place below zero, or into a gap, at a place that was
+    /// left free. Such an event is no news: it is not in the stream, and changes neither the current state nor the forward
+    /// extremities.
     History(i64),
 }
 

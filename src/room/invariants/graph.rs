@@ -4,20 +4,21 @@ use std::collections::{HashMap, HashSet};
 
 use ruma::{EventId, OwnedEventId};
 use serde::Deserialize;
-use wick_core::{Error, Position, Result, ShortEventId};
+use wick_core::{Error, Position, Result, ShortEventId, ShortRoomId};
 use wick_database::{
     Range, Read,
     schema::{
         intern::SHORT_BY_EVENT,
         room::{
-            CHILD_BY_MISSING, EVENT_BY_POSITION, PLACE_BY_EVENT, Place, STORED_BY_EVENT,
-            THREAD_BY_ACTIVITY, THREAD_BY_ROOT,
+            CHILD_BY_MISSING, EVENT_BY_POSITION, GAP_BY_PLACE, MISSING_BY_CHILD, PLACE_BY_EVENT,
+            Place, STORED_BY_EVENT, THREAD_BY_ACTIVITY, THREAD_BY_ROOT,
         },
         stream::EVENT_BY_STREAM,
     },
 };
 
 use super::{Class, Report, Room};
+use crate::to_place;
 
 #[derive(Deserialize)]
 struct Edges {
@@ -43,15 +44,48 @@ pub(super) fn check<R: Read>(report: &mut Report<'_, R>, rooms: &[Room]) -> Resu
         report.expect(there, Class::TimelineRowWithoutEvent, at);
     }
     missing(report)?;
+    gaps(report)?;
     threads(report)
+}
+
+/// Gaps do not overlap, and have events from above only.
+fn gaps<R: Read>(report: &mut Report<'_, R>) -> Result<()> {
+    let mut last = None;
+    for row in report.read.scan(&GAP_BY_PLACE, Range::all()) {
+        let ((room, place), gap) = row?;
+        let free = Range::prefix((room,)).and(Range::after(&(room, gap.floor)));
+        let free = free.and(Range::upto(&(room, gap.lowest)));
+        let is_free = report.read.first(&EVENT_BY_POSITION, free)?.is_none();
+        let is_apart = last.is_none_or(|(other, end)| other != room || end <= gap.floor);
+        let is_ordered = gap.floor < gap.lowest && gap.lowest <= place;
+        let at = format_args!("room {room} place {place}");
+        report.expect(is_free && is_apart && is_ordered, Class::GapDiffers, at);
+        last = Some((room, place));
+    }
+    Ok(())
+}
+
+/// Whether a place was left free for an event that was missing.
+fn is_in_gap(read: &impl Read, room: ShortRoomId, position: Position) -> Result<bool> {
+    let place = to_place(position);
+    let above = Range::prefix((room,)).and(Range::after(&(room, place)));
+    let gap = read.first(&GAP_BY_PLACE, above)?;
+    Ok(gap.is_some_and(|(_, gap)| gap.lowest <= place))
 }
 
 /// No event is listed as missing that is here with its place.
 fn missing<R: Read>(report: &mut Report<'_, R>) -> Result<()> {
-    for row in report.read.scan(&CHILD_BY_MISSING, Range::all()).keys() {
-        let (room, id) = row?;
+    for row in report.read.scan(&CHILD_BY_MISSING, Range::all()) {
+        let ((room, id), child) = row?;
         let is_here = has_place(report.read, &id)?;
         report.expect(!is_here, Class::MissingEventIsHere, format_args!("room {room}"));
+        let listed = report.read.contains(&MISSING_BY_CHILD, &(room, child, id))?;
+        report.expect(listed, Class::MissingIndexDiffers, format_args!("room {room} {child}"));
+    }
+    for row in report.read.scan(&MISSING_BY_CHILD, Range::all()).keys() {
+        let (room, child, id) = row?;
+        let same = report.read.get(&CHILD_BY_MISSING, &(room, id))? == Some(child);
+        report.expect(same, Class::MissingIndexDiffers, format_args!("room {room} {child}"));
     }
     Ok(())
 }
@@ -164,6 +198,7 @@ fn check_place<R: Read>(
     }
     if let Ok(position) = u64::try_from(position).map(Position)
         && known.stream.is_some_and(|first| position >= first)
+        && !is_in_gap(report.read, room, position)?
     {
         let entry = report.read.get(&EVENT_BY_STREAM, &position)?;
         let is_there = entry.is_some_and(|entry| entry.event == event && entry.room == room);

@@ -7,7 +7,7 @@ use ruma::{RoomId, RoomVersionId, events::StateEventType};
 use wick_core::{Error, Result, StateRoot, rules};
 
 use super::{Incoming, Received, Verified, auth, judge, store};
-use crate::{Assembly, Graph, Placement, graph::unless_conflict};
+use crate::{Assembly, Graph, graph::unless_conflict};
 
 /// A room at one event.
 #[derive(Clone, Debug)]
@@ -83,7 +83,6 @@ impl Assembly<'_> {
         }
         // What this server knew of the room is from before its last member left.
         self.head.extremities.clear();
-        let placement = Placement::End(self.batch.reserve_position());
-        store::accept(self, judged, placement).map(Received::Accepted)
+        store::accept(self, judged, None).map(Received::Accepted)
     }
 }

@@ -45,14 +45,22 @@ pub(super) fn refuse(room: &mut Assembly<'_>, judged: Judged) -> Result<()> {
     commit::gaps::close(room, &pdu.event_id)
 }
 
-/// Writes an accepted event. At the end of the timeline, the current state becomes that of all forward extremities,
-/// resolved.
+/// Writes an accepted event: at a place in the history, or at the end of the timeline, where the current state becomes that
+/// of all forward extremities, resolved.
 pub(super) fn accept(
     room: &mut Assembly<'_>,
     judged: Judged,
-    placement: Placement,
+    history: Option<i64>,
 ) -> Result<Appended> {
     let Judged { pdu, prev, is_whole, before, .. } = judged;
+    let free = match history {
+        None if !is_whole => commit::gaps::free_before(room)?,
+        _ => 0,
+    };
+    let placement = match history {
+        Some(place) => Placement::History(place),
+        None => Placement::End(room.batch.reserve_position_after(free.into())),
+    };
     let prev = behind_refused(room, prev)?;
     let short = room.rooms.intern().event(&pdu.event_id, &mut room.batch)?;
     // Before the commit does it, because the resolution below reads it.
@@ -68,7 +76,7 @@ pub(super) fn accept(
     }
     let effects = Effects::default();
     let entry = Entry { pdu, short, placement, prev, before, after, changes, effects };
-    commit::write_received(room, entry, !is_whole)
+    commit::write_received(room, entry, (!is_whole).then_some(free))
 }
 
 /// How many refused events are walked through to find what lies behind them.

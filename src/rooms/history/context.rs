@@ -123,6 +123,7 @@ impl Reader<'_> {
             direction: Direction::Backward,
             limit: before.min(MAX_LIMIT),
             filter,
+            skips_gaps: false,
         };
         let before = self.page(&span)?;
         (span.direction, span.from, span.limit) = (Direction::Forward, place, after.min(MAX_LIMIT));

@@ -28,6 +28,8 @@ pub struct AskMessages {
     pub limit: usize,
     /// Which ones.
     pub filter: EventFilter,
+    /// Whether to read on behind a gap in which events are missing.
+    pub skips_gaps: bool,
 }
 
 /// A part of a timeline.
@@ -40,6 +42,8 @@ pub struct Messages {
     pub chunk: Vec<Box<RawValue>>,
     /// The member events of their senders, if those were asked for.
     pub state: Vec<Box<RawValue>>,
+    /// The place of the event after the gap at which it ends early.
+    pub gap: Option<i64>,
 }
 
 impl History {
@@ -70,6 +74,7 @@ impl History {
             direction: ask.direction,
             limit: ask.limit.min(MAX_LIMIT),
             filter: &ask.filter,
+            skips_gaps: ask.skips_gaps,
         };
         let page = reader.page(&span)?;
         // The newest event's state knows all senders that are still there.
@@ -84,6 +89,7 @@ impl History {
         Ok(Messages {
             start: ask.from.clone().unwrap_or_else(|| to_token(from)),
             end: page.next.map(to_token),
+            gap: page.gap,
             chunk: page.events.into_iter().map(|event| event.json).collect(),
             state,
         })

@@ -24,6 +24,8 @@ pub(crate) struct Span<'a> {
     pub(crate) limit: usize,
     /// Which ones.
     pub(crate) filter: &'a EventFilter,
+    /// Whether to read on behind a gap in which events are missing.
+    pub(crate) skips_gaps: bool,
 }
 
 /// What was found.
@@ -33,6 +35,8 @@ pub(crate) struct Page {
     pub(crate) events: Vec<Shown>,
     /// Where to continue; `None` at the end.
     pub(crate) next: Option<i64>,
+    /// The place of the event after the gap at which the page ends early.
+    pub(crate) gap: Option<i64>,
 }
 
 /// An event of a page.
@@ -58,22 +62,31 @@ impl Reader<'_> {
             (Reach::Until(end), Direction::Backward) => span.from.min(end),
             _ => span.from,
         };
-        let mut last = from;
+        // A token for what comes next, whatever comes into the timeline behind it.
+        let mut next = from;
         let graph = self.graph;
+        let gaps =
+            if span.skips_gaps { Vec::new() } else { graph.open_gaps(self.read, self.room)? };
         let timeline = graph.timeline(self.read, self.room, from, span.direction);
         for (scanned, item) in timeline.enumerate() {
             let item = item?;
             if self.is_beyond(span, item) {
                 break;
             }
-            if page.events.len() >= span.limit || scanned >= MAX_SCANNED {
-                page.next = Some(match span.direction {
-                    Direction::Backward => item.place,
-                    Direction::Forward => last,
-                });
+            let (low, high) = match span.direction {
+                Direction::Backward => (item.place, next),
+                Direction::Forward => (next, item.place),
+            };
+            let gap = gaps.iter().find(|gap| low <= gap.floor && gap.floor < high);
+            if gap.is_some() || page.events.len() >= span.limit || scanned >= MAX_SCANNED {
+                page.gap = gap.map(|gap| gap.place);
+                page.next = Some(next);
                 break;
             }
-            last = item.place;
+            next = match span.direction {
+                Direction::Backward => item.place.saturating_sub(1),
+                Direction::Forward => item.place,
+            };
             page.events.extend(self.take(span, item)?);
         }
         Ok(page)

@@ -55,7 +55,8 @@ impl History {
         let now = i64::try_from(read.position().0).unwrap_or(i64::MAX);
         let filter = EventFilter::default();
         let direction = Direction::Backward;
-        let span = Span { from: now, to: None, direction, limit: FIRST, filter: &filter };
+        let (limit, skips_gaps) = (FIRST, false);
+        let span = Span { from: now, to: None, direction, limit, filter: &filter, skips_gaps };
         let page = reader.page(&span)?;
         let root = reader.viewer.latest_state()?.unwrap_or(StateRoot::EMPTY);
         let state = self.graph.states().collect(&read, root)?;
@@ -73,6 +74,7 @@ impl History {
                 end: Some(to_token(now)),
                 chunk: page.events.into_iter().rev().map(|event| event.json).collect(),
                 state: Vec::new(),
+                gap: page.gap,
             },
             state: state
                 .into_iter()
@@ -98,13 +100,15 @@ impl History {
         let from = from.map(from_token).transpose()?.unwrap_or(now);
         let filter = EventFilter::default();
         let direction = Direction::Forward;
+        let (limit, skips_gaps) = (NEXT, true);
         let page =
-            reader.page(&Span { from, to: None, direction, limit: NEXT, filter: &filter })?;
+            reader.page(&Span { from, to: None, direction, limit, filter: &filter, skips_gaps })?;
         Ok(Messages {
             start: to_token(from),
             end: Some(to_token(page.next.unwrap_or(now.max(from)))),
             chunk: page.events.into_iter().map(|event| event.json).collect(),
             state: Vec::new(),
+            gap: None,
         })
     }
 }

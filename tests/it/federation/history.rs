@@ -1,7 +1,10 @@
 //! History of rooms that began at another server.
 
+use std::time::Duration;
+
 use ruma::{OwnedRoomId, RoomId};
 use serde_json::{Value, json};
+use wick_core::Clock;
 use wick_harness::TestNetwork;
 
 use crate::talk;
@@ -77,4 +80,35 @@ async fn a_timeline_is_limited_where_history_is_missing() {
     assert_eq!(b.post(&join, &bob.token, json!({})).await.0, 200);
     let (_, sync) = b.get("/_matrix/client/v3/sync", &bob.token).await;
     assert_eq!(timeline(&sync, &room), (vec![], true), "what was missed would come first");
+}
+
+#[tokio::test]
+async fn the_event_next_to_a_moment_is_found_although_it_was_sent_before_the_join() {
+    let network = TestNetwork::new();
+    let (a, b) = (network.start("a.test").await, network.start("b.test").await);
+    let (alice, bob) = (a.register("alice").await, b.register("bob").await);
+    let body = json!({ "preset": "public_chat" });
+    let (_, made) = a.post("/_matrix/client/v3/createRoom", &alice.token, body).await;
+    let room: OwnedRoomId = made["room_id"].as_str().unwrap().try_into().unwrap();
+    let mut said = Vec::new();
+    for body in ["one", "two", "three"] {
+        a.clock.advance(Duration::from_secs(60)).await;
+        let id = talk::say(&a, &room, &alice, body).await;
+        said.push((id, a.clock.now().0));
+    }
+    a.clock.advance(Duration::from_secs(60)).await;
+    b.clock.advance(Duration::from_secs(240)).await;
+    let join = format!("/_matrix/client/v3/join/{room}?via=a.test");
+    assert_eq!(b.post(&join, &bob.token, json!({})).await.0, 200);
+    let (two, at) = &said[1];
+    for (time, direction) in [(at - 30_000, "f"), (at + 30_000, "b")] {
+        let path =
+            format!("/_matrix/client/v1/rooms/{room}/timestamp_to_event?ts={time}&dir={direction}");
+        let (status, found) = b.get(&path, &bob.token).await;
+        assert_eq!((status.as_u16(), &found["event_id"]), (200, &json!(two)), "{found}");
+    }
+    let path = format!("/_matrix/client/v3/rooms/{room}/context/{two}");
+    let (status, context) = b.get(&path, &bob.token).await;
+    assert_eq!(status, 200, "{context}");
+    assert_eq!(context["events_after"][0]["event_id"], json!(said[2].0));
 }

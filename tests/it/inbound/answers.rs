@@ -231,7 +231,8 @@ async fn two_servers_talk_in_a_room_from_a_join_to_a_leave() {
 
         // All of the history can be had.
         let mut fetched = 0;
-        while let came @ 1.. = pair.here.inbound.backfill(&room, 3).await.expect("it can be asked")
+        while let came @ 1.. =
+            pair.here.inbound.backfill(&room, None, 3).await.expect("it can be asked")
         {
             fetched += came;
         }

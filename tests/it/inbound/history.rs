@@ -16,7 +16,7 @@ async fn history_is_fetched_back_to_the_beginning() {
         let state = talk.server.state(room);
         let mut fetched = 0;
         loop {
-            let came = talk.server.inbound.backfill(&id, 20).await.expect("it can be asked");
+            let came = talk.server.inbound.backfill(&id, None, 20).await.expect("it can be asked");
             talk.server.sound();
             if came == 0 {
                 break;
@@ -41,6 +41,6 @@ async fn history_is_fetched_from_a_server_in_reach_however_many_are_dead() {
     room.member(&room.tips(), DAVE, DAVE, "join");
     let talk = server_in(room, |_| ()).await;
     talk.others.world().dead = dead.into_iter().collect();
-    let came = talk.server.inbound.backfill(&talk.room.room_id(), 20).await;
+    let came = talk.server.inbound.backfill(&talk.room.room_id(), None, 20).await;
     assert!(came.expect("it can be asked") > 0);
 }
