@@ -7,7 +7,8 @@ use std::{collections::HashSet, sync::Arc};
 use ruma::{OwnedRoomId, RoomVersionId, events::room::member::MembershipState};
 use serde_json::value::RawValue;
 use wick_core::{Error, Result, rules};
-use wick_room::{Appended, Received, Snapshot, by_auth_events};
+use wick_room::{Appended, Assembly, Received, Snapshot, by_auth_events};
+use wick_rooms::rooms::note_predecessor;
 
 use crate::{
     Inbound, Peer,
@@ -82,7 +83,9 @@ impl<P: Peer> Joining<P> {
         let state = self.inbound.state_of(&self.room_id, ids).await?;
         let snapshot = Snapshot { version: self.version.clone(), state, event };
         let (graph, room_id) = (Arc::clone(graph), self.room_id.clone());
-        let enter = || async move { graph.receive_snapshot(&room_id, &snapshot).await };
+        let user = snapshot.event.pdu().sender.clone();
+        let follow = move |room: &mut Assembly<'_>| note_predecessor(room, &user).map(drop);
+        let enter = || async move { graph.receive_snapshot(&room_id, &snapshot, follow).await };
         match self.inbound.on_worker(&self.room_id, enter).await? {
             Received::Accepted(appended) => Ok(Some(appended)),
             Received::Known(_) => Ok(None),

@@ -46,6 +46,7 @@ use wick_timers::Expiry;
 pub use self::{
     append::Sent,
     directory::Page,
+    follow::note_predecessor,
     redact::Redact,
     send::SendMessage,
     state::{SendState, StateFormat},

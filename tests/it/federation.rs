@@ -9,6 +9,7 @@
 
 mod administration;
 mod calls;
+mod crashes;
 mod directory;
 mod encryption;
 mod expiring;

@@ -123,7 +123,7 @@ impl Server {
         let root = self.rooms.state_of(&room.room_id(), &state).await?;
         let event = verified(room, join);
         let snapshot = Snapshot { version: room.version(), state: root, event };
-        self.rooms.receive_snapshot(&room.room_id(), &snapshot).await
+        self.rooms.receive_snapshot(&room.room_id(), &snapshot, |_| Ok(())).await
     }
 
     fn head(&self, room: &RoomBuilder) -> Head {

@@ -22,15 +22,17 @@ pub struct Snapshot {
 
 impl Graph {
     /// Makes the room at a snapshot the room as it is here. If the room is here and has members of this
-    /// server, the event is received as any other, and its state resolved with what is there.
+    /// server, the event is received as any other, and its state resolved with what is there. If the event is accepted,
+    /// `with` writes further rows in the same batch.
     ///
     /// # Errors
-    /// `M_BAD_JSON` if the state has no create event of the room's version; `M_UNSUPPORTED_ROOM_VERSION`; a database
+    /// Those of `with`; `M_BAD_JSON` if the state has no create event of the room's version; `M_UNSUPPORTED_ROOM_VERSION`; a database
     /// error.
     pub async fn receive_snapshot(
         &self,
         room_id: &RoomId,
         snapshot: &Snapshot,
+        mut with: impl FnMut(&mut Assembly<'_>) -> Result<()>,
     ) -> Result<Received> {
         let mut attempt = 1;
         loop {
@@ -44,6 +46,9 @@ impl Graph {
             if room.head.extremities.is_empty() {
                 // Nothing came of it, and the room is not here.
                 return Ok(received);
+            }
+            if let Received::Accepted(_) = received {
+                with(&mut room)?;
             }
             let written = unless_conflict(room.write(), attempt)?;
             drop(lock);

@@ -1,7 +1,7 @@
 //! Copies a user's data about a room to the room that replaces it: tags, push rules, direct chats.
 
 use ruma::{
-    OwnedRoomId, RoomId,
+    OwnedRoomId, RoomId, UserId,
     canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
     events::StateEventType,
 };
@@ -23,19 +23,14 @@ const TAGS: &str = "m.tag";
 const DIRECT: &str = "m.direct";
 
 impl Rooms {
-    /// Copies the data of a user who has joined a room over another server from the room that it replaces, if it does.
+    /// Copies the data of a user who has joined a room over another server from the room that it replaces, if that was
+    /// recorded with the join.
     ///
     /// # Errors
-    /// If the database fails.
+    /// If the database cannot be read.
     pub async fn follow_predecessor(&self, user: ShortUserId, room_id: &RoomId) -> Result<()> {
-        let replacement = self
-            .graph
-            .transact(room_id, |room| match predecessor(room)? {
-                Some(old) => note(room, user, &old).map(|()| Some(room.room())),
-                None => Ok(None),
-            })
-            .await?;
-        if let Some(room) = replacement {
+        let room = self.graph.short(&self.resources.database.latest(), room_id)?;
+        if let Some(room) = room {
             self.follow(user, room).await;
         }
         Ok(())
@@ -73,6 +68,21 @@ impl Rooms {
             Ok(moved.or_else(|| direct.map(str::to_owned)))
         })
     }
+}
+
+/// Records with the join of a local user that their data is to be copied from the room that this one replaces. Returns whether
+/// there is such a room.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn note_predecessor(room: &mut Assembly<'_>, user: &UserId) -> Result<bool> {
+    let Some(old) = predecessor(room)? else { return Ok(false) };
+    let batch = room.batch();
+    let Some(user) = batch.database().intern().lookup_user(batch, user)? else {
+        return Ok(false);
+    };
+    note(room, user, &old)?;
+    Ok(true)
 }
 
 /// Records with a user's join that [`Rooms::follow`] has to copy their data about the replaced room.

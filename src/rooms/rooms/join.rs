@@ -80,13 +80,11 @@ impl Rooms {
                     return Ok(None);
                 }
                 self.append_member(room, user_id, user_id, content.clone())?;
-                match follow::predecessor(room)? {
-                    Some(old) if !joined => {
-                        follow::note(room, user, &old)?;
-                        Ok(Some(room.room()))
-                    }
-                    _ => Ok(None),
+                if joined {
+                    return Ok(None);
                 }
+                let follows = follow::note_predecessor(room, user_id)?;
+                Ok(follows.then(|| room.room()))
             })
             .await?;
         if let Some(room) = replacement {

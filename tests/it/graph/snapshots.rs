@@ -125,7 +125,7 @@ async fn a_join_that_is_disturbed_at_any_commit_is_wholly_there_or_not_and_can_b
                 let state = server.rooms.state_of(&id, &state).await?;
                 let event = verified(&room, &join);
                 let snapshot = Snapshot { version: version.clone(), state, event };
-                server.rooms.receive_snapshot(&id, &snapshot).await
+                server.rooms.receive_snapshot(&id, &snapshot, |_| Ok(())).await
             };
             attempt.await.expect_err("the process died");
             let Server { rooms, folder } = server;
