@@ -19,7 +19,7 @@ use wick_outbound::{Bounds, Resolve};
 use wick_runtime::Resources;
 
 use crate::{
-    Services,
+    Deliveries, Services,
     keys::ServerKeys,
     running::Running,
     transport::{BackOff, Transport, remote},
@@ -41,6 +41,8 @@ pub struct Network {
 pub struct Federation {
     /// Their signing keys, and ours.
     pub keys: Arc<ServerKeys>,
+    /// How far this server's events have got on their way.
+    pub deliveries: Deliveries,
     pub(crate) transport: Arc<Transport>,
     pub(crate) own_name: OwnedServerName,
     pub(crate) running: Running,
@@ -67,6 +69,7 @@ impl Federation {
         let own_name = resources.config.server.name.clone();
         Ok(Self {
             keys: Arc::new(keys),
+            deliveries: Deliveries::default(),
             transport,
             own_name,
             running: Running::default(),

@@ -7,6 +7,7 @@
 //! <https://spec.matrix.org/v1.19/server-server-api/>
 
 mod authenticate;
+mod deliveries;
 mod destinations;
 mod diagnosis;
 mod edus;
@@ -20,7 +21,11 @@ mod transport;
 
 pub use wick_outbound::Bounds;
 
+/// The name under which the sender follows the stream.
+pub const FOLLOWER: &str = "federation";
+
 pub use self::{
+    deliveries::Deliveries,
     diagnosis::Finding,
     edus::{Keep, queue_edu},
     federation::{Federation, Network},

@@ -1,17 +1,39 @@
 //! Joins to restricted rooms that a user of this server authorises: the join has this server's signature too.
 
+use std::time::Duration;
+
 use ruma::{
-    RoomId, UserId,
+    OwnedRoomId, RoomId, UserId,
     canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
     room_version_rules::RoomVersionRules,
 };
 use serde_json::value::RawValue;
 use wick_core::{Error, Result};
-use wick_rooms::restricted::{AUTHORISED_VIA, Authorisation, authorise};
+use wick_rooms::restricted::{AUTHORISED_VIA, Authorisation, allowed_rooms, authorise};
 
 use crate::{Inbound, Peer};
 
+/// How long a join waits for the events of the rooms whose members may join.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 impl<P: Peer> Inbound<P> {
+    /// Waits until what came of a room, and of the rooms whose members may join it, is taken in; no longer than five seconds.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn take_in_allowed(&self, room_id: &OwnedRoomId) -> Result<()> {
+        let deadline = self.resources.clock.monotonic() + PATIENCE;
+        let mut rooms = vec![room_id.clone()];
+        {
+            let read = self.resources.database.latest();
+            if let Some(room) = self.graph.short(&read, room_id)? {
+                rooms.extend(allowed_rooms(&self.graph, &read, room)?.unwrap_or_default());
+            }
+        }
+        self.worked_off(&rooms, deadline).await;
+        Ok(())
+    }
+
     /// Names the user that authorises a join, if it needs one.
     ///
     /// # Errors

@@ -61,7 +61,15 @@ impl RemoteRooms {
                     if authorising.is_empty() {
                         return Err(Error::forbidden(error.to_string()));
                     }
-                    servers = authorising;
+                    // What decides may be on its way, here or there.
+                    let again = match self.exchange(session.user, room_id, &authorising).await? {
+                        true => self.rooms.try_join(session, room_id, extra.clone()).await,
+                        false => Err(error),
+                    };
+                    match again {
+                        Err(error) if is_undecided(&error) => servers = authorising,
+                        joined => return joined,
+                    }
                 }
                 joined => return joined,
             }

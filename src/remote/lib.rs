@@ -2,6 +2,7 @@
 //!
 //! Invariants: no answer of another server is trusted before it is verified; every request is bounded in time and size.
 
+mod deliveries;
 mod directory;
 mod invite;
 mod invited;

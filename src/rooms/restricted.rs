@@ -71,20 +71,12 @@ pub fn authorise(
     if matches!(membership, Some(Membership::Join | Membership::Invite | Membership::Ban)) {
         return Ok(Authorisation::Unneeded);
     }
-    let rules = graph.state_event(read, room, &StateEventType::RoomJoinRules, "")?;
-    let Some(rules) = rules.and_then(|rules| rules.content_as::<JoinRules>().ok()) else {
+    let Some(rooms) = allowed_rooms(graph, read, room)? else {
         return Ok(Authorisation::Unneeded);
     };
-    if !matches!(&*rules.join_rule, "restricted" | "knock_restricted") {
-        return Ok(Authorisation::Unneeded);
-    }
     let mut denied = Authorisation::Denied;
-    for allowed in rules.allow {
-        let Ok(allowed) = serde_json::from_value::<Allowed>(allowed) else { continue };
-        if allowed.kind != "m.room_membership" {
-            continue;
-        }
-        match is_in(graph, read, &allowed.room_id, user_id)? {
+    for allowed in rooms {
+        match is_in(graph, read, &allowed, user_id)? {
             Some(true) => {
                 let inviter = possible_inviter(graph, read, room)?;
                 return Ok(inviter.map_or(Authorisation::NoInviter, Authorisation::By));
@@ -94,6 +86,27 @@ pub fn authorise(
         }
     }
     Ok(denied)
+}
+
+/// The rooms whose members may join a room; `None` if its join rule is not restricted.
+///
+/// # Errors
+/// If the database cannot be read.
+pub fn allowed_rooms(
+    graph: &Graph,
+    read: &impl Read,
+    room: ShortRoomId,
+) -> Result<Option<Vec<OwnedRoomId>>> {
+    let rules = graph.state_event(read, room, &StateEventType::RoomJoinRules, "")?;
+    let rules = rules.and_then(|rules| rules.content_as::<JoinRules>().ok());
+    let is_restricted =
+        |rules: &JoinRules| matches!(&*rules.join_rule, "restricted" | "knock_restricted");
+    let Some(rules) = rules.filter(is_restricted) else { return Ok(None) };
+    let allowed = rules.allow.into_iter().filter_map(|allowed| {
+        let allowed = serde_json::from_value::<Allowed>(allowed).ok()?;
+        (allowed.kind == "m.room_membership").then_some(allowed.room_id)
+    });
+    Ok(Some(allowed.collect()))
 }
 
 /// Whether a user is in a room; `None` if this server is not.

@@ -73,6 +73,7 @@ impl Delivery {
         let is_backing_off = retry_at(&self.shared);
         let pause = || self.shared.resources.clock.now().after(PAUSE);
         self.shared.wait(&self.server, is_backing_off.unwrap_or_else(pause));
+        self.shared.federation.deliveries.note_attempt();
         // A sign of life that came before the wait began has ended none.
         if is_backing_off.is_some() && retry_at(&self.shared).is_none() {
             self.shared.revive(&self.server);
@@ -191,6 +192,8 @@ impl Delivery {
                 Acknowledged::Gap(..) => {}
             }
             batch.put(&PROGRESS_BY_DESTINATION, &self.server, &progress);
+            let shared = Arc::clone(&self.shared);
+            batch.on_applied(move || shared.federation.deliveries.note_attempt());
             Ok(())
         })
         .await

@@ -75,7 +75,7 @@ pub(crate) struct Found {
 impl Consumer for News {
     async fn consume(&self, span: &Span) -> Result<bool> {
         let resources = &self.0.resources;
-        let (this, span) = (self.clone(), span.clone());
+        let (this, span, upto) = (self.clone(), span.clone(), span.upto);
         let find = move || {
             let mut found = this.find(&span)?;
             this.drop_unwanted(&mut found)?;
@@ -83,6 +83,7 @@ impl Consumer for News {
         };
         let Found { items, edus, forwarded } = resources.workers.run(&"sender", find).await?;
         if items.is_empty() && edus.is_empty() && forwarded.is_empty() {
+            self.0.federation.deliveries.note_queued(upto);
             return Ok(false);
         }
         let destinations: BTreeSet<_> = items.keys().map(|(server, _)| server.clone()).collect();
@@ -98,6 +99,7 @@ impl Consumer for News {
             Ok(())
         };
         resources.change_with(Durability::Flushed, delete).await?;
+        self.0.federation.deliveries.note_queued(upto);
         destinations.iter().try_for_each(|server| self.0.wake(server))?;
         Ok(true)
     }

@@ -15,7 +15,7 @@ use wick_database::{
     Range, Read,
     schema::outgoing::{OUTGOING_BY_DESTINATION, PROGRESS_BY_DESTINATION},
 };
-use wick_federation::Federation;
+use wick_federation::{FOLLOWER, Federation};
 use wick_room::Graph;
 use wick_runtime::{Follower, Resources, Supervisor};
 
@@ -92,7 +92,7 @@ impl Sender {
             async move { presence::send_again(&shared).await }
         });
         let news = News(Arc::clone(shared));
-        let follower = Follower::new(shared.resources.clone(), "federation".to_owned(), news);
+        let follower = Follower::new(shared.resources.clone(), FOLLOWER.to_owned(), news);
         follower.begin().await?;
         follower.start(&shared.supervisor, "sender");
         Ok(())

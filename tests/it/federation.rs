@@ -24,6 +24,7 @@ mod names;
 mod peer;
 mod receiver;
 mod requests;
+mod restricted;
 mod rooms;
 mod sending;
 mod sending_edus;

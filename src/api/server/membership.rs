@@ -49,6 +49,7 @@ async fn make_join(
     services: Arc<Services>,
     Ruma { body, sender, .. }: Ruma<prepare_join_event::Request>,
 ) -> Result<prepare_join_event::Response> {
+    services.federated()?.inbound.take_in_allowed(&body.room_id).await?;
     let who = (body.room_id, body.user_id);
     let (version, event) = make(&services, &sender, who, MembershipState::Join, &body.ver)?;
     let mut response = prepare_join_event::Response::new(event);
