@@ -4,6 +4,7 @@
 //! what was asked for; what is not had is asked of another server, and not made up.
 
 mod auth;
+mod bridge;
 mod missing;
 mod state;
 
@@ -36,6 +37,8 @@ pub(crate) struct Fetch<'a, P> {
     /// The servers to ask, in order.
     servers: Vec<OwnedServerName>,
     requests: usize,
+    /// Whether a server gave a state of which not all can be had.
+    is_broken: bool,
 }
 
 impl<'a, P: Peer> Fetch<'a, P> {
@@ -57,12 +60,20 @@ impl<'a, P: Peer> Fetch<'a, P> {
                 distinct.push(server);
             }
         }
-        Ok(Self { inbound, room_id, version, rules, servers: distinct, requests: 0 })
+        Ok(Self {
+            inbound,
+            room_id,
+            version,
+            rules,
+            servers: distinct,
+            requests: 0,
+            is_broken: false,
+        })
     }
 
     /// Receives an event with everything that it needs. [`Received::Missing`] if that cannot be had now. If not one of the
     /// events before it can be had, the state before it is asked for only if `is_last_resort`: the event may have come
-    /// before them.
+    /// before them. So is the state before an event that follows on one whose state is incomplete.
     pub(crate) async fn complete(
         &mut self,
         event: Verified,
@@ -84,24 +95,25 @@ impl<'a, P: Peer> Fetch<'a, P> {
         let mut last = Received::Missing(gaps);
         // The event itself is the last one: none of the others refers to it.
         for event in by_prev_events(events) {
-            last = self.receive(&event).await?;
+            last = self.receive(&event, is_last_resort).await?;
+            if self.is_broken && !is_last_resort && matches!(last, Received::Missing(_)) {
+                break;
+            }
         }
         Ok(last)
     }
 
     /// Receives one event; fetches its auth events, and the state before it if its prev events are not here.
-    async fn receive(&mut self, event: &Verified) -> Result<Received> {
+    async fn receive(&mut self, event: &Verified, is_last_resort: bool) -> Result<Received> {
         let mut incoming = Incoming::from(event.clone());
         let mut received = self.receive_once(&incoming).await?;
         for _ in 0..MAX_STEPS {
             let Received::Missing(gaps) = &received else { break };
             let is_brought_forward = (!gaps.auth.is_empty()
                 && self.auth_events(event, &gaps.auth).await?)
-                || (incoming.state.is_none() && !gaps.prev.is_empty() && {
-                    // It comes with an auth chain, too.
-                    incoming.state = self.state_before(event).await?;
-                    incoming.state.is_some()
-                });
+                || (incoming.state.is_none()
+                    && !gaps.prev.is_empty()
+                    && self.bridge(&mut incoming, &gaps.prev, is_last_resort).await?);
             if !is_brought_forward {
                 break;
             }

@@ -28,8 +28,12 @@ impl<P: Peer> Fetch<'_, P> {
                 self.events_one_by_one(&server, &missing).await?;
             }
             match self.inbound.state_of(self.room_id, state).await {
-                Ok(root) => return Ok(Some(root)),
+                Ok(root) => {
+                    self.is_broken = false;
+                    return Ok(Some(root));
+                }
                 Err(error) if error.kind().is_some() => {
+                    self.is_broken = true;
                     tracing::debug!(room = %self.room_id, %server, %error, "a state is not whole");
                 }
                 Err(error) => return Err(error),

@@ -89,6 +89,31 @@ async fn a_state_stands_in_for_all_events_before_one_only_when_it_is_tried_again
 }
 
 #[tokio::test]
+async fn an_incomplete_state_is_not_passed_over_by_the_states_after_it() {
+    for version in versions() {
+        let mut talk = server_in(joined_room(version), |room| {
+            for _ in 0..5 {
+                room.member(&room.tips(), BOB, BOB, "join");
+            }
+            for n in 0..3 {
+                room.message(&room.tips(), BOB, &n.to_string());
+            }
+        })
+        .await;
+        let before = talk.server.state(&talk.room);
+        talk.others.world().withheld = [talk.said[1].clone()].into();
+        let last = talk.json(7);
+        talk.server.send(last).await;
+        let of_states = |asked: &&&str| **asked == "state_ids";
+        let asked = talk.others.world().asked.iter().filter(of_states).count();
+        assert!((1..=5).contains(&asked), "each server is asked for one state: {asked}");
+        assert_eq!(talk.server.state(&talk.room), before);
+        assert_eq!(talk.server.queued(), 1);
+        talk.server.sound();
+    }
+}
+
+#[tokio::test]
 async fn an_event_whose_history_is_not_to_be_had_waits_and_is_received_when_it_is() {
     for version in versions() {
         let mut talk = server_in(joined_room(version), say_many(3)).await;
