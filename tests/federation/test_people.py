@@ -96,7 +96,7 @@ class PeopleOfWick(Checks, unittest.TestCase):
     def test_state_that_expires_is_ended_by_hand(self):
         path = "/state/org.example.here/"
         token = self.one.room("PUT", self.room, path, {"m.will_expire": 3600})["expire_refresh_token"]
-        status = lambda: self.other.states[self.room].get(("org.example.here", ""), {}).get("content", {}).get("m.will_expire")
+        status = lambda: self.other.states.get(self.room, {}).get(("org.example.here", ""), {}).get("content", {}).get("m.will_expire")
         self.other.wait("the state", lambda: status() == "running")
         self.one.request("PUT", "/expiration/end", {"expire_refresh_token": token})
         self.other.wait("its end", lambda: status() == "ended")
