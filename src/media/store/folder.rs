@@ -1,7 +1,7 @@
 //! Files in a local folder.
 //!
 //! Invariants: a file is written beside its place, made durable, and renamed; files are readable by the server's user
-//! alone; no request waits for the disk on an async thread.
+//! alone; no request waits for the disk on an async thread: what the system has in memory is copied there.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -15,6 +15,8 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+#[cfg(target_os = "linux")]
+use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::{
     runtime::Handle,
     task::{JoinHandle, spawn_blocking},
@@ -79,12 +81,7 @@ impl Store for Folder {
             let file = on_a_thread(move || File::open(path)).await?;
             let left = range.end.saturating_sub(range.start);
             let rest = Rest { file, at: range.start, left, buffers: Buffers::default() };
-            Ok(stream::try_unfold(read_on(rest), |reading| async move {
-                let Some(reading) = reading else { return Ok(None) };
-                let (bytes, rest) = reading.await.map_err(io::Error::other)??;
-                Ok(Some((bytes, read_on(rest))))
-            })
-            .boxed())
+            Ok(stream::try_unfold(Next::Cached(rest), Next::read).boxed())
         }
         .boxed()
     }
@@ -111,8 +108,34 @@ impl Store for Folder {
     }
 }
 
+/// How the next portion is read.
+enum Next {
+    /// On this thread, if it is in the memory of the system.
+    Cached(Rest),
+    /// On another thread, since one was not.
+    Reading(Reading),
+    End,
+}
+
 /// A portion that is being read, with what is read after it.
 type Reading = JoinHandle<io::Result<(Bytes, Rest)>>;
+
+impl Next {
+    async fn read(self) -> io::Result<Option<(Bytes, Self)>> {
+        let reading = match self {
+            Self::Cached(rest) => match rest.cached() {
+                Some(bytes) => return Ok(Some((bytes, Self::Cached(rest.behind_portion())))),
+                None => read_on(rest),
+            },
+            Self::Reading(reading) => Some(reading),
+            Self::End => None,
+        };
+        let Some(reading) = reading else { return Ok(None) };
+        let (bytes, rest) = reading.await.map_err(io::Error::other)??;
+        // The next one is read while this one is sent.
+        Ok(Some((bytes, read_on(rest).map_or(Self::End, Self::Reading))))
+    }
+}
 
 /// What is still to be read of a file.
 struct Rest {
@@ -151,31 +174,69 @@ impl Drop for Portion {
     }
 }
 
-/// Begins to read the next portion; `None` at the end.
-fn read_on(mut rest: Rest) -> Option<Reading> {
-    let length = rest.left.min(PORTION);
+/// Begins to read the next portion on another thread; `None` at the end.
+fn read_on(rest: Rest) -> Option<Reading> {
+    let length = rest.portion();
     if length == 0 {
         return None;
     }
     Some(spawn_blocking(move || {
-        let bytes = rest.read(length)?;
-        rest.at = rest.at.saturating_add(length);
-        rest.left = rest.left.saturating_sub(length);
-        Ok((bytes, rest))
+        let bytes = rest.fill(|portion| rest.file.read_exact_at(portion, rest.at))?;
+        Ok((bytes, rest.behind_portion()))
     }))
 }
 
 impl Rest {
-    fn read(&self, length: u64) -> io::Result<Bytes> {
-        let length = usize::try_from(length).map_err(io::Error::other)?;
-        let mut buffer = self.buffers.list().pop().unwrap_or_default();
-        if buffer.len() < length {
-            buffer.resize(length, 0);
-        }
-        let portion = buffer.get_mut(..length).unwrap_or_default();
-        self.file.read_exact_at(portion, self.at)?;
-        Ok(Bytes::from_owner(Portion { buffer, length, buffers: self.buffers.clone() }))
+    /// The length of the next portion, in bytes.
+    fn portion(&self) -> usize {
+        usize::try_from(self.left.min(PORTION)).unwrap_or_default()
     }
+
+    fn behind_portion(mut self) -> Self {
+        let length = self.left.min(PORTION);
+        self.at = self.at.saturating_add(length);
+        self.left = self.left.saturating_sub(length);
+        self
+    }
+
+    /// The next portion, if there is one and it can be had without waiting for the disk.
+    fn cached(&self) -> Option<Bytes> {
+        if self.left == 0 {
+            return None;
+        }
+        self.fill(|portion| {
+            let length = portion.len();
+            match read_cached(&self.file, portion, self.at) {
+                Some(read) if read == length => Ok(()),
+                _ => Err(io::ErrorKind::WouldBlock.into()),
+            }
+        })
+        .ok()
+    }
+
+    fn fill(&self, read: impl FnOnce(&mut [u8]) -> io::Result<()>) -> io::Result<Bytes> {
+        let length = self.portion();
+        let buffer = self.buffers.list().pop().unwrap_or_default();
+        let mut portion = Portion { buffer, length, buffers: self.buffers.clone() };
+        if portion.buffer.len() < length {
+            portion.buffer.resize(length, 0);
+        }
+        read(portion.buffer.get_mut(..length).unwrap_or_default())?;
+        Ok(Bytes::from_owner(portion))
+    }
+}
+
+/// Reads what the system has of a file in memory.
+#[cfg(target_os = "linux")]
+fn read_cached(file: &File, into: &mut [u8], at: u64) -> Option<usize> {
+    let flags = ReadWriteFlags::NOWAIT;
+    preadv2(file, &mut [io::IoSliceMut::new(into)], at, flags).ok()
+}
+
+/// Nothing: the system cannot be asked.
+#[cfg(not(target_os = "linux"))]
+fn read_cached(_: &File, _: &mut [u8], _: u64) -> Option<usize> {
+    None
 }
 
 struct WritingFile {
