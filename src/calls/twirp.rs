@@ -26,7 +26,7 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 const QUESTION: &str = "im.wick.are_you_there";
 
 /// How long a client may take to answer.
-const ANSWER_WITHIN_MS: u64 = 1_500;
+const ANSWER_WITHIN_MS: u64 = 1_000;
 
 /// How long LiveKit keeps an empty room, before the first participant and after the last one.
 const EMPTY_TIMEOUT: u32 = 300;
