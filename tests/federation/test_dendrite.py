@@ -5,6 +5,7 @@ import unittest
 
 import test_rooms
 from servers import dendrite, wick
+from users import Refused, quoted
 
 
 class Checks(test_rooms.Checks):
@@ -18,6 +19,18 @@ class Checks(test_rooms.Checks):
     test_a_knock_is_answered_with_an_invite = None
     # and neither sends nor takes what ends an invite to a room that it is not in.
     test_an_invite_is_withdrawn = None
+
+    def said(self, user, room, sent):
+        if user.server is wick():
+            return super().said(user, room, sent)
+        # Its pages leave out some of several events of one depth.
+        found = []
+        for event_id in sent:
+            try:
+                found.append(user.room("GET", room, f"/event/{quoted(event_id)}")["content"]["body"])
+            except Refused:
+                pass
+        return found
 
 
 if "DENDRITE_FOLDER" in os.environ:
