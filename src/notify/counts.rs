@@ -26,6 +26,7 @@ use wick_room::{Direction, Graph, TimelineItem, to_place};
 use crate::{
     Recipient,
     evaluate::{Evaluator, Verdict, is_arrival, is_own_reading},
+    flattened::FlattenedEvents,
     rules::RulesCache,
 };
 
@@ -53,6 +54,7 @@ pub struct Counts {
     graph: Arc<Graph>,
     counted: Cache<(ShortUserId, ShortRoomId), Arc<Mutex<Counted>>>,
     rules: RulesCache,
+    events: FlattenedEvents,
 }
 
 /// What of a room was counted for a user.
@@ -167,7 +169,8 @@ impl Counts {
     /// Counts events of these rooms.
     #[must_use]
     pub fn new(graph: Arc<Graph>) -> Self {
-        Self { graph, counted: Cache::new(REMEMBERED), rules: RulesCache::default() }
+        let (rules, events) = (RulesCache::default(), FlattenedEvents::default());
+        Self { graph, counted: Cache::new(REMEMBERED), rules, events }
     }
 
     /// What is unread in a room up to `upto`, which is at most where the snapshot ends.
@@ -218,7 +221,8 @@ impl Counts {
         pdu: &Pdu,
     ) -> Result<Option<Vec<Action>>> {
         let rules = self.rules.get(read, recipient)?;
-        let evaluator = Evaluator::new(&self.graph, read, room, recipient, rules)?;
+        let by = (rules, &self.events);
+        let evaluator = Evaluator::new(&self.graph, read, room, recipient, by)?;
         let verdict = evaluator.evaluate(&item, pdu, &mut 0)?;
         Ok(verdict.map(|verdict| verdict.actions))
     }
@@ -300,7 +304,7 @@ impl Counts {
                     read,
                     room,
                     recipient,
-                    self.rules.get(read, recipient)?,
+                    (self.rules.get(read, recipient)?, &self.events),
                 )?),
             };
             let found = evaluator.evaluate(&item, &pdu, &mut cost)?;

@@ -1,12 +1,11 @@
 //! Whether one event notifies one user.
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use ruma::{
     UInt,
     events::{StateEventType, TimelineEventType},
-    push::{Action, FlattenedJson, PushConditionRoomCtx},
-    serde::Raw,
+    push::{Action, PushConditionRoomCtx},
 };
 use wick_core::{Error, Pdu, Result, ShortEventId, ShortRoomId};
 use wick_database::{
@@ -14,11 +13,11 @@ use wick_database::{
     schema::room::{Membership, REDACTION_BY_EVENT},
 };
 use wick_people::receipts::thread_of;
-use wick_room::{Graph, RelatesTo, TimelineItem, membership};
-use wick_ruma::{EXPIRE_RELATION, ExpireStatus};
+use wick_room::{Graph, TimelineItem, membership};
 
 use crate::{
     Recipient,
+    flattened::{FlattenedEvents, is_end_of_another},
     pattern::Pattern,
     rules::{Candidate, Rules},
 };
@@ -42,8 +41,12 @@ impl Verdict {
 pub(crate) struct Evaluator<'a> {
     graph: &'a Graph,
     read: &'a Snapshot,
+    room: ShortRoomId,
     rules: Arc<Rules>,
+    events: &'a FlattenedEvents,
     context: PushConditionRoomCtx,
+    /// The same with the power levels, which few events need.
+    with_power_levels: OnceCell<PushConditionRoomCtx>,
     name: Pattern,
 }
 
@@ -53,7 +56,7 @@ impl<'a> Evaluator<'a> {
         read: &'a Snapshot,
         room: ShortRoomId,
         recipient: Recipient<'_>,
-        rules: Arc<Rules>,
+        (rules, events): (Arc<Rules>, &'a FlattenedEvents),
     ) -> Result<Self> {
         let head =
             graph.head(read, room)?.ok_or_else(|| Error::corrupt("a joined room has no head"))?;
@@ -70,9 +73,9 @@ impl<'a> Evaluator<'a> {
             .ok_or_else(|| Error::corrupt("a room has no room id"))?;
         let members = UInt::new_saturating(head.counts.joined);
         let pattern = Pattern::words(&name);
-        let context = PushConditionRoomCtx::new(room_id, members, user_id, name)
-            .with_power_levels(graph.power_levels(read, room)?.into());
-        Ok(Self { graph, read, rules, context, name: pattern })
+        let context = PushConditionRoomCtx::new(room_id, members, user_id, name);
+        let with_power_levels = OnceCell::new();
+        Ok(Self { graph, read, room, rules, events, context, with_power_levels, name: pattern })
     }
 
     /// What an event of another user does; `None` if it does not notify. Adds what it took to `cost`, in
@@ -83,24 +86,32 @@ impl<'a> Evaluator<'a> {
         pdu: &Pdu,
         cost: &mut usize,
     ) -> Result<Option<Verdict>> {
-        if is_end_of_another(pdu) || self.read.contains(&REDACTION_BY_EVENT, &item.event)? {
+        let event = self.events.get(item.event, pdu);
+        if event.ends_another || self.read.contains(&REDACTION_BY_EVENT, &item.event)? {
             return Ok(None);
         }
-        let event = FlattenedJson::from_raw(&Raw::<()>::from_json(pdu.json.clone()));
-        let candidate = Candidate::new(&event, &self.context, &self.name);
-        let actions = self.rules.actions(&candidate, cost);
+        let candidate = Candidate {
+            event: &event,
+            context: &self.context,
+            with_power_levels: &|| self.with_power_levels(),
+            name: &self.name,
+        };
+        let actions = self.rules.actions(&candidate, cost)?;
         if !actions.iter().any(Action::should_notify) {
             return Ok(None);
         }
         let thread = thread_of(self.graph, self.read, pdu)?;
         Ok(Some(Verdict { actions: actions.to_vec(), thread }))
     }
-}
 
-/// Whether an event is the terminal copy of one that expired or was ended.
-fn is_end_of_another(pdu: &Pdu) -> bool {
-    RelatesTo::of(&pdu.content).is_some_and(|relation| relation.rel_type == EXPIRE_RELATION)
-        && ExpireStatus::from_content(&pdu.content).is_some_and(|status| status.is_terminal())
+    fn with_power_levels(&self) -> Result<&PushConditionRoomCtx> {
+        if let Some(context) = self.with_power_levels.get() {
+            return Ok(context);
+        }
+        let levels = self.graph.power_levels(self.read, self.room)?;
+        let context = self.context.clone().with_power_levels(levels.into());
+        Ok(self.with_power_levels.get_or_init(|| context))
+    }
 }
 
 /// Whether an event of its sender's own shows that they have read what came before: a message does, a

@@ -3,6 +3,7 @@
 pub mod badges;
 pub mod counts;
 mod evaluate;
+mod flattened;
 pub mod notifications;
 mod pattern;
 mod recipient;

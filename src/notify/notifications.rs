@@ -23,6 +23,7 @@ use wick_runtime::Resources;
 use crate::{
     counts::{ReadUpTo, read_upto},
     evaluate::{Evaluator, Verdict, accepted_invite, is_arrival, is_own_reading},
+    flattened::FlattenedEvents,
     rules::{Rules, RulesCache},
 };
 
@@ -38,6 +39,7 @@ pub struct Notifications {
     resources: Resources,
     graph: Arc<Graph>,
     rules: Arc<RulesCache>,
+    events: Arc<FlattenedEvents>,
 }
 
 /// An event that notified.
@@ -78,6 +80,7 @@ struct Lister<'a> {
     session: &'a Session,
     ignored: Arc<HashSet<OwnedUserId>>,
     rules: Arc<Rules>,
+    events: &'a FlattenedEvents,
     rooms: HashMap<ShortRoomId, Room<'a>>,
     /// The newest event of each room that was not looked at yet.
     heads: BinaryHeap<Head>,
@@ -106,7 +109,7 @@ impl Notifications {
     /// Of what happens in `graph`.
     #[must_use]
     pub fn new(resources: Resources, graph: Arc<Graph>) -> Self {
-        Self { resources, graph, rules: Arc::default() }
+        Self { resources, graph, rules: Arc::default(), events: Arc::default() }
     }
 
     /// The notifications from the token `from` on, or the newest, of all rooms the session's user is in or
@@ -136,6 +139,7 @@ impl Notifications {
             session,
             ignored: Arc::new(account_data::ignored_users(&read, session.user, &session.user_id)?),
             rules: self.rules.get(&read, session.into())?,
+            events: &self.events,
             rooms: HashMap::new(),
             heads: BinaryHeap::new(),
             cost: 0,
@@ -274,9 +278,10 @@ impl<'a> Lister<'a> {
         };
         let id = graph.intern().room_id(read, room)?;
         let device = Some(&*session.device_id);
+        let by = (Arc::clone(&self.rules), self.events);
         Ok(vacant.insert(Room {
             id: id.ok_or_else(|| Error::corrupt("a joined room has no room id"))?,
-            evaluator: Evaluator::new(graph, read, room, session.into(), Arc::clone(&self.rules))?,
+            evaluator: Evaluator::new(graph, read, room, session.into(), by)?,
             viewer: Viewer::new(graph, read, room, &session.user_id, device)?
                 .ignoring(Arc::clone(&self.ignored)),
             read_upto: read_upto(read, room, session.user)?,

@@ -12,9 +12,7 @@ use futures_util::FutureExt;
 use quick_cache::{Weighter, sync::Cache};
 use ruma::{
     OwnedRoomId, OwnedUserId,
-    push::{
-        Action, ConditionalPushRule, FlattenedJson, PushCondition, PushConditionRoomCtx, Ruleset,
-    },
+    push::{Action, ConditionalPushRule, PushCondition, PushConditionRoomCtx, Ruleset},
 };
 use wick_account::push_rules;
 use wick_core::{Position, Result, ShortRoomId, ShortUserId};
@@ -22,6 +20,7 @@ use wick_database::{Read, schema::account_data::ACCOUNT_DATA_BY_TYPE};
 
 use crate::{
     Recipient,
+    flattened::Flattened,
     pattern::{Pattern, Within},
 };
 
@@ -32,7 +31,7 @@ const CACHED_BYTES: u64 = 32 << 20;
 const COMPILED_PER_BYTE: u64 = 200;
 
 /// The text that a pattern of a content rule, or of a condition on `content.body`, is matched against.
-const BODY: &str = "content.body";
+pub(crate) const BODY: &str = "content.body";
 
 /// The rules that an event with `m.mentions` switches off.
 const OLD_MENTIONS: [&str; 3] =
@@ -53,28 +52,21 @@ enum Condition {
     IsRoom(OwnedRoomId),
     IsSender(OwnedUserId),
     ContainsDisplayName,
-    /// One without a pattern.
+    /// One on the power level of the sender.
+    SenderMayNotify(PushCondition),
+    /// Another one without a pattern.
     Plain(PushCondition),
 }
 
 /// An event as rules see it.
 pub(crate) struct Candidate<'a> {
-    event: &'a FlattenedJson,
-    context: &'a PushConditionRoomCtx,
-    /// Its `content.body` in lower case.
-    body: Option<String>,
+    pub(crate) event: &'a Flattened,
+    /// The room, without its power levels.
+    pub(crate) context: &'a PushConditionRoomCtx,
+    /// The room with its power levels.
+    pub(crate) with_power_levels: &'a dyn Fn() -> Result<&'a PushConditionRoomCtx>,
     /// The user's display name in the room.
-    name: &'a Pattern,
-}
-
-impl<'a> Candidate<'a> {
-    pub(crate) fn new(
-        event: &'a FlattenedJson,
-        context: &'a PushConditionRoomCtx,
-        name: &'a Pattern,
-    ) -> Self {
-        Self { event, context, body: event.get_str(BODY).map(str::to_lowercase), name }
-    }
+    pub(crate) name: &'a Pattern,
 }
 
 impl Rules {
@@ -102,13 +94,17 @@ impl Rules {
     }
 
     /// The actions of the first rule that applies; none if none does. Adds what it took to `cost`.
-    pub(crate) fn actions(&self, candidate: &Candidate<'_>, cost: &mut usize) -> &[Action] {
-        let has_mentions = candidate.event.contains_mentions();
-        let applies = |rule: &&Rule| {
-            !(rule.is_old_mention && has_mentions)
-                && rule.conditions.iter().all(|condition| condition.applies(candidate, cost))
-        };
-        self.0.iter().find(applies).map(|rule| &*rule.actions).unwrap_or_default()
+    ///
+    /// # Errors
+    /// If the power levels of the room cannot be read.
+    pub(crate) fn actions(&self, candidate: &Candidate<'_>, cost: &mut usize) -> Result<&[Action]> {
+        let has_mentions = candidate.event.fields.contains_mentions();
+        for rule in self.0.iter().filter(|rule| !(rule.is_old_mention && has_mentions)) {
+            if rule.applies(candidate, cost)? {
+                return Ok(&rule.actions);
+            }
+        }
+        Ok(&[])
     }
 
     /// How much memory it takes, about.
@@ -132,6 +128,15 @@ impl Rule {
         let is_old_mention = OLD_MENTIONS.contains(&id);
         enabled.then(|| Self { actions: actions.to_vec(), is_old_mention, conditions })
     }
+
+    fn applies(&self, candidate: &Candidate<'_>, cost: &mut usize) -> Result<bool> {
+        for condition in &self.conditions {
+            if !condition.applies(candidate, cost)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 impl Condition {
@@ -146,32 +151,38 @@ impl Condition {
                 Self::Matches(data.key.clone(), Pattern::glob(&data.pattern, within))
             }
             PushCondition::ContainsDisplayName => Self::ContainsDisplayName,
+            PushCondition::SenderNotificationPermission { .. } => {
+                Self::SenderMayNotify(condition.clone())
+            }
             plain => Self::Plain(plain.clone()),
         }
     }
 
-    fn applies(&self, candidate: &Candidate<'_>, cost: &mut usize) -> bool {
-        let Candidate { event, context, body, name } = candidate;
+    fn applies(&self, candidate: &Candidate<'_>, cost: &mut usize) -> Result<bool> {
+        let Candidate { event, context, name, .. } = candidate;
+        let (fields, body) = (&event.fields, event.body.as_deref());
         let mut matches = |pattern: &Pattern, value: Option<&str>| {
             value.is_some_and(|value| {
                 *cost = cost.saturating_add(pattern.cost(value));
                 pattern.matches(value)
             })
         };
-        match self {
+        // None of these waits for anything.
+        let plain = |condition: &PushCondition, context| {
+            condition.applies(fields, context).now_or_never().unwrap_or_default()
+        };
+        Ok(match self {
             Self::Matches(key, pattern) => match &**key {
-                BODY => matches(pattern, body.as_deref()),
+                BODY => matches(pattern, body),
                 "room_id" => matches(pattern, Some(&context.room_id.as_str().to_lowercase())),
-                key => matches(pattern, event.get_str(key).map(str::to_lowercase).as_deref()),
+                key => matches(pattern, fields.get_str(key).map(str::to_lowercase).as_deref()),
             },
             Self::IsRoom(room_id) => context.room_id == *room_id,
-            Self::IsSender(user_id) => event.get_str("sender") == Some(user_id.as_str()),
-            Self::ContainsDisplayName => matches(name, body.as_deref()),
-            // None of these waits for anything.
-            Self::Plain(condition) => {
-                condition.applies(event, context).now_or_never().unwrap_or_default()
-            }
-        }
+            Self::IsSender(user_id) => fields.get_str("sender") == Some(user_id.as_str()),
+            Self::ContainsDisplayName => matches(name, body),
+            Self::SenderMayNotify(condition) => plain(condition, (candidate.with_power_levels)()?),
+            Self::Plain(condition) => plain(condition, context),
+        })
     }
 }
 
