@@ -142,7 +142,8 @@ impl Shape {
         if self.has_body && body.trim_ascii().is_empty() {
             return Err(not_json("the body is missing"));
         }
-        if (!self.lists.is_empty() || self.text.is_some())
+        let has_text = self.text.is_some() && body.len() > TEXT;
+        if (has_text || can_be_over(self.lists, body.len()))
             && let Ok(body) = serde_json::from_slice(body)
         {
             ensure_lists(body, self.lists)?;
@@ -150,6 +151,7 @@ impl Shape {
         }
         if request.method() == Method::GET
             && let Some(query) = request.uri().query()
+            && can_be_over(FILTER, query.len())
             && let Ok(Query { filter: Some(filter) }) = serde_html_form::from_str(query)
             && let Ok(filter) = serde_json::from_str(&filter)
         {
@@ -157,6 +159,11 @@ impl Shape {
         }
         Ok(())
     }
+}
+
+/// Whether so many bytes can hold a list that is too long: each entry takes one at least.
+fn can_be_over(lists: &[(&str, usize)], bytes: usize) -> bool {
+    lists.iter().any(|(_, max)| bytes > *max)
 }
 
 #[derive(Deserialize)]
