@@ -80,18 +80,8 @@ impl ToDevice {
             let deleted = self
                 .resources
                 .change_with(Durability::Flushed, |batch| {
-                    let mut deleted = Vec::new();
-                    let inbox = batch
-                        .scan(&TO_DEVICE_MESSAGE_BY_POSITION, Range::prefix((user, device_id)));
-                    for key in inbox.keys().take(DELETED_AT_ONCE) {
-                        let key = key?;
-                        if key.2 > upto {
-                            break;
-                        }
-                        deleted.push(key);
-                    }
-                    delete(batch, &deleted)?;
-                    Ok(deleted.len())
+                    let delivered = Range::through(&(user, device_id, upto));
+                    delete_oldest(batch, (user, device_id), delivered, DELETED_AT_ONCE)
                 })
                 .await?;
             if deleted < DELETED_AT_ONCE {
@@ -106,9 +96,7 @@ impl ToDevice {
 /// # Errors
 /// If the database cannot be read.
 pub fn drop_inbox(batch: &mut Batch, user: ShortUserId, device_id: &DeviceId) -> Result<()> {
-    let inbox = batch.scan(&TO_DEVICE_MESSAGE_BY_POSITION, Range::prefix((user, device_id)));
-    let inbox = inbox.keys().collect::<Result<Vec<_>, _>>()?;
-    delete(batch, &inbox)?;
+    delete_oldest(batch, (user, device_id), Range::all(), usize::MAX)?;
     let sent = batch.scan(&TO_DEVICE_SENT_BY_TRANSACTION, Range::prefix((user, device_id)));
     for (key, at) in sent.collect::<Result<Vec<_>, _>>()? {
         batch.delete(&TO_DEVICE_SENT_BY_TRANSACTION, &key);
@@ -121,17 +109,35 @@ pub fn drop_inbox(batch: &mut Batch, user: ShortUserId, device_id: &DeviceId) ->
 /// The device that a message is for, and the place of the message in its inbox.
 type Place = (ShortUserId, OwnedDeviceId, Position);
 
-/// Deletes messages, each once, and takes them off what waits of their senders.
-fn delete(batch: &mut Batch, messages: &[Place]) -> Result<()> {
-    let mut by_sender = BTreeMap::<ShortUserId, Outstanding>::new();
-    for key in messages {
-        let message = batch.read_for_update(&TO_DEVICE_MESSAGE_BY_POSITION, key)?;
-        let Some(message) = message else { continue };
-        batch.delete(&TO_DEVICE_MESSAGE_BY_POSITION, key);
+/// Deletes the oldest messages of a device in a range, each once, and takes them off what waits of their senders. Returns
+/// how many.
+fn delete_oldest(
+    batch: &mut Batch,
+    (user, device_id): (ShortUserId, &DeviceId),
+    range: Range<Place>,
+    most: usize,
+) -> Result<usize> {
+    let inbox = Range::prefix((user, device_id)).and(range);
+    let inbox = batch.scan(&TO_DEVICE_MESSAGE_BY_POSITION, inbox).take(most);
+    let (mut by_sender, mut places) = (BTreeMap::<ShortUserId, Outstanding>::new(), Vec::new());
+    let mut oldest = None;
+    for row in inbox {
+        let (place, message) = row?;
         let deleted = by_sender.entry(message.sender).or_default();
         deleted.messages = deleted.messages.saturating_add(1);
         let bytes = u64::try_from(message.content.len()).unwrap_or(u64::MAX);
         deleted.bytes = deleted.bytes.saturating_add(bytes);
+        if places.is_empty() {
+            oldest = Some(message);
+        }
+        places.push(place);
+    }
+    // An inbox is only ever shortened from its beginning: what deletes any of these deletes the oldest, too.
+    if let (Some(place), Some(oldest)) = (places.first(), &oldest) {
+        batch.require(&TO_DEVICE_MESSAGE_BY_POSITION, place, Some(oldest));
+    }
+    for place in &places {
+        batch.delete(&TO_DEVICE_MESSAGE_BY_POSITION, place);
     }
     for (sender, deleted) in by_sender {
         batch.update(&OUTSTANDING_BY_SENDER, &sender, |before| {
@@ -143,7 +149,7 @@ fn delete(batch: &mut Batch, messages: &[Place]) -> Result<()> {
             (after.messages > 0).then_some(after)
         })?;
     }
-    Ok(())
+    Ok(places.len())
 }
 
 fn after(user: ShortUserId, device_id: &DeviceId, since: Position) -> Range<Place> {
