@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ruma::{ServerName, events::room::server_acl::RoomServerAclEventContent};
+use ruma::{OwnedServerName, ServerName, events::room::server_acl::RoomServerAclEventContent};
 use serde::{Deserialize, Serialize};
 
 use super::{Network, Outbound, Period, outbound::not_public};
@@ -21,6 +21,14 @@ pub struct Federation {
     pub deny_addresses: Vec<Network>,
     /// A PEM file with certificates of authorities to trust for other servers, besides those of the system; empty for none.
     pub extra_roots: PathBuf,
+    /// Servers that are asked for the keys of others which do not publish them themselves at present.
+    pub trusted_notaries: Vec<OwnedServerName>,
+    /// Whether other servers are sent the display names of users' devices.
+    pub device_names: bool,
+    /// How many EDUs with messages from device to device are kept for a server that is out of reach.
+    pub max_messages: u32,
+    /// How many megabytes of them are.
+    pub max_messages_megabytes: u32,
     /// How long a request to another server may take with its whole response.
     pub timeout: Period,
     /// The most requests to other servers at the same time.
@@ -58,6 +66,10 @@ impl Default for Federation {
             deny: Vec::new(),
             deny_addresses: not_public(),
             extra_roots: PathBuf::new(),
+            trusted_notaries: Vec::new(),
+            device_names: false,
+            max_messages: 10_000,
+            max_messages_megabytes: 64,
             timeout: Period::from_secs(60),
             max_requests: 256,
             max_requests_per_server: 32,
