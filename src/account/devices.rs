@@ -56,6 +56,12 @@ impl NewDevice {
 
 /// What other crates do in the batch that changes a device.
 pub trait DeviceListener: Send + Sync {
+    /// A user has a new device.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    fn added(&self, user: ShortUserId, batch: &mut Batch) -> Result<()>;
+
     /// Devices of a user are removed: deletes what belongs to them.
     ///
     /// # Errors
@@ -226,6 +232,7 @@ impl Devices {
             }
             None => {
                 self.make_room(user, batch)?;
+                self.listeners.iter().try_for_each(|listener| listener.added(user, batch))?;
                 (new.display_name.clone(), now)
             }
         };

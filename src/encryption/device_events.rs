@@ -13,7 +13,7 @@ use crate::{
     cross_signing::{self, drop_device_signatures},
     dehydrated,
     device_keys::drop_keys,
-    device_lists::{self, note_change},
+    device_lists::{self, note_change, note_unseen_change},
     to_device::drop_inbox,
 };
 
@@ -21,6 +21,12 @@ use crate::{
 pub struct DeviceEvents;
 
 impl DeviceListener for DeviceEvents {
+    fn added(&self, user: ShortUserId, batch: &mut Batch) -> Result<()> {
+        // It has no keys yet.
+        note_unseen_change(user, batch);
+        Ok(())
+    }
+
     fn removed(
         &self,
         user: ShortUserId,
@@ -36,6 +42,8 @@ impl DeviceListener for DeviceEvents {
         dehydrated::forget(user, device_ids, batch)?;
         if was_seen {
             note_change(user, batch)?;
+        } else {
+            note_unseen_change(user, batch);
         }
         Ok(())
     }
@@ -44,6 +52,8 @@ impl DeviceListener for DeviceEvents {
         // The name is shown with the keys.
         if batch.contains(&KEYS_BY_DEVICE, &(user, device_id))? {
             note_change(user, batch)?;
+        } else {
+            note_unseen_change(user, batch);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod public;
 mod query;
 mod restore;
 mod shown;
+mod unsigned;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use wick_database::{
     },
 };
 use wick_federation::Federation;
+use wick_room::Graph;
 use wick_runtime::{Resources, Supervisor};
 
 use self::shown::LastShown;
@@ -36,6 +38,7 @@ pub(crate) use self::{
     new_keys::{check_device_keys, is_one_time_key},
     query::public_keys,
     shown::Shown,
+    unsigned::{Unsigned, sent_name},
 };
 use crate::{RemoteLists, announcements::Announcements};
 
@@ -43,6 +46,7 @@ use crate::{RemoteLists, announcements::Announcements};
 #[derive(Clone)]
 pub struct DeviceKeys {
     resources: Resources,
+    graph: Arc<Graph>,
     last_shown: Arc<LastShown>,
     remote: Option<Arc<RemoteLists>>,
 }
@@ -61,9 +65,14 @@ pub struct Owner<'a> {
 impl DeviceKeys {
     /// Keys in the database, and of users of other servers where there is a way to them.
     #[must_use]
-    pub fn new(resources: Resources, federation: Option<Arc<Federation>>) -> Self {
+    pub fn new(
+        resources: Resources,
+        graph: Arc<Graph>,
+        federation: Option<Arc<Federation>>,
+    ) -> Self {
         let remote = federation.map(|federation| RemoteLists::new(resources.clone(), federation));
-        Self { resources, last_shown: Arc::new(LastShown::new()), remote: remote.map(Arc::new) }
+        let remote = remote.map(Arc::new);
+        Self { resources, graph, last_shown: Arc::new(LastShown::new()), remote }
     }
 
     /// The lists of users of other servers; `None` where there is no way to them.
@@ -76,7 +85,7 @@ impl DeviceKeys {
     pub fn start(&self, supervisor: &Supervisor) {
         if let Some(remote) = &self.remote {
             remote.start(supervisor);
-            Announcements::new(self.resources.clone()).start(supervisor);
+            Announcements::new(self.resources.clone(), Arc::clone(&self.graph)).start(supervisor);
         }
     }
 

@@ -10,7 +10,7 @@ use wick_database::{
     Batch, Range, Read,
     schema::device_lists::{
         DEVICE_LIST_CHANGE_BY_POSITION, DEVICE_LIST_CHANGE_BY_USER, SIGNATURE_CHANGE_BY_POSITION,
-        SIGNATURE_CHANGE_BY_USER,
+        SIGNATURE_CHANGE_BY_USER, UNSEEN_DEVICE_CHANGE_BY_USER,
     },
 };
 use wick_room::shared_rooms::wake_sharing;
@@ -27,6 +27,12 @@ pub fn note_change(user: ShortUserId, batch: &mut Batch) -> Result<()> {
     batch.put_at(slot, &DEVICE_LIST_CHANGE_BY_USER, move |position| (user, position));
     batch.put_at(slot, &DEVICE_LIST_CHANGE_BY_POSITION, move |position| (position, user));
     wake_sharing(user, batch)
+}
+
+/// Notes a change of a user's devices without keys, which other servers are sent and clients are not.
+pub(crate) fn note_unseen_change(user: ShortUserId, batch: &mut Batch) {
+    let slot = batch.reserve_position();
+    batch.put_at(slot, &UNSEEN_DEVICE_CHANGE_BY_USER, move |position| (user, position));
 }
 
 /// Notes that the signatures that `viewer` sees on the keys of `user` changed, for `viewer` alone.

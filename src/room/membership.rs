@@ -2,6 +2,7 @@
 
 use ruma::{
     OwnedUserId,
+    events::TimelineEventType,
     events::room::{
         member::MembershipState,
         power_levels::{RoomPowerLevels, RoomPowerLevelsEventContent},
@@ -58,6 +59,12 @@ pub fn of(event: &Pdu) -> Option<Membership> {
         membership: MembershipState,
     }
     from_state(&event.content_as::<Content>().ok()?.membership)
+}
+
+/// Whether an event is the member event of a joined user.
+#[must_use]
+pub fn is_join(event: &Pdu) -> bool {
+    event.event_type == TimelineEventType::RoomMember && of(event) == Some(Membership::Join)
 }
 
 /// A membership as part of a key.

@@ -209,7 +209,7 @@ impl Services {
             push_rules: PushRules::new(resources.clone()),
             pushers,
             push,
-            device_keys: DeviceKeys::new(resources.clone(), federation),
+            device_keys: DeviceKeys::new(resources.clone(), Arc::clone(&graph), federation),
             cross_signing: CrossSigning::new(resources.clone()),
             backups: Arc::new(Backups::new(resources.clone())),
             to_device: Arc::clone(&to_device),

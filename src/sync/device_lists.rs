@@ -1,9 +1,11 @@
 //! The `device_lists` of a sync: the users whose devices changed, and those that no room is shared with.
 //!
 //! Two users see each other's device lists as long as they are both in one room. The lists name
-//! only users for whom that began or ended since the client's last sync, or whose keys changed meanwhile.
+//! only users for whom that began or ended since the client's last sync, or whose keys changed meanwhile. A user shares
+//! the rooms that they join with themselves, too.
 //!
-//! Invariants: what a client missed while it shared no room with a user is made good when it does again;
+//! Invariants: what a client missed while it shared no room with a user is made good when it does again: changes of users of
+//! other servers are not known for that time, so their joining again is one;
 //! the lists depend on memberships alone, not on what a filter leaves out or how members are loaded.
 //!
 //! <https://spec.matrix.org/v1.18/client-server-api/#tracking-the-device-list-for-a-user>
@@ -23,6 +25,9 @@ use wick_people::presence::shares_room;
 use wick_room::{Graph, membership, to_place};
 
 use crate::context::Context;
+
+/// How many changes of one member between two syncs are looked at.
+const MAX_MEMBER_CHANGES: usize = 20;
 
 /// `changed` and `left` of a response.
 #[derive(Debug, Default, Serialize)]
@@ -64,7 +69,7 @@ pub fn device_lists(
     }
     changed.extend(device_lists::signatures_changed_after(read, user, since)?);
     for other in moves.met {
-        if other != user && !shared_throughout(context, since, other)? {
+        if !shared_throughout(context, since, other)? {
             changed.insert(other);
         }
     }
@@ -135,6 +140,15 @@ impl Moves {
                 }
             }
         }
+        let own = &context.session.user_id;
+        if is_joined && member.position > since && has_left(context, before, (own, member.event))? {
+            for other in graph.members(read, room, Membership::Join) {
+                let (other, _) = other?;
+                if graph.user_id(read, other)?.server_name() != graph.server_name() {
+                    self.met.insert(other);
+                }
+            }
+        }
         self.add_changes(context, (before, is_joined), room)
     }
 
@@ -156,7 +170,9 @@ impl Moves {
             let is_there = is_joined && is_join(context, change.new)?;
             if was_there && !is_there {
                 self.lost.insert(other);
-            } else if is_there && !was_there {
+            } else if is_there
+                && (!was_there || has_been_away(context, before, (user_id, change.new))?)
+            {
                 self.met.insert(other);
             }
         }
@@ -175,6 +191,43 @@ fn shared_throughout(context: &Context<'_>, since: Position, other: ShortUserId)
         }
     }
     Ok(false)
+}
+
+/// Whether a user of another server, who was in a room at the state `before` and is there by the member event `now`, was not
+/// there at some time in between.
+fn has_been_away(
+    context: &Context<'_>,
+    before: StateRoot,
+    (user_id, now): (&UserId, Option<ShortEventId>),
+) -> Result<bool> {
+    let Some(now) = now.filter(|_| user_id.server_name() != context.graph.server_name()) else {
+        return Ok(false);
+    };
+    has_left(context, before, (user_id, now))
+}
+
+/// Whether a user who was in a room at the state `before` and is there by the member event `now` was not there at some time
+/// in between. After very many changes it is taken for granted.
+fn has_left(
+    context: &Context<'_>,
+    before: StateRoot,
+    (user_id, now): (&UserId, ShortEventId),
+) -> Result<bool> {
+    let (graph, read, member) = (context.graph, &context.read, StateEventType::RoomMember);
+    let first = graph.state_event_at(read, before, &member, user_id.as_str())?;
+    let mut event = Some(now);
+    for _ in 0..MAX_MEMBER_CHANGES {
+        if event == first {
+            return Ok(false);
+        }
+        if !is_join(context, event)? {
+            return Ok(true);
+        }
+        let place = event.map(|event| graph.place(read, event)).transpose()?.flatten();
+        let Some(place) = place else { return Ok(true) };
+        event = graph.state_event_at(read, place.before, &member, user_id.as_str())?;
+    }
+    Ok(true)
 }
 
 fn is_join(context: &Context<'_>, event: Option<ShortEventId>) -> Result<bool> {

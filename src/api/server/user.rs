@@ -24,11 +24,15 @@ async fn devices(
     let wanted = [(body.user_id.clone(), Vec::new())].into();
     let found = services.device_keys.query_for_server(&sender, wanted).await?;
     let mut response = get_devices::Response::new(body.user_id, UInt::MIN);
-    for (_, keys) in found {
+    for (_, mut keys) in found {
         response.stream_id = UInt::new_saturating(keys.stream_id);
-        let devices = keys.devices.into_iter();
-        response.devices =
-            devices.map(|(id, keys)| get_devices::UserDevice::new(id, keys)).collect();
+        let devices = keys.devices.into_iter().map(|(id, device_keys)| {
+            let name = keys.names.remove(&id);
+            let mut device = get_devices::UserDevice::new(id, device_keys);
+            device.device_display_name = name;
+            device
+        });
+        response.devices = devices.collect();
         (response.master_key, response.self_signing_key) = (keys.master, keys.self_signing);
     }
     Ok(response)

@@ -14,6 +14,10 @@ tables! {
     /// from it; read by sync and `GET /keys/changes`.
     DEVICE_LIST_CHANGE_BY_POSITION: Position => ShortUserId, Sequential;
 
+    /// When a user's devices without keys last changed, if other servers have not been sent that yet. Written with the change,
+    /// deleted by the announcements of device lists; a lost row delays the update until the next change.
+    UNSEEN_DEVICE_CHANGE_BY_USER: ShortUserId => Position, Small;
+
     /// When the signatures that the first user sees on the keys of the second last changed for the
     /// first user alone. Written by `POST /keys/signatures/upload` and with a user-signing key; rebuilt
     /// from nothing else.

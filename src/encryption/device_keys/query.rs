@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, ServerName, UserId};
-use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use wick_account::Session;
 use wick_core::{Error, Result, ShortUserId};
@@ -23,6 +22,7 @@ use super::{
     shown::{LastShown, Shown},
 };
 use crate::{
+    device_keys::unsigned::{Unsigned, display_name},
     remote_lists::{ByServer, Sharing},
     signed_json::SignedJson,
 };
@@ -37,13 +37,6 @@ type Wanted = BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>;
 type Missing = ByServer<Vec<OwnedDeviceId>>;
 
 type Stored = (QueriedKeys, Missing);
-
-/// What the server adds to the keys of a device.
-#[derive(Serialize)]
-struct Unsigned {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    device_display_name: Option<String>,
-}
 
 /// A signature by a user with the key of this id.
 type Signature = (ShortUserId, String, String);
@@ -96,7 +89,12 @@ impl DeviceKeys {
         let sharing = is_remote.then(|| Sharing::of(&read, session.user)).transpose()?;
         for (user_id, device_ids) in wanted {
             let user = self.resources.database.intern().lookup_user(&read, user_id)?;
-            let of = user.map(|user| Queried { read: &read, viewer: Some(session), user, user_id });
+            let of = user.map(|user| Queried {
+                read: &read,
+                viewer: Viewer::User(session),
+                user,
+                user_id,
+            });
             let shown = match of {
                 Some(of) if self.is_local(user_id) => of.shown(device_ids, &self.last_shown)?,
                 None if self.is_local(user_id) => continue,
@@ -131,13 +129,19 @@ impl DeviceKeys {
         self.resources.workers.run(&server, move || keys.look_up_public(&wanted)).await
     }
 
+    /// Whether other servers are sent the names of devices.
+    fn shows_names(&self) -> bool {
+        self.resources.config.federation.device_names
+    }
+
     fn look_up_public(&self, wanted: &Wanted) -> Result<Vec<(OwnedUserId, PublicKeys)>> {
         let read = self.resources.database.published();
         let mut found = Vec::new();
         for (user_id, device_ids) in wanted.iter().filter(|(user_id, _)| self.is_local(user_id)) {
             let user = self.resources.database.intern().lookup_user(&read, user_id)?;
             let Some(user) = user else { continue };
-            found.push((user_id.clone(), public_keys(&read, (user, user_id), device_ids)?));
+            let keys = public_keys(&read, (user, user_id), (device_ids, self.shows_names()))?;
+            found.push((user_id.clone(), keys));
         }
         Ok(found)
     }
@@ -152,11 +156,17 @@ impl DeviceKeys {
 pub(crate) fn public_keys(
     read: &Snapshot,
     (user, user_id): (ShortUserId, &UserId),
-    device_ids: &[OwnedDeviceId],
+    (device_ids, with_names): (&[OwnedDeviceId], bool),
 ) -> Result<PublicKeys> {
-    let of = Queried { read, viewer: None, user, user_id };
+    let viewer = Viewer::Server { sees_names: with_names };
+    let of = Queried { read, viewer, user, user_id };
+    let mut names = BTreeMap::new();
+    for row in read.scan(&DEVICE_BY_ID, Range::prefix((user,))).take_while(|_| with_names) {
+        let ((_, device_id), device) = row?;
+        names.extend(device.display_name.map(|name| (device_id, name)));
+    }
     let announced = read.get(&ANNOUNCED_LIST_BY_USER, &user)?.unwrap_or_default();
-    PublicKeys::new(&of.read(device_ids, &[user])?, announced.stream_id)
+    PublicKeys::new(&of.read(device_ids, &[user])?, names, announced.stream_id)
 }
 
 /// What is answered for another server.
@@ -166,10 +176,28 @@ pub(super) fn unreachable() -> serde_json::Value {
     })
 }
 
-/// A user whose keys are looked up for a viewer; `None` is another server.
+/// For what the keys of a user are looked up.
+#[derive(Clone, Copy)]
+enum Viewer<'a> {
+    /// A user of this server.
+    User(&'a Session),
+    /// Another server.
+    Server { sees_names: bool },
+}
+
+impl<'a> Viewer<'a> {
+    fn session(self) -> Option<&'a Session> {
+        match self {
+            Self::User(session) => Some(session),
+            Self::Server { .. } => None,
+        }
+    }
+}
+
+/// A user whose keys are looked up for a viewer.
 struct Queried<'a> {
     read: &'a Snapshot,
-    viewer: Option<&'a Session>,
+    viewer: Viewer<'a>,
     user: ShortUserId,
     user_id: &'a UserId,
 }
@@ -193,14 +221,15 @@ impl Queried<'_> {
 
     /// Whether the viewer may be shown something that others are not.
     fn has_signed(&self) -> Result<bool> {
-        let Some(viewer) = self.viewer else { return Ok(false) };
+        let Some(viewer) = self.viewer.session() else { return Ok(false) };
         let signed = (viewer.user, self.user);
         Ok(self.user == viewer.user || self.read.contains(&SIGNATURE_CHANGE_BY_USER, &signed)?)
     }
 
     /// The users whose signatures the viewer is shown.
     fn signers(&self) -> Vec<ShortUserId> {
-        let viewer = self.viewer.map(|viewer| viewer.user).filter(|viewer| *viewer != self.user);
+        let viewer =
+            self.viewer.session().map(|viewer| viewer.user).filter(|viewer| *viewer != self.user);
         [self.user].into_iter().chain(viewer).collect()
     }
 
@@ -219,10 +248,11 @@ impl Queried<'_> {
         }
         let devices = to_raw_value(&devices)
             .map_err(|error| Error::internal("the keys of devices cannot be written", error))?;
-        let user_signing = match self.viewer.is_some_and(|viewer| viewer.user == self.user) {
-            true => self.cross_signing_key("user_signing", &added)?,
-            false => None,
-        };
+        let user_signing =
+            match self.viewer.session().is_some_and(|viewer| viewer.user == self.user) {
+                true => self.cross_signing_key("user_signing", &added)?,
+                false => None,
+            };
         Ok(Shown {
             devices,
             master: self.cross_signing_key("master", &added)?,
@@ -249,17 +279,20 @@ impl Queried<'_> {
     fn device(
         &self,
         device_id: &DeviceId,
-        keys: &RawValue,
+        stored: &RawValue,
         added: &Added,
     ) -> Result<Box<RawValue>> {
-        let mut keys = SignedJson::stored(keys)?;
+        let mut keys = SignedJson::stored(stored)?;
         self.add(added.get(device_id.as_str()), &mut keys);
-        if self.viewer.is_none() {
-            // Names of devices are not for other servers.
+        if matches!(self.viewer, Viewer::Server { sees_names: false }) {
             return keys.to_json();
         }
         let device = self.read.get(&DEVICE_BY_ID, &(self.user, device_id))?;
-        let device_display_name = device.and_then(|device| device.display_name);
+        let device_display_name = match device {
+            Some(device) => device.display_name,
+            // Of a device of another server it is stored with the keys.
+            None => display_name(stored),
+        };
         keys.to_json_with(Some(&Unsigned { device_display_name }))
     }
 
@@ -286,7 +319,7 @@ impl Queried<'_> {
 
     fn add(&self, added: Option<&Vec<Signature>>, key: &mut SignedJson) {
         for (signer, signing, signature) in added.into_iter().flatten() {
-            let signer = match self.viewer.filter(|_| *signer != self.user) {
+            let signer = match self.viewer.session().filter(|_| *signer != self.user) {
                 Some(viewer) => &viewer.user_id,
                 None => self.user_id,
             };

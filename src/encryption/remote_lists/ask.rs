@@ -219,7 +219,8 @@ fn check(
             return None;
         }
         let cross_signing = (master.as_ref(), self_signing.as_ref());
-        let keys = UserKeys::check(&user_id, devices.unwrap_or_default(), cross_signing);
+        let devices = devices.unwrap_or_default().into_iter().map(|(id, keys)| (id, keys, None));
+        let keys = UserKeys::check(&user_id, devices, cross_signing);
         Some((user_id, keys))
     });
     checked.collect()

@@ -139,7 +139,8 @@ impl RemoteLists {
             .workers
             .run(&server, move || {
                 let devices = response.devices.into_iter();
-                let devices = devices.map(|device| (device.device_id, device.keys));
+                let devices = devices
+                    .map(|device| (device.device_id, device.keys, device.device_display_name));
                 let keys = (response.master_key.as_ref(), response.self_signing_key.as_ref());
                 Ok((response.stream_id.into(), UserKeys::check(&user_id, devices, keys)))
             })

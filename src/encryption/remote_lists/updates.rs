@@ -18,11 +18,10 @@ use wick_database::{
 use super::{
     RemoteLists, forget, put_list,
     sharing::is_with,
-    user_keys::{checked, put_cross_signing},
+    user_keys::{RemoteDevice, checked, put_cross_signing},
 };
 use crate::{
     cross_signing::{Usage, drop_device_signatures},
-    device_keys::check_device_keys,
     device_lists::note_change,
     signed_json::SignedJson,
 };
@@ -40,8 +39,9 @@ impl RemoteLists {
     ) -> Result<()> {
         let now = self.resources.clock.now();
         self.receive(origin, &update.user_id, |user, batch| {
+            let is_unseen = is_unseen(user, update, batch)?;
             let Some(old) = batch.read_for_update(&REMOTE_LIST_BY_USER, &user)? else {
-                return note_change(user, batch);
+                return if is_unseen { Ok(()) } else { note_change(user, batch) };
             };
             let mut new = old.clone();
             let is_next = old.stream_id.is_some_and(|last| {
@@ -55,7 +55,7 @@ impl RemoteLists {
                 new = RemoteList { refetch_at: Some(now), failures: 0, ..new };
             }
             put_list(user, (Some(&old), &new), batch);
-            note_change(user, batch)
+            if is_unseen { Ok(()) } else { note_change(user, batch) }
         })
         .await
     }
@@ -108,18 +108,23 @@ impl RemoteLists {
 fn apply(user: ShortUserId, update: &DeviceListUpdateContent, batch: &mut Batch) -> Result<()> {
     let key = (user, &update.device_id);
     let keys = update.keys.as_ref().filter(|_| update.deleted != Some(true));
-    let keys = keys.and_then(|keys| {
-        check_device_keys((&update.user_id, &update.device_id), keys)
-            .inspect_err(|error| tracing::debug!(user = %update.user_id, %error, "keys of a device are dropped"))
-            .ok()
+    let device = keys.and_then(|keys| {
+        let (device, name) = ((&*update.user_id, &*update.device_id), &update.device_display_name);
+        RemoteDevice::check(device, keys, name.clone())
     });
-    if let Some(keys) = keys {
-        batch.put(&KEYS_BY_DEVICE, &key, &keys.to_json()?);
+    if let Some(device) = device {
+        batch.put(&KEYS_BY_DEVICE, &key, &device.to_json()?);
     } else {
         batch.delete(&KEYS_BY_DEVICE, &key);
         drop_device_signatures(user, std::slice::from_ref(&update.device_id), batch)?;
     }
     Ok(())
+}
+
+/// Whether clients do not see an update: it is of a device without keys that had none before.
+fn is_unseen(user: ShortUserId, update: &DeviceListUpdateContent, batch: &Batch) -> Result<bool> {
+    let is_without_keys = update.keys.is_none() && update.deleted != Some(true);
+    Ok(is_without_keys && !batch.contains(&KEYS_BY_DEVICE, &(user, &update.device_id))?)
 }
 
 fn apply_signing_keys(

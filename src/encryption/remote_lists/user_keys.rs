@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{
-    OwnedDeviceId, UserId,
+    DeviceId, OwnedDeviceId, UserId,
     encryption::{CrossSigningKey, DeviceKeys},
     serde::Raw,
 };
@@ -22,17 +22,51 @@ use wick_database::{
 
 use crate::{
     cross_signing::{Usage, check_cross_signing_key, drop_device_signatures, drop_signatures},
-    device_keys::{Shown, check_device_keys},
+    device_keys::{Shown, Unsigned, check_device_keys, sent_name},
     signed_json::SignedJson,
 };
 
 /// Devices of one user that are heeded.
 const MAX_DEVICES: usize = 1_000;
 
+/// A device with its display name, if its server shows that.
+#[derive(Clone)]
+pub(super) struct RemoteDevice {
+    keys: SignedJson,
+    name: Option<String>,
+}
+
+impl RemoteDevice {
+    /// Reads the keys of a device with the name that is sent beside them. `None` if they are not in order.
+    pub(super) fn check(
+        device: (&UserId, &DeviceId),
+        keys: &Raw<DeviceKeys>,
+        name: Option<String>,
+    ) -> Option<Self> {
+        let name = sent_name(name, keys);
+        let keys = check_device_keys(device, keys).inspect_err(|error| {
+            let (user, device) = device;
+            tracing::debug!(%user, %device, %error, "a device of another server is left out");
+        });
+        Some(Self { keys: keys.ok()?, name })
+    }
+
+    /// The device as it is stored and shown.
+    pub(super) fn to_json(&self) -> Result<Box<RawValue>> {
+        match &self.name {
+            None => self.keys.to_json(),
+            Some(name) => {
+                let unsigned = Unsigned { device_display_name: Some(name.clone()) };
+                self.keys.to_json_with(Some(&unsigned))
+            }
+        }
+    }
+}
+
 /// The keys of a user.
 #[derive(Clone)]
 pub(crate) struct UserKeys {
-    devices: BTreeMap<OwnedDeviceId, SignedJson>,
+    devices: BTreeMap<OwnedDeviceId, RemoteDevice>,
     master: Option<SignedJson>,
     self_signing: Option<SignedJson>,
 }
@@ -41,16 +75,14 @@ impl UserKeys {
     /// Reads what a server responded about one of its users.
     pub(crate) fn check(
         user_id: &UserId,
-        devices: impl IntoIterator<Item = (OwnedDeviceId, Raw<DeviceKeys>)>,
+        devices: impl IntoIterator<Item = (OwnedDeviceId, Raw<DeviceKeys>, Option<String>)>,
         (master, self_signing): (Option<&Raw<CrossSigningKey>>, Option<&Raw<CrossSigningKey>>),
     ) -> Self {
-        let devices = devices.into_iter().take(MAX_DEVICES).filter_map(|(device_id, keys)| {
-            let keys = check_device_keys((user_id, &device_id), &keys);
-            let keys = keys.inspect_err(|error| {
-                tracing::debug!(user = %user_id, device = %device_id, %error, "a device of another server is left out");
+        let devices =
+            devices.into_iter().take(MAX_DEVICES).filter_map(|(device_id, keys, name)| {
+                let device = RemoteDevice::check((user_id, &device_id), &keys, name)?;
+                Some((device_id, device))
             });
-            Some((device_id, keys.ok()?))
-        });
         let master = master.and_then(|key| checked(user_id, Usage::Master, key));
         let public_key = master.as_ref().and_then(SignedJson::public_key);
         let self_signing = self_signing

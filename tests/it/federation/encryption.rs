@@ -14,21 +14,22 @@ use ruma::{ServerName, serde::Raw};
 use ruma_federation_api::transactions::edu::Edu;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use wick_core::ShortEventId;
 use wick_database::{
-    Durability, Range, Read,
+    Range, Read,
     schema::{
         device_keys::KEYS_BY_DEVICE,
         remote_devices::{
             ANNOUNCED_LIST_BY_USER, REFETCH_BY_TIME, REMOTE_LIST_BY_USER, RemoteList,
         },
-        room::{JOINED_BY_SERVER, MEMBER_BY_USER, MemberRow, Membership},
     },
 };
 use wick_harness::{Gate, Options, Strike, TestNetwork, TestServer, User};
 
-use crate::encryption::signer::{
-    ALGORITHM, CLAIM, QUERY, Signer, claim, keys, query, upload, upload_device_keys,
+use crate::{
+    encryption::signer::{
+        ALGORITHM, CLAIM, QUERY, Signer, claim, keys, query, upload, upload_device_keys,
+    },
+    talk::{member, room},
 };
 
 const V3: &str = "/_matrix/client/v3";
@@ -71,6 +72,8 @@ impl Pair {
             network.join(name, routes.fallback_service(gates[at].routes())).await;
         }
         let (alice, bob) = (a.register("alice").await, b.register("bob").await);
+        // Their devices are no news any more.
+        until(|| announced(&a, &alice) == 1 && announced(&b, &bob) == 1).await;
         Self { network, gates, a, b, alice, bob, sent }
     }
 
@@ -95,12 +98,13 @@ impl Pair {
         std::mem::take(&mut *self.sent[at].lock().unwrap())
     }
 
-    /// Uploads keys of a new device of Bob's, and waits until that is announced.
+    /// Uploads keys of a new device of Bob's, and waits until that is announced: first the device, then its keys.
     async fn new_device_of_bob(&self) -> User {
-        let device = self.b.log_in(&self.bob).await;
         let before = announced(&self.b, &self.bob);
+        let device = self.b.log_in(&self.bob).await;
+        until(|| announced(&self.b, &self.bob) == before + 1).await;
         upload_device_keys(&self.b, &device).await;
-        until(|| announced(&self.b, &self.bob) > before).await;
+        until(|| announced(&self.b, &self.bob) == before + 2).await;
         device
     }
 
@@ -119,22 +123,10 @@ impl Pair {
     }
 }
 
-/// Counts `other` into a new room of `user`, as if the other server had sent the join.
+/// Has `other` join a new room of `user`, as if the other server had sent the join.
 async fn share(server: &TestServer, user: &User, other: &User) {
-    let (_, body) = server.post(&format!("{V3}/createRoom"), &user.token, json!({})).await;
-    let room_id = ruma::RoomId::parse(body["room_id"].as_str().unwrap()).unwrap();
-    let database = &server.services().database;
-    let mut batch = database.batch();
-    let room = database.intern().lookup_room(&batch, &room_id).unwrap().unwrap();
-    let other_user = database.intern().user(&other.user_id, &mut batch).unwrap();
-    let slot = batch.reserve_position();
-    batch.put_at(slot, &MEMBER_BY_USER, move |position| {
-        let membership = Membership::Join;
-        let row = MemberRow { membership, event: ShortEventId(1), position, forgotten: false };
-        ((other_user, room), row)
-    });
-    batch.put(&JOINED_BY_SERVER, &(room, other.user_id.server_name()), &1);
-    database.commit(batch, Durability::Synced).await.unwrap();
+    let room = room(server, user).await;
+    member(server, &room, other, other, "join").await;
 }
 
 /// Gives an EDU of `origin` to a server.
@@ -296,16 +288,16 @@ async fn a_new_device_on_another_server_is_seen_in_sync_and_in_queries() {
     // From here on the list is stored and kept up to date.
     let since = token(&pair.a, &pair.alice).await;
     let second = pair.new_device_of_bob().await;
-    pair.deliver_to_a(1).await;
+    pair.deliver_to_a(2).await;
     let (users, since) = changed(&pair.a, &pair.alice, &since).await;
     assert_eq!(users, [pair.bob.user_id.as_str()]);
     assert_eq!(pair.devices_of_bob().await, ids(&[&pair.bob, &second]));
-    until(|| pair.list_of_bob().unwrap().stream_id == Some(2)).await;
+    until(|| pair.list_of_bob().unwrap().stream_id == Some(4)).await;
 
     // The next update is put in directly: the other server is not needed.
     let third = pair.new_device_of_bob().await;
     pair.gates[1].close();
-    pair.deliver_to_a(1).await;
+    pair.deliver_to_a(2).await;
     let (users, since) = changed(&pair.a, &pair.alice, &since).await;
     assert_eq!(users, [pair.bob.user_id.as_str()]);
     assert_eq!(pair.devices_of_bob().await, ids(&[&pair.bob, &second, &third]));
@@ -322,15 +314,15 @@ async fn a_lost_update_is_made_good_once_the_server_is_back_also_after_a_crash()
     let mut pair = Pair::start().await;
     pair.share_a_room().await;
     upload_device_keys(&pair.b, &pair.bob).await;
-    until(|| announced(&pair.b, &pair.bob) == 1).await;
+    until(|| announced(&pair.b, &pair.bob) == 2).await;
     assert_eq!(pair.devices_of_bob().await, ids(&[&pair.bob]));
     let lost = pair.new_device_of_bob().await;
-    assert_eq!(pair.taken(0, 2).await.len(), 2);
+    assert_eq!(pair.taken(0, 3).await.len(), 3);
     let third = pair.new_device_of_bob().await;
     pair.gates[1].close();
     let since = token(&pair.a, &pair.alice).await;
-    // Only the newest update arrives.
-    pair.deliver_to_a(1).await;
+    // Only the newest updates arrive.
+    pair.deliver_to_a(2).await;
     let (users, since) = changed(&pair.a, &pair.alice, &since).await;
     assert_eq!(users, [pair.bob.user_id.as_str()]);
     until(|| pair.list_of_bob().unwrap().failures > 0).await;
@@ -382,12 +374,73 @@ async fn cross_signing_keys_of_another_server_and_their_changes_are_seen() {
 }
 
 #[tokio::test]
+async fn devices_without_keys_and_names_of_devices_reach_other_servers_where_names_are_shown() {
+    for shows_names in [false, true] {
+        let network = TestNetwork::new();
+        let mut options = network.options(A);
+        options.config.federation.device_names = shows_names;
+        let a = TestServer::start_from(options).await;
+        network.join(A, a.router()).await;
+        let b = network.start(B).await;
+        let (alice, bob) = (a.register("alice").await, b.register("bob").await);
+        share(&a, &alice, &bob).await;
+        share(&b, &bob, &alice).await;
+        let signer = upload_device_keys(&a, &alice).await;
+        let path = format!("{V3}/devices/{}", alice.device_id);
+        a.put(&path, &alice.token, json!({ "display_name": "a phone" })).await;
+        let answer = query(&b, &bob, &[&alice]).await;
+        let shown = &answer["device_keys"][alice.user_id.as_str()][alice.device_id.as_str()];
+        assert_eq!(shown["keys"], signer.device_keys(&alice)["keys"], "{answer}");
+        let name = if shows_names { json!("a phone") } else { json!(null) };
+        assert_eq!(shown["unsigned"]["device_display_name"], name, "{answer}");
+        // What is stored is shown alike.
+        let again = query(&b, &bob, &[&alice]).await;
+        let shown = &again["device_keys"][alice.user_id.as_str()][alice.device_id.as_str()];
+        assert_eq!(shown["unsigned"]["device_display_name"], name, "{again}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_device_is_announced_before_it_has_keys_and_so_is_its_end() {
+    let pair = Pair::start().await;
+    pair.share_a_room().await;
+    let before = announced(&pair.b, &pair.bob);
+    let second = pair.b.log_in(&pair.bob).await;
+    until(|| announced(&pair.b, &pair.bob) > before).await;
+    let since = token(&pair.a, &pair.alice).await;
+    let of_second = |edus: &[Value]| {
+        let of_second = |edu: &&Value| edu["content"]["device_id"] == second.device_id.as_str();
+        edus.iter().find(of_second).expect("it is announced")["content"].clone()
+    };
+    let update = of_second(&pair.deliver_to_a(1).await);
+    assert!(update["keys"].is_null() && update["deleted"].is_null(), "{update}");
+    // Clients see no device without keys, so nothing has changed for them.
+    assert_eq!(changed(&pair.a, &pair.alice, &since).await.0, Vec::<String>::new());
+    pair.b.post(&format!("{V3}/logout"), &second.token, json!({})).await;
+    let update = of_second(&pair.deliver_to_a(1).await);
+    assert_eq!(update["deleted"], true, "{update}");
+}
+
+#[tokio::test]
+async fn cross_signing_keys_are_taken_under_their_unstable_name_too() {
+    let pair = Pair::start().await;
+    pair.share_a_room().await;
+    let since = token(&pair.a, &pair.alice).await;
+    let key = Signer::of_user().cross_signing_key(&pair.bob, "master");
+    let content = json!({ "user_id": pair.bob.user_id, "master_key": key });
+    let update = json!({ "edu_type": "org.matrix.signing_key_update", "content": content });
+    receive(&pair.a, B, &update).await;
+    assert_eq!(changed(&pair.a, &pair.alice, &since).await.0, [pair.bob.user_id.as_str()]);
+}
+
+#[tokio::test]
 async fn an_update_by_another_server_than_the_users_changes_nothing() {
     let pair = Pair::start().await;
     pair.share_a_room().await;
     let since = token(&pair.a, &pair.alice).await;
     pair.new_device_of_bob().await;
-    let update = pair.taken(0, 1).await.remove(0);
+    // The one before is of the device without keys.
+    let update = pair.taken(0, 2).await.remove(1);
     receive(&pair.a, "evil.test", &update).await;
     assert_eq!(changed(&pair.a, &pair.alice, &since).await.0, Vec::<String>::new());
     receive(&pair.a, B, &update).await;
@@ -429,7 +482,7 @@ async fn a_server_started_from_a_backup_asks_for_lists_again() {
     pair.a.services().database.backup(&copy).unwrap();
     // This device is not in the copy.
     let second = pair.new_device_of_bob().await;
-    pair.deliver_to_a(1).await;
+    pair.deliver_to_a(2).await;
     pair.gates[0].close();
     pair.a.stop().await;
     let store = pair.a.folder().join("data").join("db");
