@@ -22,9 +22,7 @@ impl Services {
     /// # Errors
     /// If the database fails.
     pub async fn receive_edu(&self, origin: &ServerName, edu: &Raw<Edu>) -> Result<()> {
-        let read = json::ensure_shallow(edu.json().get().as_bytes())
-            .and_then(|()| edu.deserialize().map_err(|error| Error::bad_json(error.to_string())));
-        let taken = match read {
+        let taken = match read(edu) {
             Ok(edu) => self.take_edu(origin, edu).await,
             Err(error) => Err(error),
         };
@@ -98,11 +96,24 @@ impl Services {
         let read = self.database.published();
         let room = self.graph.short(&read, room_id)?;
         let room = room.ok_or_else(|| Error::not_found("this server is not in that room"))?;
-        if !wick_inbound::is_allowed(&self.graph, &read, room, server)? {
+        if !self.graph.acl(&read, room)?.allows(server) {
             return Err(Error::forbidden("the room's server ACL denies the server"));
         }
         Ok(())
     }
+}
+
+/// Reads an EDU. Synapse sends cross-signing keys under their name in MSC1756, too.
+fn read(edu: &Raw<Edu>) -> Result<Edu> {
+    const UNSTABLE: &str = "org.matrix.signing_key_update";
+    json::ensure_shallow(edu.json().get().as_bytes())?;
+    let malformed = |error: serde_json::Error| Error::bad_json(error.to_string());
+    let edu_type: Option<String> = edu.get_field("edu_type").map_err(malformed)?;
+    if edu_type.as_deref() != Some(UNSTABLE) {
+        return edu.deserialize().map_err(malformed);
+    }
+    let content = edu.get_field("content").map_err(malformed)?;
+    content.map(Edu::SigningKeyUpdate).ok_or_else(|| Error::bad_json("an EDU has no content"))
 }
 
 /// Fails if a user is not of a server.
