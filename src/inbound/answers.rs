@@ -17,7 +17,6 @@ use wick_room::{Graph, visibility::ServerViewer};
 use wick_runtime::Resources;
 
 pub use self::join_state::JoinState;
-use crate::acl;
 
 /// Answers other servers.
 #[derive(Clone)]
@@ -81,7 +80,7 @@ impl Answers {
         let read = self.resources.database.published();
         let room = self.graph.short(&read, room_id)?.ok_or_else(unknown)?;
         let head = self.graph.head(&read, room)?.ok_or_else(unknown)?;
-        if !acl::is_allowed(&self.graph, &read, room, &server)? {
+        if !self.graph.acl(&read, room)?.allows(&server) {
             return Err(Error::forbidden("the room's server ACL denies this server"));
         }
         let (rules, graph) = (self.graph.rules_of(&head)?, Arc::clone(&self.graph));

@@ -5,7 +5,6 @@
 //! costs a bounded number of requests, however its events refer to others; nothing is stored whose signatures
 //! were not verified.
 
-mod acl;
 mod answers;
 mod countersign;
 mod events;
@@ -20,7 +19,6 @@ mod queue;
 mod verify;
 
 pub use self::{
-    acl::is_allowed,
     answers::{Answers, JoinState},
     inbound::{EventResults, Inbound},
     join::{JoinAnswer, Joining},

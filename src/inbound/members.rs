@@ -17,7 +17,7 @@ use wick_database::schema::outgoing::FORWARDED_BY_EVENT;
 use wick_room::{Received, Verified};
 
 use crate::{
-    Inbound, Peer, acl,
+    Inbound, Peer,
     fetch::Fetch,
     verify::{self, Check},
 };
@@ -159,7 +159,7 @@ impl<P: Peer> Inbound<P> {
         }
         let read = self.resources.database.latest();
         let room = self.graph.short(&read, room_id)?.ok_or_else(unknown)?;
-        if !acl::is_allowed(&self.graph, &read, room, origin)? {
+        if !self.graph.acl(&read, room)?.allows(origin) {
             return Err(Error::forbidden("the room's server ACL denies this server"));
         }
         Ok(version)

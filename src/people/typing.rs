@@ -110,7 +110,7 @@ impl Typing {
                 let mut users = row.users.clone();
                 set_user(&mut users, user_id, until);
                 if users != row.users {
-                    self.tell_servers(batch, room, user_id, until.is_some())?;
+                    self.send_to_servers(batch, room, user_id, until.is_some())?;
                 }
                 self.put(batch, room, &row, users);
                 Ok(())
@@ -131,7 +131,7 @@ impl Typing {
                     return Ok(());
                 }
                 for user in over {
-                    self.tell_servers(batch, room, &user.user_id, false)?;
+                    self.send_to_servers(batch, room, &user.user_id, false)?;
                 }
                 self.put(batch, room, &row, users);
                 Ok(())
@@ -139,8 +139,8 @@ impl Typing {
             .await
     }
 
-    /// Has the other servers in a room told of a local user's typing.
-    fn tell_servers(
+    /// Sends a local user's typing to the other servers in a room that its ACL allows.
+    fn send_to_servers(
         &self,
         batch: &mut Batch,
         room: ShortRoomId,
@@ -152,7 +152,8 @@ impl Typing {
             return Ok(());
         }
         let mut others = graph.servers_in(batch, room)?;
-        others.retain(|server| server != own);
+        let acl = graph.acl(batch, room)?;
+        others.retain(|server| server != own && acl.allows(server));
         let Some(room_id) = graph.intern().room_id(batch, room)? else { return Ok(()) };
         let edu = Edu::Typing(TypingContent::new(room_id, user_id.clone(), typing));
         queue_edu(batch, others, &edu, Keep::WhileReachable)

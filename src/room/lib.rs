@@ -3,6 +3,7 @@
 //! Invariants: no network (R6); every event, wherever it comes from, is stored by `commit` alone
 //! (R1); a room's lock is private to this crate and held for microseconds, never over an fsync.
 
+mod acl;
 mod append;
 mod assembly;
 mod build;
@@ -32,6 +33,7 @@ pub mod invariants;
 pub mod state;
 
 pub use self::{
+    acl::Acl,
     assembly::Assembly,
     commit::{Placement, expiry::can_expire},
     effects::{Arm, Effects, Finish, Outcome, TimerChange, TransactionKey},

@@ -62,6 +62,9 @@ fn newest(
     gap: &Gap,
 ) -> Result<Option<SharedPdu>> {
     let graph = &shared.graph;
+    if !graph.acl(read, room)?.allows(server) {
+        return Ok(None);
+    }
     let place = |position: Position| to_place(position);
     let upto = gap.upto.unwrap_or_default();
     let range = Range::after(&(room, place(gap.after))).and(Range::through(&(room, place(upto))));

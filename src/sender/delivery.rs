@@ -17,6 +17,7 @@ use wick_database::{
 };
 
 use crate::{
+    bounds,
     sender::Shared,
     transaction::{self, Acknowledged, Step, Transaction},
 };
@@ -180,7 +181,8 @@ impl Delivery {
     async fn acknowledge(&self, acknowledged: &Acknowledged) -> Result<()> {
         self.change(|batch, mut progress| {
             match acknowledged {
-                Acknowledged::Queue(upto) => {
+                Acknowledged::Queue(upto, sent) => {
+                    bounds::release(batch, &self.server, *sent)?;
                     let through = Range::through(&(self.server.clone(), *upto));
                     let sent = Range::prefix((self.server.clone(),)).and(through);
                     batch.delete_range(&OUTGOING_BY_DESTINATION, sent)?;

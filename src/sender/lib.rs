@@ -11,6 +11,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#transactions>
 
+mod bounds;
 mod catch_up;
 mod delivery;
 mod edus;

@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 use wick_core::{Error, Position, Result, ShortRoomId};
 use wick_database::{
     Range, Read, Snapshot,
-    schema::outgoing::{Gap, OUTGOING_BY_DESTINATION, Outgoing, PROGRESS_BY_DESTINATION},
+    schema::outgoing::{Gap, Held, OUTGOING_BY_DESTINATION, Outgoing, PROGRESS_BY_DESTINATION},
 };
 
-use crate::{catch_up, sender::Shared};
+use crate::{bounds::Kind, catch_up, sender::Shared};
 
 /// <https://spec.matrix.org/v1.19/server-server-api/#transactions>
 const MAX_EVENTS: usize = 50;
@@ -64,8 +64,8 @@ impl Transaction {
 /// How far a destination has got.
 #[derive(Clone, Debug)]
 pub(crate) enum Acknowledged {
-    /// The queue up to a position.
-    Queue(Position),
+    /// The queue up to a position, with these messages in it.
+    Queue(Position, Held),
     /// The gap up to a room; `None` for all of it.
     Gap(Gap, Option<ShortRoomId>),
 }
@@ -103,7 +103,7 @@ fn from_queue(
     rows: Range<(OwnedServerName, Position)>,
 ) -> Result<Option<Step>> {
     let (mut events, mut edus, mut bytes) = (Vec::new(), Vec::new(), 0);
-    let (mut first, mut last) = (None, None);
+    let (mut first, mut last, mut held) = (None, None, Held::default());
     for row in read.scan(&OUTGOING_BY_DESTINATION, rows) {
         let ((_, position), what) = row?;
         let is_full = match what {
@@ -112,6 +112,11 @@ fn from_queue(
         };
         if is_full || bytes >= FULL {
             break;
+        }
+        if let Outgoing::Edu(json) = &what
+            && Kind::of(json) == Kind::Message
+        {
+            held = held.plus(Held::of(&what));
         }
         match what {
             Outgoing::Event(event) => {
@@ -131,7 +136,7 @@ fn from_queue(
         last = Some(position);
     }
     let (Some(first), Some(last)) = (first, last) else { return Ok(None) };
-    let acknowledged = Acknowledged::Queue(last);
+    let acknowledged = Acknowledged::Queue(last, held);
     if events.is_empty() && edus.is_empty() {
         return Ok(Some(Step::Pass(acknowledged)));
     }
@@ -148,7 +153,7 @@ mod tests {
         let id = |place: &str, event: &str, edu: &str| {
             let json = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
             let edus = vec![Raw::from_json(json(edu))];
-            let acknowledged = Acknowledged::Queue(Position(1));
+            let acknowledged = Acknowledged::Queue(Position(1), Held::default());
             Transaction::new(place, vec![json(event)], edus, acknowledged).id
         };
         let first = id("1-2", "{}", "[]");

@@ -17,6 +17,9 @@ use wick_rooms::rooms::Page;
 
 use crate::Services;
 
+/// How many other servers are named with a room's alias.
+const MAX_SERVERS: usize = 50;
+
 impl Services {
     /// The room that an id or an alias refers to, with servers that are in it: none for an id.
     ///
@@ -43,8 +46,27 @@ impl Services {
         let own = &self.config.server.name;
         match &self.federated {
             Some(federated) if alias.server_name() != own => federated.rooms.resolve(alias).await,
-            _ => Ok((self.rooms.resolve(alias)?, vec![own.clone()])),
+            _ => self.resolve_local_alias(alias),
         }
+    }
+
+    /// The room with an alias of this server, with servers that are in it, this one first.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is no such alias.
+    pub fn resolve_local_alias(
+        &self,
+        alias: &RoomAliasId,
+    ) -> Result<(OwnedRoomId, Vec<OwnedServerName>)> {
+        let room_id = self.rooms.resolve(alias)?;
+        let own = &self.config.server.name;
+        let mut servers = vec![own.clone()];
+        let read = self.database.published();
+        if let Some(room) = self.graph.short(&read, &room_id)? {
+            let others = self.graph.servers_in(&read, room)?.into_iter();
+            servers.extend(others.filter(|server| server != own).take(MAX_SERVERS));
+        }
+        Ok((room_id, servers))
     }
 
     /// Joins a room, over one of the servers of `via` if needed.

@@ -32,8 +32,7 @@ async fn room_of_alias(
     services: Arc<Services>,
     Ruma { body, .. }: Ruma<get_room_information::Request>,
 ) -> Result<get_room_information::Response> {
-    let room_id = services.rooms.resolve(&body.room_alias)?;
-    let servers = vec![services.config.server.name.clone()];
+    let (room_id, servers) = services.resolve_local_alias(&body.room_alias)?;
     Ok(get_room_information::Response::new(room_id, servers))
 }
 

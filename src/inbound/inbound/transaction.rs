@@ -19,7 +19,7 @@ use wick_database::{
 use wick_room::Formatted;
 
 use super::Inbound;
-use crate::{Peer, acl, queue};
+use crate::{Peer, queue};
 
 /// How many events a transaction has at most.
 ///
@@ -124,7 +124,7 @@ impl<P: Peer> Inbound<P> {
             let rules = version.map(|version| rules::version_rules(&version)).transpose()?;
             return Ok(rules.map(|rules| (rules, Ok(()))));
         };
-        let verdict = if acl::is_allowed(&self.graph, read, room, origin)? {
+        let verdict = if self.graph.acl(read, room)?.allows(origin) {
             Ok(())
         } else {
             Err("the room's server ACL denies this server".to_owned())

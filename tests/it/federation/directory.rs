@@ -19,6 +19,11 @@ async fn the_directory_and_the_aliases_of_a_server_are_shown_to_others() {
     let alias = "/query/directory?room_alias=%23tavern%3Aa.test";
     let wanted = (200, json!({ "room_id": room, "servers": [HERE] }));
     assert_eq!(rooms.get(alias).await, wanted);
+    // Another server that takes part is named, too.
+    let tavern: OwnedRoomId = room.as_str().unwrap().try_into().unwrap();
+    rooms.join(&tavern).await;
+    let (_, answer) = rooms.get(alias).await;
+    assert_eq!(answer["servers"], json!([HERE, "b.test"]));
     for unknown in ["%23cellar%3Aa.test", "%23tavern%3Ab.test"] {
         let refused = rooms.get(&format!("/query/directory?room_alias={unknown}")).await;
         assert_eq!(refusal(refused), json!([404, "M_NOT_FOUND"]));

@@ -350,3 +350,33 @@ async fn a_transaction_that_is_not_taken_for_now_is_sent_again_and_a_refused_one
         assert_eq!(bodies(&events).contains(&first), is_kept, "{status}: {events:?}");
     }
 }
+
+#[tokio::test]
+async fn a_server_that_the_acl_denies_gets_the_list_that_says_so_and_nothing_of_the_room_after_it()
+{
+    let network = TestNetwork::new();
+    let server = TestServer::start_from(network.options("a.test")).await;
+    let mut b = Receiver::join(&network, "b.test").await;
+    let mut c = Receiver::join(&network, "c.test").await;
+    let alice = server.register("alice").await;
+    let room = shared_room(&server, &alice, &[&b, &c]).await;
+    let other = shared_room(&server, &alice, &[&b]).await;
+    let acl = json!({ "allow": ["*"], "deny": ["B.test"] });
+    set(&server, &room, &alice, ("m.room.server_acl", ""), acl).await;
+    let said = say(&server, &room, &alice, "for c alone").await;
+    let typing = format!("{V3}/rooms/{room}/typing/{}", alice.user_id);
+    server.put(&typing, &alice.token, json!({ "typing": true, "timeout": 20_000 })).await;
+    let receipt = format!("{V3}/rooms/{room}/receipt/m.read/{said}");
+    server.post(&receipt, &alice.token, json!({})).await;
+    assert_eq!(c.edu("m.typing").await["user_id"], json!(alice.user_id));
+    // A kick is no exception: the server takes no part in the room any more.
+    member(&server, &room, &alice, &b.user, "leave").await;
+    say(&server, &other, &alice, "last").await;
+    let transactions = b.upto("last").await;
+    let events: Vec<_> = transactions.iter().flat_map(|one| one.pdus.clone()).collect();
+    let of_room = |event: &&Value| event["room_id"] == room.as_str();
+    let types: Vec<_> = events.iter().filter(of_room).map(|event| &event["type"]).collect();
+    assert_eq!(types, ["m.room.server_acl"]);
+    let edus = transactions.iter().flat_map(|one| &one.edus).map(|edu| &edu["edu_type"]);
+    assert_eq!(edus.filter(|kind| *kind != "m.presence").count(), 0, "{transactions:?}");
+}

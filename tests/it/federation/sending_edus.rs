@@ -7,7 +7,7 @@ use serde_json::{Value, json, value::to_raw_value};
 use wick_harness::{TestNetwork, TestServer, User};
 
 use super::receiver::{Receiver, bodies, shared_room};
-use crate::talk::{ephemeral, say, set, sync, sync_since};
+use crate::talk::{ephemeral, member, say, set, sync, sync_since};
 
 const V3: &str = "/_matrix/client/v3";
 
@@ -177,4 +177,30 @@ async fn presence_of_another_server_is_shown_to_those_who_share_a_room_and_ends_
     server.clock.advance(Duration::from_secs(31 * 60)).await;
     let (_, later) = server.get(&path(&b.user.user_id), &alice.token).await;
     assert_eq!(later["presence"], "offline");
+}
+
+#[tokio::test]
+async fn a_server_that_joins_gets_the_presence_of_those_in_the_room_and_others_that_of_a_user_who_joins()
+ {
+    let network = TestNetwork::new();
+    let server = TestServer::start_from(network.options("a.test")).await;
+    let mut b = Receiver::join(&network, "b.test").await;
+    let mut c = Receiver::join(&network, "c.test").await;
+    let (alice, carol) = (server.register("alice").await, server.register("carol").await);
+    for user in [&alice, &carol] {
+        let path = format!("presence/{}/status", user.user_id);
+        put(&server, user, &path, json!({ "presence": "online", "status_msg": "here" })).await;
+    }
+    let room = shared_room(&server, &alice, &[&b]).await;
+    let presence = |content: Value| -> Vec<String> {
+        let updates = content["push"].as_array().unwrap().iter();
+        updates.map(|update| update["user_id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(presence(b.edu("m.presence").await), [alice.user_id.as_str()]);
+    member(&server, &room, &carol, &carol, "join").await;
+    assert_eq!(presence(b.edu("m.presence").await), [carol.user_id.as_str()]);
+    member(&server, &room, &c.user, &c.user, "join").await;
+    let mut both = presence(c.edu("m.presence").await);
+    both.sort();
+    assert_eq!(both, [alice.user_id.as_str(), carol.user_id.as_str()]);
 }
