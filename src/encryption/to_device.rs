@@ -13,8 +13,8 @@ mod sweep;
 use std::{collections::BTreeMap, time::Duration};
 
 use ruma::{
-    DeviceId, OwnedDeviceId, UserId, api::client::to_device::send_event_to_device::v3::Messages,
-    to_device::DeviceIdOrAllDevices,
+    DeviceId, OwnedDeviceId, ServerName, UserId,
+    api::client::to_device::send_event_to_device::v3::Messages, to_device::DeviceIdOrAllDevices,
 };
 use wick_account::Session;
 use wick_core::{Error, Result, ShortUserId, Timestamp};
@@ -23,8 +23,9 @@ use wick_database::{
     schema::{
         devices::DEVICE_BY_ID,
         to_device::{
-            OUTSTANDING_BY_SENDER, Outstanding, TO_DEVICE_MESSAGE_BY_POSITION,
-            TO_DEVICE_SENT_BY_TRANSACTION, TO_DEVICE_TRANSACTION_BY_TIME, ToDeviceMessage,
+            OUTSTANDING_BY_SENDER, OUTSTANDING_BY_SERVER, Outstanding,
+            TO_DEVICE_MESSAGE_BY_POSITION, TO_DEVICE_SENT_BY_TRANSACTION,
+            TO_DEVICE_TRANSACTION_BY_TIME, ToDeviceMessage,
         },
     },
 };
@@ -42,6 +43,10 @@ const MAX_REACHED: usize = 10_000;
 /// that are all offline for a while.
 const MAX_OUTSTANDING_MESSAGES: u64 = 200_000;
 const MAX_OUTSTANDING_BYTES: u64 = 256 << 20;
+
+/// What all users of another server may have waiting.
+const MAX_OUTSTANDING_MESSAGES_OF_SERVER: u64 = 1_000_000;
+const MAX_OUTSTANDING_BYTES_OF_SERVER: u64 = 1 << 30;
 
 /// When a sender with too much waiting may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -103,7 +108,9 @@ impl ToDevice {
         addressed: Vec<Addressed>,
         batch: &mut Batch,
     ) -> Result<()> {
-        count(batch, sender, &addressed)?;
+        let server = sender_id.server_name();
+        let server = (server != self.resources.config.server.name).then_some(server);
+        count(batch, (sender, server), &addressed)?;
         for Addressed { user, device_id, content } in addressed {
             let message = ToDeviceMessage {
                 sender,
@@ -171,23 +178,41 @@ fn ensure_size(messages: &Messages) -> Result<()> {
     Ok(())
 }
 
-/// Adds what is sent to what of the sender's waits.
-fn count(batch: &mut Batch, sender: ShortUserId, addressed: &[Addressed]) -> Result<()> {
+/// Adds what is sent to what of the sender's waits, and of the sender's server if it is another one.
+fn count(
+    batch: &mut Batch,
+    (sender, server): (ShortUserId, Option<&ServerName>),
+    addressed: &[Addressed],
+) -> Result<()> {
     if addressed.is_empty() {
         return Ok(());
     }
-    let before = batch.read_for_update(&OUTSTANDING_BY_SENDER, &sender)?;
-    let Outstanding { messages, bytes } = before.unwrap_or_default();
-    let added = addressed.iter().map(|message| message.content.len()).sum::<usize>();
-    let after = Outstanding {
-        messages: messages.saturating_add(u64::try_from(addressed.len()).unwrap_or(u64::MAX)),
-        bytes: bytes.saturating_add(u64::try_from(added).unwrap_or(u64::MAX)),
-    };
-    if after.messages > MAX_OUTSTANDING_MESSAGES || after.bytes > MAX_OUTSTANDING_BYTES {
+    let of_sender = batch.read_for_update(&OUTSTANDING_BY_SENDER, &sender)?;
+    let limits = (MAX_OUTSTANDING_MESSAGES, MAX_OUTSTANDING_BYTES);
+    let of_sender = with(of_sender.unwrap_or_default(), addressed, limits)?;
+    if let Some(server) = server {
+        let of_server = batch.read_for_update(&OUTSTANDING_BY_SERVER, server)?;
+        let limits = (MAX_OUTSTANDING_MESSAGES_OF_SERVER, MAX_OUTSTANDING_BYTES_OF_SERVER);
+        let of_server = with(of_server.unwrap_or_default(), addressed, limits)?;
+        batch.put(&OUTSTANDING_BY_SERVER, server, &of_server);
+    }
+    batch.put(&OUTSTANDING_BY_SENDER, &sender, &of_sender);
+    Ok(())
+}
+
+/// What waits with some more; fails if that is too much.
+fn with(
+    Outstanding { messages, bytes }: Outstanding,
+    added: &[Addressed],
+    (max_messages, max_bytes): (u64, u64),
+) -> Result<Outstanding> {
+    let added_bytes = added.iter().map(|message| message.content.len()).sum::<usize>();
+    let messages = messages.saturating_add(u64::try_from(added.len()).unwrap_or(u64::MAX));
+    let bytes = bytes.saturating_add(u64::try_from(added_bytes).unwrap_or(u64::MAX));
+    if messages > max_messages || bytes > max_bytes {
         return Err(Error::limit_exceeded(RETRY_AFTER));
     }
-    batch.put(&OUTSTANDING_BY_SENDER, &sender, &after);
-    Ok(())
+    Ok(Outstanding { messages, bytes })
 }
 
 fn put_transaction(

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what a sender has waiting is the sum of what is in the inboxes from it.
 
-use ruma::{OwnedDeviceId, OwnedUserId};
+use ruma::{OwnedDeviceId, OwnedServerName, OwnedUserId};
 use serde::{Deserialize, Serialize};
 use wick_core::{Position, ShortUserId, Timestamp};
 
@@ -42,6 +42,10 @@ tables! {
     /// What of each sender's waits in inboxes. Written with [`TO_DEVICE_MESSAGE_BY_POSITION`], from which
     /// it can be rebuilt; read when more is sent. A row that counts nothing is deleted.
     OUTSTANDING_BY_SENDER: ShortUserId => Outstanding, Random;
+
+    /// What of the users of each other server waits in inboxes. Written with [`TO_DEVICE_MESSAGE_BY_POSITION`], from which
+    /// it can be rebuilt; read when more comes. A row that counts nothing is deleted.
+    OUTSTANDING_BY_SERVER: OwnedServerName => Outstanding, Random;
 
     /// Requests to `/sendToDevice` that were carried out, by device and by type with transaction id.
     /// Written and read by `/sendToDevice`; deleted some days later, or with the device.

@@ -9,7 +9,7 @@ use wick_core::{Error, Position, Result, ShortUserId};
 use wick_database::{
     Batch, Durability, Range, Read,
     schema::to_device::{
-        OUTSTANDING_BY_SENDER, Outstanding, TO_DEVICE_MESSAGE_BY_POSITION,
+        OUTSTANDING_BY_SENDER, OUTSTANDING_BY_SERVER, Outstanding, TO_DEVICE_MESSAGE_BY_POSITION,
         TO_DEVICE_SENT_BY_TRANSACTION, TO_DEVICE_TRANSACTION_BY_TIME, ToDeviceMessage,
     },
 };
@@ -109,8 +109,8 @@ pub fn drop_inbox(batch: &mut Batch, user: ShortUserId, device_id: &DeviceId) ->
 /// The device that a message is for, and the place of the message in its inbox.
 type Place = (ShortUserId, OwnedDeviceId, Position);
 
-/// Deletes the oldest messages of a device in a range, each once, and takes them off what waits of their senders. Returns
-/// how many.
+/// Deletes the oldest messages of a device in a range, each once, and takes them off what waits of their senders and of
+/// their senders' servers. Returns how many.
 fn delete_oldest(
     batch: &mut Batch,
     (user, device_id): (ShortUserId, &DeviceId),
@@ -119,11 +119,12 @@ fn delete_oldest(
 ) -> Result<usize> {
     let inbox = Range::prefix((user, device_id)).and(range);
     let inbox = batch.scan(&TO_DEVICE_MESSAGE_BY_POSITION, inbox).take(most);
-    let (mut by_sender, mut places) = (BTreeMap::<ShortUserId, Outstanding>::new(), Vec::new());
+    let (mut by_sender, mut places) =
+        (BTreeMap::<(ShortUserId, OwnedUserId), Outstanding>::new(), Vec::new());
     let mut oldest = None;
     for row in inbox {
         let (place, message) = row?;
-        let deleted = by_sender.entry(message.sender).or_default();
+        let deleted = by_sender.entry((message.sender, message.sender_id.clone())).or_default();
         deleted.messages = deleted.messages.saturating_add(1);
         let bytes = u64::try_from(message.content.len()).unwrap_or(u64::MAX);
         deleted.bytes = deleted.bytes.saturating_add(bytes);
@@ -139,15 +140,18 @@ fn delete_oldest(
     for place in &places {
         batch.delete(&TO_DEVICE_MESSAGE_BY_POSITION, place);
     }
-    for (sender, deleted) in by_sender {
-        batch.update(&OUTSTANDING_BY_SENDER, &sender, |before| {
+    for ((sender, sender_id), deleted) in by_sender {
+        let without = |before: Option<Outstanding>| {
             let before = before.unwrap_or_default();
             let after = Outstanding {
                 messages: before.messages.saturating_sub(deleted.messages),
                 bytes: before.bytes.saturating_sub(deleted.bytes),
             };
             (after.messages > 0).then_some(after)
-        })?;
+        };
+        batch.update(&OUTSTANDING_BY_SENDER, &sender, without)?;
+        // Of this server itself there is no row.
+        batch.update(&OUTSTANDING_BY_SERVER, sender_id.server_name(), without)?;
     }
     Ok(places.len())
 }
