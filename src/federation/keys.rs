@@ -5,6 +5,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#retrieving-server-keys>
 
+mod attested;
 mod fetch;
 mod notary;
 mod own;

@@ -45,7 +45,7 @@ impl ServerKeys {
         let pause = PAUSE.saturating_mul(1 << attempts.failures.min(6)).min(LONGEST_PAUSE);
         let failures = attempts.failures.saturating_add(1);
         *attempts = Attempts { next: now + pause, failures };
-        match self.fetch(server).await {
+        match self.fetch_somewhere(server).await {
             Ok(verified) => {
                 self.store(server, &verified).await?;
                 *attempts = Attempts { next: now + PAUSE, failures: 0 };
@@ -55,11 +55,34 @@ impl ServerKeys {
         Ok(())
     }
 
+    /// The keys of a server, of itself or else of a notary.
+    async fn fetch_somewhere(&self, server: &ServerName) -> Result<Verified> {
+        let has_notaries = !self.resources.config.federation.trusted_notaries.is_empty();
+        // Both together take no longer than one does alone.
+        let bounds = Bounds { time: BOUNDS.time / (1 + u32::from(has_notaries)), ..BOUNDS };
+        let of_itself = self.fetch_within(server, bounds).await;
+        match of_itself {
+            Err(error) if has_notaries => match self.ask_notaries(server, bounds).await? {
+                Some(verified) => Ok(verified),
+                None => Err(error),
+            },
+            of_itself => of_itself,
+        }
+    }
+
     /// The keys of a server as it publishes them now, verified.
     pub(crate) async fn fetch(&self, server: &ServerName) -> Result<Verified> {
+        self.fetch_within(server, BOUNDS).await
+    }
+
+    pub(super) async fn fetch_within(
+        &self,
+        server: &ServerName,
+        bounds: Bounds,
+    ) -> Result<Verified> {
         let request = get_server_keys::v2::Request::new();
         let response =
-            request_unsigned(&self.transport, server, request, BOUNDS, BackOff::Ignore).await?;
+            request_unsigned(&self.transport, server, request, bounds, BackOff::Ignore).await?;
         verify(server, &response.server_key)
             .map_err(|problem| remote(server, RemoteReason::Unreadable, problem))
     }

@@ -245,3 +245,56 @@ async fn where_federation_is_off_no_endpoint_for_servers_is_there() {
     assert!(tried >= 9, "{tried}");
     assert!(server.services().federation().is_err());
 }
+
+#[tokio::test]
+async fn keys_that_their_server_does_not_publish_now_are_had_of_a_trusted_notary_that_signs_them() {
+    for is_trusted in [false, true] {
+        let network = TestNetwork::new();
+        let mut options = network.options("a.test");
+        if is_trusted {
+            let names = ["dead.test", "notary.test"].map(|name| name.try_into().unwrap());
+            options.config.federation.trusted_notaries = names.to_vec();
+        }
+        let server = TestServer::start_from(options).await;
+        let notary = network.start("notary.test").await;
+        let peer = Peer::join(&network, "b.test").await;
+        assert_eq!(notary.get(&format!("{QUERY}/b.test"), "").await.0, 200);
+        *peer.published.lock().unwrap() = json!({});
+        assert_eq!(is_taken(&server, &peer).await, is_trusted);
+    }
+}
+
+#[tokio::test]
+async fn keys_of_a_notary_are_refused_unless_both_it_and_their_server_signed_them() {
+    let network = TestNetwork::new();
+    let mut options = network.options("a.test");
+    options.config.federation.trusted_notaries = vec!["notary.test".try_into().unwrap()];
+    let server = TestServer::start_from(options).await;
+    let peer = Peer::join(&network, "b.test").await;
+    let good = std::mem::take(&mut *peer.published.lock().unwrap());
+    let answer = std::sync::Arc::new(std::sync::Mutex::new(Value::Null));
+    let answered = std::sync::Arc::clone(&answer);
+    let query = move || {
+        let answered = answered.lock().unwrap().clone();
+        async move { axum::Json(json!({ "server_keys": [answered] })) }
+    };
+    let router = Router::new().route(QUERY, axum::routing::post(query));
+    let notary = Peer::join_with(&network, "notary.test", router).await;
+    let by_notary = |keys: &Value, key| {
+        let mut object: CanonicalJsonObject = serde_json::from_value(keys.clone()).unwrap();
+        signatures::sign_json("notary.test", key, &mut object).unwrap();
+        serde_json::to_value(object).unwrap()
+    };
+    let mut unsigned = good.clone();
+    unsigned["signatures"] = json!({});
+    for (keys, is_good) in [
+        (by_notary(&good, &pair("1")), false),
+        (by_notary(&unsigned, &notary.key), false),
+        (good.clone(), false),
+        (by_notary(&good, &notary.key), true),
+    ] {
+        *answer.lock().unwrap() = keys;
+        server.clock.advance(Duration::from_secs(2 * 3600)).await;
+        assert_eq!(is_taken(&server, &peer).await, is_good);
+    }
+}
