@@ -5,6 +5,7 @@ pub mod devices;
 pub mod filters;
 #[cfg(test)]
 mod fixture;
+pub mod invite_filter;
 pub mod name_index;
 pub mod openid;
 mod proof;

@@ -16,8 +16,9 @@ use std::{
 };
 
 use quick_cache::sync::Cache;
-use ruma::{EventId, OwnedEventId, OwnedUserId, push::Action};
+use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, push::Action};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use wick_core::{Pdu, Result, ShortEventId, ShortRoomId, ShortUserId};
 use wick_database::{Read, Snapshot, schema::room::REDACTION_BY_EVENT};
 use wick_people::receipts::{self, thread_of};
@@ -25,7 +26,7 @@ use wick_room::{Direction, Graph, TimelineItem, to_place};
 
 use crate::{
     Recipient,
-    evaluate::{Evaluator, Verdict, is_arrival, is_own_reading},
+    evaluate::{Evaluator, Verdict, evaluate_remote_invite, is_arrival, is_own_reading},
     flattened::FlattenedEvents,
     rules::RulesCache,
 };
@@ -225,6 +226,20 @@ impl Counts {
         let evaluator = Evaluator::new(&self.graph, read, room, recipient, by)?;
         let verdict = evaluator.evaluate(&item, pdu, &mut 0)?;
         Ok(verdict.map(|verdict| verdict.actions))
+    }
+
+    /// The actions of a user's push rules for an invite to a room that is not here; `None` if it does not notify.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn evaluate_remote_invite(
+        &self,
+        read: &Snapshot,
+        recipient: Recipient<'_>,
+        (room_id, invite): (&RoomId, &RawValue),
+    ) -> Result<Option<Vec<Action>>> {
+        let rules = self.rules.get(read, recipient)?;
+        evaluate_remote_invite(&rules, recipient, room_id, invite)
     }
 
     /// Brings what was counted in a room up to `upto`, and looks at it.

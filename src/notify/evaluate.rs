@@ -3,10 +3,11 @@
 use std::{cell::OnceCell, sync::Arc};
 
 use ruma::{
-    UInt,
+    RoomId, UInt,
     events::{StateEventType, TimelineEventType},
     push::{Action, PushConditionRoomCtx},
 };
+use serde_json::value::RawValue;
 use wick_core::{Error, Pdu, Result, ShortEventId, ShortRoomId};
 use wick_database::{
     Read, Snapshot,
@@ -17,7 +18,7 @@ use wick_room::{Graph, TimelineItem, membership};
 
 use crate::{
     Recipient,
-    flattened::{FlattenedEvents, is_end_of_another},
+    flattened::{Flattened, FlattenedEvents, is_end_of_another},
     pattern::Pattern,
     rules::{Candidate, Rules},
 };
@@ -112,6 +113,31 @@ impl<'a> Evaluator<'a> {
         let context = self.context.clone().with_power_levels(levels.into());
         Ok(self.with_power_levels.get_or_init(|| context))
     }
+}
+
+/// What an invite to a room that is not here does, of which nothing but the invite is known; `None` if it does not notify.
+///
+/// # Errors
+/// None that is expected.
+pub(crate) fn evaluate_remote_invite(
+    rules: &Rules,
+    recipient: Recipient<'_>,
+    room_id: &RoomId,
+    invite: &RawValue,
+) -> Result<Option<Vec<Action>>> {
+    let name = recipient.user_id.localpart();
+    let pattern = Pattern::words(name);
+    let user_id = recipient.user_id.to_owned();
+    let context =
+        PushConditionRoomCtx::new(room_id.to_owned(), UInt::MIN, user_id, name.to_owned());
+    let candidate = Candidate {
+        event: &Flattened::of_invite(invite),
+        context: &context,
+        with_power_levels: &|| Ok(&context),
+        name: &pattern,
+    };
+    let actions = rules.actions(&candidate, &mut 0)?;
+    Ok(actions.iter().any(Action::should_notify).then(|| actions.to_vec()))
 }
 
 /// Whether an event of its sender's own shows that they have read what came before: a message does, a

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use quick_cache::{Weighter, sync::Cache};
 use ruma::{push::FlattenedJson, serde::Raw};
+use serde_json::value::RawValue;
 use wick_core::{Pdu, ShortEventId};
 use wick_room::RelatesTo;
 use wick_ruma::{EXPIRE_RELATION, ExpireStatus};
@@ -31,12 +32,17 @@ pub(crate) struct Flattened {
 
 impl Flattened {
     fn new(pdu: &Pdu) -> Self {
-        let fields = FlattenedJson::from_raw(&Raw::<()>::from_json(pdu.json.clone()));
-        let bytes = u64::try_from(pdu.json.get().len()).unwrap_or(u64::MAX);
+        Self { ends_another: is_end_of_another(pdu), ..Self::of_invite(&pdu.json) }
+    }
+
+    /// An invite of which nothing but its JSON is known.
+    pub(crate) fn of_invite(json: &RawValue) -> Self {
+        let fields = FlattenedJson::from_raw(&Raw::<()>::from_json(json.to_owned()));
+        let bytes = u64::try_from(json.get().len()).unwrap_or(u64::MAX);
         Self {
             body: fields.get_str(BODY).map(str::to_lowercase),
             fields,
-            ends_another: is_end_of_another(pdu),
+            ends_another: false,
             weight: bytes.saturating_mul(BYTES_PER_BYTE),
         }
     }

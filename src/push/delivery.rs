@@ -180,6 +180,9 @@ impl Delivery {
                 Pushed::Event { room, event, actions } => {
                     writer.event((*room, *event), actions, &progress)?
                 }
+                Pushed::RemoteInvite { room, actions } => {
+                    writer.remote_invite((*room, *position), actions, &progress)?
+                }
                 // What comes later has the count, too.
                 Pushed::Count if position == last => writer.count(&progress)?,
                 Pushed::Count => None,

@@ -9,13 +9,17 @@ use std::{
 };
 
 use ruma::{UserId, events::TimelineEventType};
-use wick_account::account_data::ignored_users;
+use wick_account::{
+    account_data::ignored_users,
+    invite_filter::{InviteAction, InviteFilter},
+};
 use wick_core::{Error, Pdu, Position, Result, ShortEventId, ShortRoomId, ShortUserId};
 use wick_database::{
     Durability, Range, Read,
     schema::{
         ephemeral::RECEIPT_BY_STREAM,
         push::{PENDING_PUSH_BY_POSITION, PROGRESS_BY_PUSHER, PendingPush, Pushed},
+        remote::{REMOTE_INVITE_BY_STREAM, RemoteInvite},
         room::Membership,
         stream::StreamEntry,
     },
@@ -24,7 +28,7 @@ use wick_notify::Recipient;
 use wick_room::{TimelineItem, membership};
 use wick_runtime::{Consumer, Span};
 
-use crate::push::Shared;
+use crate::{push::Shared, remote_invite::StoredInvite};
 
 /// How many rows are written in one batch.
 const BATCH: usize = 1_000;
@@ -90,11 +94,17 @@ impl Due {
         for (position, entry) in span.events()? {
             self.find_notified((span, owners), position, entry, &mut found)?;
         }
-        let range = Range::after(&span.after).and(Range::through(&span.upto));
-        for row in span.read.scan(&RECEIPT_BY_STREAM, range) {
+        let range = || Range::after(&span.after).and(Range::through(&span.upto));
+        for row in span.read.scan(&RECEIPT_BY_STREAM, range()) {
             let (position, receipt) = row?;
             if self.0.pushers.may_have(receipt.user) {
                 found.insert((receipt.user, position), Pushed::Count);
+            }
+        }
+        for row in span.read.scan(&REMOTE_INVITE_BY_STREAM, range()) {
+            let (position, RemoteInvite { user, room }) = row?;
+            if self.0.pushers.may_have(user) {
+                self.evaluate_remote_invite(span, (position, user), room, &mut found)?;
             }
         }
         Ok(found)
@@ -130,6 +140,11 @@ impl Due {
         {
             match membership::of(&pdu) {
                 Some(Membership::Invite) => {
+                    if InviteFilter::of(&span.read, user)?.action(&pdu.sender)
+                        != InviteAction::Allow
+                    {
+                        return Ok(());
+                    }
                     self.evaluate(span, (position, user), (room, event), &pdu, found)?;
                 }
                 // After a kick or a ban nothing is unread there any more.
@@ -196,6 +211,34 @@ impl Due {
             let actions = serde_json::to_string(&actions)
                 .map_err(|error| Error::internal("the actions of a push rule", error))?;
             found.insert((user, position), Pushed::Event { room, event, actions });
+        }
+        Ok(())
+    }
+
+    /// An invite to a room that is not here, if it is still the user's membership there.
+    fn evaluate_remote_invite(
+        &self,
+        span: &Span,
+        (position, user): (Position, ShortUserId),
+        room: ShortRoomId,
+        found: &mut Found,
+    ) -> Result<()> {
+        let Shared { graph, counts, .. } = &*self.0;
+        let (read, user_id) = (&span.read, graph.user_id(&span.read, user)?);
+        let there = graph.remote_membership(read, room, user)?;
+        let Some(there) = there.filter(|there| there.position == position) else { return Ok(()) };
+        let invite = StoredInvite::read(&there)?;
+        let is_wanted = InviteFilter::of(read, user)?.action(&invite.sender) == InviteAction::Allow
+            && !ignored_users(read, user, &user_id)?.contains(&invite.sender);
+        let Some(room_id) = graph.intern().room_id(read, room)?.filter(|_| is_wanted) else {
+            return Ok(());
+        };
+        let recipient = Recipient { user, user_id: &user_id };
+        let event = (&*room_id, &*invite.json);
+        if let Some(actions) = counts.evaluate_remote_invite(read, recipient, event)? {
+            let actions = serde_json::to_string(&actions)
+                .map_err(|error| Error::internal("the actions of a push rule", error))?;
+            found.insert((user, position), Pushed::RemoteInvite { room, actions });
         }
         Ok(())
     }

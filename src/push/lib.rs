@@ -14,6 +14,7 @@ mod due;
 mod gateways;
 mod notification;
 mod push;
+mod remote_invite;
 mod room_name;
 
 pub use self::push::Push;

@@ -22,7 +22,7 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use wick_account::{account_data::ignored_users, pushers::PusherKey};
-use wick_core::{Error, Pdu, Result, ShortEventId, ShortRoomId, config::Counted};
+use wick_core::{Error, Pdu, Position, Result, ShortEventId, ShortRoomId, config::Counted};
 use wick_database::{
     Snapshot,
     schema::{account_data::StoredPusher, push::PusherProgress, room::Membership},
@@ -32,6 +32,7 @@ use wick_room::{membership, render::Show, visibility::Viewer};
 
 use crate::{
     push::Shared,
+    remote_invite::StoredInvite,
     room_name::{alias, room_name},
 };
 
@@ -95,14 +96,12 @@ impl<'a> Writer<'a> {
         let mut viewer = viewer.ignoring(Arc::clone(&self.ignored));
         let Some(shown) = viewer.show_if_visible(event, Show::NESTED)? else { return Ok(None) };
         let pdu = graph.load_event(self.read, event)?;
-        let actions: Vec<Action> = serde_json::from_str(actions)
-            .map_err(|error| Error::internal("the actions of a push rule", error))?;
-        let tweaks: Vec<_> = actions.into_iter().filter_map(into_tweak).collect();
+        let tweaks = tweaks(actions)?;
         let badge = self.badge()?;
         let mut notification = Notification::new(vec![self.device(progress)]);
         notification.event_id = Some(pdu.event_id.clone());
         notification.room_id = Some(pdu.room_id.clone());
-        notification.prio = priority(&pdu, &tweaks);
+        notification.prio = priority(&pdu.event_type, &tweaks);
         let unread = UInt::new_saturating(badge.unwrap_or_default());
         notification.counts = NotificationCounts::new(unread, UInt::MIN);
         if self.data.format != Some(PushFormat::EventIdOnly) {
@@ -110,6 +109,45 @@ impl<'a> Writer<'a> {
                 device.tweaks = tweaks;
             }
             self.add_content(&mut notification, room, &pdu, &shown)?;
+        }
+        Ok(Some(self.written(&json!({ "notification": notification }), badge)))
+    }
+
+    /// The notification of an invite to a room that is not here, which came at a position; `None` if it has ended.
+    pub(crate) fn remote_invite(
+        &self,
+        (room, position): (ShortRoomId, Position),
+        actions: &str,
+        progress: &PusherProgress,
+    ) -> Result<Option<Written>> {
+        let graph = &self.shared.graph;
+        let there = graph.remote_membership(self.read, room, self.key.0)?;
+        let Some(there) = there.filter(|there| there.position == position) else {
+            return Ok(None);
+        };
+        let invite = StoredInvite::read(&there)?;
+        if self.ignored.contains(&invite.sender) {
+            return Ok(None);
+        }
+        let tweaks = tweaks(actions)?;
+        let badge = self.badge()?;
+        let mut notification = Notification::new(vec![self.device(progress)]);
+        notification.event_id = Some(there.event_id);
+        notification.room_id = graph.intern().room_id(self.read, room)?;
+        notification.prio = priority(&TimelineEventType::RoomMember, &tweaks);
+        let unread = UInt::new_saturating(badge.unwrap_or_default());
+        notification.counts = NotificationCounts::new(unread, UInt::MIN);
+        if self.data.format != Some(PushFormat::EventIdOnly) {
+            if let Some(device) = notification.devices.first_mut() {
+                device.tweaks = tweaks;
+            }
+            notification.sender_display_name = invite.sender_name().cloned();
+            notification.room_name = Some(invite.room_name());
+            notification.room_alias = invite.alias().cloned();
+            notification.content = Some(invite.content);
+            notification.event_type = Some(TimelineEventType::RoomMember);
+            notification.sender = Some(invite.sender);
+            notification.user_is_target = true;
         }
         Ok(Some(self.written(&json!({ "notification": notification }), badge)))
     }
@@ -202,6 +240,13 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// The tweaks among stored actions.
+fn tweaks(actions: &str) -> Result<Vec<Tweak>> {
+    let actions: Vec<Action> = serde_json::from_str(actions)
+        .map_err(|error| Error::internal("the actions of a push rule", error))?;
+    Ok(actions.into_iter().filter_map(into_tweak).collect())
+}
+
 fn into_tweak(action: Action) -> Option<Tweak> {
     match action {
         Action::SetTweak(tweak) => Some(tweak),
@@ -210,13 +255,13 @@ fn into_tweak(action: Action) -> Option<Tweak> {
 }
 
 /// Whether a device should be woken at once: by what is encrypted, and by what is highlighted or makes a sound.
-fn priority(pdu: &Pdu, tweaks: &[Tweak]) -> NotificationPriority {
+fn priority(event_type: &TimelineEventType, tweaks: &[Tweak]) -> NotificationPriority {
     let is_loud = tweaks.iter().any(|tweak| match tweak {
         Tweak::Sound(_) => true,
         Tweak::Highlight(value) => *value == HighlightTweakValue::Yes,
         _ => false,
     });
-    if is_loud || pdu.event_type == TimelineEventType::RoomEncrypted {
+    if is_loud || *event_type == TimelineEventType::RoomEncrypted {
         NotificationPriority::High
     } else {
         NotificationPriority::Low

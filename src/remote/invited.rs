@@ -10,6 +10,7 @@ use ruma::{
 };
 use ruma_federation_api::membership::RawStrippedState;
 use serde_json::value::RawValue;
+use wick_account::invite_filter::InviteFilter;
 use wick_core::{Error, Pdu, Position, Result, ShortUserId, rules};
 use wick_database::schema::{remote::RemoteMembership, room::Membership};
 use wick_room::{Formatted, Verified, membership};
@@ -41,7 +42,7 @@ impl RemoteRooms {
     /// # Errors
     /// `M_INCOMPATIBLE_ROOM_VERSION`, `M_MISSING_PARAM` if the state lacks the create event that the version needs,
     /// `M_BAD_JSON` or `M_INVALID_PARAM` if it is no such invite, `M_FORBIDDEN` if it is not signed, or if the user is
-    /// joined, banned or deactivated, `M_NOT_FOUND` if there is no such user, `M_LIMIT_EXCEEDED` if the user gets too
+    /// joined, banned or deactivated, `M_INVITE_BLOCKED` if the user does not want it, `M_NOT_FOUND` if there is no such user, `M_LIMIT_EXCEEDED` if the user gets too
     /// many invites.
     pub async fn take_invite(&self, origin: &ServerName, invite: Invite) -> Result<Box<RawValue>> {
         let rules = rules::version_rules(&invite.version).map_err(|_| {
@@ -52,6 +53,8 @@ impl RemoteRooms {
         let event = self.verify_invite(origin, &invite, &rules).await?;
         let user = self.invited(event.pdu())?;
         self.resources.limits.ensure(Limit::Invites, &("of another server", user))?;
+        let latest = self.resources.database.latest();
+        InviteFilter::of(&latest, user)?.ensure_not_blocked(&event.pdu().sender)?;
         self.ensure_invitable(origin, &invite.room_id, event.pdu())?;
         let mut object = event
             .pdu()
@@ -135,7 +138,7 @@ impl RemoteRooms {
         if !self.graph.has_local_member(&read, room)? {
             return Ok(());
         }
-        if !wick_inbound::is_allowed(&self.graph, &read, room, origin)? {
+        if !self.graph.acl(&read, room)?.allows(origin) {
             return Err(Error::forbidden("the room's server ACL denies this server"));
         }
         let key = pdu.state_key.as_deref().unwrap_or_default();

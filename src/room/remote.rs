@@ -11,7 +11,10 @@ use ruma::{
 use wick_core::{Draft, Error, Result, ShortRoomId, ShortUserId, event::pdu::SharedPdu, rules};
 use wick_database::{
     Range, Read,
-    schema::remote::{REMOTE_BY_MEMBER, RemoteMembership},
+    schema::{
+        remote::{REMOTE_BY_MEMBER, REMOTE_INVITE_BY_STREAM, RemoteInvite, RemoteMembership},
+        room::Membership,
+    },
 };
 
 use crate::{Assembly, Graph, build};
@@ -74,8 +77,16 @@ impl Graph {
             }
             let key = (user, room);
             let there = batch.read_for_update(&REMOTE_BY_MEMBER, &key)?;
+            let before = there.as_ref().map(|there| there.position);
             let Some(membership) = change(there)? else { return Ok(false) };
+            if let Some(before) = before {
+                batch.delete(&REMOTE_INVITE_BY_STREAM, &before);
+            }
             let slot = batch.reserve_position();
+            if membership.membership == Membership::Invite {
+                let invite = RemoteInvite { user, room };
+                batch.put_at(slot, &REMOTE_INVITE_BY_STREAM, move |position| (position, invite));
+            }
             batch.put_at(slot, &REMOTE_BY_MEMBER, move |position| {
                 (key, RemoteMembership { position, ..membership })
             });
@@ -120,7 +131,8 @@ impl Graph {
 /// Ends what a user was in the room before it was here.
 pub(crate) fn end(room: &mut Assembly<'_>, user: ShortUserId) -> Result<()> {
     let key = (user, room.room);
-    if room.batch.contains(&REMOTE_BY_MEMBER, &key)? {
+    if let Some(there) = room.batch.get(&REMOTE_BY_MEMBER, &key)? {
+        room.batch.delete(&REMOTE_INVITE_BY_STREAM, &there.position);
         room.batch.delete(&REMOTE_BY_MEMBER, &key);
     }
     Ok(())

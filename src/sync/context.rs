@@ -5,7 +5,10 @@
 use std::{collections::HashSet, sync::Arc};
 
 use ruma::{OwnedRoomId, OwnedUserId, UserId, events::StateEventType};
-use wick_account::{Session, account_data};
+use wick_account::{
+    Session, account_data,
+    invite_filter::{InviteAction, InviteFilter},
+};
 use wick_core::{Error, Position, Result, ShortRoomId, StateRoot};
 use wick_database::{Snapshot, schema::room::Membership};
 use wick_room::{Graph, membership, to_place, visibility::Viewer};
@@ -49,6 +52,15 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn ignores(&self, user_id: &UserId) -> bool {
         self.ignored.contains(user_id)
+    }
+
+    /// Whether the session's user is shown an invite by another.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn wants_invite_of(&self, inviter: &UserId) -> Result<bool> {
+        let action = InviteFilter::of(&self.read, self.session.user)?.action(inviter);
+        Ok(!self.ignores(inviter) && action == InviteAction::Allow)
     }
 
     /// The gate through which the session's device sees a room.

@@ -6,7 +6,7 @@ use wick_rooms::rooms::stripped_state;
 
 use crate::{context::Context, events::Json};
 
-/// The stripped state of an invite; `None` if the user ignores its sender.
+/// The stripped state of an invite; `None` if the user does not want to see it.
 ///
 /// # Errors
 /// If the database cannot be read.
@@ -16,7 +16,7 @@ pub fn invite_state(
     member: &MemberRow,
 ) -> Result<Option<Vec<Json>>> {
     let invite = context.graph.load_event(&context.read, member.event)?;
-    if context.ignores(&invite.sender) {
+    if !context.wants_invite_of(&invite.sender)? {
         return Ok(None);
     }
     knock_state(context, room).map(Some)

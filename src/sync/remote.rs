@@ -17,17 +17,17 @@ pub(crate) fn stripped(membership: &RemoteMembership) -> Result<Vec<Json>> {
     state.collect::<Result<_, _>>().map_err(unreadable)
 }
 
-/// Whether the user ignores the sender of the member event.
+/// Whether the user is shown an invite.
 ///
 /// # Errors
 /// If what is stored cannot be read.
-pub(crate) fn is_ignored(context: &Context<'_>, membership: &RemoteMembership) -> Result<bool> {
+pub(crate) fn is_wanted(context: &Context<'_>, membership: &RemoteMembership) -> Result<bool> {
     #[derive(Deserialize)]
     struct Sent {
         sender: OwnedUserId,
     }
     let sent: Sent = serde_json::from_str(&membership.event).map_err(unreadable)?;
-    Ok(context.ignores(&sent.sender))
+    context.wants_invite_of(&sent.sender)
 }
 
 /// The member event in the form of a timeline.

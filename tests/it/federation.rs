@@ -8,14 +8,17 @@
 )]
 
 mod administration;
+mod bounds;
 mod calls;
 mod crashes;
+mod device_lists;
 mod directory;
 mod encryption;
 mod expiring;
 mod history;
 mod hostile;
 mod hostile_events;
+mod invites;
 mod joins;
 mod keys;
 mod media;

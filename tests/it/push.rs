@@ -3,6 +3,6 @@
 mod content;
 mod counting;
 mod crashes;
-mod gateway;
+pub(crate) mod gateway;
 mod retries;
 mod setting;

@@ -41,6 +41,13 @@ pub enum Pushed {
     },
     /// The unread count of the user may have changed: by reading, leaving or a redaction.
     Count,
+    /// An invite to a room that is not here.
+    RemoteInvite {
+        /// The room.
+        room: ShortRoomId,
+        /// The actions of the push rule that applies, as JSON text.
+        actions: String,
+    },
 }
 
 postcard_value!(PusherProgress, version = 1);

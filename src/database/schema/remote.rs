@@ -27,11 +27,25 @@ pub struct RemoteMembership {
     pub position: Position,
 }
 
+/// The user and the room of an invite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteInvite {
+    /// The invited user.
+    pub user: ShortUserId,
+    /// The room.
+    pub room: ShortRoomId,
+}
+
 postcard_value!(RemoteMembership, version = 1);
+postcard_value!(RemoteInvite, version = 1);
 
 tables! {
     /// By user and room: the membership in a room in which this server has no member. Written when an invite comes, a
     /// knock is sent or either ends; deleted when a user of this server joins, or when the user forgets the room; read
     /// by sync; rebuilt from nothing else.
     REMOTE_BY_MEMBER: (ShortUserId, ShortRoomId) => RemoteMembership, Random, wakes_user;
+
+    /// The invites among them by position. Written and deleted with [`REMOTE_BY_MEMBER`], from which it can be rebuilt; read
+    /// by push.
+    REMOTE_INVITE_BY_STREAM: Position => RemoteInvite, Sequential;
 }

@@ -40,7 +40,8 @@ impl Rooms {
     /// # Errors
     /// `M_UNSUPPORTED_ROOM_VERSION`, `M_ROOM_IN_USE` if the alias is taken, `M_BAD_JSON` or
     /// `M_INVALID_PARAM` if what it is to begin with makes no sense, `M_FORBIDDEN` if the room would not
-    /// allow it or users may not make rooms here, `M_LIMIT_EXCEEDED` if it invites too many.
+    /// allow it or users may not make rooms here, `M_INVITE_BLOCKED` if an invited user does not want that,
+    /// `M_LIMIT_EXCEEDED` if it invites too many.
     pub async fn create(
         self: &Arc<Self>,
         session: &Session,
@@ -58,6 +59,10 @@ impl Rooms {
             return Err(Error::refused(ErrorKind::ThreepidDenied, message));
         }
         let plan = self.plan(&session.user_id, request)?;
+        let latest = self.resources.database.latest();
+        for (invitee, _) in &plan.invites {
+            self.ensure_wants_invite(&latest, invitee, &session.user_id)?;
+        }
         let invites = u32::try_from(plan.invites.len()).unwrap_or(u32::MAX);
         if let Some(invites) = NonZeroU32::new(invites) {
             let limits = &self.resources.limits;

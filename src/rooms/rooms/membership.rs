@@ -8,6 +8,7 @@ use ruma::{
     canonical_json::CanonicalJsonObject,
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
 };
+use wick_account::invite_filter::InviteFilter;
 use wick_core::{Draft, Error, Result};
 use wick_database::{Read, schema::users::GUEST_BY_USER};
 use wick_people::profile::MemberProfile;
@@ -26,7 +27,8 @@ impl Rooms {
     /// change.
     ///
     /// # Errors
-    /// `M_BAD_JSON` if the content has no membership, `M_FORBIDDEN` if `sender` may not.
+    /// `M_BAD_JSON` if the content has no membership, `M_FORBIDDEN` if `sender` may not, `M_INVITE_BLOCKED` if `target`
+    /// does not want an invite by `sender`.
     pub(super) fn append_member(
         &self,
         room: &mut Assembly<'_>,
@@ -56,6 +58,9 @@ impl Rooms {
             .map(MembershipState::from)
             .ok_or_else(|| Error::bad_json("the content of a member event has a membership"))?;
         content.remove(AUTHORISED_VIA);
+        if membership == MembershipState::Invite {
+            self.ensure_wants_invite(room.batch(), target, sender)?;
+        }
         let current = room.state_event(&StateEventType::RoomMember, target.as_str())?;
         let before = current.as_deref().map(wick_room::membership::content).transpose()?;
         let before = before.map(|content| content.membership);
@@ -91,6 +96,23 @@ impl Rooms {
             content,
         );
         append(room, draft, effects, None)
+    }
+
+    /// Refuses an invite that a local user does not want.
+    ///
+    /// # Errors
+    /// `M_INVITE_BLOCKED`.
+    pub(super) fn ensure_wants_invite(
+        &self,
+        read: &impl Read,
+        target: &UserId,
+        inviter: &UserId,
+    ) -> Result<()> {
+        let user = self.graph.intern().lookup_user(read, target)?;
+        match user.filter(|_| self.is_local(target)) {
+            Some(user) => InviteFilter::of(read, user)?.ensure_not_blocked(inviter),
+            None => Ok(()),
+        }
     }
 
     /// Refuses the join of a guest to a room that guests cannot join.

@@ -115,7 +115,7 @@ impl<'a> ResponseBuilder<'a> {
                 continue;
             }
             match member.membership {
-                Membership::Invite if !remote::is_ignored(context, &member)? => {
+                Membership::Invite if remote::is_wanted(context, &member)? => {
                     let invite_state = remote::stripped(&member)?.into();
                     self.rooms.invite.insert(room_id, InvitedRoom { invite_state });
                 }
