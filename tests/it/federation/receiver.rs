@@ -18,7 +18,8 @@ use axum::{
 use http::{Method, StatusCode};
 use ruma::{OwnedRoomId, UserId};
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, task::yield_now, time::timeout};
+use wick_database::{Read, schema::remote_devices::ANNOUNCED_LIST_BY_USER};
 use wick_harness::{TestNetwork, TestServer, User};
 
 use super::peer::{Peer, answer};
@@ -153,8 +154,20 @@ pub(super) async fn shared_room(
     receivers: &[&Receiver],
 ) -> OwnedRoomId {
     let room = talk::room(server, alice).await;
+    // Her first device is no news to a server that joins afterwards.
+    while !is_announced(server, alice) {
+        yield_now().await;
+    }
     for receiver in receivers {
         member(server, &room, &receiver.user, &receiver.user, "join").await;
     }
     room
+}
+
+/// Whether the devices of a user have been looked at for other servers.
+fn is_announced(server: &TestServer, user: &User) -> bool {
+    let database = &server.services().database;
+    let latest = database.latest();
+    let user = database.intern().lookup_user(&latest, &user.user_id).unwrap().unwrap();
+    latest.contains(&ANNOUNCED_LIST_BY_USER, &user).unwrap()
 }
