@@ -18,6 +18,13 @@ use crate::{
 /// How many media are judged together: what is in use is gathered once for them.
 const JUDGED: usize = 10_000;
 
+/// A portion of media that was judged.
+struct Judged<K> {
+    last: K,
+    /// Those that are too old.
+    old: Vec<K>,
+}
+
 impl MediaRepository {
     /// Deletes what the configured retention no longer allows.
     pub(crate) async fn retain(&self, in_use: &Arc<dyn InUse>) -> Result<()> {
@@ -33,7 +40,7 @@ impl MediaRepository {
         let now = self.now();
         let mut range = Range::all();
         while !self.supervisor.stopping().is_cancelled() {
-            let Some((last, old)) = self.old_media::<K>(range, now)? else { break };
+            let Some(Judged { last, old }) = self.old_media::<K>(range, now)? else { break };
             self.retire::<K>(old, in_use).await?;
             range = Range::after(&last);
         }
@@ -61,13 +68,12 @@ impl MediaRepository {
         Ok(())
     }
 
-    /// Looks through a portion of the media of a range: the last key, and the keys of those that are too old. `None` if there are
-    /// no more.
+    /// Looks through a portion of the media of a range. `None` if there are no more.
     fn old_media<K: Kind>(
         &self,
         range: Range<K::Key>,
         now: Timestamp,
-    ) -> Result<Option<(K::Key, Vec<K::Key>)>> {
+    ) -> Result<Option<Judged<K::Key>>> {
         let read = self.resources.database.published();
         let (mut last, mut old) = (None, Vec::new());
         for row in read.scan(K::table(), range).take(JUDGED) {
@@ -77,7 +83,7 @@ impl MediaRepository {
             }
             last = Some(key);
         }
-        Ok(last.map(|last| (last, old)))
+        Ok(last.map(|last| Judged { last, old }))
     }
 
     fn is_too_old<K: Kind>(
