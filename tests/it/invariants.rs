@@ -276,6 +276,17 @@ impl Sound {
             }
             Class::PrevEventMissing => batch.delete(&STORED_BY_EVENT, &self.message),
             Class::AuthEventMissing => batch.delete(&STORED_BY_EVENT, &head.create),
+            Class::MissingEventIsHere | Class::MissingIndexDiffers | Class::GapDiffers => {
+                self.plant_missing(class, batch);
+            }
+            Class::NameDiffers => batch.delete(&ROOM_BY_SHORT, &self.room),
+        }
+        batch.put(&HEAD_BY_ROOM, &self.room, &head);
+    }
+
+    /// Breaks a rule about events that are missing.
+    fn plant_missing(&self, class: Class, batch: &mut Batch) {
+        match class {
             Class::MissingEventIsHere => {
                 let last = self.rooms.intern().event_id(batch, self.last);
                 let last = last.expect("names can be read").expect("the event has an id");
@@ -291,9 +302,8 @@ impl Sound {
                 let gap = TimelineGap { floor: last - 2, lowest: last + 1 };
                 batch.put(&GAP_BY_PLACE, &(self.room, last + 1), &gap);
             }
-            Class::NameDiffers => batch.delete(&ROOM_BY_SHORT, &self.room),
+            other => unreachable!("{other:?} is no rule about events that are missing"),
         }
-        batch.put(&HEAD_BY_ROOM, &self.room, &head);
     }
 
     /// Breaks a rule about delayed events.

@@ -155,8 +155,8 @@ fn with_key(event: &Value, key: &str, value: &Value, is_first: bool) -> String {
     let text = event.to_string();
     let field = format!("{}:{value}", json!(key));
     match is_first {
-        true => format!("{{{field},{}", &text[1..]),
-        false => format!("{},{field}}}", &text[..text.len() - 1]),
+        true => format!("{{{field},{}", text.strip_prefix('{').unwrap()),
+        false => format!("{},{field}}}", text.strip_suffix('}').unwrap()),
     }
 }
 
@@ -334,16 +334,16 @@ async fn an_answer_to_a_join_that_is_none_makes_no_room_and_stores_nothing() {
         answer
     };
     let text = honest.to_string();
-    let page = text.clone();
+    let half: String = text.chars().take(text.len() / 2).collect();
     let endless = || {
         let chunks =
             futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 1 << 20]));
         Body::from_stream(chunks).into_response()
     };
-    let answers: [(&str, Arc<dyn Fn() -> Response + Send + Sync>); 7] = [
+    let answers: [(&str, MakeAnswer); 7] = [
         ("nothing", Arc::new(|| Json(json!({})).into_response())),
-        ("a page", Arc::new(move || format!("<html>{page}").into_response())),
-        ("half of it", Arc::new(move || text[..text.len() / 2].to_owned().into_response())),
+        ("a page", Arc::new(move || format!("<html>{text}").into_response())),
+        ("half of it", Arc::new(move || half.clone().into_response())),
         ("of another room", Arc::new(move || Json(of_another.clone()).into_response())),
         ("not signed", Arc::new(move || Json(unsigned.clone()).into_response())),
         ("without an end", Arc::new(endless)),
@@ -365,6 +365,9 @@ async fn an_answer_to_a_join_that_is_none_makes_no_room_and_stores_nothing() {
 fn honest_of_another() -> Value {
     honest(&RoomBuilder::public(RoomVersionId::V12, MALLORY, &[])).1
 }
+
+/// Makes what a server answers to a join.
+type MakeAnswer = Arc<dyn Fn() -> Response + Send + Sync>;
 
 #[tokio::test]
 async fn an_event_that_is_nested_too_deep_keeps_nobody_from_joining_its_room() {
