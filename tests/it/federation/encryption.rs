@@ -4,6 +4,7 @@ mod messages;
 
 use std::{
     future::{Ready, ready},
+    panic::Location,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use http::StatusCode;
 use ruma::{ServerName, serde::Raw};
 use ruma_federation_api::transactions::edu::Edu;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 use wick_database::{
     Range, Read,
     schema::{
@@ -29,6 +30,7 @@ use crate::{
     encryption::signer::{
         ALGORITHM, CLAIM, QUERY, Signer, claim, keys, query, upload, upload_device_keys,
     },
+    expiry::call::PATIENCE,
     talk::{member, room},
 };
 
@@ -154,9 +156,16 @@ fn announced(server: &TestServer, user: &User) -> u64 {
 }
 
 /// Waits until something is so.
-async fn until(so: impl Fn() -> bool) {
-    while !so() {
-        tokio::task::yield_now().await;
+#[track_caller]
+fn until(so: impl Fn() -> bool) -> impl Future<Output = ()> {
+    let at = Location::caller();
+    async move {
+        let met = async {
+            while !so() {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(timeout(PATIENCE, met).await.is_ok(), "what is waited for at {at} does not come");
     }
 }
 
