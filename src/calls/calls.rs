@@ -78,12 +78,12 @@ impl Calls {
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub fn start(self: &Arc<Self>, supervisor: &Supervisor) -> Result<()> {
+    pub async fn start(self: &Arc<Self>, supervisor: &Supervisor) -> Result<()> {
         self.load()?;
         self.follow(supervisor);
         self.ask_the_silent(supervisor);
         self.remove_regularly(supervisor)?;
-        removal::follower(self).start(supervisor, "former members in calls");
+        removal::follower(self).start(supervisor, "former members in calls").await?;
         self.sweep_regularly(supervisor);
         let calls = Arc::clone(self);
         supervisor.spawn_once("calls", async move {

@@ -81,8 +81,11 @@ impl Announcements {
     }
 
     /// Follows the changes as long as the server runs.
-    pub(crate) fn start(self, supervisor: &Supervisor) {
-        Follower::new(self.resources.clone(), NAME.to_owned(), self).start(supervisor, NAME);
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn start(self, supervisor: &Supervisor) -> Result<()> {
+        Follower::new(self.resources.clone(), NAME.to_owned(), self).start(supervisor, NAME).await
     }
 
     async fn announce(&self, user: ShortUserId, span: &Span) -> Result<()> {

@@ -82,11 +82,14 @@ impl DeviceKeys {
     }
 
     /// Starts the tasks that keep lists of devices in step with other servers.
-    pub fn start(&self, supervisor: &Supervisor) {
-        if let Some(remote) = &self.remote {
-            remote.start(supervisor);
-            Announcements::new(self.resources.clone(), Arc::clone(&self.graph)).start(supervisor);
-        }
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn start(&self, supervisor: &Supervisor) -> Result<()> {
+        let Some(remote) = &self.remote else { return Ok(()) };
+        remote.start(supervisor);
+        let announcements = Announcements::new(self.resources.clone(), Arc::clone(&self.graph));
+        announcements.start(supervisor).await
     }
 
     /// Stores keys of the session's device. Returns how many one-time keys the device has, by algorithm.

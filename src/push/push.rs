@@ -71,9 +71,7 @@ impl Push {
         }
         let due = Due(Arc::clone(&self.0));
         let follower = Follower::new(self.0.resources.clone(), "push".to_owned(), due);
-        follower.begin().await?;
-        follower.start(&self.0.supervisor, "push");
-        Ok(())
+        follower.start(&self.0.supervisor, "push").await
     }
 }
 

@@ -46,9 +46,7 @@ impl GuestRemoval {
     /// If the database refuses.
     pub async fn start(&self, supervisor: &Supervisor) -> Result<()> {
         let follower = Follower::new(self.resources.clone(), TASK.to_owned(), self.clone());
-        follower.begin().await?;
-        follower.start(supervisor, TASK);
-        Ok(())
+        follower.start(supervisor, TASK).await
     }
 
     /// Whether an event can end the access of guests: it sets that, or redacts an event that set it.

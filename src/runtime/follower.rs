@@ -80,19 +80,21 @@ impl<C: Consumer> Follower<C> {
         Self { resources, name, consumer }
     }
 
-    /// Stores the present position as the cursor if there is none. What is committed afterwards is consumed.
-    ///
-    /// # Errors
-    /// If the database refuses.
-    pub async fn begin(&self) -> Result<()> {
+    /// Stores the present position as the cursor if there is none.
+    async fn begin(&self) -> Result<()> {
         if self.resources.database.latest().contains(&CURSOR_BY_FOLLOWER, &self.name)? {
             return Ok(());
         }
         self.move_cursor(None, self.resources.database.position()).await
     }
 
-    /// Follows until the server stops. `task` names the kind of follower in logs.
-    pub fn start(self, supervisor: &Supervisor, task: &'static str) {
+    /// Follows until the server stops. What is committed after this has returned is consumed. `task` names the kind of
+    /// follower in logs.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn start(self, supervisor: &Supervisor, task: &'static str) -> Result<()> {
+        self.begin().await?;
         let follower = Arc::new(self);
         let stopping = supervisor.stopping().clone();
         supervisor.spawn(task, move || {
@@ -101,6 +103,7 @@ impl<C: Consumer> Follower<C> {
                 stopping.run_until_cancelled(follower.follow(task)).await.unwrap_or_default();
             }
         });
+        Ok(())
     }
 
     async fn follow(&self, task: &'static str) {
@@ -280,7 +283,7 @@ mod tests {
         server.events(3).await;
         let (follower, mut consumed) = server.follower(0);
         assert!(follower.step(&mut Position::default()).await.unwrap());
-        follower.start(&server.supervisor, "test");
+        follower.start(&server.supervisor, "test").await.unwrap();
         for expected in [[4], [5]] {
             server.events(1).await;
             assert_eq!(consumed.recv().await.unwrap(), expected);
@@ -295,7 +298,7 @@ mod tests {
         let (follower, mut consumed) = server.follower(3);
         assert!(follower.step(&mut Position::default()).await.unwrap());
         server.events(1).await;
-        follower.start(&server.supervisor, "test");
+        follower.start(&server.supervisor, "test").await.unwrap();
         assert_eq!(consumed.recv().await.unwrap(), [1]);
         let waits = server.clock.slept_until();
         assert_eq!(waits, [1, 2, 4].map(Duration::from_secs));

@@ -93,9 +93,7 @@ impl Sender {
         });
         let news = News(Arc::clone(shared));
         let follower = Follower::new(shared.resources.clone(), FOLLOWER.to_owned(), news);
-        follower.begin().await?;
-        follower.start(&shared.supervisor, "sender");
-        Ok(())
+        follower.start(&shared.supervisor, "sender").await
     }
 }
 

@@ -247,7 +247,7 @@ impl Services {
         self.presence.start(&self.supervisor)?;
         self.backups.start(&self.supervisor);
         self.to_device.start(&self.supervisor);
-        self.device_keys.start(&self.supervisor);
+        self.device_keys.start(&self.supervisor).await?;
         self.timers.load()?;
         let kinds = Kinds { expiry: Arc::clone(&self.expiry), delayed: Arc::clone(&self.delayed) };
         self.timers.start(&self.supervisor, &(Arc::new(kinds) as _));
@@ -255,7 +255,7 @@ impl Services {
         self.upkeep.start(&self.supervisor);
         self.delayed.start(&self.supervisor);
         if let Some(calls) = &self.calls {
-            calls.start(&self.supervisor)?;
+            calls.start(&self.supervisor).await?;
         }
         if let Some(federated) = &self.federated {
             federated.start().await?;
