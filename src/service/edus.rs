@@ -16,6 +16,9 @@ use crate::Services;
 /// How many receipts or presence updates one EDU has at most that are taken in.
 const MAX_UPDATES: usize = 500;
 
+/// How long receipts wait at most for the events that they refer to.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 impl Services {
     /// Takes in an EDU of `origin`.
     ///
@@ -59,8 +62,14 @@ impl Services {
         self.typing.receive(&user_id, &room_id, typing).await
     }
 
-    /// Receipts that cannot be taken leave the others as they are.
+    /// Receipts that cannot be taken leave the others as they are. What they refer to may have come just before, or with
+    /// them, so the events of their rooms are worked off first, for a few seconds.
     async fn take_receipts(&self, origin: &ServerName, content: ReceiptContent) -> Result<()> {
+        if let Some(federated) = &self.federated {
+            let rooms: Vec<_> = content.receipts.keys().take(MAX_UPDATES).cloned().collect();
+            let deadline = self.clock.monotonic() + PATIENCE;
+            federated.inbound.worked_off(&rooms, deadline).await;
+        }
         let rooms = content.receipts.into_iter();
         let all = rooms.flat_map(|(room_id, of_room)| {
             of_room.read.into_iter().map(move |(user_id, data)| (room_id.clone(), user_id, data))

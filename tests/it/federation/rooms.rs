@@ -203,6 +203,21 @@ async fn the_events_of_a_transaction_reach_the_users_once_however_often_it_comes
 }
 
 #[tokio::test]
+async fn a_receipt_counts_that_comes_with_the_event_it_is_for() {
+    let rooms = Rooms::start().await;
+    let room = rooms.public().await;
+    rooms.join(&room).await;
+    let (id, message) = rooms.message(&room, "hello");
+    let data = json!({ "event_ids": [id], "data": { "ts": 1 } });
+    let content = json!({ room.as_str(): { "m.read": { BOB: data } } });
+    let receipt = json!({ "edu_type": "m.receipt", "content": content });
+    assert_eq!(rooms.transaction("1", &[message], &[receipt]).await.0, 200);
+    let seen = talk::sync(&rooms.server, &rooms.alice, "").await;
+    let events = seen["rooms"]["join"][room.as_str()]["ephemeral"]["events"].to_string();
+    assert!(events.contains("m.receipt") && events.contains(id.as_str()), "{seen}");
+}
+
+#[tokio::test]
 async fn what_was_acknowledged_to_another_server_survives_a_crash() {
     let mut rooms = Rooms::start().await;
     let room = rooms.public().await;
