@@ -298,10 +298,11 @@ async fn a_new_device_on_another_server_is_seen_in_sync_and_in_queries() {
     let since = token(&pair.a, &pair.alice).await;
     let second = pair.new_device_of_bob().await;
     pair.deliver_to_a(2).await;
+    // A list that a client asked for has no number, so this one is fetched first.
+    until(|| pair.list_of_bob().unwrap().stream_id == Some(4)).await;
     let (users, since) = changed(&pair.a, &pair.alice, &since).await;
     assert_eq!(users, [pair.bob.user_id.as_str()]);
     assert_eq!(pair.devices_of_bob().await, ids(&[&pair.bob, &second]));
-    until(|| pair.list_of_bob().unwrap().stream_id == Some(4)).await;
 
     // The next update is put in directly: the other server is not needed.
     let third = pair.new_device_of_bob().await;
