@@ -15,7 +15,7 @@ use wick_database::{
 };
 use wick_harness::{Strike, TestNetwork, TestServer};
 
-use super::receiver::{Receiver, bodies, shared_room};
+use super::receiver::{Receiver, Transaction, bodies, shared_room};
 use crate::talk::{member, say, set};
 
 const V3: &str = "/_matrix/client/v3";
@@ -250,7 +250,8 @@ async fn an_event_is_sent_whatever_commit_the_server_crashes_at_and_again_only_a
         let transactions = b.upto("two").await;
         let of_one =
             transactions.iter().filter(|one| bodies(&one.pdus).contains(&"one".to_owned()));
-        let ids: Vec<_> = of_one.map(|one| (one.id.clone(), one.pdus.len())).collect();
+        let contents = |one: &Transaction| (one.pdus.len(), one.edus.len());
+        let ids: Vec<_> = of_one.map(|one| (one.id.clone(), contents(one))).collect();
         assert!(!ids.is_empty(), "{number} {fate:?}: {transactions:?}");
         // A repeated one is the same, or has news and another id.
         let are_same = ids.iter().all(|(id, count)| (id == &ids[0].0) == (*count == ids[0].1));
