@@ -50,6 +50,7 @@ const OPEN: &[(Method, &str)] = &[
     (Method::GET, "versions"),
     (Method::GET, "room_summary/{room_id_or_alias}"),
     (Method::GET, "rooms/{room_id_or_alias}/summary"),
+    (Method::GET, "summary/{room_id_or_alias}"),
     (Method::POST, "delayed_events/{delay_id}"),
     (Method::POST, "delayed_events/{delay_id}/{action}"),
 ];

@@ -129,7 +129,14 @@ async fn a_redaction_that_comes_before_its_target_takes_effect_when_the_target_c
 async fn a_terminal_event_from_elsewhere_sets_the_status_of_its_senders_own_event_alone() {
     for version in versions() {
         let mut room = RoomBuilder::public(version.clone(), ALICE, &[BOB, CAROL]);
-        let original = room.message(&room.tips(), BOB, "here");
+        let here = NewEvent {
+            sender: BOB,
+            event_type: "m.room.message",
+            state_key: None,
+            content: json!({ "msgtype": "m.text", "body": "here", "m.will_expire": "running" }),
+            auth_events: None,
+        };
+        let original = room.add(&room.tips(), here);
         let server = Server::with(&room).await;
         let terminal = json!({
             "m.will_expire": "expired",
