@@ -1,10 +1,10 @@
 //! End-to-end encryption of users of two servers: keys, device lists, messages from device to device.
 
 mod messages;
+mod waiting;
 
 use std::{
     future::{Ready, ready},
-    panic::Location,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -14,7 +14,7 @@ use http::StatusCode;
 use ruma::{ServerName, serde::Raw};
 use ruma_federation_api::transactions::edu::Edu;
 use serde_json::{Value, json};
-use tokio::{sync::Notify, time::timeout};
+use tokio::sync::Notify;
 use wick_database::{
     Range, Read,
     schema::{
@@ -26,11 +26,11 @@ use wick_database::{
 };
 use wick_harness::{Gate, Options, Strike, TestNetwork, TestServer, User};
 
+use self::waiting::until;
 use crate::{
     encryption::signer::{
         ALGORITHM, CLAIM, QUERY, Signer, claim, keys, query, upload, upload_device_keys,
     },
-    expiry::call::PATIENCE,
     talk::{member, room},
 };
 
@@ -153,20 +153,6 @@ fn announced(server: &TestServer, user: &User) -> u64 {
     let latest = database.latest();
     let user = database.intern().lookup_user(&latest, &user.user_id).unwrap().unwrap();
     latest.get(&ANNOUNCED_LIST_BY_USER, &user).unwrap().unwrap_or_default().stream_id
-}
-
-/// Waits until something is so.
-#[track_caller]
-fn until(so: impl Fn() -> bool) -> impl Future<Output = ()> {
-    let at = Location::caller();
-    async move {
-        let met = async {
-            while !so() {
-                tokio::task::yield_now().await;
-            }
-        };
-        assert!(timeout(PATIENCE, met).await.is_ok(), "what is waited for at {at} does not come");
-    }
 }
 
 /// The users whose device lists have changed for a client, and its next token.
