@@ -324,10 +324,7 @@ impl Counts {
             };
             let found = evaluator.evaluate(&item, &pdu, &mut cost)?;
             let found = found.map(|verdict| Notable::new(item, &verdict));
-            let Some(found) = found.filter(|event| new.leaves(event)) else { continue };
-            if !self.graph.is_in_gap(read, room, item.place)? {
-                new.events.push(found);
-            }
+            new.events.extend(found.filter(|event| new.leaves(event)));
         }
         Ok(new)
     }

@@ -98,11 +98,20 @@ impl<'a> Evaluator<'a> {
             name: &self.name,
         };
         let actions = self.rules.actions(&candidate, cost)?;
-        if !actions.iter().any(Action::should_notify) {
+        if !actions.iter().any(Action::should_notify) || self.is_in_gap(item, &event)? {
             return Ok(None);
         }
         let thread = thread_of(self.graph, self.read, pdu)?;
         Ok(Some(Verdict { actions: actions.to_vec(), thread }))
+    }
+
+    /// Whether an event came long after it was sent, looked up once for all users.
+    fn is_in_gap(&self, item: &TimelineItem, event: &Flattened) -> Result<bool> {
+        if let Some(known) = event.is_in_gap.get() {
+            return Ok(*known);
+        }
+        let is_in_gap = self.graph.is_in_gap(self.read, self.room, item.place)?;
+        Ok(*event.is_in_gap.get_or_init(|| is_in_gap))
     }
 
     fn with_power_levels(&self) -> Result<&PushConditionRoomCtx> {

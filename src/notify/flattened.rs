@@ -1,8 +1,8 @@
 //! Events as push rules match them, kept for the other users in the room.
 //!
-//! Invariant: what is kept follows from the signed event alone, which never changes. In memory alone, and bounded.
+//! Invariant: what is kept follows from the signed event and its place alone, which never change. In memory alone, and bounded.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use quick_cache::{Weighter, sync::Cache};
 use ruma::{push::FlattenedJson, serde::Raw};
@@ -27,6 +27,8 @@ pub(crate) struct Flattened {
     pub(crate) body: Option<String>,
     /// Whether it is the terminal copy of an event that expired or was ended.
     pub(crate) ends_another: bool,
+    /// Whether it came into a gap of the timeline, once that was looked up.
+    pub(crate) is_in_gap: OnceLock<bool>,
     weight: u64,
 }
 
@@ -43,6 +45,7 @@ impl Flattened {
             body: fields.get_str(BODY).map(str::to_lowercase),
             fields,
             ends_another: false,
+            is_in_gap: OnceLock::new(),
             weight: bytes.saturating_mul(BYTES_PER_BYTE),
         }
     }

@@ -242,8 +242,7 @@ impl Lister<'_> {
         let verdict = self.room(room)?.evaluator.evaluate(&item, pdu, &mut cost)?;
         self.cost = cost;
         let Some(verdict) = verdict else { return Ok(None) };
-        let is_wanted = !wanted.only_highlights || verdict.highlights();
-        if !is_wanted || self.graph.is_in_gap(self.read, room, item.place)? {
+        if wanted.only_highlights && !verdict.highlights() {
             return Ok(None);
         }
         let Verdict { actions, thread } = verdict;

@@ -21,6 +21,14 @@ pub struct OpenGap {
     pub floor: i64,
 }
 
+impl OpenGap {
+    /// Whether it is between two places of the timeline.
+    #[must_use]
+    pub fn is_between(&self, low: i64, high: i64) -> bool {
+        low <= self.floor && self.floor < high
+    }
+}
+
 impl Graph {
     /// The gaps of a timeline in which events are missing that there are places for, from old to new. Each costs two reads.
     ///
@@ -51,14 +59,12 @@ impl Graph {
         Ok(read.first(&MISSING_BY_CHILD, Range::prefix((room,)))?.is_none())
     }
 
-    /// Whether the event at a place came into a gap: long after it was sent, so it notifies nobody.
+    /// Whether the event at a place came into a gap: long after it was sent, so it causes no notification.
     ///
     /// # Errors
     /// If the database cannot be read.
     pub fn is_in_gap(&self, read: &impl Read, room: ShortRoomId, place: i64) -> Result<bool> {
-        let above = Range::prefix((room,)).and(Range::after(&(room, place)));
-        let gap = read.first(&GAP_BY_PLACE, above)?;
-        Ok(gap.is_some_and(|(_, gap)| gap.lowest <= place))
+        is_in_gap(read, room, place)
     }
 
     /// The nearest missing events of the gap before the event at a place, or of what is before all events that are here.
@@ -110,6 +116,13 @@ impl Graph {
         }
         Ok(None)
     }
+}
+
+/// As [`Graph::is_in_gap`].
+pub(crate) fn is_in_gap(read: &impl Read, room: ShortRoomId, place: i64) -> Result<bool> {
+    let above = Range::prefix((room,)).and(Range::after(&(room, place)));
+    let gap = read.first(&GAP_BY_PLACE, above)?;
+    Ok(gap.is_some_and(|(_, gap)| gap.lowest <= place))
 }
 
 fn has_free_places(gap: &TimelineGap) -> bool {

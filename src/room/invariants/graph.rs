@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use ruma::{EventId, OwnedEventId};
 use serde::Deserialize;
-use wick_core::{Error, Position, Result, ShortEventId, ShortRoomId};
+use wick_core::{Error, Position, Result, ShortEventId};
 use wick_database::{
     Range, Read,
     schema::{
@@ -18,7 +18,7 @@ use wick_database::{
 };
 
 use super::{Class, Report, Room};
-use crate::to_place;
+use crate::{gaps::is_in_gap, to_place};
 
 #[derive(Deserialize)]
 struct Edges {
@@ -63,14 +63,6 @@ fn gaps<R: Read>(report: &mut Report<'_, R>) -> Result<()> {
         last = Some((room, place));
     }
     Ok(())
-}
-
-/// Whether a place was left free for an event that was missing.
-fn is_in_gap(read: &impl Read, room: ShortRoomId, position: Position) -> Result<bool> {
-    let place = to_place(position);
-    let above = Range::prefix((room,)).and(Range::after(&(room, place)));
-    let gap = read.first(&GAP_BY_PLACE, above)?;
-    Ok(gap.is_some_and(|(_, gap)| gap.lowest <= place))
 }
 
 /// No event is listed as missing that is here with its place.
@@ -198,7 +190,7 @@ fn check_place<R: Read>(
     }
     if let Ok(position) = u64::try_from(position).map(Position)
         && known.stream.is_some_and(|first| position >= first)
-        && !is_in_gap(report.read, room, position)?
+        && !is_in_gap(report.read, room, to_place(position))?
     {
         let entry = report.read.get(&EVENT_BY_STREAM, &position)?;
         let is_there = entry.is_some_and(|entry| entry.event == event && entry.room == room);

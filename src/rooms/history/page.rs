@@ -77,7 +77,7 @@ impl Reader<'_> {
                 Direction::Backward => (item.place, next),
                 Direction::Forward => (next, item.place),
             };
-            let gap = gaps.iter().find(|gap| low <= gap.floor && gap.floor < high);
+            let gap = gaps.iter().find(|gap| gap.is_between(low, high));
             if gap.is_some() || page.events.len() >= span.limit || scanned >= MAX_SCANNED {
                 page.gap = gap.map(|gap| gap.place);
                 page.next = Some(next);

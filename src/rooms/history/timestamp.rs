@@ -88,6 +88,6 @@ impl History {
         };
         let (low, high) = (place.min(neighbour.place), place.max(neighbour.place));
         let gaps = self.graph.open_gaps(read, room)?;
-        Ok(is_beyond && !gaps.iter().any(|gap| low <= gap.floor && gap.floor < high))
+        Ok(is_beyond && !gaps.iter().any(|gap| gap.is_between(low, high)))
     }
 }
