@@ -187,32 +187,24 @@ fn count(
     if addressed.is_empty() {
         return Ok(());
     }
+    let bytes = addressed.iter().map(|message| message.content.len()).sum();
+    let added = Outstanding::new(addressed.len(), bytes);
+    let with = |before: Option<Outstanding>, (messages, bytes): (u64, u64)| {
+        let after = before.unwrap_or_default().plus(added);
+        match after.messages > messages || after.bytes > bytes {
+            true => Err(Error::limit_exceeded(RETRY_AFTER)),
+            false => Ok(after),
+        }
+    };
     let of_sender = batch.read_for_update(&OUTSTANDING_BY_SENDER, &sender)?;
-    let limits = (MAX_OUTSTANDING_MESSAGES, MAX_OUTSTANDING_BYTES);
-    let of_sender = with(of_sender.unwrap_or_default(), addressed, limits)?;
+    let of_sender = with(of_sender, (MAX_OUTSTANDING_MESSAGES, MAX_OUTSTANDING_BYTES))?;
     if let Some(server) = server {
         let of_server = batch.read_for_update(&OUTSTANDING_BY_SERVER, server)?;
         let limits = (MAX_OUTSTANDING_MESSAGES_OF_SERVER, MAX_OUTSTANDING_BYTES_OF_SERVER);
-        let of_server = with(of_server.unwrap_or_default(), addressed, limits)?;
-        batch.put(&OUTSTANDING_BY_SERVER, server, &of_server);
+        batch.put(&OUTSTANDING_BY_SERVER, server, &with(of_server, limits)?);
     }
     batch.put(&OUTSTANDING_BY_SENDER, &sender, &of_sender);
     Ok(())
-}
-
-/// What waits with some more; fails if that is too much.
-fn with(
-    Outstanding { messages, bytes }: Outstanding,
-    added: &[Addressed],
-    (max_messages, max_bytes): (u64, u64),
-) -> Result<Outstanding> {
-    let added_bytes = added.iter().map(|message| message.content.len()).sum::<usize>();
-    let messages = messages.saturating_add(u64::try_from(added.len()).unwrap_or(u64::MAX));
-    let bytes = bytes.saturating_add(u64::try_from(added_bytes).unwrap_or(u64::MAX));
-    if messages > max_messages || bytes > max_bytes {
-        return Err(Error::limit_exceeded(RETRY_AFTER));
-    }
-    Ok(Outstanding { messages, bytes })
 }
 
 fn put_transaction(

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use wick_core::{Position, Result, config};
 use wick_database::{
     Batch, Read,
-    schema::outgoing::{
-        HELD_BY_DESTINATION, Held, NEWEST_BY_DESTINATION, OUTGOING_BY_DESTINATION, Outgoing,
+    schema::{
+        outgoing::{HELD_BY_DESTINATION, NEWEST_BY_DESTINATION, OUTGOING_BY_DESTINATION, Outgoing},
+        to_device::Outstanding,
     },
 };
 
@@ -46,12 +47,20 @@ impl Kind {
     }
 }
 
+/// A row of a queue as one message.
+pub(crate) fn as_message(what: &Outgoing) -> Outstanding {
+    match what {
+        Outgoing::Event(_) => Outstanding::default(),
+        Outgoing::Edu(json) => Outstanding::new(1, json.len()),
+    }
+}
+
 /// The part of a destination's queue that is bounded, while rows are added.
 pub(crate) struct Kept<'a> {
     server: &'a ServerName,
     is_out_of_reach: bool,
     config: &'a config::Federation,
-    held: Option<Held>,
+    held: Option<Outstanding>,
     dropped: u64,
 }
 
@@ -88,7 +97,7 @@ impl<'a> Kept<'a> {
     pub(crate) fn admits(
         &mut self,
         batch: &mut Batch,
-        (position, what): (Position, &Outgoing),
+        (position, message): (Position, Outstanding),
     ) -> Result<bool> {
         if batch.contains(&OUTGOING_BY_DESTINATION, &(self.server, position))? {
             return Ok(true);
@@ -97,7 +106,7 @@ impl<'a> Kept<'a> {
             Some(held) => held,
             None => batch.read_for_update(&HELD_BY_DESTINATION, self.server)?.unwrap_or_default(),
         };
-        let after = held.plus(Held::of(what));
+        let after = held.plus(message);
         let (most, megabytes) = (self.config.max_messages, self.config.max_messages_megabytes);
         let is_full = after.messages > u64::from(most) || after.bytes > u64::from(megabytes) << 20;
         let is_admitted = !(self.is_out_of_reach && is_full);
@@ -122,13 +131,11 @@ impl<'a> Kept<'a> {
 }
 
 /// Takes messages that were acknowledged off what is held.
-pub(crate) fn release(batch: &mut Batch, server: &ServerName, sent: Held) -> Result<()> {
+pub(crate) fn release(batch: &mut Batch, server: &ServerName, sent: Outstanding) -> Result<()> {
     if sent.messages == 0 {
         return Ok(());
     }
-    batch.update(&HELD_BY_DESTINATION, server, |held| {
-        let held = held.unwrap_or_default().minus(sent);
-        (held.messages > 0).then_some(held)
-    })?;
+    let without = |held: Option<Outstanding>| held.and_then(|held| held.without(sent));
+    batch.update(&HELD_BY_DESTINATION, server, without)?;
     Ok(())
 }

@@ -31,7 +31,7 @@ use wick_room::{Acl, Graph, membership};
 use wick_runtime::{Consumer, Span};
 
 use crate::{
-    bounds::{Kept, Kind},
+    bounds::{Kept, Kind, as_message},
     edus,
     sender::Shared,
 };
@@ -198,7 +198,7 @@ impl News {
                 }
                 let is_wanted = match &item.worth {
                     Worth::Lasting => true,
-                    Worth::Limited => kept.admits(batch, (*position, &item.what))?,
+                    Worth::Limited => kept.admits(batch, (*position, as_message(&item.what)))?,
                     Worth::Newest(subject) => {
                         kept.replace(batch, subject, *position)?;
                         true

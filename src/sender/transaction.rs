@@ -11,10 +11,17 @@ use sha2::{Digest, Sha256};
 use wick_core::{Error, Position, Result, ShortRoomId};
 use wick_database::{
     Range, Read, Snapshot,
-    schema::outgoing::{Gap, Held, OUTGOING_BY_DESTINATION, Outgoing, PROGRESS_BY_DESTINATION},
+    schema::{
+        outgoing::{Gap, OUTGOING_BY_DESTINATION, Outgoing, PROGRESS_BY_DESTINATION},
+        to_device::Outstanding,
+    },
 };
 
-use crate::{bounds::Kind, catch_up, sender::Shared};
+use crate::{
+    bounds::{Kind, as_message},
+    catch_up,
+    sender::Shared,
+};
 
 /// <https://spec.matrix.org/v1.19/server-server-api/#transactions>
 const MAX_EVENTS: usize = 50;
@@ -65,7 +72,7 @@ impl Transaction {
 #[derive(Clone, Debug)]
 pub(crate) enum Acknowledged {
     /// The queue up to a position, with these messages in it.
-    Queue(Position, Held),
+    Queue(Position, Outstanding),
     /// The gap up to a room; `None` for all of it.
     Gap(Gap, Option<ShortRoomId>),
 }
@@ -103,7 +110,7 @@ fn from_queue(
     rows: Range<(OwnedServerName, Position)>,
 ) -> Result<Option<Step>> {
     let (mut events, mut edus, mut bytes) = (Vec::new(), Vec::new(), 0);
-    let (mut first, mut last, mut held) = (None, None, Held::default());
+    let (mut first, mut last, mut held) = (None, None, Outstanding::default());
     for row in read.scan(&OUTGOING_BY_DESTINATION, rows) {
         let ((_, position), what) = row?;
         let is_full = match what {
@@ -116,7 +123,7 @@ fn from_queue(
         if let Outgoing::Edu(json) = &what
             && Kind::of(json) == Kind::Message
         {
-            held = held.plus(Held::of(&what));
+            held = held.plus(as_message(&what));
         }
         match what {
             Outgoing::Event(event) => {
@@ -153,7 +160,7 @@ mod tests {
         let id = |place: &str, event: &str, edu: &str| {
             let json = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
             let edus = vec![Raw::from_json(json(edu))];
-            let acknowledged = Acknowledged::Queue(Position(1), Held::default());
+            let acknowledged = Acknowledged::Queue(Position(1), Outstanding::default());
             Transaction::new(place, vec![json(event)], edus, acknowledged).id
         };
         let first = id("1-2", "{}", "[]");

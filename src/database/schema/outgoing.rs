@@ -7,6 +7,7 @@ use ruma::{OwnedEventId, OwnedServerName};
 use serde::{Deserialize, Serialize};
 use wick_core::{Position, ShortEventId, ShortRoomId};
 
+use super::to_device::Outstanding;
 use crate::postcard_value;
 
 /// An EDU that is to be sent.
@@ -49,48 +50,7 @@ pub struct Gap {
     pub room: Option<ShortRoomId>,
 }
 
-/// The messages from device to device in the queue of a destination.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
-    /// How many EDUs.
-    pub messages: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-impl Held {
-    /// One EDU; nothing if it is an event.
-    #[must_use]
-    pub fn of(what: &Outgoing) -> Self {
-        match what {
-            Outgoing::Event(_) => Self::default(),
-            Outgoing::Edu(json) => {
-                Self { messages: 1, bytes: u64::try_from(json.len()).unwrap_or(u64::MAX) }
-            }
-        }
-    }
-
-    /// Both together.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            messages: self.messages.saturating_add(other.messages),
-            bytes: self.bytes.saturating_add(other.bytes),
-        }
-    }
-
-    /// The rest.
-    #[must_use]
-    pub fn minus(self, other: Self) -> Self {
-        Self {
-            messages: self.messages.saturating_sub(other.messages),
-            bytes: self.bytes.saturating_sub(other.bytes),
-        }
-    }
-}
-
 postcard_value!(QueuedEdu, version = 1);
-postcard_value!(Held, version = 1);
 postcard_value!(Outgoing, version = 1);
 postcard_value!(DestinationProgress, version = 1);
 
@@ -109,7 +69,7 @@ tables! {
 
     /// The messages from device to device in the queue of each destination. Written with [`OUTGOING_BY_DESTINATION`], from
     /// which it can be rebuilt; a row that counts nothing is deleted.
-    HELD_BY_DESTINATION: OwnedServerName => Held, Small;
+    HELD_BY_DESTINATION: OwnedServerName => Outstanding, Small;
 
     /// By destination and subject: where the newest update of a user's devices or keys is in the queue, if it was queued
     /// while the destination was out of reach. Written with [`OUTGOING_BY_DESTINATION`], deleted with the first update

@@ -30,6 +30,34 @@ pub struct Outstanding {
     pub bytes: u64,
 }
 
+impl Outstanding {
+    /// So many messages, with so many bytes.
+    #[must_use]
+    pub fn new(messages: usize, bytes: usize) -> Self {
+        let number = |number| u64::try_from(number).unwrap_or(u64::MAX);
+        Self { messages: number(messages), bytes: number(bytes) }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            messages: self.messages.saturating_add(other.messages),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    /// The rest without some; `None` if that counts no message.
+    #[must_use]
+    pub fn without(self, other: Self) -> Option<Self> {
+        let rest = Self {
+            messages: self.messages.saturating_sub(other.messages),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        };
+        (rest.messages > 0).then_some(rest)
+    }
+}
+
 postcard_value!(ToDeviceMessage, version = 1);
 postcard_value!(Outstanding, version = 1);
 

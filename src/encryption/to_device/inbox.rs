@@ -125,9 +125,7 @@ fn delete_oldest(
     for row in inbox {
         let (place, message) = row?;
         let deleted = by_sender.entry((message.sender, message.sender_id.clone())).or_default();
-        deleted.messages = deleted.messages.saturating_add(1);
-        let bytes = u64::try_from(message.content.len()).unwrap_or(u64::MAX);
-        deleted.bytes = deleted.bytes.saturating_add(bytes);
+        *deleted = deleted.plus(Outstanding::new(1, message.content.len()));
         if places.is_empty() {
             oldest = Some(message);
         }
@@ -141,14 +139,7 @@ fn delete_oldest(
         batch.delete(&TO_DEVICE_MESSAGE_BY_POSITION, place);
     }
     for ((sender, sender_id), deleted) in by_sender {
-        let without = |before: Option<Outstanding>| {
-            let before = before.unwrap_or_default();
-            let after = Outstanding {
-                messages: before.messages.saturating_sub(deleted.messages),
-                bytes: before.bytes.saturating_sub(deleted.bytes),
-            };
-            (after.messages > 0).then_some(after)
-        };
+        let without = |before: Option<Outstanding>| before.and_then(|all| all.without(deleted));
         batch.update(&OUTSTANDING_BY_SENDER, &sender, without)?;
         // Of this server itself there is no row.
         batch.update(&OUTSTANDING_BY_SERVER, sender_id.server_name(), without)?;
