@@ -14,7 +14,6 @@ use std::{
 use ruma::{
     DeviceId, OwnedDeviceId, OwnedServerName, OwnedUserId, UInt, UserId,
     encryption::{CrossSigningKey, DeviceKeys as Keys},
-    events::StateEventType,
     serde::Raw,
 };
 use ruma_federation_api::transactions::edu::{
@@ -193,11 +192,7 @@ impl Announcements {
                 continue;
             }
             let Some(place) = graph.place(read, event)? else { continue };
-            let member = StateEventType::RoomMember;
-            let before = graph.state_event_at(read, place.before, &member, user_id.as_str())?;
-            if let Some(before) = before
-                && membership::is_join(&*graph.load_event(read, before)?)
-            {
+            if graph.membership_at(read, place.before, user_id)? == Some(Membership::Join) {
                 continue;
             }
             let Some(user) = graph.intern().lookup_user(read, user_id)? else { continue };

@@ -157,6 +157,22 @@ impl Graph {
         self.states.get(read, root, key)
     }
 
+    /// The membership of a user in an earlier state; `None` without a member event.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn membership_at(
+        &self,
+        read: &impl Read,
+        root: StateRoot,
+        user_id: &UserId,
+    ) -> Result<Option<Membership>> {
+        let member = StateEventType::RoomMember;
+        let event = self.state_event_at(read, root, &member, user_id.as_str())?;
+        let event = event.map(|event| self.load_event(read, event)).transpose()?;
+        Ok(event.and_then(|event| membership::of(&event)))
+    }
+
     /// The state of the room when the stream was at `place`; the empty state before its beginning.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ mod server;
 mod tenure;
 
 pub use self::{server::ServerViewer, tenure::Reach};
-use crate::{Graph, membership, render::Format};
+use crate::{Graph, render::Format};
 
 /// A user reading one room from one snapshot. Caches what decides visibility by state, since
 /// neighbouring events share their states.
@@ -251,12 +251,7 @@ impl<'a> Viewer<'a> {
             return Ok(known.clone());
         }
         let visibility = self.rooms.visibility_in(self.read, root)?;
-        let membership = self
-            .rooms
-            .state_event_at(self.read, root, &StateEventType::RoomMember, self.user_id.as_str())?
-            .map(|event| self.rooms.load_event(self.read, event))
-            .transpose()?
-            .and_then(|event| membership::of(&event));
+        let membership = self.rooms.membership_at(self.read, root, &self.user_id)?;
         let at = AtRoot { visibility, membership };
         self.at_root.insert(root, at.clone());
         Ok(at)

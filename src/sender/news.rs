@@ -10,10 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{
-    OwnedEventId, OwnedServerName, ServerName, UserId,
-    events::{StateEventType, TimelineEventType},
-};
+use ruma::{OwnedEventId, OwnedServerName, ServerName, UserId, events::TimelineEventType};
 use wick_core::{Error, Pdu, Position, Result, ShortRoomId, StateRoot};
 use wick_database::{
     Batch, Durability, Range, Read,
@@ -338,7 +335,8 @@ impl News {
             Some(user_id) if user_id.server_name() == own => {
                 let Some(user) = graph.intern().lookup_user(read, user_id)? else { return Ok(()) };
                 let others: Vec<_> = others.collect();
-                if !others.is_empty() && self.is_new(read, (user_id, place))? {
+                let was = graph.membership_at(read, place.before, user_id)?;
+                if !others.is_empty() && was != Some(Membership::Join) {
                     found.presence.extend(edus::presence_of(shared, read, user, &others)?);
                 }
             }
@@ -351,14 +349,6 @@ impl News {
             }
         }
         Ok(())
-    }
-
-    /// Whether a user was not in the room before an event.
-    fn is_new(&self, read: &impl Read, (user_id, place): (&UserId, &Place)) -> Result<bool> {
-        let (graph, member) = (&self.0.graph, StateEventType::RoomMember);
-        let before = graph.state_event_at(read, place.before, &member, user_id.as_str())?;
-        let Some(before) = before else { return Ok(true) };
-        Ok(!membership::is_join(&*graph.load_event(read, before)?))
     }
 
     /// The server of a user whom an event removes from the room, or whose invitation or knock it ends.
@@ -375,10 +365,7 @@ impl News {
         if !matches!(membership::of(pdu), Some(Membership::Leave | Membership::Ban)) {
             return Ok(None);
         }
-        let before =
-            graph.state_event_at(read, place.before, &StateEventType::RoomMember, user.as_str())?;
-        let Some(before) = before else { return Ok(None) };
-        let was = membership::of(&*graph.load_event(read, before)?);
+        let was = graph.membership_at(read, place.before, user)?;
         let was_there =
             matches!(was, Some(Membership::Join | Membership::Invite | Membership::Knock));
         Ok(was_there.then(|| user.server_name().to_owned()))

@@ -4,14 +4,14 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use ruma::{OwnedRoomId, OwnedUserId, UserId, events::StateEventType};
+use ruma::{OwnedRoomId, OwnedUserId, UserId};
 use wick_account::{
     Session, account_data,
     invite_filter::{InviteAction, InviteFilter},
 };
 use wick_core::{Error, Position, Result, ShortRoomId, StateRoot};
 use wick_database::{Snapshot, schema::room::Membership};
-use wick_room::{Graph, membership, to_place, visibility::Viewer};
+use wick_room::{Graph, to_place, visibility::Viewer};
 
 /// The input that all parts share.
 pub struct Context<'a> {
@@ -87,11 +87,6 @@ impl<'a> Context<'a> {
     /// # Errors
     /// If the database cannot be read.
     pub fn membership_in(&self, root: StateRoot) -> Result<Option<Membership>> {
-        let user_id = self.session.user_id.as_str();
-        let event =
-            self.graph.state_event_at(&self.read, root, &StateEventType::RoomMember, user_id)?;
-        let Some(event) = event else { return Ok(None) };
-        let event = self.graph.load_event(&self.read, event)?;
-        Ok(membership::of(&event))
+        self.graph.membership_at(&self.read, root, &self.session.user_id)
     }
 }
