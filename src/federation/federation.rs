@@ -110,9 +110,7 @@ impl Federation {
     where
         R: OutgoingRequest<Authentication = ServerSignatures, PathBuilder = SinglePath>,
     {
-        let make = |base: &str| self.sign(server, request, base);
-        let response = self.transport.send(server, bounds, BackOff::Heed, make).await?;
-        read::<R>(server, &response)
+        read::<R>(server, &self.response(server, request, bounds).await?)
     }
 
     /// The same for a response that holds events as they were signed. How deep each is nested is checked with the event,
@@ -129,9 +127,20 @@ impl Federation {
     where
         R: OutgoingRequest<Authentication = ServerSignatures, PathBuilder = SinglePath>,
     {
+        parse::<R>(server, &self.response(server, request, bounds).await?)
+    }
+
+    async fn response<R>(
+        &self,
+        server: &ServerName,
+        request: R,
+        bounds: Bounds,
+    ) -> Result<http::Response<bytes::Bytes>>
+    where
+        R: OutgoingRequest<Authentication = ServerSignatures, PathBuilder = SinglePath>,
+    {
         let make = |base: &str| self.sign(server, request, base);
-        let response = self.transport.send(server, bounds, BackOff::Heed, make).await?;
-        parse::<R>(server, &response)
+        self.transport.send(server, bounds, BackOff::Heed, make).await
     }
 
     /// The request with this server's signature over what will be sent.

@@ -96,18 +96,11 @@ impl<'a> Writer<'a> {
         let mut viewer = viewer.ignoring(Arc::clone(&self.ignored));
         let Some(shown) = viewer.show_if_visible(event, Show::NESTED)? else { return Ok(None) };
         let pdu = graph.load_event(self.read, event)?;
-        let tweaks = tweaks(actions)?;
         let badge = self.badge()?;
-        let mut notification = Notification::new(vec![self.device(progress)]);
+        let mut notification = self.begin(&pdu.event_type, actions, (progress, badge))?;
         notification.event_id = Some(pdu.event_id.clone());
         notification.room_id = Some(pdu.room_id.clone());
-        notification.prio = priority(&pdu.event_type, &tweaks);
-        let unread = UInt::new_saturating(badge.unwrap_or_default());
-        notification.counts = NotificationCounts::new(unread, UInt::MIN);
-        if self.data.format != Some(PushFormat::EventIdOnly) {
-            if let Some(device) = notification.devices.first_mut() {
-                device.tweaks = tweaks;
-            }
+        if self.has_contents() {
             self.add_content(&mut notification, room, &pdu, &shown)?;
         }
         Ok(Some(self.written(&json!({ "notification": notification }), badge)))
@@ -129,27 +122,45 @@ impl<'a> Writer<'a> {
         if self.ignored.contains(&invite.sender) {
             return Ok(None);
         }
-        let tweaks = tweaks(actions)?;
-        let badge = self.badge()?;
-        let mut notification = Notification::new(vec![self.device(progress)]);
+        let (badge, event_type) = (self.badge()?, TimelineEventType::RoomMember);
+        let mut notification = self.begin(&event_type, actions, (progress, badge))?;
         notification.event_id = Some(there.event_id);
         notification.room_id = graph.intern().room_id(self.read, room)?;
-        notification.prio = priority(&TimelineEventType::RoomMember, &tweaks);
-        let unread = UInt::new_saturating(badge.unwrap_or_default());
-        notification.counts = NotificationCounts::new(unread, UInt::MIN);
-        if self.data.format != Some(PushFormat::EventIdOnly) {
-            if let Some(device) = notification.devices.first_mut() {
-                device.tweaks = tweaks;
-            }
+        if self.has_contents() {
             notification.sender_display_name = invite.sender_name().cloned();
             notification.room_name = Some(invite.room_name());
             notification.room_alias = invite.alias().cloned();
             notification.content = Some(invite.content);
-            notification.event_type = Some(TimelineEventType::RoomMember);
+            notification.event_type = Some(event_type);
             notification.sender = Some(invite.sender);
             notification.user_is_target = true;
         }
         Ok(Some(self.written(&json!({ "notification": notification }), badge)))
+    }
+
+    /// A notification for the pusher's device, without the event.
+    fn begin(
+        &self,
+        event_type: &TimelineEventType,
+        actions: &str,
+        (progress, badge): (&PusherProgress, Option<u64>),
+    ) -> Result<Notification> {
+        let tweaks = tweaks(actions)?;
+        let mut device = self.device(progress);
+        let priority = priority(event_type, &tweaks);
+        if self.has_contents() {
+            device.tweaks = tweaks;
+        }
+        let mut notification = Notification::new(vec![device]);
+        notification.prio = priority;
+        let unread = UInt::new_saturating(badge.unwrap_or_default());
+        notification.counts = NotificationCounts::new(unread, UInt::MIN);
+        Ok(notification)
+    }
+
+    /// Whether the gateway is sent more than ids.
+    fn has_contents(&self) -> bool {
+        self.data.format != Some(PushFormat::EventIdOnly)
     }
 
     /// The notification of the unread count alone; `None` unless it is lower than the one that the gateway was sent

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use wick_core::{Error, Result};
 use wick_database::schema::remote::RemoteMembership;
+use wick_room::remote_sender;
 
 /// The invite, with the state that came with it.
 pub(crate) struct StoredInvite {
@@ -43,12 +44,11 @@ impl StoredInvite {
     pub(crate) fn read(membership: &RemoteMembership) -> Result<Self> {
         #[derive(Deserialize)]
         struct Event {
-            sender: OwnedUserId,
             content: Box<RawValue>,
         }
         let unreadable = |error| Error::internal("a stored invite", error);
-        let Event { sender, content } =
-            serde_json::from_str(&membership.event).map_err(unreadable)?;
+        let sender = remote_sender(membership)?;
+        let Event { content } = serde_json::from_str(&membership.event).map_err(unreadable)?;
         let json = RawValue::from_string(membership.event.clone()).map_err(unreadable)?;
         // Another server can have sent anything as state.
         let state = membership.state.iter().filter_map(|event| serde_json::from_str(event).ok());

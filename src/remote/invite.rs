@@ -51,16 +51,18 @@ impl RemoteRooms {
         self: &Arc<Self>,
         session: &Arc<Session>,
         room_id: &RoomId,
-        invitees: &BTreeSet<OwnedUserId>,
+        invitees: BTreeSet<OwnedUserId>,
         is_direct: bool,
     ) {
-        let invite = |invitee| async move {
-            if let Err(error) = self.invite(session, room_id, invitee, (None, is_direct)).await {
+        let invite = |invitee: OwnedUserId| async move {
+            if let Err(error) = self.invite(session, room_id, &invitee, (None, is_direct)).await {
                 tracing::warn!(%room_id, %invitee, %error, "a user cannot be invited");
             }
         };
-        let invites: Vec<_> = invitees.iter().map(|invitee| &**invitee).map(invite).collect();
-        stream::iter(invites).buffer_unordered(AT_ONCE).collect::<()>().await;
+        stream::iter(invitees.into_iter().map(invite))
+            .buffer_unordered(AT_ONCE)
+            .collect::<()>()
+            .await;
     }
 
     async fn invite_with(

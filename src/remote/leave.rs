@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use wick_account::Session;
 use wick_core::{Error, Result, ShortUserId, rules};
 use wick_database::schema::{remote::RemoteMembership, room::Membership};
-use wick_room::{Formatted, membership};
+use wick_room::{Formatted, membership, remote_sender};
 
 use crate::{
     RemoteRooms,
@@ -212,9 +212,7 @@ impl RemoteRooms {
         let event =
             event.ok_or_else(|| Error::forbidden("the event's signing key is not known"))?;
         let pdu = event.pdu();
-        if there.membership == Membership::Invite
-            && sender(&there.event) != Some(pdu.sender.clone())
-        {
+        if there.membership == Membership::Invite && remote_sender(there)? != pdu.sender {
             return Err(Error::forbidden("another user than the inviter takes an invite back"));
         }
         match membership::of(pdu) {
@@ -239,13 +237,4 @@ fn target(event: &RawValue) -> Option<(OwnedRoomId, OwnedUserId)> {
     let event: OfMember = serde_json::from_str(event.get()).ok()?;
     let user_id = UserId::parse(event.state_key).ok()?;
     (event.event_type == "m.room.member").then_some((event.room_id, user_id))
-}
-
-/// The sender of a stored event.
-fn sender(event: &str) -> Option<OwnedUserId> {
-    #[derive(serde::Deserialize)]
-    struct Sent {
-        sender: OwnedUserId,
-    }
-    serde_json::from_str::<Sent>(event).ok().map(|event| event.sender)
 }

@@ -45,6 +45,7 @@ pub use self::{
         Formatted, Gaps, Incoming, Received, Snapshot, Verified, by_auth_events, by_prev_events,
     },
     relation::RelatesTo,
+    remote::remote_sender,
     stage::{Appended, Redacted},
     timeline::{Direction, TimelineItem, to_place},
 };

@@ -3,11 +3,11 @@
 //! Invariants: their events are never part of the graph, since nothing is here to judge them by; such a membership ends
 //! with the batch by which its user becomes a member of the room as it is here.
 
-use ruma::OwnedEventId;
 use ruma::{
-    OwnedRoomId, RoomId, RoomVersionId, canonical_json::CanonicalJsonObject,
-    room_version_rules::RoomVersionRules,
+    OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId,
+    canonical_json::CanonicalJsonObject, room_version_rules::RoomVersionRules,
 };
+use serde::Deserialize;
 use wick_core::{Draft, Error, Result, ShortRoomId, ShortUserId, event::pdu::SharedPdu, rules};
 use wick_database::{
     Range, Read,
@@ -126,6 +126,19 @@ impl Graph {
     ) -> Result<OwnedEventId> {
         rules::hash_and_sign(event, rules, &self.server, &self.keys.current())
     }
+}
+
+/// The sender of the member event of a membership in a room in which this server has no member.
+///
+/// # Errors
+/// If what is stored cannot be read.
+pub fn remote_sender(there: &RemoteMembership) -> Result<OwnedUserId> {
+    #[derive(Deserialize)]
+    struct Sent {
+        sender: OwnedUserId,
+    }
+    let sent = serde_json::from_str::<Sent>(&there.event);
+    sent.map(|sent| sent.sender).map_err(|error| Error::internal("a stored member event", error))
 }
 
 /// Ends what a user was in the room before it was here.

@@ -175,7 +175,7 @@ impl Services {
         let (session, is_direct) = (Arc::clone(session), request.is_direct);
         let create = async move {
             let room_id = rooms.create(&session, request).await?;
-            remote.invite_all(&session, &room_id, &invitees, is_direct).await;
+            remote.invite_all(&session, &room_id, invitees, is_direct).await;
             Ok(room_id)
         };
         self.supervisor.complete("room with users of other servers", create).await

@@ -1,10 +1,10 @@
 //! Rooms in which this server has no member: invites and knocks over other servers, and how they ended.
 
-use ruma::OwnedUserId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use wick_core::{Error, Result};
 use wick_database::schema::remote::RemoteMembership;
+use wick_room::remote_sender;
 
 use crate::{context::Context, events::Json};
 
@@ -22,12 +22,7 @@ pub(crate) fn stripped(membership: &RemoteMembership) -> Result<Vec<Json>> {
 /// # Errors
 /// If what is stored cannot be read.
 pub(crate) fn is_wanted(context: &Context<'_>, membership: &RemoteMembership) -> Result<bool> {
-    #[derive(Deserialize)]
-    struct Sent {
-        sender: OwnedUserId,
-    }
-    let sent: Sent = serde_json::from_str(&membership.event).map_err(unreadable)?;
-    context.wants_invite_of(&sent.sender)
+    context.wants_invite_of(&remote_sender(membership)?)
 }
 
 /// The member event in the form of a timeline.
