@@ -1,4 +1,4 @@
-// Members of a call, all in one process, which a test can kill: the parent's message has who they are and what to join.
+// Members of a call, all in one process, which a test can kill: the parent's message has their accounts and the call to join.
 import { once } from "node:events";
 
 import "./node20.mjs";

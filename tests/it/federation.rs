@@ -33,6 +33,7 @@ mod sending;
 mod sending_edus;
 mod spaces;
 mod three_servers;
+mod waiting;
 
 use std::{
     future::{Ready, ready},

@@ -308,7 +308,7 @@ async fn has_password(server: &TestServer, user: &User) -> bool {
 }
 
 /// Waits until no more than `tasks` run and all that was written is published.
-async fn settle(server: &TestServer, tasks: usize) {
+pub(crate) async fn settle(server: &TestServer, tasks: usize) {
     let services = server.services();
     timeout(PATIENCE, async {
         while services.supervisor.tasks() > tasks {

@@ -335,7 +335,7 @@ async fn a_message_is_stored_once_or_not_at_all_and_the_repetition_completes_it(
     .await;
 }
 
-/// A disk whose syncs wait, once it is told to.
+/// A disk whose syncs wait while it is slow.
 #[derive(Default)]
 struct SlowDisk {
     is_slow: AtomicBool,

@@ -13,7 +13,10 @@ use wick_database::{
 };
 use wick_harness::{TestNetwork, TestServer, User};
 
-use super::receiver::{Receiver, shared_room};
+use super::{
+    receiver::{Receiver, shared_room},
+    waiting::until,
+};
 use crate::talk::say;
 
 const V3: &str = "/_matrix/client/v3";
@@ -30,13 +33,6 @@ fn queued(server: &TestServer, destination: &ServerName) -> BTreeMap<String, Vec
         }
     }
     queued
-}
-
-/// Waits until something holds that follows by itself.
-async fn until(holds: impl Fn() -> bool) {
-    while !holds() {
-        tokio::task::yield_now().await;
-    }
 }
 
 /// Has a server find another one out of reach.

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use wick_harness::{Gate, TestNetwork, TestRoom, TestServer, User};
 
-use super::counted;
+use super::{counted, waiting::until};
 use crate::livekit::stage::{BASE, FakeLiveKit, Seat, claims, configure};
 
 /// A server with a LiveKit, and a user of another server, who is in its room.
@@ -82,9 +82,7 @@ async fn a_member_of_another_server_gets_a_token_and_is_removed_with_its_members
     let kicked = json!({ "user_id": two.bob.user_id });
     assert_eq!(two.a.post(&room.path("/kick"), &two.alice.token, kicked).await.0, StatusCode::OK);
     let removed = (seat.room.clone(), seat.identity.clone());
-    while !two.livekit.state().removed.contains(&removed) {
-        tokio::task::yield_now().await;
-    }
+    until(|| two.livekit.state().removed.contains(&removed)).await;
     assert_eq!(two.refusal(&room, &openid).await, (403, "M_FORBIDDEN".to_owned()));
 }
 

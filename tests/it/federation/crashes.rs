@@ -8,6 +8,7 @@ use wick_database::FaultAction;
 use wick_harness::{Gate, Strike, TestNetwork, TestServer, User};
 use wick_room::invariants;
 
+use super::waiting::until_member;
 use crate::talk::sync;
 
 const V3: &str = "/_matrix/client/v3";
@@ -110,10 +111,7 @@ impl Struck {
             let is_there = seen["rooms"][name].get(room.as_str()).is_some();
             assert_eq!(is_there, name == section, "{act:?} {seen}");
         }
-        let path = format!("{V3}/rooms/{room}/state/m.room.member/{}", self.bob.user_id);
-        while self.a.get(&path, &self.alice.token).await.1["membership"] != wanted {
-            tokio::task::yield_now().await;
-        }
+        until_member(&self.a, (&self.alice, room), (&self.bob, wanted)).await;
     }
 }
 

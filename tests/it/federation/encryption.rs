@@ -1,7 +1,6 @@
 //! End-to-end encryption of users of two servers: keys, device lists, messages from device to device.
 
 mod messages;
-mod waiting;
 
 use std::{
     future::{Ready, ready},
@@ -26,7 +25,7 @@ use wick_database::{
 };
 use wick_harness::{Gate, Options, Strike, TestNetwork, TestServer, User};
 
-use self::waiting::until;
+use super::waiting::until;
 use crate::{
     encryption::signer::{
         ALGORITHM, CLAIM, QUERY, Signer, claim, keys, query, upload, upload_device_keys,

@@ -5,18 +5,25 @@ use std::time::Duration;
 use ruma::{OwnedRoomId, RoomId};
 use serde_json::{Value, json};
 use wick_core::Clock;
-use wick_harness::TestNetwork;
+use wick_harness::{TestNetwork, TestServer, User};
 
+use super::waiting::until_member;
 use crate::talk;
 
-#[tokio::test]
-async fn the_history_from_before_a_join_is_fetched_from_the_servers_in_the_room() {
+/// Two servers with a user each, and a room of the first one that the other can join.
+async fn public_room() -> (TestNetwork, [TestServer; 2], [User; 2], OwnedRoomId) {
     let network = TestNetwork::new();
     let (a, b) = (network.start("a.test").await, network.start("b.test").await);
     let (alice, bob) = (a.register("alice").await, b.register("bob").await);
     let body = json!({ "preset": "public_chat" });
     let (_, made) = a.post("/_matrix/client/v3/createRoom", &alice.token, body).await;
     let room: OwnedRoomId = made["room_id"].as_str().unwrap().try_into().unwrap();
+    (network, [a, b], [alice, bob], room)
+}
+
+#[tokio::test]
+async fn the_history_from_before_a_join_is_fetched_from_the_servers_in_the_room() {
+    let (_network, [a, b], [alice, bob], room) = public_room().await;
     for number in 0..130 {
         talk::say(&a, &room, &alice, &number.to_string()).await;
     }
@@ -51,12 +58,7 @@ fn timeline(sync: &Value, room: &RoomId) -> (Vec<String>, bool) {
 
 #[tokio::test]
 async fn a_timeline_is_limited_where_history_is_missing() {
-    let network = TestNetwork::new();
-    let (a, b) = (network.start("a.test").await, network.start("b.test").await);
-    let (alice, bob) = (a.register("alice").await, b.register("bob").await);
-    let body = json!({ "preset": "public_chat" });
-    let (_, made) = a.post("/_matrix/client/v3/createRoom", &alice.token, body).await;
-    let room: OwnedRoomId = made["room_id"].as_str().unwrap().try_into().unwrap();
+    let (_network, [a, b], [alice, bob], room) = public_room().await;
     let join = format!("/_matrix/client/v3/join/{room}?via=a.test");
     let leave = format!("/_matrix/client/v3/rooms/{room}/leave");
 
@@ -72,10 +74,7 @@ async fn a_timeline_is_limited_where_history_is_missing() {
     assert_eq!(timeline(&sync, &room), (vec!["first".to_owned()], false));
 
     assert_eq!(b.post(&leave, &bob.token, json!({})).await.0, 200);
-    let member = format!("/_matrix/client/v3/rooms/{room}/state/m.room.member/{}", bob.user_id);
-    while a.get(&member, &alice.token).await.1["membership"] != "leave" {
-        tokio::task::yield_now().await;
-    }
+    until_member(&a, (&alice, &room), (&bob, "leave")).await;
     talk::say(&a, &room, &alice, "missed").await;
     assert_eq!(b.post(&join, &bob.token, json!({})).await.0, 200);
     let (_, sync) = b.get("/_matrix/client/v3/sync", &bob.token).await;
@@ -84,12 +83,7 @@ async fn a_timeline_is_limited_where_history_is_missing() {
 
 #[tokio::test]
 async fn the_event_next_to_a_moment_is_found_although_it_was_sent_before_the_join() {
-    let network = TestNetwork::new();
-    let (a, b) = (network.start("a.test").await, network.start("b.test").await);
-    let (alice, bob) = (a.register("alice").await, b.register("bob").await);
-    let body = json!({ "preset": "public_chat" });
-    let (_, made) = a.post("/_matrix/client/v3/createRoom", &alice.token, body).await;
-    let room: OwnedRoomId = made["room_id"].as_str().unwrap().try_into().unwrap();
+    let (_network, [a, b], [alice, bob], room) = public_room().await;
     let mut said = Vec::new();
     for body in ["one", "two", "three"] {
         a.clock.advance(Duration::from_secs(60)).await;

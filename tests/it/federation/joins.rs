@@ -1,6 +1,6 @@
 //! Users in rooms of other servers: joins, invites, knocks, leaves.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::Method;
 use ruma::RoomVersionId;
@@ -10,6 +10,7 @@ use wick_database::FaultAction;
 use wick_harness::{Strike, TestNetwork, TestRoom, TestServer, User, hang_up_after};
 
 use super::peer::{Peer, answer};
+use crate::hang_ups::settle;
 
 /// What every user of the tests has.
 const PASSWORD: &str = "correct horse battery staple";
@@ -319,13 +320,7 @@ async fn a_new_room_invites_users_of_other_servers_though_its_client_hangs_up() 
         let path = "/_matrix/client/v3/createRoom";
         let create = two.a.post(path, &two.alice.token, body.clone());
         let answer = hang_up_after(polls, create).await;
-        let services = two.a.services();
-        let over = async {
-            while services.supervisor.tasks() > tasks {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), over).await.expect("the change ends");
+        settle(&two.a, tasks).await;
         let (_, made) = two.a.get("/_matrix/client/v3/joined_rooms", &two.alice.token).await;
         let made = made["joined_rooms"].as_array().map(Vec::len);
         let seen = two.sync("").await;
@@ -407,7 +402,7 @@ async fn the_directory_and_the_profiles_of_another_server_are_shown() {
     assert_eq!(status, 404);
 }
 
-/// Two servers, the second of which has a commit fail when it is told to.
+/// Two servers, the second of which fails the commit that the strike names.
 async fn two_of_which_one_fails() -> (Two, Arc<Strike>) {
     let (network, strike) = (TestNetwork::new(), Strike::new());
     let mut options = network.options("b.test");

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use wick_harness::{Gate, TestNetwork, TestServer, User};
 use wick_room::invariants;
 
+use super::waiting::until_member;
 use crate::talk::{bodies, sync, sync_since};
 
 const V3: &str = "/_matrix/client/v3";
@@ -52,10 +53,7 @@ impl Pair {
 
     /// Waits until a user has a membership at alice's server.
     async fn a_has(&self, user: &User, membership: &str) {
-        let path = format!("{V3}/rooms/{}/state/m.room.member/{}", self.room, user.user_id);
-        while self.a.get(&path, &self.alice.token).await.1["membership"] != membership {
-            tokio::task::yield_now().await;
-        }
+        until_member(&self.a, (&self.alice, &self.room), (user, membership)).await;
     }
 
     /// Alice says numbers.

@@ -18,11 +18,14 @@ use axum::{
 use http::{Method, StatusCode};
 use ruma::{OwnedRoomId, UserId};
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, task::yield_now, time::timeout};
+use tokio::{sync::mpsc, time::timeout};
 use wick_database::{Read, schema::remote_devices::ANNOUNCED_LIST_BY_USER};
 use wick_harness::{TestNetwork, TestServer, User};
 
-use super::peer::{Peer, answer};
+use super::{
+    peer::{Peer, answer},
+    waiting::until,
+};
 use crate::talk::{self, member};
 
 /// Longer than anything takes.
@@ -147,6 +150,16 @@ pub(super) fn bodies(events: &[Value]) -> Vec<String> {
     events.iter().filter_map(body).collect()
 }
 
+/// A server with a user, and two others that take transactions.
+pub(super) async fn with_two_others() -> (TestNetwork, TestServer, [Receiver; 2], User) {
+    let network = TestNetwork::new();
+    let server = TestServer::start_from(network.options("a.test")).await;
+    let b = Receiver::join(&network, "b.test").await;
+    let c = Receiver::join(&network, "c.test").await;
+    let alice = server.register("alice").await;
+    (network, server, [b, c], alice)
+}
+
 /// A room of Alice's on `server` in which the users of these servers are.
 pub(super) async fn shared_room(
     server: &TestServer,
@@ -155,9 +168,7 @@ pub(super) async fn shared_room(
 ) -> OwnedRoomId {
     let room = talk::room(server, alice).await;
     // Her first device is no news to a server that joins afterwards.
-    while !is_announced(server, alice) {
-        yield_now().await;
-    }
+    until(|| is_announced(server, alice)).await;
     for receiver in receivers {
         member(server, &room, &receiver.user, &receiver.user, "join").await;
     }

@@ -8,27 +8,22 @@ use std::{
 use axum::{Router, routing::put};
 use ruma::{OwnedServerName, ServerName};
 use serde_json::{Value, json};
-use tokio::task::yield_now;
 use wick_database::{
     FaultAction, Range, Read,
     schema::outgoing::{OUTGOING_BY_DESTINATION, PROGRESS_BY_DESTINATION},
 };
 use wick_harness::{Strike, TestNetwork, TestServer};
 
-use super::receiver::{Receiver, Transaction, bodies, shared_room};
+use super::{
+    receiver::{Receiver, Transaction, bodies, shared_room, with_two_others},
+    waiting::until,
+};
 use crate::talk::{member, say, set};
 
 const V3: &str = "/_matrix/client/v3";
 
 fn name(name: &str) -> OwnedServerName {
     ServerName::parse(name).unwrap()
-}
-
-/// Waits until something holds that follows by itself.
-async fn until(holds: impl Fn() -> bool) {
-    while !holds() {
-        yield_now().await;
-    }
 }
 
 /// How many rows the queue of a destination has.
@@ -45,11 +40,7 @@ async fn found_down(server: &TestServer, destination: &str) {
 
 #[tokio::test]
 async fn events_come_once_and_in_order_to_the_servers_in_the_room() {
-    let network = TestNetwork::new();
-    let server = TestServer::start_from(network.options("a.test")).await;
-    let mut b = Receiver::join(&network, "b.test").await;
-    let mut c = Receiver::join(&network, "c.test").await;
-    let alice = server.register("alice").await;
+    let (_network, server, [mut b, mut c], alice) = with_two_others().await;
     let room = shared_room(&server, &alice, &[&b, &c]).await;
     let other = shared_room(&server, &alice, &[&c]).await;
     let mut expected = Vec::new();
@@ -73,11 +64,7 @@ async fn events_come_once_and_in_order_to_the_servers_in_the_room() {
 
 #[tokio::test]
 async fn a_kicked_server_gets_its_kick_and_nothing_after_it() {
-    let network = TestNetwork::new();
-    let server = TestServer::start_from(network.options("a.test")).await;
-    let mut b = Receiver::join(&network, "b.test").await;
-    let mut c = Receiver::join(&network, "c.test").await;
-    let alice = server.register("alice").await;
+    let (_network, server, [mut b, mut c], alice) = with_two_others().await;
     let room = shared_room(&server, &alice, &[&b, &c]).await;
     let other = shared_room(&server, &alice, &[&c]).await;
     member(&server, &room, &alice, &c.user, "leave").await;
@@ -355,11 +342,7 @@ async fn a_transaction_that_is_not_taken_for_now_is_sent_again_and_a_refused_one
 #[tokio::test]
 async fn a_server_that_the_acl_denies_gets_the_list_that_says_so_and_nothing_of_the_room_after_it()
 {
-    let network = TestNetwork::new();
-    let server = TestServer::start_from(network.options("a.test")).await;
-    let mut b = Receiver::join(&network, "b.test").await;
-    let mut c = Receiver::join(&network, "c.test").await;
-    let alice = server.register("alice").await;
+    let (_network, server, [mut b, mut c], alice) = with_two_others().await;
     let room = shared_room(&server, &alice, &[&b, &c]).await;
     let other = shared_room(&server, &alice, &[&b]).await;
     let acl = json!({ "allow": ["*"], "deny": ["B.test"] });

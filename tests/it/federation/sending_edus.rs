@@ -6,7 +6,7 @@ use ruma::{OwnedRoomId, UserId, server_name};
 use serde_json::{Value, json, value::to_raw_value};
 use wick_harness::{TestNetwork, TestServer, User};
 
-use super::receiver::{Receiver, bodies, shared_room};
+use super::receiver::{Receiver, bodies, shared_room, with_two_others};
 use crate::talk::{ephemeral, member, say, set, sync, sync_since};
 
 const V3: &str = "/_matrix/client/v3";
@@ -72,11 +72,8 @@ async fn public_receipts_are_sent_with_their_threads_and_private_ones_are_not() 
 
 #[tokio::test]
 async fn presence_is_sent_to_servers_that_share_a_room() {
-    let network = TestNetwork::new();
-    let server = TestServer::start_from(network.options("a.test")).await;
-    let mut b = Receiver::join(&network, "b.test").await;
-    let mut c = Receiver::join(&network, "c.test").await;
-    let (alice, carol) = (server.register("alice").await, server.register("carol").await);
+    let (_network, server, [mut b, mut c], alice) = with_two_others().await;
+    let carol = server.register("carol").await;
     let _room = shared_room(&server, &alice, &[&b]).await;
     let other = shared_room(&server, &carol, &[&c]).await;
     let path = format!("presence/{}/status", alice.user_id);
@@ -182,11 +179,8 @@ async fn presence_of_another_server_is_shown_to_those_who_share_a_room_and_ends_
 #[tokio::test]
 async fn a_server_that_joins_gets_the_presence_of_those_in_the_room_and_others_that_of_a_user_who_joins()
  {
-    let network = TestNetwork::new();
-    let server = TestServer::start_from(network.options("a.test")).await;
-    let mut b = Receiver::join(&network, "b.test").await;
-    let mut c = Receiver::join(&network, "c.test").await;
-    let (alice, carol) = (server.register("alice").await, server.register("carol").await);
+    let (_network, server, [mut b, mut c], alice) = with_two_others().await;
+    let carol = server.register("carol").await;
     for user in [&alice, &carol] {
         let path = format!("presence/{}/status", user.user_id);
         put(&server, user, &path, json!({ "presence": "online", "status_msg": "here" })).await;
