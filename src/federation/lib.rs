@@ -11,6 +11,7 @@ mod deliveries;
 mod destinations;
 mod diagnosis;
 mod edus;
+mod events;
 mod federation;
 mod keys;
 mod media;
@@ -28,6 +29,7 @@ pub use self::{
     deliveries::Deliveries,
     diagnosis::Finding,
     edus::{Keep, queue_edu},
+    events::{EventLists, Fields, Part},
     federation::{Federation, Network},
     keys::ServerKeys,
     media::{FileTurn, RemoteFile},

@@ -23,7 +23,7 @@ use wick_outbound::{Admitted, Bounds, Failure, Outbound, Response};
 use self::multipart::{Malformed, Multipart, Piece};
 use crate::{
     Federation,
-    transport::{remote, unreachable},
+    transport::{Wait, remote, unreachable},
 };
 
 /// What a response has besides the file, in bytes.
@@ -99,10 +99,11 @@ impl Federation {
     /// As [`Federation::request`].
     pub async fn file(&self, turn: FileTurn, media_id: &str, most: u64) -> Result<RemoteFile> {
         let bounds = Bounds { bytes: most.saturating_add(FRAME), time: MAX_DURATION };
-        match self.file_for_servers(&turn, media_id, bounds).await {
+        let wait = Wait { head: self.transport.timeout(), bounds };
+        match self.file_for_servers(&turn, media_id, wait).await {
             Ok((head, body)) => Ok(self.opened(turn, &head, body)),
             Err(error) if is_unrecognized(&error) => {
-                let (head, body) = self.file_for_all(&turn, media_id, bounds).await?;
+                let (head, body) = self.file_for_all(&turn, media_id, wait).await?;
                 Ok(self.opened(turn, &head, body))
             }
             Err(error) => Err(error),
@@ -130,11 +131,11 @@ impl Federation {
         &self,
         turn: &FileTurn,
         media_id: &str,
-        bounds: Bounds,
+        wait: Wait,
     ) -> Result<(HeaderMap, Body)> {
         let server = &*turn.server;
         let make = |base: &str| self.sign(server, GetContent::new(media_id.to_owned()), base);
-        let mut response = self.transport.open(server, &turn.admitted, bounds, make).await?;
+        let mut response = self.transport.open(server, &turn.admitted, wait, make).await?;
         let parts = async {
             let content_type = text(response.headers(), header::CONTENT_TYPE).unwrap_or_default();
             let mut parts = Box::new(Multipart::new(content_type)?);
@@ -148,7 +149,7 @@ impl Federation {
             return Ok((head, Body::Part(parts, response)));
         };
         drop(response);
-        let response = self.elsewhere(server, location, bounds).await?;
+        let response = self.elsewhere(server, location, wait.bounds).await?;
         Ok((response.headers().clone(), Body::Whole(response)))
     }
 
@@ -188,7 +189,7 @@ impl Federation {
         &self,
         turn: &FileTurn,
         media_id: &str,
-        bounds: Bounds,
+        wait: Wait,
     ) -> Result<(HeaderMap, Body)> {
         let server = &*turn.server;
         let path = format!("/_matrix/media/v3/download/{server}/{media_id}?allow_remote=false");
@@ -196,7 +197,7 @@ impl Federation {
             let request = Request::get(format!("{base}{path}")).body(Vec::new());
             request.map_err(IntoHttpError::authentication)
         };
-        let response = self.transport.open(server, &turn.admitted, bounds, make).await?;
+        let response = self.transport.open(server, &turn.admitted, wait, make).await?;
         Ok((response.headers().clone(), Body::Whole(response)))
     }
 }

@@ -30,6 +30,15 @@ pub(crate) enum BackOff {
     Ignore,
 }
 
+/// How long a response that is read piece by piece may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    /// Until its headers are there.
+    pub(crate) head: Duration,
+    /// Until all of it is read.
+    pub(crate) bounds: Bounds,
+}
+
 /// Sends requests to other servers.
 pub(crate) struct Transport {
     pub(crate) network: Network,
@@ -134,20 +143,28 @@ impl Transport {
         response
     }
 
-    /// Waits until a file of `server` may be fetched.
-    pub(crate) async fn admit_file(&self, server: &ServerName) -> Result<Admitted> {
-        self.ensure_allowed(server)?;
-        self.destinations.ensure_due(server)?;
-        self.files.admit(server.as_str()).await
+    /// Waits until a request to `server` may run.
+    pub(crate) async fn admit(&self, server: &ServerName) -> Result<Admitted> {
+        self.admit_among(&self.in_flight, server).await
     }
 
-    /// Sends the request that `make` makes for a base URL, for a file. The response is a success, of which the body is still
-    /// to be read; until then it takes no longer than any request.
+    /// Waits until a file of `server` may be fetched.
+    pub(crate) async fn admit_file(&self, server: &ServerName) -> Result<Admitted> {
+        self.admit_among(&self.files, server).await
+    }
+
+    async fn admit_among(&self, in_flight: &InFlight, server: &ServerName) -> Result<Admitted> {
+        self.ensure_allowed(server)?;
+        self.destinations.ensure_due(server)?;
+        in_flight.admit(server.as_str()).await
+    }
+
+    /// Sends the request that `make` makes for a base URL. The response is a success, of which the body is still to be read.
     pub(crate) async fn open(
         &self,
         server: &ServerName,
         admitted: &Admitted,
-        bounds: Bounds,
+        Wait { head, bounds }: Wait,
         make: impl FnOnce(&str) -> Result<Request<Vec<u8>>, IntoHttpError>,
     ) -> Result<Unread> {
         let begin = self.clock.monotonic();
@@ -170,7 +187,7 @@ impl Transport {
         let response = tokio::select! {
             biased;
             response = attempt => response,
-            () = self.clock.sleep_until(begin + self.timeout()) => {
+            () = self.clock.sleep_until(begin + head) => {
                 Err(unreachable(server, &Failure::TimedOut))
             }
         };
