@@ -4,6 +4,7 @@
 
 mod directory;
 mod event;
+mod event_lists;
 mod first_version;
 mod invite;
 mod keys;

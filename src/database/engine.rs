@@ -222,6 +222,12 @@ impl Database {
         &self.interner
     }
 
+    /// The folder it is in.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.engine.db.path()
+    }
+
     /// Copies the database, as it is at some moment of the call, into `folder`, which must not exist
     /// yet. Commits continue meanwhile. On the same file system the copy shares its files with the
     /// database and takes hardly any space. Blocks.

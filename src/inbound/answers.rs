@@ -16,7 +16,7 @@ use wick_database::{Snapshot, schema::room::Place};
 use wick_room::{Graph, visibility::ServerViewer};
 use wick_runtime::Resources;
 
-pub use self::join_state::JoinState;
+pub use self::{join_state::JoinState, states::StateEvents};
 
 /// Answers other servers.
 #[derive(Clone)]

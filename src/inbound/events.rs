@@ -2,13 +2,16 @@
 
 use std::{future::Future, sync::Arc};
 
-use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId};
+use ruma::{
+    EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId,
+    room_version_rules::RoomVersionRules,
+};
 use tokio::runtime::Handle;
 use wick_core::{Result, StateRoot};
 use wick_database::Read;
 use wick_room::{Graph, Incoming, Received, Verified};
 
-use crate::{Inbound, Peer};
+use crate::{EventSpool, Inbound, Peer, verify};
 
 /// How many outliers are one job of the worker threads.
 const OUTLIERS_AT_ONCE: usize = 200;
@@ -56,6 +59,34 @@ impl<P: Peer> Inbound<P> {
             let store = || async move { graph.receive_outliers(&room, &version, &portion).await };
             received.extend(self.on_worker(room_id, store).await?);
         }
+    }
+
+    /// Stores the events of a spool outside of the timeline, portion by portion, those whose signatures are good and whose
+    /// auth chain is whole. Returns those of the state that are stored and not rejected.
+    pub(crate) async fn store_spooled(
+        &self,
+        (room_id, version, rules): (&OwnedRoomId, &RoomVersionId, &Arc<RoomVersionRules>),
+        mut spool: EventSpool,
+    ) -> Result<Vec<OwnedEventId>> {
+        let index = Arc::new(spool.index(rules).await?);
+        let shared = Arc::clone(&index);
+        let portions = self.resources.workers.run(room_id, move || Ok(shared.portions())).await?;
+        let mut state = Vec::new();
+        for portion in portions {
+            let events = spool.events(portion).await?;
+            let room = (&**room_id, &**rules);
+            let events = verify::good(&self.resources, &self.peer, room, events).await?;
+            for received in self.store_outliers(room_id, version, events).await? {
+                match received {
+                    Received::Outlier(id) | Received::Known(id) if index.is_state(&id) => {
+                        state.push(id);
+                    }
+                    // Those that are rejected set no state.
+                    _ => {}
+                }
+            }
+        }
+        Ok(state)
     }
 
     /// The state that these events make up.

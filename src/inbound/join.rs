@@ -2,30 +2,19 @@
 //!
 //! Invariant: while a room is being joined, its events are kept in the queue, and are received once the room is here.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use ruma::{OwnedRoomId, RoomVersionId, events::room::member::MembershipState};
 use serde_json::value::RawValue;
 use wick_core::{Error, Result, rules};
-use wick_room::{Appended, Assembly, Received, Snapshot, by_auth_events};
+use wick_room::{Appended, Assembly, Received, Snapshot};
 use wick_rooms::rooms::note_predecessor;
 
 use crate::{
-    Inbound, Peer,
+    EventSpool, Inbound, Peer,
     members::check_member_event,
     verify::{self, Check},
 };
-
-/// What a server answers to `send_join`.
-#[derive(Clone, Debug)]
-pub struct JoinAnswer {
-    /// The join, with all signatures that it needs.
-    pub event: Box<RawValue>,
-    /// The state before it.
-    pub state: Vec<Box<RawValue>>,
-    /// The events that the state rests on.
-    pub auth_chain: Vec<Box<RawValue>>,
-}
 
 /// A join that is under way. Begins before the join is sent: from then on other servers send the room's events.
 pub struct Joining<P: Peer> {
@@ -50,37 +39,39 @@ impl<P: Peer> Drop for Joining<P> {
 }
 
 impl<P: Peer> Joining<P> {
-    /// Makes the room of the answer the room as it is here. Events of the state that are forged, or whose auth chain is
+    /// A spool for the state before the join and its auth chain.
+    #[must_use]
+    pub fn spool(&self) -> EventSpool {
+        EventSpool::new(&self.inbound.resources, &self.room_id)
+    }
+
+    /// Makes the room as a server answered the room as it is here: `event` is the join with all signatures that it needs,
+    /// `events` are the state before it and what that rests on. Events of the state that are forged, or whose auth chain is
     /// not whole, are left out; whether the join is allowed is judged without them. `None` if the join is here already.
     /// If it breaks off, nothing of the room can be seen, and it can be repeated.
+    ///
+    /// The events are stored in batches of portions, outside of the timeline, where only what refers to them finds them. All
+    /// that shows the room is one batch after that, of some rows for each piece of state.
     ///
     /// # Errors
     /// `M_FORBIDDEN` if the join is not allowed in that state, `M_BAD_JSON` if the answer makes no room of the version,
     /// `M_UNSUPPORTED_ROOM_VERSION`; a database error.
-    pub async fn enter(&self, answer: JoinAnswer) -> Result<Option<Appended>> {
+    pub async fn enter(
+        &self,
+        event: Box<RawValue>,
+        events: EventSpool,
+    ) -> Result<Option<Appended>> {
         let Inbound { resources, graph, peer, .. } = &*self.inbound;
-        let rules = rules::version_rules(&self.version)?;
-        let room = (&*self.room_id, &rules);
-        let JoinAnswer { event, state, auth_chain } = answer;
+        let rules = Arc::new(rules::version_rules(&self.version)?);
+        let room = (&*self.room_id, &*rules);
         let event = verify::check_all(resources, peer, room, vec![event]).await?.pop();
         let Some(Check::Good(event)) = event else {
             return Err(Error::forbidden("the join is not signed by those that had to"));
         };
         check_member_event(event.pdu(), graph.server_name(), &MembershipState::Join)?;
-        let state = verify::good(resources, peer, room, state).await?;
-        let ids: Vec<_> = state.iter().map(|event| event.event_id().to_owned()).collect();
-        let mut events = verify::good(resources, peer, room, auth_chain).await?;
-        events.extend(state);
-        let events = by_auth_events(events);
-        let received = self.inbound.store_outliers(&self.room_id, &self.version, events).await?;
-        let is_stored = |received: Received| match received {
-            Received::Outlier(id) | Received::Known(id) => Some(id),
-            // Those that are rejected set no state.
-            _ => None,
-        };
-        let stored: HashSet<_> = received.into_iter().filter_map(is_stored).collect();
-        let ids: Vec<_> = ids.into_iter().filter(|id| stored.contains(id)).collect();
-        let state = self.inbound.state_of(&self.room_id, ids).await?;
+        let room = (&self.room_id, &self.version, &rules);
+        let state = self.inbound.store_spooled(room, events).await?;
+        let state = self.inbound.state_of(&self.room_id, state).await?;
         let snapshot = Snapshot { version: self.version.clone(), state, event };
         let (graph, room_id) = (Arc::clone(graph), self.room_id.clone());
         let user = snapshot.event.pdu().sender.clone();

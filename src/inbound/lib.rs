@@ -16,11 +16,13 @@ mod join;
 mod members;
 mod peer;
 mod queue;
+mod spool;
 mod verify;
 
 pub use self::{
-    answers::{Answers, JoinState},
+    answers::{Answers, JoinState, StateEvents},
     inbound::{EventResults, Inbound},
-    join::{JoinAnswer, Joining},
-    peer::{MissingEvents, Peer, StateEvents, StateIds},
+    join::Joining,
+    peer::{MissingEvents, Peer, StateIds},
+    spool::EventSpool,
 };

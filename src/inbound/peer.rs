@@ -9,6 +9,8 @@ use ruma::{
 use serde_json::value::RawValue;
 use wick_core::Result;
 
+use crate::EventSpool;
+
 /// Which events between two sets of events are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingEvents {
@@ -29,15 +31,6 @@ pub struct StateIds {
     pub state: Vec<OwnedEventId>,
     /// The events that they rest on.
     pub auth_chain: Vec<OwnedEventId>,
-}
-
-/// The state of a room before an event.
-#[derive(Clone, Debug, Default)]
-pub struct StateEvents {
-    /// The events of the state.
-    pub state: Vec<Box<RawValue>>,
-    /// The events that they rest on.
-    pub auth_chain: Vec<Box<RawValue>>,
 }
 
 /// Other servers, as far as the receiving of events needs them. Each request is limited in time and in the size of
@@ -88,16 +81,17 @@ pub trait Peer: Send + Sync + 'static {
         event: OwnedEventId,
     ) -> impl Future<Output = Result<StateIds>> + Send;
 
-    /// `GET /_matrix/federation/v1/state/{roomId}`
+    /// `GET /_matrix/federation/v1/state/{roomId}`, whose events go into the spool.
     ///
     /// # Errors
-    /// If the server has no answer.
+    /// If the server has no answer; part of one can be in the spool.
     fn state(
         &self,
         server: &ServerName,
         room: OwnedRoomId,
         event: OwnedEventId,
-    ) -> impl Future<Output = Result<StateEvents>> + Send;
+        events: &mut EventSpool,
+    ) -> impl Future<Output = Result<()>> + Send;
 
     /// `GET /_matrix/federation/v1/event_auth/{roomId}/{eventId}`
     ///

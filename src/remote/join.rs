@@ -2,7 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use ruma::{
     OwnedRoomId, OwnedServerName, RoomId, ServerName, api::error::ErrorKind,
@@ -14,8 +14,7 @@ use ruma_federation_api::membership::{
 use wick_account::Session;
 use wick_core::{Error, Result, rules::SUPPORTED_VERSIONS};
 use wick_database::schema::room::Membership;
-use wick_federation::Bounds;
-use wick_inbound::JoinAnswer;
+use wick_federation::{Federation, Fields, Part};
 use wick_runtime::Limit;
 
 use crate::{RemoteRooms, rooms::Failures, template::Member};
@@ -23,8 +22,11 @@ use crate::{RemoteRooms, rooms::Failures, template::Member};
 /// How many members are looked at to find servers that can authorise a join.
 const MAX_MEMBERS: usize = 1_000;
 
-/// The bounds of a response that holds the state of a room.
-const STATE: Bounds = Bounds { bytes: 128 << 20, time: Duration::from_secs(120) };
+/// The fields of the response to `send_join`.
+const ANSWER: Fields = Fields { lists: &["state", "auth_chain"], values: &["event"] };
+
+/// How many joins over other servers are under way at once: in all, and by one user. A large one takes some memory.
+pub(crate) const JOINS_AT_ONCE: (u32, u32) = (8, 2);
 
 impl RemoteRooms {
     /// Joins a room, over another server if this one has no member in it or cannot authorise the join. `via` are servers to
@@ -102,16 +104,24 @@ impl RemoteRooms {
         request.ver = SUPPORTED_VERSIONS.to_vec();
         let draft = self.federation.request(server, request).await?;
         let signed = self.sign(member, draft.room_version, &draft.event)?;
+        let _admitted = self.joins.admit(member.user_id.as_str()).await?;
         let joining = self.inbound.joining(room_id.clone(), signed.version);
         let pdu = signed.json.clone();
         let request = send_join::Request::new(room_id.clone(), signed.event_id.clone(), pdu);
-        let answer = self.federation.request_events(server, request, STATE).await?.room_state;
-        let answer = JoinAnswer {
-            event: answer.event.unwrap_or(signed.json),
-            state: answer.state,
-            auth_chain: answer.auth_chain,
-        };
-        joining.enter(answer).await.map(drop)
+        let bounds = Federation::state_bounds();
+        let mut answer = self.federation.event_lists(server, request, ANSWER, bounds).await?;
+        let (mut event, mut events) = (signed.json, joining.spool());
+        while let Some((part, json)) = answer.next().await? {
+            match part {
+                Part::Item("state") => events.push_state(&json).await?,
+                Part::Item(_) => events.push_auth(&json).await?,
+                Part::Value(_) if json.get() == "null" => {}
+                Part::Value(_) => event = json,
+            }
+        }
+        // The connection is free again.
+        drop(answer);
+        joining.enter(event, events).await.map(drop)
     }
 
     /// Other servers that may be able to authorise a join which this one cannot: those of joined users that can invite.

@@ -1,6 +1,6 @@
 //! The other servers of a room, as the receiving of events asks them.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use ruma::{
     OwnedEventId, OwnedRoomId, ServerName, UInt,
@@ -20,11 +20,11 @@ use ruma_federation_api::{
 };
 use serde_json::value::RawValue;
 use wick_core::Result;
-use wick_federation::{Bounds, Federation};
-use wick_inbound::{MissingEvents, Peer, StateEvents, StateIds};
+use wick_federation::{Bounds, Federation, Fields, Part};
+use wick_inbound::{EventSpool, MissingEvents, Peer, StateIds};
 
-/// The bounds of a response that holds the state of a room.
-const STATE: Bounds = Bounds { bytes: 128 << 20, time: Duration::from_secs(120) };
+/// The fields of the response to `state`.
+const STATE: Fields = Fields { lists: &["pdus", "auth_chain"], values: &[] };
 
 /// Other servers, reached by signed requests.
 #[derive(Clone)]
@@ -82,7 +82,8 @@ impl Peer for Peers {
         event: OwnedEventId,
     ) -> Result<StateIds> {
         let request = get_room_state_ids::Request::new(event, room);
-        let response = self.0.request_within(server, request, STATE).await?;
+        let bounds = Bounds { time: Federation::state_bounds().time, ..self.0.bounds() };
+        let response = self.0.request_within(server, request, bounds).await?;
         Ok(StateIds { state: response.pdu_ids, auth_chain: response.auth_chain_ids })
     }
 
@@ -91,10 +92,19 @@ impl Peer for Peers {
         server: &ServerName,
         room: OwnedRoomId,
         event: OwnedEventId,
-    ) -> Result<StateEvents> {
+        events: &mut EventSpool,
+    ) -> Result<()> {
         let request = get_room_state::Request::new(event, room);
-        let response = self.0.request_events(server, request, STATE).await?;
-        Ok(StateEvents { state: response.pdus, auth_chain: response.auth_chain })
+        let bounds = Federation::state_bounds();
+        let mut response = self.0.event_lists(server, request, STATE, bounds).await?;
+        while let Some((part, event)) = response.next().await? {
+            if part == Part::Item("pdus") {
+                events.push_state(&event).await?;
+            } else {
+                events.push_auth(&event).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn auth_chain(

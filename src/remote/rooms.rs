@@ -10,11 +10,12 @@ use wick_core::{Error, RemoteFailure, RemoteReason, Result, ShortRoomId, ShortUs
 use wick_database::schema::{remote::RemoteMembership, room::Membership};
 use wick_federation::Federation;
 use wick_inbound::Inbound;
+use wick_outbound::InFlight;
 use wick_room::{Graph, membership};
 use wick_rooms::Rooms;
 use wick_runtime::{KeyLocks, Resources, Supervisor};
 
-use crate::Peers;
+use crate::{Peers, join::JOINS_AT_ONCE};
 
 /// How many servers are asked for one room at most.
 const MAX_SERVERS: usize = 8;
@@ -30,6 +31,8 @@ pub struct RemoteRooms {
     pub(crate) inbound: Arc<Inbound<Peers>>,
     /// Held for each room that is being joined: the second user finds it here.
     pub(crate) joining: KeyLocks<OwnedRoomId>,
+    /// The joins that are under way, by user.
+    pub(crate) joins: InFlight,
 }
 
 impl RemoteRooms {
@@ -42,8 +45,18 @@ impl RemoteRooms {
         (users, rooms): (Arc<Users>, Arc<Rooms>),
         (federation, inbound): (Arc<Federation>, Arc<Inbound<Peers>>),
     ) -> Arc<Self> {
-        let joining = KeyLocks::default();
-        Arc::new(Self { resources, graph, supervisor, users, rooms, federation, inbound, joining })
+        let (most, most_by_user) = JOINS_AT_ONCE;
+        Arc::new(Self {
+            resources,
+            graph,
+            supervisor,
+            users,
+            rooms,
+            federation,
+            inbound,
+            joining: KeyLocks::default(),
+            joins: InFlight::new(most, most_by_user),
+        })
     }
 
     /// Whether a user of this server is in the room.

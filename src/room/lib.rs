@@ -6,6 +6,7 @@
 mod acl;
 mod append;
 mod assembly;
+mod auth_chain;
 mod build;
 mod commit;
 pub mod delayed;
@@ -43,6 +44,7 @@ pub use self::{
     membership::MemberContent,
     receive::{
         Formatted, Gaps, Incoming, Received, Snapshot, Verified, by_auth_events, by_prev_events,
+        topological_order,
     },
     relation::RelatesTo,
     remote::remote_sender,

@@ -22,7 +22,7 @@ use wick_core::{Error, Result, StateRoot, rules};
 use wick_database::Pending;
 
 pub use self::{
-    order::{by_auth_events, by_prev_events},
+    order::{by_auth_events, by_prev_events, topological_order},
     snapshot::Snapshot,
     verified::{Formatted, Verified},
 };

@@ -21,6 +21,7 @@ mod hostile_events;
 mod invites;
 mod joins;
 mod keys;
+mod large_joins;
 mod media;
 mod missed;
 mod names;

@@ -28,8 +28,8 @@ use wick_harness::{
     MockClock, SeededRandom,
     room_builder::{RoomBuilder, State, key_of, tuple},
 };
-use wick_inbound::{EventResults, Inbound, JoinAnswer, MissingEvents, Peer, StateEvents, StateIds};
-use wick_room::{Graph, Hooks, Snapshot, Verified, by_auth_events, invariants};
+use wick_inbound::{EventResults, EventSpool, Inbound, Joining, MissingEvents, Peer, StateIds};
+use wick_room::{Appended, Graph, Hooks, Snapshot, Verified, by_auth_events, invariants};
 use wick_runtime::{ConflictLock, Limits, Resources, Supervisor, Workers};
 
 const ALICE: &str = "@alice:one.example";
@@ -191,10 +191,14 @@ impl Peer for Others {
         _server: &ServerName,
         _room: OwnedRoomId,
         event: OwnedEventId,
-    ) -> Result<StateEvents> {
-        let world = self.asked("state");
-        let StateIds { state, auth_chain } = world.state_ids(&event)?;
-        Ok(StateEvents { state: world.all(&state), auth_chain: world.all(&auth_chain) })
+        events: &mut EventSpool,
+    ) -> Result<()> {
+        let (state, auth_chain) = {
+            let world = self.asked("state");
+            let StateIds { state, auth_chain } = world.state_ids(&event)?;
+            (world.all(&state), world.all(&auth_chain))
+        };
+        spool(events, state, auth_chain).await
     }
 
     async fn auth_chain(
@@ -378,6 +382,37 @@ impl<P: Peer + Clone> Server<P> {
             .receive_snapshot(&id, &snapshot, |_| Ok(()))
             .await
             .expect("the snapshot is sound");
+    }
+}
+
+/// Puts a state and its auth chain into a spool.
+async fn spool(
+    events: &mut EventSpool,
+    state: Vec<Box<RawValue>>,
+    auth_chain: Vec<Box<RawValue>>,
+) -> Result<()> {
+    for event in state {
+        events.push_state(&event).await?;
+    }
+    for event in auth_chain {
+        events.push_auth(&event).await?;
+    }
+    Ok(())
+}
+
+/// What a server answers to `send_join`.
+#[derive(Clone)]
+struct JoinAnswer {
+    event: Box<RawValue>,
+    state: Vec<Box<RawValue>>,
+    auth_chain: Vec<Box<RawValue>>,
+}
+
+impl JoinAnswer {
+    async fn enter<P: Peer>(self, joining: &Joining<P>) -> Result<Option<Appended>> {
+        let mut events = joining.spool();
+        spool(&mut events, self.state, self.auth_chain).await?;
+        joining.enter(self.event, events).await
     }
 }
 

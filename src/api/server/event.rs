@@ -15,6 +15,7 @@ use wick_core::Result;
 use wick_inbound::MissingEvents;
 use wick_service::Services;
 
+use super::event_lists::EventLists;
 use crate::{
     client::{count, direction},
     route::{Route, Ruma, route},
@@ -46,10 +47,11 @@ async fn event(
 async fn state(
     services: Arc<Services>,
     Ruma { body, sender, .. }: Ruma<get_room_state::Request>,
-) -> Result<get_room_state::Response> {
+) -> Result<EventLists> {
     let answers = &services.federated()?.answers;
     let found = answers.state(&sender, &body.room_id, &body.event_id).await?;
-    Ok(get_room_state::Response::new(found.auth_chain, found.state))
+    let lists = [("pdus", found.state), ("auth_chain", found.auth_chain)];
+    EventLists::new(&services, sender, lists)
 }
 
 /// `GET /_matrix/federation/v1/state_ids/{roomId}`
@@ -66,10 +68,10 @@ async fn state_ids(
 async fn auth_chain(
     services: Arc<Services>,
     Ruma { body, sender, .. }: Ruma<get_event_authorization::Request>,
-) -> Result<get_event_authorization::Response> {
+) -> Result<EventLists> {
     let answers = &services.federated()?.answers;
     let chain = answers.event_auth(&sender, &body.room_id, &body.event_id).await?;
-    Ok(get_event_authorization::Response::new(chain))
+    EventLists::new(&services, sender, [("auth_chain", chain)])
 }
 
 /// `POST /_matrix/federation/v1/get_missing_events/{roomId}`

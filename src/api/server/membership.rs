@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use ruma::{
-    OwnedRoomId, OwnedUserId, RoomVersionId, ServerName, events::room::member::MembershipState,
+    OwnedRoomId, OwnedServerName, OwnedUserId, RoomVersionId, ServerName,
+    events::room::member::MembershipState,
 };
 use ruma_federation_api::membership::{
     RawStrippedState, create_join_event::v2 as create_join_event,
@@ -13,11 +14,15 @@ use ruma_federation_api::membership::{
     prepare_join_event::v1 as prepare_join_event, prepare_knock_event::v1 as prepare_knock_event,
     prepare_leave_event::v1 as prepare_leave_event,
 };
+use serde::Serialize;
 use serde_json::value::RawValue;
 use wick_core::{Result, rules};
 use wick_service::Services;
 
-use super::first_version::{FirstVersion, FirstVersionPath};
+use super::{
+    event_lists::EventLists,
+    first_version::{FirstVersion, FirstVersionPath},
+};
 use crate::{
     reply::Json,
     route::{Route, Ruma, route},
@@ -61,16 +66,16 @@ async fn make_join(
 async fn send_join(
     services: Arc<Services>,
     Ruma { body, sender, .. }: Ruma<create_join_event::Request>,
-) -> Result<create_join_event::Response> {
-    join(&services, &sender, body).await.map(create_join_event::Response::new)
+) -> Result<EventLists> {
+    join(&services, sender, body).await
 }
 
 /// `PUT /_matrix/federation/v1/send_join/{roomId}/{eventId}`, which the specification no longer has
 async fn send_join_v1(
     services: Arc<Services>,
     Ruma { body: FirstVersion(body), sender, .. }: Ruma<FirstVersion<create_join_event::Request>>,
-) -> Result<Json<(u16, create_join_event::RoomState)>> {
-    join(&services, &sender, body).await.map(|state| Json((200, state)))
+) -> Result<EventLists> {
+    Ok(join(&services, sender, body).await?.between("[200,", "]"))
 }
 
 /// `GET /_matrix/federation/v1/make_knock/{roomId}/{userId}`
@@ -139,22 +144,29 @@ fn make(
     Ok((version, rules::to_json(&event)?))
 }
 
+/// The fields of the response to `send_join` besides its lists.
+#[derive(Serialize)]
+struct JoinFields {
+    event: Box<RawValue>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    members_omitted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    servers_in_room: Option<Vec<OwnedServerName>>,
+}
+
 async fn join(
     services: &Services,
-    sender: &ServerName,
+    sender: OwnedServerName,
     body: create_join_event::Request,
-) -> Result<create_join_event::RoomState> {
+) -> Result<EventLists> {
     let federated = services.federated()?;
     let (room, id, join) = (&body.room_id, &body.event_id, MembershipState::Join);
-    let event = federated.inbound.take_member_event(sender, room, id, body.pdu, &join).await?;
-    let answer = federated.answers.join_state(sender, room, id, body.omit_members).await?;
-    let mut state = create_join_event::RoomState::new();
-    state.members_omitted = answer.servers.is_some();
-    state.servers_in_room =
-        answer.servers.map(|servers| servers.into_iter().map(Into::into).collect());
-    (state.state, state.auth_chain) = (answer.state, answer.auth_chain);
-    state.event = Some(event);
-    Ok(state)
+    let event = federated.inbound.take_member_event(&sender, room, id, body.pdu, &join).await?;
+    let answer = federated.answers.join_state(&sender, room, id, body.omit_members).await?;
+    let lists = [("state", answer.state), ("auth_chain", answer.auth_chain)];
+    let members_omitted = answer.servers.is_some();
+    let fields = JoinFields { event, members_omitted, servers_in_room: answer.servers };
+    EventLists::new(services, sender, lists)?.with(&fields)
 }
 
 async fn leave(

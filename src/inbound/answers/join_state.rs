@@ -15,9 +15,9 @@ use super::{Access, Answers};
 #[derive(Clone, Debug)]
 pub struct JoinState {
     /// The state before the join.
-    pub state: Vec<Box<RawValue>>,
+    pub state: Vec<ShortEventId>,
     /// The events that the state and the join rest on; where members are omitted, without those of the state.
-    pub auth_chain: Vec<Box<RawValue>>,
+    pub auth_chain: Vec<ShortEventId>,
     /// The servers in the room, if the state lacks most of the members.
     pub servers: Option<Vec<OwnedServerName>>,
 }
@@ -56,25 +56,21 @@ impl Answers {
 
 impl Access {
     fn join_state(&self, join: &EventId, omit_members: bool) -> Result<JoinState> {
-        let (_, join, place) = self.event(join)?;
-        let entries = self.graph.states().collect(&self.read, place.before)?;
-        let mut events = entries.into_iter().map(|(_, event)| event).collect::<Vec<_>>();
+        let (short, join, place) = self.event(join)?;
+        let mut state = self.state(place.before)?;
         let mut servers = None;
         if omit_members {
-            let (kept, of_members) = self.without_members(events, &join)?;
-            (events, servers) = (kept, Some(of_members));
+            let (kept, of_members) = self.without_members(state, &join)?;
+            (state, servers) = (kept, Some(of_members));
         }
-        let load = |event| self.graph.load_event(&self.read, event);
-        let state = events.into_iter().map(load).collect::<Result<Vec<_>>>()?;
-        let rest = state.iter().chain([&join]).flat_map(|event| event.auth_events.iter().cloned());
-        let mut chain = self.auth_chain(rest)?;
+        let resting = state.iter().copied().chain([short]);
+        let mut auth_chain = self.graph.auth_chain(&self.read, resting)?;
         if omit_members {
             // The answer is to be small.
-            let of_state: HashSet<_> = state.iter().map(|event| &event.event_id).collect();
-            chain.retain(|event| !of_state.contains(&event.event_id));
+            let of_state: HashSet<_> = state.iter().collect();
+            auth_chain.retain(|event| !of_state.contains(event));
         }
-        let json = |events: Vec<SharedPdu>| events.iter().map(|event| event.json.clone()).collect();
-        Ok(JoinState { state: json(state), auth_chain: json(chain), servers })
+        Ok(JoinState { state, auth_chain, servers })
     }
 
     /// The events without those of members that are no heroes, and the servers of the joined members.

@@ -1,12 +1,22 @@
 //! States and auth chains.
-
-use std::collections::HashSet;
+//!
+//! Invariant: an answer is a list of short ids until it is sent; what they stand for is read in portions then.
 
 use ruma::{EventId, OwnedEventId, RoomId, ServerName};
-use wick_core::{Result, StateRoot, event::pdu::SharedPdu};
+use serde_json::value::RawValue;
+use wick_core::{Error, Result, ShortEventId, StateRoot};
 
 use super::{Access, Answers};
-use crate::{StateEvents, StateIds};
+use crate::StateIds;
+
+/// The state of a room before an event.
+#[derive(Clone, Debug, Default)]
+pub struct StateEvents {
+    /// The events of the state.
+    pub state: Vec<ShortEventId>,
+    /// The events that they rest on.
+    pub auth_chain: Vec<ShortEventId>,
+}
 
 impl Answers {
     /// `GET /_matrix/federation/v1/state_ids/{roomId}`: the state before an event.
@@ -20,11 +30,12 @@ impl Answers {
         room: &RoomId,
         event: &EventId,
     ) -> Result<StateIds> {
-        let ids = |events: Vec<SharedPdu>| {
-            events.into_iter().map(|event| event.event_id.clone()).collect()
-        };
-        let (state, auth_chain) = self.events_before(server, room, event).await?;
-        Ok(StateIds { state: ids(state), auth_chain: ids(auth_chain) })
+        let event = event.to_owned();
+        self.read(server, room, move |access| {
+            let StateEvents { state, auth_chain } = access.state_before(&event)?;
+            Ok(StateIds { state: access.ids(&state)?, auth_chain: access.ids(&auth_chain)? })
+        })
+        .await
     }
 
     /// `GET /_matrix/federation/v1/state/{roomId}`: the state before an event.
@@ -37,8 +48,8 @@ impl Answers {
         room: &RoomId,
         event: &EventId,
     ) -> Result<StateEvents> {
-        let (state, auth_chain) = self.events_before(server, room, event).await?;
-        Ok(to_json(&state, &auth_chain))
+        let event = event.to_owned();
+        self.read(server, room, move |access| access.state_before(&event)).await
     }
 
     /// `GET /_matrix/federation/v1/event_auth/{roomId}/{eventId}`: the auth chain of an event.
@@ -50,63 +61,53 @@ impl Answers {
         server: &ServerName,
         room: &RoomId,
         event: &EventId,
-    ) -> Result<Vec<Box<serde_json::value::RawValue>>> {
+    ) -> Result<Vec<ShortEventId>> {
         let event = event.to_owned();
         self.read(server, room, move |access| {
-            let (_, pdu, _) = access.event(&event)?;
-            let chain = access.auth_chain(pdu.auth_events.iter().cloned())?;
-            Ok(chain.into_iter().map(|event| event.json.clone()).collect())
+            let (event, ..) = access.event(&event)?;
+            access.graph.auth_chain(&access.read, [event])
         })
         .await
     }
 
-    async fn events_before(
+    /// The events of a portion of an answer to a server.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn portion(
         &self,
         server: &ServerName,
-        room: &RoomId,
-        event: &EventId,
-    ) -> Result<(Vec<SharedPdu>, Vec<SharedPdu>)> {
-        let event = event.to_owned();
-        self.read(server, room, move |access| {
-            let (_, _, place) = access.event(&event)?;
-            access.state(place.before)
-        })
-        .await
+        events: Vec<ShortEventId>,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let Self { resources, graph } = self.clone();
+        let (database, user) = (resources.database, server.to_owned());
+        let load = move || {
+            let read = database.published();
+            events.into_iter().map(|event| graph.stored_json(&read, event)).collect()
+        };
+        resources.workers.run(&user, load).await
     }
-}
-
-fn to_json(state: &[SharedPdu], auth_chain: &[SharedPdu]) -> StateEvents {
-    let json = |events: &[SharedPdu]| events.iter().map(|event| event.json.clone()).collect();
-    StateEvents { state: json(state), auth_chain: json(auth_chain) }
 }
 
 impl Access {
-    /// The events of a state, and what they rest on.
-    pub(super) fn state(&self, root: StateRoot) -> Result<(Vec<SharedPdu>, Vec<SharedPdu>)> {
-        let entries = self.graph.states().collect(&self.read, root)?;
-        let state = entries.into_iter().map(|(_, event)| self.graph.load_event(&self.read, event));
-        let state = state.collect::<Result<Vec<_>>>()?;
-        let chain =
-            self.auth_chain(state.iter().flat_map(|event| event.auth_events.iter().cloned()))?;
-        Ok((state, chain))
+    fn state_before(&self, event: &EventId) -> Result<StateEvents> {
+        let (_, _, place) = self.event(event)?;
+        let state = self.state(place.before)?;
+        let auth_chain = self.graph.auth_chain(&self.read, state.iter().copied())?;
+        Ok(StateEvents { state, auth_chain })
     }
 
-    /// These events and all that they rest on.
-    pub(super) fn auth_chain(
-        &self,
-        from: impl Iterator<Item = OwnedEventId>,
-    ) -> Result<Vec<SharedPdu>> {
-        let mut open: Vec<_> = from.collect();
-        let mut seen: HashSet<OwnedEventId> = HashSet::new();
-        let mut chain = Vec::new();
-        while let Some(id) = open.pop() {
-            if !seen.insert(id.clone()) {
-                continue;
-            }
-            let Some((_, event)) = self.graph.event_by_id(&self.read, &id)? else { continue };
-            open.extend(event.auth_events.iter().cloned());
-            chain.push(event);
-        }
-        Ok(chain)
+    /// The events of a state.
+    pub(super) fn state(&self, root: StateRoot) -> Result<Vec<ShortEventId>> {
+        let entries = self.graph.states().collect(&self.read, root)?;
+        Ok(entries.into_iter().map(|(_, event)| event).collect())
+    }
+
+    fn ids(&self, events: &[ShortEventId]) -> Result<Vec<OwnedEventId>> {
+        let id = |event: &ShortEventId| {
+            let id = self.graph.intern().event_id(&self.read, *event)?;
+            id.ok_or_else(|| Error::corrupt(format!("event {event} has no id")))
+        };
+        events.iter().map(id).collect()
     }
 }

@@ -1,11 +1,13 @@
 //! The state before an event whose prev events cannot be had.
 
+use std::sync::Arc;
+
 use ruma::OwnedEventId;
 use wick_core::{Result, StateRoot};
 use wick_room::Verified;
 
 use super::Fetch;
-use crate::{Peer, StateIds};
+use crate::{EventSpool, Peer, StateIds};
 
 /// How many events of a state are fetched one by one; if more are missing, the whole state is.
 const MAX_SINGLE: usize = 30;
@@ -20,9 +22,10 @@ impl<P: Peer> Fetch<'_, P> {
             let Some(StateIds { state, auth_chain }) = ids else { continue };
             let missing = self.not_here(state.iter().chain(&auth_chain))?;
             if missing.len() > MAX_SINGLE {
-                if let Some(whole) = self.ask(peer.state(&server, room, id)).await {
-                    let events = whole.state.into_iter().chain(whole.auth_chain).collect();
-                    self.store_outliers(events).await?;
+                let mut events = EventSpool::new(&self.inbound.resources, self.room_id);
+                if self.ask(peer.state(&server, room, id, &mut events)).await.is_some() {
+                    let room = (self.room_id, self.version, &Arc::new(self.rules.clone()));
+                    self.inbound.store_spooled(room, events).await?;
                 }
             } else {
                 self.events_one_by_one(&server, &missing).await?;

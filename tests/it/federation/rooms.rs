@@ -294,6 +294,32 @@ async fn the_events_of_a_room_are_shown_to_the_servers_in_it_alone() {
 }
 
 #[tokio::test]
+async fn states_of_more_events_than_one_portion_are_whole() {
+    let rooms = Rooms::start().await;
+    let room = rooms.public().await;
+    for number in 0..120 {
+        let path = format!("/_matrix/client/v3/rooms/{room}/state/org.example/{number}");
+        let set = rooms.server.put(&path, &rooms.alice.token, json!({ "number": number })).await;
+        assert_eq!(set.0, 200);
+    }
+    let (status, joined) = rooms.send_join(&room, "").await;
+    assert_eq!(status, 200);
+    let event = talk::say(&rooms.server, &room, &rooms.alice, "hello").await;
+    let (_, state) = rooms.get(&format!("/state/{room}?event_id={event}")).await;
+    let (_, ids) = rooms.get(&format!("/state_ids/{room}?event_id={event}")).await;
+    let count = |list: &Value| list.as_array().unwrap().len();
+    // The create event, alice, power levels, join rules, history visibility, guest access; then bob.
+    assert_eq!(count(&joined["state"]), 126, "{joined}");
+    assert_eq!(joined["event"]["sender"], BOB);
+    assert_eq!(count(&state["pdus"]), 127);
+    assert_eq!(count(&ids["pdu_ids"]), 127);
+    assert_eq!(count(&state["auth_chain"]), count(&ids["auth_chain_ids"]));
+    let numbers: std::collections::HashSet<_> =
+        state["pdus"].as_array().unwrap().iter().map(|event| &event["content"]["number"]).collect();
+    assert_eq!(numbers.len(), 121);
+}
+
+#[tokio::test]
 async fn events_have_the_form_of_the_specification() {
     let rooms = Rooms::start().await;
     let room = rooms.public().await;

@@ -1,5 +1,7 @@
 //! Two servers, each of which asks the other: a join, a talk, what may be seen, a leave.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use ruma::{events::room::member::MembershipState, signatures};
 use wick_core::{Draft, rules};
 use wick_database::schema::stream::EVENT_BY_STREAM;
@@ -16,11 +18,13 @@ pub(super) const HERE: &str = "here.example";
 pub(super) struct Other {
     me: OwnedServerName,
     answers: Arc<Mutex<Option<Answers>>>,
+    /// The most bytes of events that were verified at once.
+    pub(super) largest: Arc<AtomicUsize>,
 }
 
 impl Other {
     pub(super) fn of(me: &str) -> Self {
-        Self { me: name(me), answers: Arc::default() }
+        Self { me: name(me), answers: Arc::default(), largest: Arc::default() }
     }
 
     fn answers(&self) -> Result<Answers> {
@@ -54,6 +58,8 @@ impl Peer for Other {
             };
             servers.unwrap_or_default().into_iter().map(key).collect()
         };
+        let bytes = |event| serde_json::to_string(event).map_or(0, |text| text.len());
+        self.largest.fetch_max(events.iter().map(bytes).sum(), Ordering::SeqCst);
         Ok(events.iter().map(keys).collect())
     }
 
@@ -83,8 +89,13 @@ impl Peer for Other {
         _server: &ServerName,
         room: OwnedRoomId,
         event: OwnedEventId,
-    ) -> Result<StateEvents> {
-        self.answers()?.state(&self.me, &room, &event).await
+        events: &mut EventSpool,
+    ) -> Result<()> {
+        let answers = self.answers()?;
+        let answer = answers.state(&self.me, &room, &event).await?;
+        let state = answers.portion(&self.me, answer.state).await?;
+        let auth_chain = answers.portion(&self.me, answer.auth_chain).await?;
+        spool(events, state, auth_chain).await
     }
 
     async fn auth_chain(
@@ -93,7 +104,9 @@ impl Peer for Other {
         room: OwnedRoomId,
         event: OwnedEventId,
     ) -> Result<Vec<Box<RawValue>>> {
-        self.answers()?.event_auth(&self.me, &room, &event).await
+        let answers = self.answers()?;
+        let chain = answers.event_auth(&self.me, &room, &event).await?;
+        answers.portion(&self.me, chain).await
     }
 
     async fn backfill(
@@ -166,7 +179,9 @@ impl Pair {
         let answers = Answers::new(self.one.resources.clone(), Arc::clone(&self.one.graph));
         let JoinState { state, auth_chain, .. } =
             answers.join_state(&origin, &self.room, &id, false).await?;
-        entering.enter(JoinAnswer { event, state, auth_chain }).await?;
+        let state = answers.portion(&origin, state).await?;
+        let auth_chain = answers.portion(&origin, auth_chain).await?;
+        JoinAnswer { event, state, auth_chain }.enter(&entering).await?;
         drop(entering);
         self.here.inbound.idle().await;
         Ok(())

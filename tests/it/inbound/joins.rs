@@ -41,7 +41,7 @@ async fn a_join_makes_the_room_and_its_events_that_came_meanwhile_follow() {
         let welcome = room.tips();
         server.send(json_of(&room, &welcome)).await;
         assert_eq!(server.queued(), 1);
-        let appended = entering.enter(answer).await.expect("the answer is sound");
+        let appended = answer.enter(&entering).await.expect("the answer is sound");
         assert_eq!(appended.expect("it is new").pdu.event_id, join);
         drop(entering);
         server.inbound.idle().await;
@@ -68,7 +68,7 @@ async fn what_of_the_state_is_forged_or_cannot_be_verified_is_left_out_and_block
         answer.state = answer.state.iter().map(|json| forge(json)).collect();
         answer.auth_chain = answer.auth_chain.iter().map(|json| forge(json)).collect();
         let entering = server.inbound.joining(room.room_id(), room.version());
-        entering.enter(answer).await.expect("the rest is enough");
+        answer.enter(&entering).await.expect("the rest is enough");
         let mut wanted = room.resolved(&[join]);
         wanted.remove(&tuple("m.room.topic", ""));
         wanted.remove(&tuple("m.room.member", CAROL));
@@ -88,15 +88,15 @@ async fn an_answer_without_what_the_join_rests_on_makes_no_room() {
         let Joined { server, room, mut answer, .. } = joining(RoomVersionId::V12, |_| ());
         forge(&mut answer);
         let entering = server.inbound.joining(room.room_id(), room.version());
-        let error = entering.enter(answer).await.expect_err("it is no answer to a join");
+        let error = answer.enter(&entering).await.expect_err("it is no answer to a join");
         assert!(error.kind().is_some(), "{error}");
         assert!(server.timeline().is_empty());
         server.sound();
     }
 }
 
-/// Joins of `count` users to a room, one after another, and that of dave after them.
-fn crowd(room: &RoomBuilder, count: usize) -> (Vec<Box<RawValue>>, Box<RawValue>) {
+/// Joins of `count` users with a name of this length to a room, one after another, and that of dave after them.
+fn crowd(room: &RoomBuilder, count: usize, length: usize) -> (Vec<Box<RawValue>>, Box<RawValue>) {
     let rules = wick_core::rules::version_rules(&room.version()).expect("it is supported");
     let mut prev = room.tips()[0].clone();
     let auth: Vec<_> = ["m.room.power_levels", "m.room.join_rules"]
@@ -108,7 +108,7 @@ fn crowd(room: &RoomBuilder, count: usize) -> (Vec<Box<RawValue>>, Box<RawValue>
             "type": "m.room.member",
             "sender": user,
             "state_key": user,
-            "content": { "membership": "join", "displayname": user },
+            "content": { "membership": "join", "displayname": "n".repeat(length) },
             "origin_server_ts": 1_700_000_000_000_u64,
             "depth": depth,
             "prev_events": [prev],
@@ -131,7 +131,7 @@ fn crowd(room: &RoomBuilder, count: usize) -> (Vec<Box<RawValue>>, Box<RawValue>
 async fn a_room_of_many_members_is_joined_in_batches_of_which_the_last_one_makes_it_visible() {
     let count = 1_000;
     let room = RoomBuilder::public(RoomVersionId::V12, ALICE, &[]);
-    let (members, join) = crowd(&room, count);
+    let (members, join) = crowd(&room, count, 10);
     let mut answer =
         JoinAnswer { event: join, state: json_of(&room, room.order()), auth_chain: Vec::new() };
     answer.state.extend(members);
@@ -141,7 +141,7 @@ async fn a_room_of_many_members_is_joined_in_batches_of_which_the_last_one_makes
     let server = Server::open(HERE, &Other::of(HERE), folder, options);
     let before = strike.commits();
     let entering = server.inbound.joining(room.room_id(), room.version());
-    entering.enter(answer).await.expect("the answer is sound");
+    answer.enter(&entering).await.expect("the answer is sound");
     // 200 outliers each, the state, the room.
     assert_eq!(strike.commits() - before, 6 + 2);
     let read = server.graph.database().published();
@@ -150,6 +150,28 @@ async fn a_room_of_many_members_is_joined_in_batches_of_which_the_last_one_makes
     let head = head.expect("heads can be read").expect("the room has a head");
     assert_eq!(head.counts.joined, 1_002);
     assert_eq!(server.timeline().len(), 1);
+    server.sound();
+}
+
+#[tokio::test]
+async fn of_a_large_answer_a_portion_is_looked_at_at_once_in_whatever_order_it_comes() {
+    let room = RoomBuilder::public(RoomVersionId::V12, ALICE, &[]);
+    // In all 18 MiB.
+    let (members, join) = crowd(&room, 300, 60_000);
+    let mut answer = JoinAnswer { event: join, state: members, auth_chain: Vec::new() };
+    answer.state.extend(json_of(&room, room.order()));
+    // Each before what it rests on, and twice.
+    answer.state.reverse();
+    answer.state.rotate_left(room.order().len());
+    answer.auth_chain = json_of(&room, room.order());
+    answer.auth_chain.reverse();
+    let other = Other::of(HERE);
+    let server = Server::start(HERE, &other);
+    let entering = server.inbound.joining(room.room_id(), room.version());
+    answer.enter(&entering).await.expect("the answer is sound");
+    let largest = other.largest.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(largest <= 512 << 10, "{largest} bytes were looked at at once");
+    assert_eq!(server.state(&room).len(), room.resolved(&room.tips()).len() + 301);
     server.sound();
 }
 
