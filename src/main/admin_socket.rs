@@ -1,5 +1,6 @@
 //! `wick admin`: asks the running server over its socket and shows the answer.
 
+mod calls;
 mod federation;
 mod media;
 
@@ -36,9 +37,7 @@ pub(crate) fn run(config: &Config, what: &Admin) -> Result<(), Failure> {
             let path = format!("/reports?limit={limit}");
             show(ask(config, Method::GET, &path, None)?, report_lines)
         }
-        Admin::Calls(Calls::Check) => {
-            show(ask(config, Method::POST, "/calls/check", None)?, problem_lines)
-        }
+        Admin::Calls(Calls::Check) => calls::check(config),
         Admin::Guests { limit } => {
             let path = format!("/guests?limit={limit}");
             show(ask(config, Method::GET, &path, None)?, guest_lines)
@@ -86,14 +85,6 @@ fn timer_lines(answer: &Value) -> Vec<String> {
 /// A report a line.
 fn report_lines(answer: &Value) -> Vec<String> {
     rows(answer, "reports", &["at", "reporter", "room_id", "event_id", "user_id", "reason"])
-}
-
-/// A problem a line, or that there is none.
-fn problem_lines(answer: &Value) -> Vec<String> {
-    let problems = answer.get("problems").and_then(Value::as_array);
-    let lines: Vec<_> =
-        problems.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
-    if lines.is_empty() { vec!["calls work".to_owned()] } else { lines }
 }
 
 /// A guest a line, and how many there are in all.

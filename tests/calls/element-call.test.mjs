@@ -92,14 +92,7 @@ for (const [mode, kind] of [["compatibility", "state"], ["matrix_2_0", "sticky"]
             await sleep(Math.max(0, 60_000 - (Date.now() - began)));
             bob.signal("SIGCONT");
             const woke = Date.now();
-            try {
-                // Element Call 0.26.1 does not publish its own pictures again after it was out of the call.
-                const isBack = async () => (await alice.sees(bob)) && (await bob.sees(alice)) && (await bob.moving()) >= 2;
-                await until("Bob is in the call again and sees Alice move", 90, isBack);
-            } finally {
-                await alice.picture(`after-sleep-${alice.name}`);
-                await bob.picture(`after-sleep-${bob.name}`);
-            }
+            await both("after-sleep", alice, bob);
             t.diagnostic(`back after ${Date.now() - woke} ms`);
         });
 

@@ -73,5 +73,6 @@ test("two people join, one leaves, one is killed", async (t) => {
 
     await first.page.getByRole("button", { name: "Leave" }).click();
     await until("the call is over", 60, async () => (await members(first)).length === 0);
+    assert.equal(await videos(first), 0);
     await first.picture("page-over");
 });

@@ -35,6 +35,8 @@ export const serveElementCall = (mode) =>
         "/config.json": JSON.stringify({
             default_server_config: { "m.homeserver": { base_url: WICK_URL, server_name: "localhost" } },
             matrix_rtc_mode: mode,
+            // Small pictures, for machines that do something else besides.
+            media_quality: { video: { max_resolution: 180, max_bitrate: 150_000, max_framerate: 10, simulcast_layers: [] } },
         }),
     });
 
@@ -46,7 +48,7 @@ export class Person {
         const profile = mkdtempSync(join(CALLS_FOLDER, "profile-"));
         const args = [
             "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--mute-audio", `--user-data-dir=${profile}`, "--remote-debugging-port=0",
-            "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
+            "--use-fake-device-for-media-stream=fps=10", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
             "--disable-background-timer-throttling", "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows",
             `--unsafely-treat-insecure-origin-as-secure=${base},${WICK_URL}`, "--window-size=1280,1000", "about:blank",
         ];

@@ -184,6 +184,10 @@ async fn the_administrator_asks_over_a_socket_that_nobody_else_may_open() {
     assert!(told.ends_with("running: 0\n"), "{told}");
     let ended = run(folder.path(), &["admin", "timers", "end", "1"]);
     assert!(error(&ended).contains("no such timer"), "{}", error(&ended));
+    let calls = run(folder.path(), &["admin", "calls", "check"]);
+    assert!(!calls.status.success());
+    assert!(String::from_utf8_lossy(&calls.stdout).contains("calls.livekit_url is not set"));
+    assert!(error(&calls).contains("calls do not work"), "{}", error(&calls));
     let token = register(&server, "alice").await;
     let path = "/_matrix/client/v3/users/@alice:localhost/report";
     let reason = json!({ "reason": "two\nlines" });
