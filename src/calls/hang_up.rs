@@ -1,26 +1,38 @@
 //! Clients that break off: a connection that ends while its request waits may be the end of a client, long before
 //! LiveKit notices. LiveKit is then made to ask the client something.
 //!
-//! Invariant: only a client that does not answer LiveKit has hung up; a broken connection to this server alone, such as
-//! the restart of a proxy, ends no call.
+//! Invariants: only a client that answers LiveKit no question in the time that it usually takes has hung up; a broken
+//! connection to this server alone, such as the restart of a proxy, ends no call. A client that has made another request
+//! since is given longer.
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use ruma::{DeviceId, OwnedDeviceId};
 use wick_core::{Monotonic, ShortUserId};
 use wick_runtime::Supervisor;
 
-use crate::{Calls, Reply, participants::Place};
+use crate::{Calls, Failure, Reply, contact::SUSPENSE, participants::Place};
 
 /// The task, in logs and metrics.
 const ASKING: &str = "silent participants";
 
 /// How many participants are asked at a time.
-const MOST_ASKED: usize = 32;
+const MOST_ASKED: usize = 128;
 
-/// A request of a user's client that waits for news. If it is dropped before [`Listening::is_answered`], the client may be
+/// How long LiveKit waits for the answer to one question at most, whatever it is told.
+const MOST_WITHIN: Duration = Duration::from_secs(2);
+
+/// A question for which there is less time is not asked.
+const LEAST_WITHIN: Duration = Duration::from_millis(300);
+
+/// When another question is asked beside one that is not answered yet. The answer to either will do.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// A request of a user's device that waits for news. If it is dropped before [`Listening::is_answered`], the client may be
 /// gone.
 pub struct Listening {
-    client: Option<(Arc<Calls>, ShortUserId)>,
+    client: Option<(Arc<Calls>, ShortUserId, OwnedDeviceId)>,
 }
 
 impl Listening {
@@ -32,19 +44,17 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        let Some((calls, user)) = self.client.take() else { return };
-        let now = calls.resources.clock.monotonic();
-        for place in calls.watch.places_of(user) {
-            calls.watch.questions.add(place, now);
-        }
+        let Some((calls, user, device)) = self.client.take() else { return };
+        calls.watch.break_off(user, &device, calls.resources.clock.monotonic());
     }
 }
 
 impl Calls {
-    /// A request of a user's client begins to wait.
+    /// A request of a user's device begins to wait.
     #[must_use]
-    pub fn listening(self: &Arc<Self>, user: ShortUserId) -> Listening {
-        Listening { client: Some((Arc::clone(self), user)) }
+    pub fn listening(self: &Arc<Self>, user: ShortUserId, device: &DeviceId) -> Listening {
+        self.watch.broken_off.come_back(user, device);
+        Listening { client: Some((Arc::clone(self), user, device.to_owned())) }
     }
 
     /// Starts to ask participants whose clients may be gone.
@@ -56,18 +66,62 @@ impl Calls {
         });
     }
 
-    /// Asks a participant's client. One that does not answer has left.
+    /// Asks a participant's client. One that broke off and does not answer has left. Returns when to ask it again, if at all.
     async fn ask(&self, place: Place) -> Option<Monotonic> {
-        let sid = self.watch.session(&place)?;
-        match self.livekit.ask(&place.room, &place.identity).await {
-            Ok(Reply::Silence) => {
+        let question = self.watch.question(&place)?;
+        let reply = self.reply(&place, question.patience).await;
+        let now = self.resources.clock.monotonic();
+        match (reply, question.broke_off) {
+            (Ok((Reply::Silence, _)), Some(broke_off)) => {
+                let is_back = self.watch.broken_off.is_back(question.user, now);
+                if is_back && now.since(broke_off) < SUSPENSE {
+                    return Some(now);
+                }
                 tracing::info!(identity = place.identity, "a participant's client does not answer");
-                let now = self.resources.clock.monotonic();
-                self.watch.report(&place, now, |watched| watched.left(&sid));
+                self.watch.report(&place, now, |watched| watched.left(&question.sid));
             }
-            Ok(Reply::Answer | Reply::Unknown) => {}
-            Err(failure) => tracing::info!(%failure, "a participant could not be asked"),
+            (Ok((Reply::Answer, took)), _) => self.watch.settle(&place, &question, Some(took)),
+            (Ok((Reply::Silence | Reply::Unknown, _)), _) => {
+                self.watch.settle(&place, &question, None);
+            }
+            (Err(failure), _) => {
+                tracing::info!(%failure, "a participant could not be asked");
+                self.watch.settle(&place, &question, None);
+            }
         }
         None
+    }
+
+    /// Has a participant's client asked until it answers or `patience` has passed. Returns how long the answer took, too.
+    async fn reply(&self, place: &Place, patience: Duration) -> Result<(Reply, Duration), Failure> {
+        let clock = &*self.resources.clock;
+        let begun = clock.monotonic();
+        let (mut next, mut questions) = (Some(begun), FuturesUnordered::new());
+        loop {
+            let now = clock.monotonic();
+            if next.is_some_and(|next| next <= now) {
+                let left = (begun + patience).since(now);
+                let answer = self.livekit.ask(&place.room, &place.identity, left.min(MOST_WITHIN));
+                questions.push(async move { (now, answer.await) });
+                let is_time = left.saturating_sub(ASKED_AGAIN_AFTER) >= LEAST_WITHIN;
+                next = is_time.then(|| now + ASKED_AGAIN_AFTER);
+            }
+            if questions.is_empty() && next.is_none() {
+                return Ok((Reply::Silence, patience));
+            }
+            let until_next = async {
+                match next {
+                    Some(next) => clock.sleep_until(next).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                Some((asked, reply)) = questions.next(), if !questions.is_empty() => match reply? {
+                    Reply::Silence => {}
+                    reply => return Ok((reply, clock.monotonic().since(asked))),
+                },
+                () = until_next => {}
+            }
+        }
     }
 }

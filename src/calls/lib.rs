@@ -7,6 +7,7 @@
 
 mod agenda;
 mod calls;
+mod contact;
 mod delegation;
 mod diagnosis;
 mod follow;

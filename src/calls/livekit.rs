@@ -74,6 +74,12 @@ pub trait LiveKit: WellKnown {
     /// Removes a participant from a room; does nothing if there is none.
     fn remove<'a>(&'a self, room: &'a str, identity: &'a str) -> Answering<'a, ()>;
 
-    /// Asks a participant's client for a sign of life, by its media connection. Takes at most 2 seconds or so.
-    fn ask<'a>(&'a self, room: &'a str, identity: &'a str) -> Answering<'a, Reply>;
+    /// Asks a participant's client for a sign of life, by its media connection. `within` is how long the client may take, at
+    /// most 2 seconds.
+    fn ask<'a>(
+        &'a self,
+        room: &'a str,
+        identity: &'a str,
+        within: Duration,
+    ) -> Answering<'a, Reply>;
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use wick_core::{Monotonic, ShortUserId, Timestamp};
 use wick_database::schema::calls::{Absence, DelegatedTimer, ParticipantRow};
 
+use crate::contact::Contact;
+
 /// How long a participant may take to connect after its timer was delegated.
 pub(crate) const JOIN_GRACE: Duration = Duration::from_secs(60);
 
@@ -28,6 +30,7 @@ pub(crate) struct Watched {
     pub(crate) replaced: Vec<DelegatedTimer>,
     /// As in its row.
     pub(crate) absence: Option<Absent>,
+    pub(crate) contact: Contact,
     report: Option<Report>,
 }
 
@@ -81,7 +84,8 @@ impl Watched {
     /// The participant of a row, with this absence.
     pub(crate) fn new(row: &ParticipantRow, absence: Option<Absent>) -> Self {
         let (timers, replaced) = (row.delegated.clone(), row.replaced.clone());
-        Self { user: row.user, timers, replaced, absence, report: None }
+        let contact = Contact::default();
+        Self { user: row.user, timers, replaced, absence, contact, report: None }
     }
 
     /// The session that is connected, if one is.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use wick_core::{Clock, Config, Result, Timestamp};
+use wick_core::{Clock, Config, Result, Timestamp, clock::millis};
 use wick_outbound::{Bounds, Outbound, Response, SystemResolver};
 
 use crate::{
@@ -24,9 +24,6 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
 /// A method that no client has: each answers that it does not know it.
 const QUESTION: &str = "im.wick.are_you_there";
-
-/// How long a client may take to answer.
-const ANSWER_WITHIN_MS: u64 = 1_000;
 
 /// How long LiveKit keeps an empty room, before the first participant and after the last one.
 const EMPTY_TIMEOUT: u32 = 300;
@@ -189,11 +186,16 @@ impl LiveKit for Twirp {
         })
     }
 
-    fn ask<'a>(&'a self, room: &'a str, identity: &'a str) -> Answering<'a, Reply> {
+    fn ask<'a>(
+        &'a self,
+        room: &'a str,
+        identity: &'a str,
+        within: Duration,
+    ) -> Answering<'a, Reply> {
         let grants = json!({ "roomAdmin": true, "room": room });
         let request = json!({
             "room": room, "destination_identity": identity, "method": QUESTION,
-            "response_timeout_ms": ANSWER_WITHIN_MS,
+            "response_timeout_ms": millis(within),
         });
         Box::pin(async move {
             let response = self.post("PerformRpc", grants, request).await?;

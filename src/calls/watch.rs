@@ -10,12 +10,14 @@ use std::{
     time::Duration,
 };
 
+use ruma::DeviceId;
 use wick_core::{Monotonic, ShortUserId, TimerId};
 use wick_database::schema::calls::DelegatedTimer;
 
 use crate::{
     Failure, Participant,
     agenda::Agenda,
+    contact::{BrokenOff, Question},
     participants::Place,
     presence::{Absent, Watched},
 };
@@ -29,6 +31,9 @@ pub(crate) const POLL_SOON: Duration = Duration::from_secs(2);
 /// For how long timers are kept alive after LiveKit's last answer.
 const OUTAGE_GRACE: Duration = Duration::from_secs(120);
 
+/// When a client is asked how soon it answers, after it has connected: then it has more to do.
+const FIRST_QUESTION: Duration = Duration::from_secs(5);
+
 /// What is watched.
 #[derive(Default)]
 pub(crate) struct Watch {
@@ -37,6 +42,7 @@ pub(crate) struct Watch {
     users: Mutex<HashMap<ShortUserId, BTreeSet<Place>>>,
     /// Which participants' clients are asked for a sign of life, and when.
     pub(crate) questions: Agenda<Place>,
+    pub(crate) broken_off: BrokenOff,
     /// When LiveKit is asked about each room.
     pub(crate) asks: Agenda<String>,
     /// When the timers of each participant are kept alive.
@@ -114,16 +120,29 @@ impl Watch {
         }
     }
 
-    /// The participants of a user.
-    pub(crate) fn places_of(&self, user: ShortUserId) -> Vec<Place> {
-        self.users().get(&user).into_iter().flatten().cloned().collect()
+    /// A request of a user's device broke off: the clients of the user's participants are asked at once.
+    pub(crate) fn break_off(&self, user: ShortUserId, device: &DeviceId, now: Monotonic) {
+        let places: Vec<_> = self.users().get(&user).into_iter().flatten().cloned().collect();
+        if !places.is_empty() {
+            self.broken_off.add(user, device, now);
+        }
+        for place in places {
+            self.with(&place, |watched| watched.contact.break_off(now));
+            self.questions.add(place, now);
+        }
     }
 
-    /// The session of a participant, if it is connected.
-    pub(crate) fn session(&self, place: &Place) -> Option<String> {
-        let rooms = self.rooms();
-        let watched = rooms.get(&place.room)?.members.get(&place.identity)?;
-        watched.session().map(str::to_owned)
+    /// A question to a participant's client; `None` if it is not connected.
+    pub(crate) fn question(&self, place: &Place) -> Option<Question> {
+        let mut rooms = self.rooms();
+        let watched = rooms.get_mut(&place.room)?.members.get_mut(&place.identity)?;
+        let sid = watched.session()?.to_owned();
+        Some(watched.contact.question(watched.user, sid))
+    }
+
+    /// A question to a participant's client is over; it answered after this time, if it did.
+    pub(crate) fn settle(&self, place: &Place, question: &Question, answered: Option<Duration>) {
+        self.with(place, |watched| watched.contact.settle(question, answered));
     }
 
     /// Takes in a report about a participant, and looks at the room at once.
@@ -197,6 +216,10 @@ impl Watch {
             }
             if absence.is_some() || watched.is_gone() {
                 findings.next = POLL_SOON;
+            }
+            if session.is_some() && watched.contact.is_new() {
+                let place = Place { room: name.to_owned(), identity: identity.clone() };
+                self.questions.add(place, now + FIRST_QUESTION);
             }
             findings.is_missing |= !has_left && listed.is_empty();
         }

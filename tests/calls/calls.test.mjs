@@ -7,7 +7,7 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 
-import { CALLS_FOLDER, MEMBER, WICK_BINARY, WICK_URL, kill, register, request, room, startLiveKit, startServers, startWick, stopServers, until } from "./servers.mjs";
+import { CALLS_FOLDER, CALLS_NAMESPACE, MEMBER, WICK_BINARY, WICK_URL, kill, register, request, room, startLiveKit, startServers, startWick, stopServers, until } from "./servers.mjs";
 
 const statePath = (roomId, user) =>
     `/_matrix/client/v3/rooms/${roomId}/state/${MEMBER}/_${user.user_id}_${user.device_id}`;
@@ -15,15 +15,18 @@ const statePath = (roomId, user) =>
 const isMember = async (roomId, user) =>
     "application" in (await request("GET", statePath(roomId, user), user.access_token));
 
-// Joins as Element Call does: a leave in an hour, the membership, a token, the connection, the delegation.
-async function join(roomId, user) {
+// Joins as Element Call does: a leave in an hour, the membership, a token, the connection, the delegation. In a network
+// namespace, if one is named.
+async function join(roomId, user, namespace) {
     const path = statePath(roomId, user);
     const later = await request("PUT", `${path}?org.matrix.msc4140.delay=3600000`, user.access_token, {});
     await request("PUT", path, user.access_token, { application: "m.call", device_id: user.device_id });
     const openid = `/_matrix/client/v3/user/${user.user_id}/openid/request_token`;
     const body = { room: roomId, device_id: user.device_id, openid_token: await request("POST", openid, user.access_token, {}) };
     const { url, jwt } = await request("POST", "/_matrix/livekit/jwt/sfu/get", null, body);
-    const child = spawn(process.execPath, ["participant.mjs", url, jwt], { stdio: ["pipe", "pipe", "inherit"] });
+    const inside = namespace ? ["ip", "netns", "exec", namespace] : [];
+    const [command, ...args] = [...inside, process.execPath, "participant.mjs", url, jwt];
+    const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
     const lines = [];
     // The library writes lines of its own there.
     const own = ["connected", "reconnected", "disconnected"];
@@ -41,13 +44,25 @@ async function gone(t, what, roomId, user) {
     t.diagnostic(`${what}: the leave was sent after ${Date.now() - began} ms`);
 }
 
+// A request for news of the user, which breaks off while it waits.
+async function breakOff(user) {
+    const first = await request("GET", "/_matrix/client/v3/sync", user.access_token);
+    const url = `${WICK_URL}/_matrix/client/v3/sync?timeout=60000&since=${first.next_batch}`;
+    const abort = new AbortController();
+    const answer = fetch(url, { headers: { authorization: `Bearer ${user.access_token}` }, signal: abort.signal }).catch(() => {});
+    await sleep(300);
+    abort.abort();
+    await answer;
+}
+
 before(startServers);
 
 after(stopServers);
 
 test("the check finds nothing missing but the server's name, which leads nowhere here", async () => {
     const args = ["--config", `${CALLS_FOLDER}/wick.toml`, "admin", "calls", "check"];
-    const { stdout } = await promisify(execFile)(WICK_BINARY, args);
+    const { code, stdout } = await promisify(execFile)(WICK_BINARY, args).catch((failure) => failure);
+    assert.equal(code, 1);
     assert.match(stdout, /^clients do not learn of calls from https:\/\/localhost\/[^\n]*\n$/);
 });
 
@@ -117,3 +132,32 @@ test("a restart of LiveKit is no hang-up", async (t) => {
     child.kill("SIGKILL");
     await gone(t, "a restart of LiveKit and kill -9", roomId, alice);
 });
+
+for (const [number, [delay, loss]] of [[150, 2], [400, 2], [800, 0]].entries()) {
+    const link = `${2 * delay} ms away on a link that loses ${loss} %`;
+    test(`a client ${link} stays when its requests break off`, { skip: !CALLS_NAMESPACE && "needs root" }, async (t) => {
+        const [namespace, network] = [`${CALLS_NAMESPACE}-${number}`, `10.214.${(process.pid + number) % 256}`];
+        const args = ["slow_link.py", namespace, `${network}.1`, `${network}.2`, `${delay}`, `${loss}`];
+        const slow = spawn("python3", args, { stdio: ["pipe", "pipe", "inherit"] });
+        try {
+            await once(slow.stdout, "data");
+            const alice = await register();
+            const roomId = await room(alice);
+            const { child, lines } = await join(roomId, alice, namespace);
+            // Until it has been asked how soon it answers.
+            await sleep(12_000);
+            for (let times = 1; times <= 12; times += 1) {
+                await breakOff(alice);
+                await sleep(5000);
+                assert.ok(await isMember(roomId, alice), `it left after ${times} times`);
+            }
+            assert.deepEqual(lines, ["connected"]);
+            child.kill("SIGKILL");
+            await breakOff(alice);
+            await gone(t, `kill -9 ${link}`, roomId, alice);
+        } finally {
+            slow.stdin.end();
+            await once(slow, "exit");
+        }
+    });
+}

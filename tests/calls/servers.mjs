@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { openSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
-export const { WICK_URL, WICK_BINARY, LIVEKIT_BINARY, LIVEKIT_URL, CALLS_FOLDER } = process.env;
+export const { WICK_URL, WICK_BINARY, LIVEKIT_BINARY, LIVEKIT_URL, CALLS_FOLDER, CALLS_NAMESPACE } = process.env;
 export const MEMBER = "org.matrix.msc3401.call.member";
 const servers = {};
 let users = 0;

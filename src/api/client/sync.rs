@@ -34,7 +34,8 @@ async fn sync_events(
             after_unstable: body.use_state_after_unstable,
         },
     };
-    let listening = services.calls.as_ref().map(|calls| calls.listening(sender.user));
+    let calls = services.calls.as_ref();
+    let listening = calls.map(|calls| calls.listening(sender.user, &sender.device_id));
     let answer = services.sync.sync(sender, request).await;
     if let Some(listening) = listening {
         listening.is_answered();

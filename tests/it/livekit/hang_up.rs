@@ -1,5 +1,7 @@
 //! Clients that break off in the middle of a sync: whether they have left the call is what they answer LiveKit.
 
+use std::time::Duration;
+
 use super::stage::{Seat, Stage};
 use wick_harness::{User, hang_up_after};
 
@@ -21,14 +23,33 @@ impl Stage {
     fn questions(&self) -> usize {
         self.livekit.state().questions
     }
+
+    /// From now on the client takes this long to answer.
+    fn slow(&self, seat: &Seat, milliseconds: u64) {
+        let takes = Duration::from_millis(milliseconds);
+        self.livekit.state().slow.insert(seat.identity.clone(), takes);
+    }
+
+    /// Lets less than a second pass.
+    async fn pass_milliseconds(&self, milliseconds: u64) {
+        self.call.server.clock.advance(Duration::from_millis(milliseconds)).await;
+        self.settle().await;
+    }
 }
 
 #[tokio::test]
 async fn a_client_that_breaks_off_and_does_not_answer_livekit_has_left() {
     let stage = Stage::new().await;
     let (seat, ..) = stage.delegated().await;
+    // How soon it answers is asked when it has connected.
+    stage.pass(6).await;
+    assert_eq!(stage.questions(), 1);
     stage.silence(&seat);
     stage.breaks_off(&stage.call.alice).await;
+    stage.until("the question", || stage.questions() == 2).await;
+    stage.pass_milliseconds(1100).await;
+    assert!(!stage.is_over(), "what was lost is sent again");
+    stage.pass_milliseconds(200).await;
     stage.call.until_said("gone").await;
     assert!(stage.is_over());
     assert!(stage.livekit.state().rooms[&seat.room].contains_key(&seat.identity), "as before");
@@ -47,6 +68,70 @@ async fn a_client_that_breaks_off_and_answers_livekit_stays() {
 }
 
 #[tokio::test]
+async fn a_client_that_answers_slowly_is_given_the_time_it_usually_takes() {
+    let stage = Stage::new().await;
+    let (seat, ..) = stage.delegated().await;
+    stage.slow(&seat, 1600);
+    stage.pass(8).await;
+    let asked = stage.questions();
+    stage.breaks_off(&stage.call.alice).await;
+    stage.until("the question", || stage.questions() > asked).await;
+    stage.pass(20).await;
+    assert_eq!((stage.call.running(), stage.call.said().len()), (1, 0));
+
+    // A little longer than usual.
+    stage.slow(&seat, 1900);
+    stage.breaks_off(&stage.call.alice).await;
+    stage.pass(20).await;
+    assert_eq!((stage.call.running(), stage.call.said().len()), (1, 0));
+
+    stage.silence(&seat);
+    stage.breaks_off(&stage.call.alice).await;
+    stage.pass(6).await;
+    stage.call.until_said("gone").await;
+}
+
+#[tokio::test]
+async fn a_client_that_makes_another_request_is_given_ten_seconds() {
+    for comes_back in [true, false] {
+        let stage = Stage::new().await;
+        let (seat, ..) = stage.delegated().await;
+        stage.pass(6).await;
+        stage.silence(&seat);
+        stage.breaks_off(&stage.call.alice).await;
+        if comes_back {
+            let sync = stage.call.server.get("/_matrix/client/v3/sync", &stage.call.alice.token);
+            assert_eq!(sync.await.0, 200);
+            stage.pass(8).await;
+            assert!(!stage.is_over(), "its connection for media is made anew");
+            stage.livekit.state().silent.clear();
+            stage.pass(20).await;
+            assert!(!stage.is_over(), "it has answered");
+            stage.silence(&seat);
+            stage.breaks_off(&stage.call.alice).await;
+            let sync = stage.call.server.get("/_matrix/client/v3/sync", &stage.call.alice.token);
+            assert_eq!(sync.await.0, 200);
+            stage.pass(14).await;
+        } else {
+            stage.pass(2).await;
+        }
+        stage.call.until_said("gone").await;
+    }
+}
+
+#[tokio::test]
+async fn a_livekit_that_hangs_is_no_client_that_does_not_answer() {
+    let stage = Stage::new().await;
+    let (seat, ..) = stage.delegated().await;
+    stage.pass(6).await;
+    stage.livekit.state().hangs = true;
+    stage.silence(&seat);
+    stage.breaks_off(&stage.call.alice).await;
+    stage.pass(10).await;
+    assert_eq!((stage.call.running(), stage.call.said().len()), (1, 0));
+}
+
+#[tokio::test]
 async fn a_livekit_that_cannot_ask_or_is_away_ends_nothing() {
     let stage = Stage::new().await;
     let (seat, ..) = stage.delegated().await;
@@ -54,6 +139,7 @@ async fn a_livekit_that_cannot_ask_or_is_away_ends_nothing() {
     stage.livekit.state().is_old = true;
     stage.breaks_off(&stage.call.alice).await;
     stage.until("the question", || stage.questions() == 1).await;
+    stage.settle().await;
     stage.livekit.state().is_down = true;
     stage.breaks_off(&stage.call.alice).await;
     stage.pass(10).await;
@@ -86,6 +172,7 @@ async fn a_page_that_is_loaded_anew_is_not_taken_for_the_one_that_broke_off() {
     let (seat, ..) = stage.delegated().await;
     stage.silence(&seat);
     stage.breaks_off(&stage.call.alice).await;
+    stage.pass(4).await;
     stage.call.until_said("gone").await;
     stage.livekit.state().silent.clear();
     let leave = stage.leave("again").await;

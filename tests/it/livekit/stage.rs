@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use wick_calls::{Answering, Failure, LiveKit, Participant, Reply, WellKnown};
 use wick_core::{Clock, Config};
 use wick_database::Durability;
-use wick_harness::{Options, TestServer, User};
+use wick_harness::{MockClock, Options, TestServer, User};
 
 use crate::{
     delayed::later::Later,
@@ -54,6 +54,12 @@ pub(crate) struct State {
     pub(crate) well_known: Value,
     /// The clients that answer nothing.
     pub(crate) silent: BTreeSet<String>,
+    /// How long clients take to answer; those that are not in it answer at once.
+    pub(crate) slow: BTreeMap<String, Duration>,
+    /// Questions to clients are never answered.
+    pub(crate) hangs: bool,
+    /// The clock by which clients are slow.
+    clock: Option<MockClock>,
     /// It cannot ask clients.
     pub(crate) is_old: bool,
     /// The number of questions to clients.
@@ -136,14 +142,31 @@ impl LiveKit for FakeLiveKit {
         })
     }
 
-    fn ask<'a>(&'a self, room: &'a str, identity: &'a str) -> Answering<'a, Reply> {
-        self.answer(room, |state| {
+    fn ask<'a>(
+        &'a self,
+        room: &'a str,
+        identity: &'a str,
+        within: Duration,
+    ) -> Answering<'a, Reply> {
+        let answer = self.answer(room, |state| {
             state.questions += 1;
-            match (state.is_old, state.silent.contains(identity)) {
-                (true, _) => Reply::Unknown,
-                (false, true) => Reply::Silence,
-                (false, false) => Reply::Answer,
+            let takes = match (state.silent.contains(identity), state.slow.get(identity)) {
+                (true, _) => Duration::MAX,
+                (false, slow) => slow.copied().unwrap_or_default(),
+            };
+            let reply = if takes <= within { Reply::Answer } else { Reply::Silence };
+            let reply = if state.is_old { Reply::Unknown } else { reply };
+            (reply, takes.min(within), state.clock.clone(), state.hangs)
+        });
+        Box::pin(async move {
+            let (reply, takes, clock, hangs) = answer.await?;
+            if hangs {
+                return pending().await;
             }
+            if let (Some(clock), Reply::Answer | Reply::Silence) = (clock, reply) {
+                clock.sleep_until(clock.monotonic() + takes).await;
+            }
+            Ok(reply)
         })
     }
 }
@@ -230,6 +253,7 @@ impl Stage {
         let livekit = Arc::new(FakeLiveKit::default());
         options.livekit = Some(Arc::clone(&livekit) as _);
         let call = Call::on(TestServer::start_from(options).await).await;
+        livekit.state().clock = Some(call.server.clock.clone());
         Self { call, livekit }
     }
 
