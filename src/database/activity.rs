@@ -1,8 +1,9 @@
-//! When rooms and memberships were last written, in memory: so that a read for changes in many rooms
-//! skips those without any.
+//! When rooms, users, memberships and some tables were last written, in memory: so that a read for changes skips
+//! what has none.
 //!
-//! Filled by every commit from the topics of its tables: rooms by those that wake a room, memberships by
-//! `MEMBER_BY_USER`. Nothing depends on it but the cost of reads: what is not known here is looked up.
+//! Filled by every commit from the topics of its tables: rooms by those that wake a room, users by those that wake
+//! a user, memberships by `MEMBER_BY_USER`, tables by those that wake their own topic. Nothing depends on it but the
+//! cost of reads: what is not known here is looked up.
 //!
 //! Invariants: something that changed is never reported as unchanged; what came up to the start, or was
 //! dropped to bound the memory, counts as changed.
@@ -19,10 +20,12 @@ use crate::Topic;
 /// How many rooms, and how many users, are remembered: those written last.
 const REMEMBERED: usize = 100_000;
 
-/// The last position in each room, and of each user's memberships.
+/// The last position in each room, of each user, of each user's memberships, and in each of some tables.
 pub(crate) struct Activity {
     rooms: Mutex<Recent<ShortRoomId>>,
+    users: Mutex<Recent<ShortUserId>>,
     members: Mutex<Recent<ShortUserId>>,
+    tables: Mutex<Recent<&'static str>>,
 }
 
 /// The last position of each key, for all that was noted above `known_above`.
@@ -58,7 +61,12 @@ impl<K: Copy + Ord + std::hash::Hash> Recent<K> {
 impl Activity {
     /// Nothing is known of what came up to `start`.
     pub(crate) fn new(start: Position) -> Self {
-        Self { rooms: Mutex::new(Recent::new(start)), members: Mutex::new(Recent::new(start)) }
+        Self {
+            rooms: Mutex::new(Recent::new(start)),
+            users: Mutex::new(Recent::new(start)),
+            members: Mutex::new(Recent::new(start)),
+            tables: Mutex::new(Recent::new(start)),
+        }
     }
 
     /// Takes note of a batch, before a snapshot shows it.
@@ -66,8 +74,10 @@ impl Activity {
         for topic in topics {
             match topic {
                 Topic::Room(room) => lock(&self.rooms).note(*room, position),
+                Topic::User(user) => lock(&self.users).note(*user, position),
                 Topic::Member(user) => lock(&self.members).note(*user, position),
-                _ => {}
+                Topic::Table(table) => lock(&self.tables).note(table, position),
+                Topic::Stream | Topic::Named(_) | Topic::Numbered(..) => {}
             }
         }
     }
@@ -75,6 +85,16 @@ impl Activity {
     /// Whether something may have been written in a room above `since`.
     pub(crate) fn is_busy_since(&self, room: ShortRoomId, since: Position) -> bool {
         lock(&self.rooms).changed_since(room, since)
+    }
+
+    /// Whether something of a user may have been written above `since`.
+    pub(crate) fn is_user_changed_since(&self, user: ShortUserId, since: Position) -> bool {
+        lock(&self.users).changed_since(user, since)
+    }
+
+    /// Whether a table that wakes its own topic may have been written above `since`.
+    pub(crate) fn is_table_changed_since(&self, table: &'static str, since: Position) -> bool {
+        lock(&self.tables).changed_since(table, since)
     }
 
     /// Whether a membership of a user may have been written above `since`.

@@ -116,7 +116,7 @@ impl Batch {
     }
 
     fn set<K, V>(&mut self, table: &Table<K, V>, key: Vec<u8>, row: Row) {
-        self.wake_about(table.wakes().topic(&key));
+        self.wake_about(table.topic(&key));
         let rows = self.change.rows.entry(table.name()).or_default();
         match rows.entry(key) {
             Entry::Vacant(place) => drop(place.insert(row)),

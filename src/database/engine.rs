@@ -28,7 +28,8 @@ use self::{
     syncer::Syncer,
 };
 use crate::{
-    Batch, Error, Interner, Latest, Result, Snapshot, Topic, Watch, migrate, schema::meta,
+    Batch, Error, Interner, Latest, Result, Snapshot, Table, Topic, Watch, migrate, schema::meta,
+    table::Wakes,
 };
 
 /// How to open a database. The defaults suit a small machine.
@@ -201,6 +202,20 @@ impl Database {
     #[must_use]
     pub fn busy_since(&self, since: Position, most: usize) -> Option<Vec<ShortRoomId>> {
         self.engine.activity.busy_since(since, most)
+    }
+
+    /// Whether a row with a position may have been written above `since` in a table that wakes a user, for this
+    /// user. `false` is certain for every snapshot; `true` is not.
+    #[must_use]
+    pub fn is_user_changed_since(&self, user: ShortUserId, since: Position) -> bool {
+        self.engine.activity.is_user_changed_since(user, since)
+    }
+
+    /// The same for a table, if it is one that wakes its own topic.
+    #[must_use]
+    pub fn is_table_changed_since<K, V>(&self, table: &Table<K, V>, since: Position) -> bool {
+        table.wakes() != Wakes::Table
+            || self.engine.activity.is_table_changed_since(table.name(), since)
     }
 
     /// Whether a row of `MEMBER_BY_USER` of a user may have been written above `since`. `false` is

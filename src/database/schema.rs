@@ -10,7 +10,7 @@
 //!
 //! which makes `schema::<subject>::EVENT_BY_POSITION`, a constant of type
 //! [`Table`](crate::Table)`<key, value>`. Its name on disk is the constant's name in lower case; the
-//! profile is one of [`Profile`](crate::Profile); `wakes_room`, `wakes_user` and `wakes_member` are optional. Constants
+//! profile is one of [`Profile`](crate::Profile); `wakes_room`, `wakes_user`, `wakes_member` and `wakes_table` are optional. Constants
 //! are named `<VALUE>_BY_<KEY>`. Types that only a table has live beside it, with `postcard_value!` or
 //! `json_value!`.
 //!

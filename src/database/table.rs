@@ -50,6 +50,7 @@ pub(crate) enum Wakes {
     Room,
     User,
     Member,
+    Table,
 }
 
 /// Keys whose first component is a `T`.
@@ -78,6 +79,24 @@ impl<K, V> Table<K, V> {
     #[must_use]
     pub const fn profile(&self) -> Profile {
         self.profile
+    }
+
+    /// A commit that touches a row wakes [`Topic::Table`] of this table.
+    #[must_use]
+    pub const fn wakes_table(self) -> Self {
+        Self { name: self.name, profile: self.profile, wakes: Wakes::Table, types: PhantomData }
+    }
+
+    /// The topic that a row with this encoded key touches.
+    pub(crate) fn topic(&self, key: &[u8]) -> Option<Topic> {
+        let id = || key.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+        match self.wakes {
+            Wakes::None => None,
+            Wakes::Room => id().map(|id| Topic::Room(ShortRoomId(id))),
+            Wakes::User => id().map(|id| Topic::User(ShortUserId(id))),
+            Wakes::Member => id().map(|id| Topic::Member(ShortUserId(id))),
+            Wakes::Table => Some(Topic::Table(self.name)),
+        }
     }
 
     pub(crate) const fn wakes(&self) -> Wakes {
@@ -114,16 +133,3 @@ impl<K, V> Clone for Table<K, V> {
 }
 
 impl<K, V> Copy for Table<K, V> {}
-
-impl Wakes {
-    /// The topic that a row with this encoded key touches.
-    pub(crate) fn topic(self, key: &[u8]) -> Option<Topic> {
-        let id = || key.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
-        match self {
-            Self::None => None,
-            Self::Room => id().map(|id| Topic::Room(ShortRoomId(id))),
-            Self::User => id().map(|id| Topic::User(ShortUserId(id))),
-            Self::Member => id().map(|id| Topic::Member(ShortUserId(id))),
-        }
-    }
-}

@@ -25,6 +25,8 @@ pub enum Topic {
     User(ShortUserId),
     /// The memberships of a user: tables declared with `wakes_member`.
     Member(ShortUserId),
+    /// A table, by its name: those declared with `wakes_table`.
+    Table(&'static str),
     /// Every commit that has a position. For consumers that follow the whole stream.
     Stream,
     /// Something else that a batch names with [`Batch::wake`](crate::Batch::wake).

@@ -25,6 +25,9 @@ pub fn changed(context: &Context<'_>, since: Option<Position>) -> Result<Changed
         return Ok(ChangedAccountData::from([(None, global)]));
     };
     let mut by_room = ChangedAccountData::new();
+    if !context.is_user_changed_since(since) {
+        return Ok(by_room);
+    }
     for changed in account_data::changed(&context.read, user, since, context.upto)? {
         by_room.entry(changed.room).or_default().push(changed);
     }

@@ -10,7 +10,7 @@ use wick_account::{
     invite_filter::{InviteAction, InviteFilter},
 };
 use wick_core::{Error, Position, Result, ShortRoomId, StateRoot};
-use wick_database::{Snapshot, schema::room::Membership};
+use wick_database::{Snapshot, Table, schema::room::Membership};
 use wick_room::{Graph, to_place, visibility::Viewer};
 
 /// The input that all parts share.
@@ -61,6 +61,19 @@ impl<'a> Context<'a> {
     pub fn wants_invite_of(&self, inviter: &UserId) -> Result<bool> {
         let action = InviteFilter::of(&self.read, self.session.user)?.action(inviter);
         Ok(!self.ignores(inviter) && action == InviteAction::Allow)
+    }
+
+    /// Whether something that is stored of the session's user alone may have been written above `since`; `false` is
+    /// certain, and saves the reads.
+    #[must_use]
+    pub fn is_user_changed_since(&self, since: Position) -> bool {
+        self.graph.database().is_user_changed_since(self.session.user, since)
+    }
+
+    /// The same of a table that wakes its own topic.
+    #[must_use]
+    pub fn is_table_changed_since<K, V>(&self, table: &Table<K, V>, since: Position) -> bool {
+        self.graph.database().is_table_changed_since(table, since)
     }
 
     /// The gate through which the session's device sees a room.

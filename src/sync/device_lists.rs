@@ -18,7 +18,10 @@ use wick_account::Session;
 use wick_core::{Error, Position, Result, ShortEventId, ShortRoomId, ShortUserId, StateRoot};
 use wick_database::{
     Database,
-    schema::room::{MemberRow, Membership},
+    schema::{
+        device_lists::DEVICE_LIST_CHANGE_BY_POSITION,
+        room::{MemberRow, Membership},
+    },
 };
 use wick_encryption::device_lists;
 use wick_people::presence::shares_room;
@@ -62,12 +65,16 @@ pub fn device_lists(
         moves.add_room(context, since, *room, member)?;
     }
     let mut changed = BTreeSet::new();
-    for other in device_lists::changed_after(read, since)? {
-        if other == user || shares_room(read, joined, other)? {
-            changed.insert(other);
+    if context.is_table_changed_since(&DEVICE_LIST_CHANGE_BY_POSITION, since) {
+        for other in device_lists::changed_after(read, since)? {
+            if other == user || shares_room(read, joined, other)? {
+                changed.insert(other);
+            }
         }
     }
-    changed.extend(device_lists::signatures_changed_after(read, user, since)?);
+    if context.is_user_changed_since(since) {
+        changed.extend(device_lists::signatures_changed_after(read, user, since)?);
+    }
     for other in moves.met {
         if !shared_throughout(context, since, other)? {
             changed.insert(other);

@@ -12,7 +12,7 @@ use wick_core::{Position, Result, ShortRoomId, SyncToken};
 use wick_database::schema::room::MemberRow;
 use wick_encryption::{
     device_keys::{one_time_key_counts, unused_fallback_keys},
-    to_device,
+    to_device::{self, InboxPortion},
 };
 
 use crate::{
@@ -65,7 +65,11 @@ pub fn encryption(
     let counts = one_time_key_counts(&context.read, *user, device_id)?;
     let unused = unused_fallback_keys(&context.read, *user, device_id)?;
     let delivered = since.map_or(Position(0), |since| since.to_device);
-    let delivery = to_device::deliver(&context.read, (*user, device_id), delivered)?;
+    let delivery = if context.is_user_changed_since(delivered) {
+        to_device::deliver(&context.read, (*user, device_id), delivered)?
+    } else {
+        InboxPortion::default()
+    };
     let next = match since {
         // Its position is not reached yet.
         Some(since) if since.position > context.upto => since,

@@ -80,9 +80,11 @@ fn candidates(
         return Ok(users);
     };
     let mut users = roster.users.clone();
-    let range = Range::between(&since.next(), &context.upto.next());
-    for row in context.read.scan(&PRESENCE_CHANGE_BY_POSITION, range) {
-        users.insert(row?.1);
+    if context.is_table_changed_since(&PRESENCE_CHANGE_BY_POSITION, since) {
+        let range = Range::between(&since.next(), &context.upto.next());
+        for row in context.read.scan(&PRESENCE_CHANGE_BY_POSITION, range) {
+            users.insert(row?.1);
+        }
     }
     for room in &roster.rooms {
         let members = context.graph.members(&context.read, *room, Membership::Join);

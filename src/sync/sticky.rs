@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use ruma::OwnedUserId;
 use wick_core::Result;
+use wick_database::schema::sticky::STICKY_BY_ROOM;
 use wick_room::{render::Show, visibility::Viewer};
 
 use crate::{Scope, context::Context, events::Json, timeline::Piece};
@@ -29,7 +30,8 @@ pub fn sticky(
     piece: &Piece,
 ) -> Result<Sticky> {
     let mut sticky = Sticky::default();
-    if !scope.joined {
+    let has_changed = |since| context.is_table_changed_since(&STICKY_BY_ROOM, since);
+    if !scope.joined || !scope.since.is_none_or(has_changed) {
         return Ok(sticky);
     }
     let span = (scope.from(), scope.upto);

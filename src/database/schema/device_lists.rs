@@ -12,7 +12,7 @@ tables! {
 
     /// The users of [`DEVICE_LIST_CHANGE_BY_USER`] in stream order. Written with it and can be rebuilt
     /// from it; read by sync and `GET /keys/changes`.
-    DEVICE_LIST_CHANGE_BY_POSITION: Position => ShortUserId, Sequential;
+    DEVICE_LIST_CHANGE_BY_POSITION: Position => ShortUserId, Sequential, wakes_table;
 
     /// When a user's devices without keys last changed, if other servers have not been sent that yet. Written with the change,
     /// deleted by the announcements of device lists; a lost row delays the update until the next change.

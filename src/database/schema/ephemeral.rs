@@ -163,5 +163,5 @@ tables! {
 
     /// The newest change of each user's presence, in stream order. Written with
     /// [`PRESENCE_BY_USER`], from which it can be rebuilt; read by sync.
-    PRESENCE_CHANGE_BY_POSITION: Position => ShortUserId, Sequential;
+    PRESENCE_CHANGE_BY_POSITION: Position => ShortUserId, Sequential, wakes_table;
 }

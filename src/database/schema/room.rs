@@ -240,7 +240,7 @@ tables! {
     MISSING_BY_CHILD: (ShortRoomId, i64, OwnedEventId) => (), Sequential;
     /// By room and the place of an event whose prev events were not all here when it came: the places before it.
     /// Read by `/sync`, by `/messages` and when missing events come. Rebuilt from nothing else.
-    GAP_BY_PLACE: (ShortRoomId, i64) => TimelineGap, Sequential;
+    GAP_BY_PLACE: (ShortRoomId, i64) => TimelineGap, Sequential, wakes_table;
     /// By room: the place below zero that was last given to an event of the history. Events that fill a gap lower it,
     /// too, so that all batches of history conflict with each other. Rebuilt from the timeline.
     HISTORY_BY_ROOM: ShortRoomId => i64, Random;

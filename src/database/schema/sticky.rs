@@ -24,7 +24,7 @@ postcard_value!(StickyRow, version = 1);
 tables! {
     /// By room and place in the timeline: the sticky event. Read by sync, wherever the event is shown, and to count
     /// those of a sender. Rebuilt from nothing: the time of arrival is known here alone.
-    STICKY_BY_ROOM: (ShortRoomId, i64) => StickyRow, Sequential;
+    STICKY_BY_ROOM: (ShortRoomId, i64) => StickyRow, Sequential, wakes_table;
     /// By end, room and place: a sticky event, to be deleted once it has ended (`wick_rooms`).
     STICKY_BY_END: (Timestamp, ShortRoomId, i64) => (), Small;
 }

@@ -9,7 +9,11 @@ use crate::{
     Database,
     Durability::{Flushed, Synced},
     Read, Topic,
-    schema::probe::{NAME_BY_PLACE, NUMBER_BY_DEVICE, NUMBER_BY_NAME},
+    schema::{
+        device_lists::DEVICE_LIST_CHANGE_BY_POSITION,
+        ephemeral::PRESENCE_CHANGE_BY_POSITION,
+        probe::{NAME_BY_PLACE, NUMBER_BY_DEVICE, NUMBER_BY_NAME},
+    },
 };
 
 const ROOM: ShortRoomId = ShortRoomId(1);
@@ -66,6 +70,41 @@ async fn a_room_is_quiet_until_something_is_written_there() {
     let database = folder.open();
     assert!(database.is_busy_since(quiet, since), "of what came before nothing is known");
     assert!(!database.is_busy_since(quiet, database.position()));
+}
+
+#[tokio::test]
+async fn a_user_and_a_table_are_unchanged_until_something_is_written_there() {
+    let folder = Folder::new();
+    let database = folder.open();
+    let (table, other) = (&DEVICE_LIST_CHANGE_BY_POSITION, &PRESENCE_CHANGE_BY_POSITION);
+    let since = database.position();
+    assert!(!database.is_user_changed_since(USER, since));
+    assert!(!database.is_table_changed_since(table, since));
+    let mut batch = database.batch();
+    let slot = batch.reserve_position();
+    batch.put(&NUMBER_BY_DEVICE, &(USER, "device"), &1);
+    batch.put_at(slot, table, |position| (position, USER));
+    let pending = database.write(batch, Flushed).unwrap();
+    // Before any reader can see it.
+    assert!(database.is_user_changed_since(USER, since));
+    assert!(database.is_table_changed_since(table, since));
+    assert!(!database.is_user_changed_since(ShortUserId(7), since));
+    assert!(!database.is_table_changed_since(other, since));
+    let committed = pending.await.unwrap();
+    assert!(!database.is_user_changed_since(USER, committed.position));
+    assert!(!database.is_table_changed_since(table, committed.position));
+    assert!(
+        database.is_table_changed_since(&NUMBER_BY_DEVICE, committed.position),
+        "it is not noted"
+    );
+    drop(database);
+
+    let database = folder.open();
+    assert!(
+        database.is_user_changed_since(ShortUserId(7), since),
+        "of what came before nothing is known"
+    );
+    assert!(database.is_table_changed_since(other, since));
 }
 
 #[tokio::test]

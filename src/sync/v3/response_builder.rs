@@ -109,6 +109,9 @@ impl<'a> ResponseBuilder<'a> {
     /// The rooms in which this server has no member.
     fn add_remote_rooms(&mut self) -> Result<()> {
         let (context, user) = (self.context, self.context.session.user);
+        if self.since.is_some_and(|since| !context.is_user_changed_since(since)) {
+            return Ok(());
+        }
         for (room_id, member) in context.graph.remote_memberships(&context.read, user)? {
             let is_old = self.since.is_some_and(|since| member.position <= since);
             if is_old || !filters::allows_room(&self.request.filter.room, &room_id) {
