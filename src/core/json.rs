@@ -3,6 +3,8 @@
 //! Invariant: what is within the limit can be read again where it is stored and shown, inside of other JSON.
 //! JSON readers give up beyond 127 levels.
 
+use memchr::memchr2;
+
 use crate::{Error, Result};
 
 /// How deep JSON may be nested.
@@ -25,13 +27,11 @@ pub fn ensure_shallow(json: &[u8]) -> Result<()> {
 /// # Errors
 /// `M_BAD_JSON`.
 pub fn ensure_depth(json: &[u8], max: usize) -> Result<()> {
-    let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
-    for byte in json {
+    let (mut depth, mut rest) = (0_usize, json);
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
         match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if in_string => is_escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
+            b'"' => rest = after_string(after),
             b'{' | b'[' if depth == max => {
                 let message = format!("the JSON is nested deeper than {max} levels");
                 return Err(Error::bad_json(message));
@@ -42,6 +42,18 @@ pub fn ensure_depth(json: &[u8], max: usize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What follows on the string that `text` begins in.
+fn after_string(mut text: &[u8]) -> &[u8] {
+    while let Some(end) = memchr2(b'"', b'\\', text) {
+        let is_escape = text.get(end) == Some(&b'\\');
+        text = text.get(end + 1 + usize::from(is_escape)..).unwrap_or_default();
+        if !is_escape {
+            return text;
+        }
+    }
+    &[]
 }
 
 #[cfg(test)]
