@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use ruma::{api::client::filter::RoomEventFilter, events::TimelineEventType};
 use wick_account::filters;
 use wick_core::{Pdu, Result, ShortEventId, event::pdu::SharedPdu};
-use wick_database::schema::room::Place;
+use wick_database::schema::room::{GAP_BY_PLACE, Place};
 use wick_room::{Direction, TimelineItem, visibility::Viewer};
 
 use crate::{context::Context, scope::Scope};
@@ -31,6 +31,8 @@ pub struct Piece {
     pub limited: bool,
     /// The place after which it begins.
     pub start: i64,
+    /// The scope has events that the client does not have, also such as are left out.
+    pub moved: bool,
 }
 
 /// An event of the timeline.
@@ -47,7 +49,7 @@ impl Piece {
     /// The piece of a scope without events.
     #[must_use]
     pub fn empty(scope: &Scope) -> Self {
-        Self { items: Vec::new(), limited: false, start: scope.upto }
+        Self { items: Vec::new(), limited: false, start: scope.upto, moved: scope.from().is_none() }
     }
 
     /// Whether it is empty.
@@ -55,16 +57,6 @@ impl Piece {
     pub fn is_empty(&self) -> bool {
         self.items.is_empty() && !self.limited
     }
-}
-
-/// Whether the scope has events that the client does not have.
-///
-/// # Errors
-/// If the database cannot be read.
-pub fn has_moved(context: &Context<'_>, scope: &Scope) -> Result<bool> {
-    let Some(from) = scope.from() else { return Ok(true) };
-    let newest = context.graph.timeline(&context.read, scope.room, scope.upto, Direction::Backward);
-    Ok(newest.take(1).next().transpose()?.is_some_and(|item| item.place > from))
 }
 
 /// The newest events of the scope.
@@ -83,13 +75,14 @@ pub fn timeline(
     let limit = if filters::allows_events_of(filter, &room_id) { limit } else { 0 };
     let most = limit.saturating_mul(LOOKED_AT_PER_WANTED).max(LOOKED_AT_AT_LEAST);
     let newest = context.graph.timeline(&context.read, scope.room, scope.upto, Direction::Backward);
-    let gap = context.graph.newest_gap(&context.read, scope.room, scope.upto)?;
+    let gap = newest_gap(context, scope)?;
     let mut hidden = Hidden::default();
     for (looked_at, item) in newest.enumerate() {
         let item = item?;
         if scope.from().is_some_and(|from| item.place <= from) {
             break;
         }
+        piece.moved = true;
         if looked_at >= most {
             piece.limited = true;
             break;
@@ -115,6 +108,15 @@ pub fn timeline(
     piece.items.reverse();
     piece.limited |= scope.gap;
     Ok(piece)
+}
+
+/// The place of the newest event of the scope before which something is missing, if there is one.
+fn newest_gap(context: &Context<'_>, scope: &Scope) -> Result<Option<i64>> {
+    let can_have_one = |since| context.is_table_changed_since(&GAP_BY_PLACE, since);
+    if !scope.since.is_none_or(can_have_one) {
+        return Ok(None);
+    }
+    context.graph.newest_gap(&context.read, scope.room, scope.upto)
 }
 
 /// The pieces of state that events set which the timeline leaves out.

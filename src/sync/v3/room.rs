@@ -41,19 +41,15 @@ impl ResponseBuilder<'_> {
         let full = self.request.full_state;
         let account_data = self.room_account_data(scope)?;
         let ephemeral = self.ephemeral(scope)?;
-        let moved = timeline::has_moved(self.context, scope)?;
         let quiet = account_data.is_empty() && ephemeral.events.is_empty() && !ephemeral.has_read;
+        let mut viewer = self.context.viewer(scope.room)?.formatted(self.format());
+        let filter = &self.request.filter.room.timeline;
+        let wanted = timeline::Wanted { filter, limit: self.timeline_limit() };
+        let piece = timeline(self.context, &mut viewer, scope, wanted)?;
+        let moved = piece.moved;
         if !moved && quiet && !full {
             return Ok(None);
         }
-        let mut viewer = self.context.viewer(scope.room)?.formatted(self.format());
-        let piece = if moved {
-            let filter = &self.request.filter.room.timeline;
-            let wanted = timeline::Wanted { filter, limit: self.timeline_limit() };
-            timeline(self.context, &mut viewer, scope, wanted)?
-        } else {
-            Piece::empty(scope)
-        };
         let summary = self.summary(scope, moved)?;
         let Sticky { events: sticky, senders } = if moved || full {
             sticky(self.context, &mut viewer, scope, &piece)?
