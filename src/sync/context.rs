@@ -2,7 +2,11 @@
 //!
 //! Invariant: everything in one response is read from the snapshot of one context.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
 use wick_account::{
@@ -25,6 +29,8 @@ pub struct Context<'a> {
     pub upto: Position,
     /// The users that the session's user ignores.
     pub ignored: Arc<HashSet<OwnedUserId>>,
+    /// States that were looked up: several parts ask for those at the client's token and at the end.
+    roots: RefCell<HashMap<(ShortRoomId, i64), StateRoot>>,
 }
 
 impl<'a> Context<'a> {
@@ -34,7 +40,7 @@ impl<'a> Context<'a> {
     /// If the database cannot be read.
     pub fn new(graph: &'a Graph, session: &'a Session, read: Snapshot) -> Result<Self> {
         let ignored = Arc::new(account_data::ignored_users(&read, session.user, &session.user_id)?);
-        Ok(Self { graph, session, upto: read.position(), read, ignored })
+        Ok(Self { graph, session, upto: read.position(), read, ignored, roots: RefCell::default() })
     }
 
     /// The id of a room.
@@ -86,12 +92,25 @@ impl<'a> Context<'a> {
         Ok(viewer.ignoring(Arc::clone(&self.ignored)))
     }
 
+    /// The state of a room when the stream was at `place`; the empty state before its beginning.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn root_at(&self, room: ShortRoomId, place: i64) -> Result<StateRoot> {
+        if let Some(known) = self.roots.borrow().get(&(room, place)) {
+            return Ok(*known);
+        }
+        let root = self.graph.root_at(&self.read, room, place)?;
+        self.roots.borrow_mut().insert((room, place), root);
+        Ok(root)
+    }
+
     /// Whether the session's user was in a room at a position.
     ///
     /// # Errors
     /// If the database cannot be read.
     pub fn was_joined(&self, room: ShortRoomId, at: Position) -> Result<bool> {
-        let root = self.graph.root_at(&self.read, room, to_place(at))?;
+        let root = self.root_at(room, to_place(at))?;
         Ok(self.membership_in(root)? == Some(Membership::Join))
     }
 

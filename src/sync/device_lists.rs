@@ -124,7 +124,7 @@ impl Moves {
         member: &MemberRow,
     ) -> Result<()> {
         let (graph, read) = (context.graph, &context.read);
-        let before = graph.root_at(read, room, to_place(since))?;
+        let before = context.root_at(room, to_place(since))?;
         let is_joined = member.membership == Membership::Join;
         let was_joined = if is_joined && member.position <= since {
             true

@@ -51,7 +51,7 @@ pub fn state(
     if !filters::allows_events_of(wanted.filter, &context.room_id(scope.room)?) {
         return Ok(Vec::new());
     }
-    let end = context.graph.root_at(&context.read, scope.room, scope.upto.min(stay))?;
+    let end = context.root_at(scope.room, scope.upto.min(stay))?;
     // Before a join the room can have been in states that are not visible to the user.
     let start = viewer.state_at(piece.start.min(stay))?.unwrap_or(end);
     let state = missing_state(context, scope, piece, (start, end), wanted)?;
@@ -89,7 +89,7 @@ fn missing_state(
 ) -> Result<State> {
     let states = context.graph.states();
     let from = match scope.from().filter(|_| !wanted.full) {
-        Some(from) => context.graph.root_at(&context.read, scope.room, from)?,
+        Some(from) => context.root_at(scope.room, from)?,
         None => StateRoot::EMPTY,
     };
     let target = if wanted.after { end } else { start };

@@ -55,8 +55,8 @@ pub fn has_changed(
     roster: &mut RosterChanges,
 ) -> Result<bool> {
     let Some(from) = scope.from() else { return Ok(true) };
-    let before = context.graph.root_at(&context.read, scope.room, from)?;
-    let now = context.graph.root_at(&context.read, scope.room, scope.upto)?;
+    let before = context.root_at(scope.room, from)?;
+    let now = context.root_at(scope.room, scope.upto)?;
     let mut changed = false;
     for change in context.graph.states().diff(&context.read, before, now)? {
         match context.graph.intern().state_key_tuple(&context.read, change.key)? {
