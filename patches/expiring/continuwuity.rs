@@ -10,16 +10,20 @@ use conduwuit::{Result, Server, matrix::event::Event, utils::IterStream};
 use futures::StreamExt;
 use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, UserId};
 use serde_json::value::RawValue;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, RwLockWriteGuard};
 
 pub(super) use conduwuit::SyncMutex;
 pub(super) use conduwuit::matrix::pdu::{PartialPdu as Builder, PduEvent};
 
 use super::{Service, config::Expiring};
 pub(super) use crate::rooms::state::RoomMutexGuard;
-use crate::{Dep, admin, config, globals, rooms, sending};
+use crate::{Dep, admin, config, rooms, sending};
 
 /// The content of an event.
 pub(super) type Content = Box<RawValue>;
+
+/// Held from before an event is given its place in the timeline until it is stored there.
+pub type Storing = OwnedRwLockReadGuard<()>;
 
 /// The JSON of a content.
 pub(super) fn json(content: &Content) -> &RawValue {
@@ -41,12 +45,21 @@ pub(super) struct Host {
     pub(super) server: Arc<Server>,
     admin: Dep<admin::Service>,
     config: Dep<config::Service>,
-    globals: Dep<globals::Service>,
     sending: Dep<sending::Service>,
     state: Dep<rooms::state::Service>,
     state_accessor: Dep<rooms::state_accessor::Service>,
     state_cache: Dep<rooms::state_cache::Service>,
     timeline: Dep<rooms::timeline::Service>,
+    /// The server gives an event its place before it stores it, each in a write of its own.
+    places: Arc<RwLock<()>>,
+}
+
+impl Service {
+    /// Waits until each event that has a place is stored. While what is returned lives, none gets one: a
+    /// sync that reads how far the timeline goes skips no event.
+    pub async fn all_stored(&self) -> RwLockWriteGuard<'_, ()> {
+        self.host.places.write().await
+    }
 }
 
 #[async_trait]
@@ -56,12 +69,12 @@ impl crate::Service for Service {
             server: args.server.clone(),
             admin: args.depend::<admin::Service>("admin"),
             config: args.depend::<config::Service>("config"),
-            globals: args.depend::<globals::Service>("globals"),
             sending: args.depend::<sending::Service>("sending"),
             state: args.depend::<rooms::state::Service>("rooms::state"),
             state_accessor: args.depend::<rooms::state_accessor::Service>("rooms::state_accessor"),
             state_cache: args.depend::<rooms::state_cache::Service>("rooms::state_cache"),
             timeline: args.depend::<rooms::timeline::Service>("rooms::timeline"),
+            places: Arc::default(),
         };
         Self::new(args.db, host).map(Arc::new)
     }
@@ -90,11 +103,6 @@ impl Host {
         self.server.running()
     }
 
-    /// Whether a user has an account here.
-    pub(super) fn is_local(&self, user: &UserId) -> bool {
-        self.globals.user_is_local(user)
-    }
-
     /// Whether a room is the one in which messages are commands.
     pub(super) async fn is_admin_room(&self, room: &RoomId) -> bool {
         self.admin.is_admin_room(room).await
@@ -103,6 +111,11 @@ impl Host {
     /// Waits for the state lock of a room.
     pub(super) async fn lock(&self, room: &RoomId) -> RoomMutexGuard {
         self.state.mutex.lock(room.as_str()).await
+    }
+
+    /// Waits while a sync reads how far the timeline goes.
+    pub(super) async fn storing(&self) -> Storing {
+        Arc::clone(&self.places).read_owned().await
     }
 
     /// The event in the timeline.

@@ -1,5 +1,5 @@
 //! Where the server's own code calls in: before an event is built, when it is built, before it is stored,
-//! when one is redacted, and when a room's state is set.
+//! when it has become the room's state, when one is redacted, and when a room's state is set as a whole.
 //!
 //! Invariant: what a request asks for travels with its task ([`ASKED`]), as does what a firing is about to
 //! append ([`FIRING`]), so no signature of the server changes.
@@ -16,7 +16,7 @@ use super::{
     Outcome, Service, contract,
     contract::{Asked, Refusal},
     limit_exceeded,
-    server::{Builder, PduEvent, SyncMutex, content, json, same_room},
+    server::{Builder, PduEvent, Storing, SyncMutex, content, json, same_room},
     store::Ended,
     timers::{Moment, Row, Slot},
     tokens::{Key, key_of},
@@ -117,25 +117,36 @@ impl Service {
             .map_err(refused)
     }
 
-    /// Writes what follows from an event, before it is stored: its own timer, the status of what it ends,
-    /// the end of the timer of what it replaces.
+    /// Writes what must not be missing once an event is stored: its own timer, or the status of what it ends.
+    /// While what is returned lives, no sync can pass the place that the event is given next.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn appending(&self, pdu: &PduEvent, room_id: &RoomId) -> Result {
+    pub async fn appending(&self, pdu: &PduEvent, room_id: &RoomId) -> Result<Storing> {
         if let Ok(firing) = FIRING.try_with(Clone::clone) {
-            return self.note_copy(&firing, pdu).await;
+            self.note_copy(&firing, pdu).await?;
+        } else if let Ok(Some(reserved)) = ASKED.try_with(|asking| asking.lock().take()) {
+            self.arm(pdu, room_id, &reserved).await?;
+        } else {
+            self.record_terminal(pdu).await?;
         }
-        if let Some(slot) = slot_of(pdu).filter(|_| self.host.is_local(&pdu.sender)) {
-            let old = self.timers().await.lock().of_slot(room_id, &slot);
-            if let Some(old) = old {
-                self.stop(&old, Outcome::Superseded).await;
-            }
+        Ok(self.host.storing().await)
+    }
+
+    /// Stops the timers of the state that an event of a local user has replaced (rule 12). It is the room's
+    /// state by now: a crash before leaves a timer too many, which stops when it is due, and none too few.
+    /// A kill after the answer does not undo the state.
+    pub async fn replaced(&self, pdu: &PduEvent, room_id: &RoomId) {
+        let Some(slot) = slot_of(pdu) else { return };
+        if FIRING.try_with(|_| ()).is_ok() {
+            return;
         }
-        if let Ok(Some(reserved)) = ASKED.try_with(|asking| asking.lock().take()) {
-            return self.arm(pdu, room_id, &reserved).await;
+        let new = key_of(&pdu.event_id);
+        let of_slot = self.timers().await.lock().of_slot(room_id, &slot);
+        for old in of_slot.into_iter().filter(|key| *key != new) {
+            self.stop(&old, Outcome::Superseded).await;
         }
-        self.record_terminal(pdu).await
+        self.store.flush();
     }
 
     async fn arm(&self, pdu: &PduEvent, room_id: &RoomId, reserved: &Reserved) -> Result {

@@ -75,6 +75,12 @@ impl Store {
         self.db.cork_and_flush()
     }
 
+    /// Hands what was written so far to the operating system. The server itself leaves a write in its
+    /// buffers while another request holds writes together.
+    pub(super) fn flush(&self) {
+        drop(self.together());
+    }
+
     pub(super) fn put_timer(&self, key: &Key, row: &Row) -> Result {
         self.timers.insert(key, serde_json::to_vec(row)?);
         Ok(())

@@ -1,9 +1,8 @@
 //! The running timers, in memory: what is due next, by owner, and by the state that they would end.
 //!
-//! Invariants: an event has at most one timer, and a piece of state at most one; a timer that is about
-//! to fire can no longer be kept alive, only be put back; what is counted for a user is what runs and
-//! what is reserved. Moments are by the wall clock of the
-//! start and the monotonic clock since, so they do not jump.
+//! Invariants: an event has at most one timer; a timer that is about to fire can no longer be kept alive,
+//! only be put back; what is counted for a user is what runs and what is reserved. Moments are by the wall
+//! clock of the start and the monotonic clock since, so they do not jump.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -57,7 +56,8 @@ pub struct Timers {
     entries: HashMap<Key, Entry>,
     due: BTreeSet<(Moment, Key)>,
     owners: HashMap<OwnedUserId, Owner>,
-    slots: HashMap<OwnedRoomId, BTreeMap<Slot, Key>>,
+    /// A piece of state has several while one of its events is being replaced.
+    slots: HashMap<OwnedRoomId, BTreeMap<Slot, BTreeSet<Key>>>,
 }
 
 #[derive(Default)]
@@ -92,7 +92,8 @@ impl Timers {
     pub fn arm(&mut self, key: Key, row: Row, due: Moment) {
         self.owners.entry(row.sender.clone()).or_default().due.insert((due, key));
         if let Some(slot) = &row.slot {
-            self.slots.entry(row.room_id.clone()).or_default().insert(slot.clone(), key);
+            let slots = self.slots.entry(row.room_id.clone()).or_default();
+            slots.entry(slot.clone()).or_default().insert(key);
         }
         self.due.insert((due, key));
         self.entries.insert(key, Entry { row, due, until: due, firing: false });
@@ -163,9 +164,10 @@ impl Timers {
         if let Some(slot) = &row.slot
             && let Some(slots) = self.slots.get_mut(&row.room_id)
         {
-            if slots.get(slot) == Some(key) {
-                slots.remove(slot);
+            if let Some(keys) = slots.get_mut(slot) {
+                keys.remove(key);
             }
+            slots.retain(|_, keys| !keys.is_empty());
             if slots.is_empty() {
                 self.slots.remove(&row.room_id);
             }
@@ -183,14 +185,15 @@ impl Timers {
         self.entries.values().map(|entry| &entry.row)
     }
 
-    /// The timer of a piece of state.
-    pub fn of_slot(&self, room_id: &RoomId, slot: &Slot) -> Option<Key> {
-        self.slots.get(room_id)?.get(slot).copied()
+    /// The timers of a piece of state.
+    pub fn of_slot(&self, room_id: &RoomId, slot: &Slot) -> Vec<Key> {
+        let slots = self.slots.get(room_id);
+        slots.and_then(|slots| slots.get(slot)).into_iter().flatten().copied().collect()
     }
 
     /// The timers of a room's state.
     pub fn of_state(&self, room_id: &RoomId) -> Vec<(Key, Row)> {
-        let keys = self.slots.get(room_id).into_iter().flat_map(BTreeMap::values);
+        let keys = self.slots.get(room_id).into_iter().flat_map(BTreeMap::values).flatten();
         keys.filter_map(|key| Some((*key, self.get(key)?.clone()))).collect()
     }
 
@@ -318,15 +321,16 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_of_state_has_the_timer_of_its_newest_event() {
+    fn a_piece_of_state_has_the_timers_of_its_events() {
         let mut timers = Timers::default();
         let (room, slot) = (room_id!("!room:b"), row(Some("desk")).slot.unwrap());
         timers.arm(key(1), row(Some("desk")), at(10));
         timers.arm(key(3), row(Some("door")), at(10));
-        assert_eq!(timers.of_slot(room, &slot), Some(key(1)));
+        assert_eq!(timers.of_slot(room, &slot), [key(1)]);
         timers.arm(key(2), row(Some("desk")), at(20));
+        assert_eq!(timers.of_slot(room, &slot), [key(1), key(2)]);
         assert!(timers.remove(&key(1)).is_some());
-        assert_eq!(timers.of_slot(room, &slot), Some(key(2)), "the old one takes nothing with it");
+        assert_eq!(timers.of_slot(room, &slot), [key(2)], "the old one takes nothing with it");
         assert_eq!(timers.of_state(room).len(), 2);
         timers.remove(&key(2));
         timers.remove(&key(3));

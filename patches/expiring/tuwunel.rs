@@ -32,6 +32,9 @@ impl<T> SyncMutex<T> {
     }
 }
 
+/// Nothing: the server itself lets no sync pass a place whose event is not stored yet.
+pub struct Storing;
+
 /// The JSON of a content.
 pub(super) fn json(content: &Content) -> &RawValue {
     content.json()
@@ -84,11 +87,6 @@ impl Host {
         self.server.is_running()
     }
 
-    /// Whether a user has an account here.
-    pub(super) fn is_local(&self, user: &UserId) -> bool {
-        self.services.globals.user_is_local(user)
-    }
-
     /// Whether a room is the one in which messages are commands.
     pub(super) async fn is_admin_room(&self, room: &RoomId) -> bool {
         self.services.admin.is_admin_room(room).await
@@ -97,6 +95,11 @@ impl Host {
     /// Waits for the state lock of a room.
     pub(super) async fn lock(&self, room: &RoomId) -> RoomMutexGuard {
         self.services.state.mutex.lock(room).await
+    }
+
+    /// Marks that an event is about to be stored.
+    pub(super) async fn storing(&self) -> Storing {
+        Storing
     }
 
     /// The event in the timeline.
