@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tokens::Key;
 
-/// A moment: how long after the Unix epoch, as far as this process knows.
+/// A moment: the time since the Unix epoch, by the wall clock of the start and the monotonic clock since.
 pub type Moment = Duration;
 
 /// The type and the state key of a state event.
@@ -166,8 +166,10 @@ impl Timers {
         {
             if let Some(keys) = slots.get_mut(slot) {
                 keys.remove(key);
+                if keys.is_empty() {
+                    slots.remove(slot);
+                }
             }
-            slots.retain(|_, keys| !keys.is_empty());
             if slots.is_empty() {
                 self.slots.remove(&row.room_id);
             }
