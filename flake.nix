@@ -17,7 +17,8 @@
 #   - the files in `source` suffice to resolve the build in a clean folder, with vendored dependencies and without a network
 #     (`cargo vendor --locked --offline`, `unshare -n cargo metadata --locked --offline`).
 #   - the build phase by hand in such a folder, without a network and a cache, in the release profile, with RocksDB compiled from
-#     source and linked statically: 50 minutes on two busy cores (2026-11-28, rustc 1.95); the binary was measured in docs/benchmarks.md.
+#     source and linked statically: 50 minutes on two busy cores (2026-11-28, rustc 1.95, before `fast_image_resize`, `hickory-resolver`
+#     and other dependencies without C code were added); the binary was measured in docs/benchmarks.md.
 # Not verified: an actual build by Nix, the other names in nixpkgs, the module on a running NixOS. `nix flake check` does all that.
 {
   description = "wick: a Matrix homeserver in which events can expire";
