@@ -26,13 +26,16 @@ use crate::{
 };
 
 pub(crate) fn routes() -> Vec<Route> {
+    let mut signatures = route(upload_signatures);
+    // The specification has it since v1.1 only, but Hydrogen sends all its requests to r0.
+    signatures.paths.push("/_matrix/client/r0/keys/signatures/upload".to_owned());
     vec![
         route(upload_keys),
         route(get_keys),
         route(claim_keys),
         route(get_key_changes),
         route_unread(upload_signing_keys).repeatable(signing_keys_uploaded),
-        route(upload_signatures),
+        signatures,
     ]
 }
 

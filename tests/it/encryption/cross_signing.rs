@@ -420,11 +420,15 @@ async fn an_upload_of_cross_signing_keys_and_a_signature_happen_wholly_or_not_at
 }
 
 #[tokio::test]
-async fn the_unstable_paths_of_cross_signing_are_served() {
+async fn the_paths_of_cross_signing_that_older_clients_use_are_served() {
     let server = TestServer::start().await;
     let alice = server.register("alice").await;
-    for path in ["device_signing/upload", "signatures/upload"] {
-        let path = format!("/_matrix/client/unstable/keys/{path}");
+    for path in [
+        "unstable/keys/device_signing/upload",
+        "unstable/keys/signatures/upload",
+        "r0/keys/signatures/upload",
+    ] {
+        let path = format!("/_matrix/client/{path}");
         let (status, body) = server.request(Method::POST, &path, &alice.token, json!({})).await;
         assert_eq!(status, StatusCode::OK, "{body}");
     }
