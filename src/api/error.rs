@@ -1,9 +1,9 @@
 //! Errors as HTTP: status, errcode, body.
 //!
 //! Invariants: an internal error is logged here, once, and the client learns nothing of it; another
-//! server's status never becomes ours.
+//! server's status never becomes ours; the log has no text that quotes a request.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use axum::{
     body::Body,
@@ -86,7 +86,12 @@ fn refused(refusal: Refusal) -> Response {
     let status = status
         .and_then(|status| StatusCode::from_u16(status).ok())
         .unwrap_or_else(|| usual_status(&kind));
-    tracing::debug!(errcode = %kind.errcode(), %message, "refused");
+    // A text that was made for this request can quote a password or a key of it.
+    let reason = match &message {
+        Cow::Borrowed(message) => message,
+        Cow::Owned(_) => "in the answer",
+    };
+    tracing::debug!(errcode = %kind.errcode(), reason, "refused");
     let wait = match &kind {
         ErrorKind::LimitExceeded(LimitExceededErrorData {
             retry_after: Some(RetryAfter::Delay(wait)),

@@ -52,6 +52,7 @@ pub struct Process {
     child: Child,
     address: SocketAddr,
     log: mpsc::Receiver<String>,
+    seen: Vec<String>,
 }
 
 /// The path of the binary, for what starts it itself.
@@ -120,7 +121,8 @@ impl Process {
             // The other end goes first when a test is done with the log.
             lines.map_while(Result::ok).try_for_each(|line| send.send(line))
         });
-        let mut process = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log };
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut process = Self { child, address, log, seen: Vec::new() };
         let listening = process.wait_for("listening address=");
         let (_, address) = listening.rsplit_once('=').expect("the line names an address");
         process.address = address.parse().expect("it is an address");
@@ -143,14 +145,25 @@ impl Process {
     /// The next log line with `text` in it; waits for it.
     #[expect(clippy::panic, reason = "a test fails by panicking")]
     pub fn wait_for(&mut self, text: &str) -> String {
-        let mut seen = Vec::new();
         while let Ok(line) = self.log.recv() {
-            if line.contains(text) {
-                return line;
+            self.seen.push(line);
+            if let Some(line) = self.seen.last().filter(|line| line.contains(text)) {
+                return line.clone();
             }
-            seen.push(line);
         }
-        panic!("the server ended and never logged {text:?}:\n{}", seen.join("\n"));
+        panic!("the server ended and never logged {text:?}:\n{}", self.seen.join("\n"));
+    }
+
+    /// The log lines that were waited for, and those before them.
+    #[must_use]
+    pub fn log_so_far(&self) -> &[String] {
+        &self.seen
+    }
+
+    /// All its log lines; waits until it has ended.
+    pub fn whole_log(&mut self) -> &[String] {
+        self.seen.extend(self.log.iter());
+        &self.seen
     }
 
     /// A request on a connection of its own; an empty token and a null body are left out.

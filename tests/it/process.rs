@@ -1,6 +1,7 @@
 //! The real binary: command line, signals, kills, the administrator's socket, backups.
 
 mod media;
+mod secrets;
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt};
 

@@ -133,8 +133,26 @@ fn registration_is_open_for_local_use_alone() {
 
 #[test]
 fn a_secret_is_not_in_what_is_printed() {
-    let file = "[registration]\nmode = \"token\"\ntoken = \"hunter2\"";
-    assert!(!format!("{:?}", load(file, &[], &[]).unwrap()).contains("hunter2"));
+    let file = r#"
+        server.well_known_client = "https://a.test"
+        registration = { token = "hunter2-a", shared_secret = "hunter2-b" }
+        turn = { uris = ["turn:a.test"], secret = "hunter2-c" }
+        calls = { livekit_url = "wss://a.test", livekit_key = "key", livekit_secret = "hunter2-d hunter2-d hunter2-d hunter2-d" }
+        media.s3 = { endpoint = "https://a.test", bucket = "b", region = "r", access_key_id = "id", secret_access_key = "hunter2-e" }
+    "#;
+    let config = load(file, &[], &[]).unwrap();
+    let secrets = [
+        &config.registration.token,
+        &config.registration.shared_secret,
+        &config.turn.secret,
+        &config.calls.livekit_secret,
+        &config.media.s3.secret_access_key,
+    ];
+    assert!(
+        secrets.iter().all(|secret| secret.reveal().is_some_and(|text| text.contains("hunter2")))
+    );
+    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    assert!(!serde_json::to_string(&config).unwrap().contains("hunter2"));
     let problems = load("[registration]\ntoken = 4711", &[], &[]).unwrap_err().join("\n");
     assert!(!problems.contains("4711"), "{problems}");
 }
