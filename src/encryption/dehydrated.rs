@@ -53,6 +53,9 @@ impl DehydratedDevices {
     /// As uploading keys; `M_TOO_LARGE`; `M_INVALID_PARAM` if another device of the user has that id.
     pub async fn put(&self, session: &Session, new: NewDehydratedDevice) -> Result<OwnedDeviceId> {
         let device_data = new.device_data.json().get().to_owned();
+        if !device_data.starts_with('{') {
+            return Err(Error::bad_json("device_data is an object"));
+        }
         if device_data.len() > MAX_DEVICE_DATA_BYTES {
             return Err(Error::too_large("the device is too large"));
         }

@@ -74,7 +74,7 @@ impl ToDevice {
     /// this server that do not exist are passed over. A repeated request changes nothing.
     ///
     /// # Errors
-    /// `M_TOO_LARGE` if a content is larger than an event may be or too many devices are addressed;
+    /// `M_BAD_JSON` if a content is no object; `M_TOO_LARGE` if one is larger than an event may be or too many devices are addressed;
     /// `M_LIMIT_EXCEEDED` if too much of the sender's waits already.
     pub async fn send(
         &self,
@@ -83,7 +83,7 @@ impl ToDevice {
         transaction_id: &str,
         messages: &Messages,
     ) -> Result<()> {
-        ensure_size(messages)?;
+        ensure_form(messages)?;
         let transaction = format!("{event_type}/{transaction_id}");
         let transaction = (session.user, &*session.device_id, &*transaction);
         let (now, id) = (self.resources.clock.now(), self.resources.random.token());
@@ -170,10 +170,16 @@ fn is_device(read: &impl Read, user: ShortUserId, device_id: &DeviceId) -> Resul
     Ok(read.contains(&DEVICE_BY_ID, &(user, device_id))?)
 }
 
-fn ensure_size(messages: &Messages) -> Result<()> {
-    let contents = messages.values().flat_map(BTreeMap::values);
-    if contents.into_iter().any(|content| content.json().get().len() > MAX_CONTENT_BYTES) {
-        return Err(Error::too_large("the content of a message is too large"));
+/// Whether each content is an object and not too large.
+fn ensure_form(messages: &Messages) -> Result<()> {
+    for content in messages.values().flat_map(BTreeMap::values) {
+        let content = content.json().get();
+        if !content.starts_with('{') {
+            return Err(Error::bad_json("the content of a message is an object"));
+        }
+        if content.len() > MAX_CONTENT_BYTES {
+            return Err(Error::too_large("the content of a message is too large"));
+        }
     }
     Ok(())
 }

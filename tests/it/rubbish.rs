@@ -3,6 +3,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that panics has failed")]
 
+mod encryption;
 mod exemplar;
 mod generator;
 
@@ -92,6 +93,7 @@ impl World {
             ("type", "m.room.topic".to_owned()),
             ("user", user.user_id.to_string()),
             ("user_id", user.user_id.to_string()),
+            ("version", "1".to_owned()),
         ];
         Self { user, names: BTreeMap::from(names) }
     }

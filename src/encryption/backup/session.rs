@@ -26,8 +26,8 @@ struct Fields<'a> {
     first_message_index: UInt,
     forwarded_count: UInt,
     is_verified: bool,
-    #[serde(borrow, rename = "session_data")]
-    _session_data: &'a RawValue,
+    #[serde(borrow)]
+    session_data: &'a RawValue,
 }
 
 impl UploadedSession {
@@ -42,6 +42,9 @@ impl UploadedSession {
         // The error's own text could quote the session.
         let fields: Fields<'_> = serde_json::from_str(json.get())
             .map_err(|_| Error::bad_json("a session lacks a field or has a malformed one"))?;
+        if !fields.session_data.get().starts_with('{') {
+            return Err(Error::bad_json("session_data is an object"));
+        }
         let session = BackedUpSession {
             is_verified: fields.is_verified,
             first_message_index: fields.first_message_index.into(),

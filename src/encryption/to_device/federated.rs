@@ -16,7 +16,7 @@ use wick_database::{
 };
 use wick_federation::{Keep, queue_edu};
 
-use super::{MAX_REACHED, Messages, ToDevice, ensure_size};
+use super::{MAX_REACHED, Messages, ToDevice, ensure_form};
 
 /// Bytes of the contents in one EDU, unless a single one has more.
 const MAX_EDU_BYTES: usize = 64 << 10;
@@ -84,14 +84,14 @@ impl ToDevice {
     }
 
     /// Delivers messages that another server sends, once. Those of a user of another server than `origin`, and those
-    /// that are too large or too many, are dropped.
+    /// that are no objects, too large or too many, are dropped.
     ///
     /// # Errors
     /// If the database refuses.
     pub async fn receive(&self, origin: &ServerName, edu: &DirectDeviceContent) -> Result<()> {
         let id = edu.message_id.as_str();
         let is_good = edu.sender.server_name() == origin && id.len() <= MAX_ID_BYTES;
-        if !is_good || ensure_size(&edu.messages).is_err() {
+        if !is_good || ensure_form(&edu.messages).is_err() {
             tracing::warn!(%origin, "a message from device to device is malformed and dropped");
             return Ok(());
         }

@@ -174,5 +174,44 @@ const EXEMPLARS: &[Exemplar] = &[
         r#"{"<user_id>":{"<device_id>":{"user_id":"<user_id>","device_id":"<device_id>","algorithms":["a"],
         "keys":{"ed25519:<device_id>":"b"},"signatures":{"<user_id>":{"ed25519:<device_id>":"c"}}}}}"#,
     ),
+    good(
+        "/sendToDevice/{event_type}/{txn_id}",
+        "",
+        r#"{"messages":{"<user_id>":{"*":{"a":1},"<device_id>":{"b":2}},"<other>":{"D":{}}}}"#,
+    ),
+    good(
+        "/room_keys/version",
+        "",
+        r#"{"algorithm":"m.megolm_backup.v1.curve25519-aes-sha2","auth_data":{"public_key":"a","signatures":{}}}"#,
+    ),
+    good(
+        "/room_keys/version/{version}",
+        "",
+        r#"{"algorithm":"m.megolm_backup.v1.curve25519-aes-sha2","auth_data":{"public_key":"b"},"version":"1"}"#,
+    ),
+    good(
+        "/room_keys/keys",
+        "version=1",
+        r#"{"rooms":{"<room_id>":{"sessions":{"s":{"first_message_index":1,"forwarded_count":0,"is_verified":true,"session_data":{"ciphertext":"a"}}}}}}"#,
+    ),
+    good(
+        "/room_keys/keys/{room_id}",
+        "version=1",
+        r#"{"sessions":{"s":{"first_message_index":1,"forwarded_count":0,"is_verified":true,"session_data":{"ciphertext":"a"}}}}"#,
+    ),
+    good(
+        "/room_keys/keys/{room_id}/{session_id}",
+        "version=1",
+        r#"{"first_message_index":1,"forwarded_count":0,"is_verified":true,"session_data":{"ciphertext":"a"}}"#,
+    ),
+    good(
+        "/dehydrated_device",
+        "",
+        r#"{"device_id":"ASLEEP","device_data":{"algorithm":"a"},"initial_device_display_name":"b",
+        "device_keys":{"user_id":"<user_id>","device_id":"ASLEEP","algorithms":["a"],
+        "keys":{"ed25519:ASLEEP":"b"},"signatures":{"<user_id>":{"ed25519:ASLEEP":"c"}}},
+        "one_time_keys":{"curve25519:1":"AAAA"},"fallback_keys":{}}"#,
+    ),
+    good("/dehydrated_device/{device_id}/events", "from=0", r#"{"next_batch":"0"}"#),
     good("/redact/{event_id}/{txn_id}", "", r#"{"reason":"a"}"#),
 ];
