@@ -6,6 +6,7 @@
 //! <https://spec.matrix.org/v1.18/client-server-api/#key-management-api>
 
 mod claim;
+mod counts;
 mod new_keys;
 mod public;
 mod query;
@@ -13,13 +14,13 @@ mod restore;
 mod shown;
 mod unsigned;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ruma::{DeviceId, UserId, api::client::keys::upload_keys};
 use wick_account::Session;
 use wick_core::{Error, Result, ShortUserId};
 use wick_database::{
-    Batch, Range, Read,
+    Batch, Range,
     schema::{
         device_keys::{
             ALGORITHMS, FALLBACK_KEY_BY_ALGORITHM, KEYS_BY_DEVICE, ONE_TIME_KEY_BY_AGE,
@@ -33,7 +34,7 @@ use wick_room::Graph;
 use wick_runtime::{Resources, Supervisor};
 
 use self::shown::LastShown;
-pub use self::{new_keys::NewKeys, public::PublicKeys, shown::QueriedKeys};
+pub use self::{counts::KeyCounts, new_keys::NewKeys, public::PublicKeys, shown::QueriedKeys};
 pub(crate) use self::{
     new_keys::{check_device_keys, is_one_time_key},
     query::public_keys,
@@ -100,7 +101,7 @@ impl DeviceKeys {
         &self,
         session: &Session,
         keys: &upload_keys::v3::Request,
-    ) -> Result<Vec<(&'static str, u64)>> {
+    ) -> Result<BTreeMap<&'static str, u64>> {
         let owner =
             Owner { user: session.user, user_id: &session.user_id, device_id: &session.device_id };
         let keys = NewKeys::check(owner, keys)?;
@@ -121,45 +122,6 @@ impl DeviceKeys {
         }
         Ok(counts)
     }
-}
-
-/// How many one-time keys a device has, by algorithm; `signed_curve25519` is always among them.
-///
-/// # Errors
-/// If the database cannot be read.
-pub fn one_time_key_counts(
-    read: &impl Read,
-    user: ShortUserId,
-    device_id: &DeviceId,
-) -> Result<Vec<(&'static str, u64)>> {
-    let mut counts = Vec::new();
-    for algorithm in ALGORITHMS {
-        let keys = read.get(&ONE_TIME_KEYS_BY_ALGORITHM, &(user, device_id, algorithm))?;
-        let count = keys.map_or(0, |keys| keys.count);
-        if count > 0 || algorithm == "signed_curve25519" {
-            counts.push((algorithm, count));
-        }
-    }
-    Ok(counts)
-}
-
-/// The algorithms for which a device has a fallback key that was not handed out yet.
-///
-/// # Errors
-/// If the database cannot be read.
-pub fn unused_fallback_keys(
-    read: &impl Read,
-    user: ShortUserId,
-    device_id: &DeviceId,
-) -> Result<Vec<&'static str>> {
-    let mut unused = Vec::new();
-    for algorithm in ALGORITHMS {
-        let key = read.get(&FALLBACK_KEY_BY_ALGORITHM, &(user, device_id, algorithm))?;
-        if key.is_some_and(|key| !key.used) {
-            unused.push(algorithm);
-        }
-    }
-    Ok(unused)
 }
 
 /// Deletes the keys of a device. Returns whether others could see it.

@@ -5,13 +5,13 @@
 //! here has to wake the waiting syncs that it concerns: by `Topic::User` for what belongs to one user, by
 //! `Topic::Room` for what concerns the members of a room.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use wick_account::Session;
 use wick_core::{Position, Result, ShortRoomId, SyncToken};
 use wick_database::schema::room::MemberRow;
 use wick_encryption::{
-    device_keys::{one_time_key_counts, unused_fallback_keys},
+    device_keys::KeyCounts,
     to_device::{self, InboxPortion},
 };
 
@@ -30,10 +30,8 @@ pub struct Encryption {
     pub next: SyncToken,
     /// The users whose device lists changed or became irrelevant.
     pub device_lists: DeviceLists,
-    /// How many one-time keys the device has left, by algorithm.
-    pub one_time_keys_count: BTreeMap<String, u64>,
-    /// The algorithms of fallback keys that were not used yet.
-    pub unused_fallback_key_types: Vec<String>,
+    /// What is left of the keys of the device that others claim.
+    pub keys: KeyCounts,
 }
 
 impl Encryption {
@@ -62,8 +60,7 @@ pub fn encryption(
         Some(since) => device_lists(context, since.position, joined, rooms)?,
         None => DeviceLists::default(),
     };
-    let counts = one_time_key_counts(&context.read, *user, device_id)?;
-    let unused = unused_fallback_keys(&context.read, *user, device_id)?;
+    let keys = KeyCounts::of(&context.read, *user, device_id)?;
     let delivered = since.map_or(Position(0), |since| since.to_device);
     let delivery = if context.is_user_changed_since(delivered) {
         to_device::deliver(&context.read, (*user, device_id), delivered)?
@@ -75,14 +72,5 @@ pub fn encryption(
         Some(since) if since.position > context.upto => since,
         _ => SyncToken { position: context.upto, to_device: delivery.upto.unwrap_or(context.upto) },
     };
-    Ok(Encryption {
-        to_device: delivery.events,
-        next,
-        device_lists,
-        one_time_keys_count: counts
-            .into_iter()
-            .map(|(name, count)| (name.to_owned(), count))
-            .collect(),
-        unused_fallback_key_types: unused.into_iter().map(str::to_owned).collect(),
-    })
+    Ok(Encryption { to_device: delivery.events, next, device_lists, keys })
 }

@@ -24,7 +24,7 @@ use wick_database::{
     },
 };
 
-use super::{Owner, one_time_key_counts};
+use super::{Owner, counts::one_time_keys};
 use crate::{device_lists::note_change, signed_json::SignedJson};
 
 /// One-time keys that a device may have of each algorithm.
@@ -82,7 +82,7 @@ impl NewKeys {
     /// # Errors
     /// `M_INVALID_PARAM` if a one-time key's id is taken by another key; 400 `M_TOO_LARGE` if there would be
     /// too many.
-    pub fn put(&self, owner: Owner<'_>, batch: &mut Batch) -> Result<Vec<(&'static str, u64)>> {
+    pub fn put(&self, owner: Owner<'_>, batch: &mut Batch) -> Result<BTreeMap<&'static str, u64>> {
         if let Some(keys) = &self.device_keys {
             put_device_keys(owner, keys, batch)?;
         }
@@ -93,7 +93,7 @@ impl NewKeys {
             let keys = self.one_time_keys.iter().filter(|key| key.algorithm == algorithm);
             put_one_time_keys(owner, algorithm, keys, batch)?;
         }
-        one_time_key_counts(batch, owner.user, owner.device_id)
+        one_time_keys(batch, owner.user, owner.device_id)
     }
 }
 

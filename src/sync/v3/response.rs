@@ -33,9 +33,9 @@ pub struct Response {
     /// The users whose devices changed.
     pub device_lists: DeviceLists,
     /// How many one-time keys the device has left, by algorithm.
-    pub device_one_time_keys_count: BTreeMap<String, u64>,
-    /// Algorithms of fallback keys that were not used yet.
-    pub device_unused_fallback_key_types: Vec<String>,
+    pub device_one_time_keys_count: BTreeMap<&'static str, u64>,
+    /// Algorithms of fallback keys that were not claimed yet.
+    pub device_unused_fallback_key_types: Vec<&'static str>,
 }
 
 /// The rooms with news, by the user's membership.

@@ -79,8 +79,8 @@ impl<'a> ResponseBuilder<'a> {
             rooms: self.rooms,
             to_device: encryption.to_device.into(),
             device_lists: encryption.device_lists,
-            device_one_time_keys_count: encryption.one_time_keys_count,
-            device_unused_fallback_key_types: encryption.unused_fallback_key_types,
+            device_one_time_keys_count: encryption.keys.one_time_keys,
+            device_unused_fallback_key_types: encryption.keys.unused_fallback_keys,
         })
     }
 

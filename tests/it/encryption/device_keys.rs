@@ -218,6 +218,40 @@ async fn keys_are_counted_by_algorithm() {
 }
 
 #[tokio::test]
+async fn application_services_can_be_told_the_counts_of_many_devices_at_once() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let other = server.log_in(&alice).await;
+    let body = json!({ "one_time_keys": keys(0..3), "fallback_keys": keys([9]) });
+    upload(&server, &alice, body.clone()).await;
+    upload(&server, &bob, json!({ "fallback_keys": keys([9]) })).await;
+    upload(&server, &other, body).await;
+    claim(&server, &bob, &other).await;
+    claim(&server, &bob, &bob).await;
+    let gone = User { device_id: "GONE".into(), ..alice.clone() };
+    let nobody = User { user_id: "@nobody:localhost".try_into().unwrap(), ..alice.clone() };
+    let devices = [&alice, &other, &gone, &bob, &nobody];
+    let devices = devices.map(|user| (&*user.user_id, &*user.device_id));
+    let counts = server.services().device_keys.counts(devices).unwrap();
+    let seen: Vec<_> = counts
+        .iter()
+        .flat_map(|(user, devices)| devices.iter().map(move |(device, keys)| (user, device, keys)))
+        .map(|(user, device, keys)| {
+            let unused = keys.unused_fallback_keys.as_slice();
+            ((user, device), (keys.one_time_keys[ALGORITHM], unused))
+        })
+        .collect();
+    let unused = &[ALGORITHM][..];
+    let mut expected = [
+        ((&alice.user_id, &alice.device_id), (3, unused)),
+        ((&alice.user_id, &other.device_id), (2, unused)),
+        ((&bob.user_id, &bob.device_id), (0, &[])),
+    ];
+    expected.sort();
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
 async fn a_device_has_at_most_500_one_time_keys_of_an_algorithm() {
     let server = TestServer::start().await;
     let alice = server.register("alice").await;
