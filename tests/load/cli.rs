@@ -47,6 +47,8 @@ pub enum Scenario {
     RefreshScale,
     /// Keys beside a thousand devices and beside a hundred thousand: upload, claim, query, sync, memory.
     ScaleDevices,
+    /// Uploads of a hundred keys to a backup beside a thousand keys in it and beside a million.
+    ScaleBackup,
     /// Another user's waiting times while one user does what costs most, and the memory it takes. Needs --spawn.
     Victims,
 }
@@ -125,7 +127,8 @@ pub struct Options {
     /// Rooms
     #[arg(long)]
     pub rooms: Option<usize>,
-    /// Messages in each room before a first sync [default: 50], and what victims has to read [default: 1000]
+    /// Messages in each room before a first sync [default: 50], what victims has to read [default: 1000], and for
+    /// scale-backup the keys in the backup [default: 1000000]
     #[arg(long)]
     pub messages: Option<u64>,
     /// Timers
@@ -209,6 +212,7 @@ fn defaults(scenario: Scenario) -> Defaults {
         Scenario::Scale => (16, 1024, 1_000_000, 86_400, 1),
         Scenario::RefreshScale => (16, 16, 1_000_000, 86_400, 1),
         Scenario::ScaleDevices => (16, 1, 0, 0, 1),
+        Scenario::ScaleBackup => (16, 1, 0, 0, 0),
         Scenario::Victims => (30, 2_000, 0, 0, 0),
     }
 }
@@ -224,7 +228,11 @@ fn default_devices(scenario: Scenario) -> usize {
 }
 
 fn default_messages(scenario: Scenario) -> u64 {
-    if scenario == Scenario::Victims { 1_000 } else { 50 }
+    match scenario {
+        Scenario::Victims => 1_000,
+        Scenario::ScaleBackup => 1_000_000,
+        _ => 50,
+    }
 }
 
 /// Where the users do not make the requests themselves, a few connections make them.
@@ -234,6 +242,8 @@ fn default_connections(scenario: Scenario, users: usize) -> usize {
         Scenario::KeysClaim | Scenario::KeysQuery | Scenario::ToDevice | Scenario::Victims => {
             users.min(8)
         }
+        // The uploads of one user wait for each other.
+        Scenario::ScaleBackup => 1,
         _ => users,
     }
 }
@@ -303,7 +313,10 @@ impl Plan {
         if let Some(rate) = self.rate {
             note("rate", rate.to_string());
         }
-        if matches!(self.scenario, Scenario::SyncInitial | Scenario::Victims) {
+        if matches!(
+            self.scenario,
+            Scenario::SyncInitial | Scenario::Victims | Scenario::ScaleBackup
+        ) {
             note("messages", self.messages.to_string());
         }
         out

@@ -9,10 +9,13 @@ use crate::{connection::Call, matrix::Account};
 
 const ALGORITHM: &str = "signed_curve25519";
 
-/// Characters of a public key, of a signature and of a room key that is sent to one device, in base64.
+/// Characters of a public key, of a signature, of a room key that is sent to one device, and of one in a backup with its
+/// authentication code, in base64.
 const KEY: usize = 43;
 const SIGNATURE: usize = 86;
 const CIPHERTEXT: usize = 1_200;
+const SESSION: usize = 800;
+const MAC: usize = 11;
 
 /// Uploads one-time keys with these numbers, and the keys of the device itself if it has none yet.
 pub(crate) fn upload_call(account: &Account, is_new: bool, numbers: Range<u64>) -> Call<'_> {
@@ -39,6 +42,28 @@ pub(crate) fn claim_call<'a, 'b>(
         .collect();
     let body = json!({ "one_time_keys": wanted });
     Call::post("/_matrix/client/v3/keys/claim", Some(&account.access_token), body)
+}
+
+/// Backs up room keys with these numbers, in rooms of ten.
+pub(crate) fn back_up_call<'a>(
+    account: &'a Account,
+    version: &str,
+    numbers: Range<u64>,
+) -> Call<'a> {
+    let mut rooms = Map::new();
+    for number in numbers {
+        let room = format!("!{}:localhost", base64(number / 10));
+        let session = json!({
+            "first_message_index": 0, "forwarded_count": 0, "is_verified": true,
+            "session_data": { "ephemeral": base64(number), "ciphertext": "C".repeat(SESSION), "mac": "M".repeat(MAC) },
+        });
+        let sessions = rooms.entry(room).or_insert_with(|| json!({ "sessions": {} }));
+        if let Some(sessions) = sessions.get_mut("sessions").and_then(Value::as_object_mut) {
+            sessions.insert(base64(number), session);
+        }
+    }
+    let path = format!("/_matrix/client/v3/room_keys/keys?version={version}");
+    Call::put(path, Some(&account.access_token), json!({ "rooms": rooms }))
 }
 
 /// Looks up the keys of all devices of users.

@@ -1,5 +1,6 @@
 //! The scenarios, and what they share: the server under test, its users and rooms, one way of measuring.
 
+mod backup;
 mod calls;
 mod devices;
 mod fire;
@@ -79,6 +80,7 @@ pub async fn run(plan: &Plan) -> Result<Report> {
         Scenario::Scale => scale::run(&mut bench).await?,
         Scenario::RefreshScale => scale::refreshing(&bench).await?,
         Scenario::ScaleDevices => devices::run(&bench).await?,
+        Scenario::ScaleBackup => backup::run(&bench).await?,
         Scenario::Victims => victims::run(&mut bench).await?,
     };
     Ok(Report { scenario: plan.scenario.name(), parameters: plan.parameters(), measures, notes })

@@ -62,6 +62,11 @@ fn keys_are_the_same_work_beside_more_devices() {
 }
 
 #[test]
+fn a_backup_takes_keys_beside_few_and_beside_many() {
+    assert_counts("scale-backup --messages 3000 --count 8", &[20, 8, 20, 8]);
+}
+
+#[test]
 fn a_sync_in_any_number_of_rooms_has_the_changed_one() {
     assert_counts("sync-rooms --rooms 7 --count 3", &[3, 3, 3]);
 }
