@@ -7,6 +7,8 @@ import { extname, join, normalize } from "node:path";
 
 import { chromium } from "playwright-core";
 
+import { eventually } from "../js/support.mjs";
+
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".wasm": "application/wasm" };
 const PATIENCE = 60_000;
 
@@ -45,9 +47,12 @@ export class Browser {
         await page.locator("#homeserver").blur();
         await page.fill("#username", username);
         await page.fill("#password", password);
+        const isLogin = (answer) => answer.request().method() === "POST" && new URL(answer.url()).pathname.endsWith("/login");
+        const answered = page.waitForResponse(isLogin);
         await page.getByRole("button", { name: "Log In" }).click();
+        const { device_id: device } = await (await answered).json();
         await page.waitForURL(/#\/session\/\d+/);
-        return new Hydrogen(page);
+        return new Hydrogen(page, device);
     }
 
     async close() {
@@ -58,9 +63,17 @@ export class Browser {
 
 /** A logged-in Hydrogen. */
 export class Hydrogen {
-    constructor(page) {
+    constructor(page, device) {
         this.page = page;
+        this.device = device;
         [this.session] = page.url().match(/#\/session\/\d+/);
+        /** The ids of the devices that it sent encrypted messages to, room keys among them. */
+        this.addressed = [];
+        page.on("request", (request) => {
+            if (!request.url().includes("/sendToDevice/m.room.encrypted/")) return;
+            const { messages } = request.postDataJSON();
+            this.addressed.push(...Object.values(messages).flatMap(Object.keys));
+        });
     }
 
     goTo = (path) => this.page.evaluate((hash) => (location.hash = hash), `${this.session}/${path}`);
@@ -90,6 +103,9 @@ export class Hydrogen {
     shows = (event, text) =>
         this.page.locator(`[data-event-id="${event}"] .Timeline_messageBody`, { hasText: text }).waitFor();
 
+    /** Waits until the open room's timeline says something of a member. */
+    announces = (text) => this.page.locator(".AnnouncementView", { hasText: text }).first().waitFor();
+
     /** The text that the open room shows for the event. */
     text = (event) => this.page.locator(`[data-event-id="${event}"] .Timeline_messageBody`).innerText();
 
@@ -103,6 +119,49 @@ export class Hydrogen {
         await field.fill(key);
         await this.page.getByRole("button", { name: "Set up" }).click();
         await this.page.getByText("Key backup is enabled").waitFor();
+    }
+
+    /** Asks the user's other devices to verify this one. */
+    async startVerification() {
+        await this.goTo("settings");
+        await this.page.getByRole("button", { name: "Verify by emoji" }).click();
+        await this.page.getByText("Waiting").first().waitFor();
+    }
+
+    /** Accepts the request of another device to verify it. */
+    acceptVerification = (device) =>
+        this.page
+            .locator(".VerificationToastNotificationView", { hasText: device })
+            .getByRole("button", { name: "Accept" })
+            .click();
+
+    /** Chooses emoji as the method, for both devices. */
+    chooseEmoji = () => this.page.getByRole("button", { name: "Proceed" }).click();
+
+    /** Waits for the emoji, and returns their names. */
+    async emoji() {
+        await this.page.getByText("Do the emojis match?").waitFor();
+        return this.page.locator(".EmojiContainer__name").allInnerTexts();
+    }
+
+    /** Confirms that the other device shows the same emoji. */
+    confirmEmoji = () => this.page.getByRole("button", { name: "They match" }).click();
+
+    /** Waits until the other device has confirmed it as well, and closes the verification. */
+    async isVerified() {
+        await this.page.getByText("Verification completed successfully!").waitFor();
+        await this.page.getByRole("button", { name: "Got it" }).click();
+    }
+
+    /** Waits until this device has the account's cross-signing key. */
+    async trustsTheAccount() {
+        await this.goTo("settings");
+        await eventually("the cross-signing key", async () => {
+            // The page looks for it when it is opened, not when another device sends it.
+            await this.page.reload();
+            await this.page.getByRole("button", { name: "Verify by emoji" }).waitFor();
+            return this.page.getByText("Cross-signing master key found and trusted.").isVisible();
+        });
     }
 
     picture = (name) => {

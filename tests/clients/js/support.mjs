@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { describe } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 
@@ -20,6 +21,14 @@ const PATIENCE = 60_000;
 
 /** Kills the homeserver and starts it again; missing where the tests have not started it. */
 export const restart = process.env.WICK_RESTART && (() => promisify(execFile)(process.env.WICK_RESTART));
+
+/** The same tests twice: as they are, and with the homeserver killed and started again whenever they call `between`. */
+export function describeAlsoKilled(what, tests) {
+    describe(what, () => tests(() => {}));
+    describe(`${what} while the homeserver is killed between all steps`, { skip: !restart && "it was not started here" }, () =>
+        tests(restart),
+    );
+}
 
 /** Waits until `find()` answers something truthy. */
 export async function eventually(what, find) {

@@ -1,6 +1,6 @@
 // Hydrogen as its SDK ships it, as a page of its own.
 
-import { Platform, RootViewModel, FeatureSet, createNavigation, createRouter } from "hydrogen-view-sdk";
+import { Platform, RootViewModel, FeatureFlag, FeatureSet, createNavigation, createRouter } from "hydrogen-view-sdk";
 import downloadSandbox from "hydrogen-view-sdk/download-sandbox.html?url";
 import worker from "hydrogen-view-sdk/main.js?url";
 import olmWasm from "@matrix-org/olm/olm.wasm?url";
@@ -17,7 +17,8 @@ platform.setNavigation(navigation);
 await platform.init();
 const urlRouter = createRouter({ navigation, history: platform.history });
 urlRouter.attach();
-const features = await FeatureSet.load(platform.settingsStorage);
+// Verification is one of its experiments, which its settings switch on.
+const features = (await FeatureSet.load(platform.settingsStorage)).withFeature(FeatureFlag.CrossSigning);
 const view = new RootViewModel({ platform, navigation, urlRouter, features });
 platform.createAndMountRootView(view);
 view.load();

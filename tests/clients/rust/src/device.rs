@@ -162,6 +162,12 @@ impl Device {
         Ok(json!(state == VerificationState::Verified))
     }
 
+    /// Whether this device has the private keys of its user's identity.
+    pub(crate) async fn has_secrets(&self) -> Result<Value> {
+        let status = self.client.encryption().cross_signing_status().await;
+        Ok(json!(status.is_some_and(|status| status.is_complete())))
+    }
+
     /// Makes a recovery key for the account, and a backup; returns the key once everything is in the backup.
     pub(crate) async fn enable_recovery(&self) -> Result<Value> {
         let recovery = self.client.encryption().recovery();

@@ -48,6 +48,7 @@ async fn run(device: &mut Option<Device>, command: &Value) -> Result<Value> {
         "read" => device.read(text(with, "room")?, text(with, "event")?).await,
         "devices" => device.devices(text(with, "user")?).await,
         "verified" => device.verified().await,
+        "has_secrets" => device.has_secrets().await,
         "enable_recovery" => device.enable_recovery().await,
         "recover" => device.recover(text(with, "key")?).await,
         "reset_identity" => device.reset_identity(text(with, "password")?).await,
