@@ -15,11 +15,15 @@ use wick_core::{Monotonic, ShortUserId};
 /// least time-out of SCTP, RFC 9260 §16).
 const PATIENCE: Duration = Duration::from_millis(1_200);
 
+/// How many of the times in which it usually answers are added: the time-out of SCTP is up to three of them (RFC 9260 §6.3.1), and
+/// the answer takes one more.
+const ROUND_TRIPS: u32 = 4;
+
 /// How long it may take if it has never answered.
 const UNKNOWN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long it may take at most.
-const MAX_PATIENCE: Duration = Duration::from_secs(5);
+const MAX_PATIENCE: Duration = Duration::from_secs(8);
 
 /// For how long a client that has come back may not answer: connections for media take longer to make than requests.
 pub(crate) const SUSPENSE: Duration = Duration::from_secs(10);
@@ -64,7 +68,9 @@ impl Contact {
         let patience = match (broke_off, self.round_trip) {
             (None, _) => MAX_PATIENCE,
             (Some(_), None) => UNKNOWN_PATIENCE,
-            (Some(_), Some(usual)) => (PATIENCE + usual.saturating_mul(2)).min(MAX_PATIENCE),
+            (Some(_), Some(usual)) => {
+                (PATIENCE + usual.saturating_mul(ROUND_TRIPS)).min(MAX_PATIENCE)
+            }
         };
         Question { user, sid, broke_off, patience }
     }
@@ -143,9 +149,9 @@ mod tests {
     #[test]
     fn a_slow_client_is_given_more_time() {
         assert_eq!(patience_with(&[]), UNKNOWN_PATIENCE);
-        assert_eq!(patience_with(&[20]), Duration::from_millis(1_240));
-        assert_eq!(patience_with(&[1_600]), Duration::from_millis(4_400));
-        assert_eq!(patience_with(&[1_600, 20]), Duration::from_millis(1_240), "it was busy once");
+        assert_eq!(patience_with(&[20]), Duration::from_millis(1_280));
+        assert_eq!(patience_with(&[1_600]), Duration::from_millis(7_600));
+        assert_eq!(patience_with(&[1_600, 20]), Duration::from_millis(1_280), "it was busy once");
         assert_eq!(patience_with(&[60_000]), MAX_PATIENCE);
     }
 

@@ -88,6 +88,8 @@ async fn a_client_that_answers_slowly_is_given_the_time_it_usually_takes() {
     stage.silence(&seat);
     stage.breaks_off(&stage.call.alice).await;
     stage.pass(6).await;
+    assert!(!stage.is_over(), "what was lost is sent again after three times as long");
+    stage.pass(4).await;
     stage.call.until_said("gone").await;
 }
 
