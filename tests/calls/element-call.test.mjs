@@ -12,11 +12,14 @@ const { CALLS_FOLDER, CALLS_NAMESPACE, WICK_SCREENSHOTS } = process.env;
 
 before(startServers);
 
+// What the console of their browsers shows.
+const writeLogs = (...whose) => {
+    if (WICK_SCREENSHOTS) for (const one of whose) writeFileSync(`${WICK_SCREENSHOTS}/${one.name}.log`, one.log.join("\n"));
+};
+
 after(async () => {
-    for (const person of people) {
-        if (WICK_SCREENSHOTS) writeFileSync(`${WICK_SCREENSHOTS}/${person.name}.log`, person.log.join("\n"));
-        await person.close();
-    }
+    writeLogs(...people);
+    for (const person of people) await person.close();
     stopServers();
 });
 
@@ -34,6 +37,7 @@ const both = async (picture, ...two) => {
             await until(`${one.name} sees ${other.name} and two videos that move`, 90, shows);
         }
     } finally {
+        writeLogs(...two);
         for (const one of two) await one.picture(`${picture}-${one.name}`);
     }
 };
