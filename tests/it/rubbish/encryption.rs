@@ -60,15 +60,17 @@ impl World {
 
     /// Every endpoint of encryption that takes a body, in an order in which their good bodies are accepted.
     fn endpoints(&self) -> Vec<Endpoint> {
+        let mut endpoints = self.of_keys();
+        endpoints.extend(self.of_devices());
+        endpoints.extend(of_backups());
+        endpoints
+    }
+
+    fn of_keys(&self) -> Vec<Endpoint> {
         let (alice, bob) = (self.alice.user_id.as_str(), self.bob.user_id.as_str());
         let device = self.alice.device_id.as_str();
-        let endpoint = |method, path: String, good, typed| Endpoint { method, path, good, typed };
-        let session = session();
-        let asleep = self.asleep();
-        let sessions = json!({ "sessions": { "one": session } });
         let identity = self.keys_of_identity(&self.alice);
         let signed = self.identity[1].sign(&self.alice, &self.signer.device_keys(&self.alice));
-        let algorithm = json!({ "algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": { "public_key": "key" } });
         vec![
             endpoint(
                 Method::POST,
@@ -131,49 +133,17 @@ impl World {
                 json!({ alice: { device: signed } }),
                 &["", "/@alice:localhost"],
             ),
+        ]
+    }
+
+    fn of_devices(&self) -> Vec<Endpoint> {
+        let (alice, asleep) = (self.alice.user_id.as_str(), self.asleep());
+        vec![
             endpoint(
                 Method::PUT,
                 format!("{V3}/sendToDevice/m.test/1"),
                 json!({ "messages": { alice: { "*": { "a": 1 } } } }),
                 &["", "/messages", "/messages/@alice:localhost", "/messages/@alice:localhost/*"],
-            ),
-            endpoint(
-                Method::POST,
-                format!("{V3}/room_keys/version"),
-                algorithm.clone(),
-                &["", "/algorithm", "/auth_data"],
-            ),
-            endpoint(
-                Method::PUT,
-                format!("{V3}/room_keys/version/1"),
-                algorithm,
-                &["", "/algorithm", "/auth_data"],
-            ),
-            endpoint(
-                Method::PUT,
-                format!("{V3}/room_keys/keys?version=1"),
-                json!({ "rooms": { "!a:x": sessions } }),
-                &[
-                    "",
-                    "/rooms",
-                    "/rooms/!a:x",
-                    "/rooms/!a:x/sessions",
-                    "/rooms/!a:x/sessions/one",
-                    "/rooms/!a:x/sessions/one/first_message_index",
-                    "/rooms/!a:x/sessions/one/is_verified",
-                ],
-            ),
-            endpoint(
-                Method::PUT,
-                format!("{V3}/room_keys/keys/!a:x?version=1"),
-                sessions,
-                &["", "/sessions", "/sessions/one", "/sessions/one/forwarded_count"],
-            ),
-            endpoint(
-                Method::PUT,
-                format!("{V3}/room_keys/keys/!a:x/one?version=1"),
-                session,
-                &["", "/first_message_index", "/forwarded_count", "/is_verified", "/session_data"],
             ),
             endpoint(
                 Method::PUT,
@@ -243,6 +213,56 @@ impl World {
         assert_eq!((status.as_u16(), errcode), expected, "{method} {path} {shown:.300}: {answer}");
         assert_eq!(self.commits.commits(), before, "{method} {path} {shown:.300} is stored");
     }
+}
+
+fn endpoint(method: Method, path: String, good: Value, typed: &'static [&'static str]) -> Endpoint {
+    Endpoint { method, path, good, typed }
+}
+
+fn of_backups() -> Vec<Endpoint> {
+    let session = session();
+    let sessions = json!({ "sessions": { "one": session } });
+    let algorithm = json!({ "algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": { "public_key": "key" } });
+    vec![
+        endpoint(
+            Method::POST,
+            format!("{V3}/room_keys/version"),
+            algorithm.clone(),
+            &["", "/algorithm", "/auth_data"],
+        ),
+        endpoint(
+            Method::PUT,
+            format!("{V3}/room_keys/version/1"),
+            algorithm,
+            &["", "/algorithm", "/auth_data"],
+        ),
+        endpoint(
+            Method::PUT,
+            format!("{V3}/room_keys/keys?version=1"),
+            json!({ "rooms": { "!a:x": sessions } }),
+            &[
+                "",
+                "/rooms",
+                "/rooms/!a:x",
+                "/rooms/!a:x/sessions",
+                "/rooms/!a:x/sessions/one",
+                "/rooms/!a:x/sessions/one/first_message_index",
+                "/rooms/!a:x/sessions/one/is_verified",
+            ],
+        ),
+        endpoint(
+            Method::PUT,
+            format!("{V3}/room_keys/keys/!a:x?version=1"),
+            sessions,
+            &["", "/sessions", "/sessions/one", "/sessions/one/forwarded_count"],
+        ),
+        endpoint(
+            Method::PUT,
+            format!("{V3}/room_keys/keys/!a:x/one?version=1"),
+            session,
+            &["", "/first_message_index", "/forwarded_count", "/is_verified", "/session_data"],
+        ),
+    ]
 }
 
 fn session() -> Value {
