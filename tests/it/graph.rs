@@ -30,6 +30,7 @@ mod outliers;
 mod redactions;
 mod refused;
 mod snapshots;
+mod stays;
 mod timers;
 
 /// A server that has nothing but rooms.

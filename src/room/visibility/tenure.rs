@@ -1,14 +1,14 @@
 //! When the viewer was in the room, and which of its states they may know because of that.
 //!
-//! Invariant: a state that was set and replaced while the viewer could not see the room is in no state
-//! returned here.
+//! Invariants: a state that was set and replaced while the viewer could not see the room is in no state
+//! returned here; a join lasts as long as it is part of the room's current state here, whatever branches say.
 
 use ruma::events::StateEventType;
-use wick_core::{Result, ShortEventId, StateRoot};
+use wick_core::{Error, Result, ShortEventId, StateRoot};
 use wick_database::schema::room::Membership;
 
 use super::Viewer;
-use crate::membership;
+use crate::{membership, timeline::to_place};
 
 /// How many memberships of one user are walked back at most.
 const MAX_MEMBERSHIPS: usize = 500;
@@ -20,6 +20,15 @@ pub enum Reach {
     Live,
     /// To this place, where the user's last join ended.
     Until(i64),
+}
+
+/// A time in which a user had one membership.
+struct Term {
+    /// The place of the first state that has it.
+    begins: i64,
+    /// The last place that belongs to the membership before, as far as history is concerned.
+    begins_behind: i64,
+    membership: Option<Membership>,
 }
 
 impl Viewer<'_> {
@@ -67,8 +76,7 @@ impl Viewer<'_> {
         if self.has_forgotten() {
             return self.latest_state();
         }
-        let member = self.own_event_in(root)?;
-        let nearest = match self.end_of_join(member)? {
+        let nearest = match self.end_of_join(place)? {
             Some(end) => Some(end),
             None => self.first_join_after(place)?,
         };
@@ -78,7 +86,8 @@ impl Viewer<'_> {
         }
     }
 
-    /// The place of the event that ended the viewer's last join; `None` if they are joined or never were.
+    /// Where the viewer's last join ended: the place of the event that ended it, or the one before an event that joined a
+    /// branch in which it had ended. `None` if they are joined or never were.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -86,7 +95,8 @@ impl Viewer<'_> {
         if let Some(known) = self.joined_until {
             return Ok(known);
         }
-        let until = self.end_of_join(self.member.as_ref().map(|member| member.event))?;
+        let now = self.member.as_ref().map(|member| to_place(member.position));
+        let until = now.map(|now| self.end_of_join(now)).transpose()?.flatten();
         self.joined_until = Some(until);
         Ok(until)
     }
@@ -114,15 +124,15 @@ impl Viewer<'_> {
         self.rooms.state_event_at(self.read, root, &member, self.user_id.as_str())
     }
 
-    /// Where the last join at or before a member event ended; `None` if that event is the join itself.
-    fn end_of_join(&self, from: Option<ShortEventId>) -> Result<Option<i64>> {
+    /// Where the last join before a place ended; `None` if the viewer is joined there or was never before.
+    fn end_of_join(&self, place: i64) -> Result<Option<i64>> {
         let mut end = None;
-        for step in self.memberships_back(from) {
-            let (position, membership) = step?;
-            if membership == Some(Membership::Join) {
+        for term in self.terms_back(place) {
+            let term = term?;
+            if term.membership == Some(Membership::Join) {
                 return Ok(end);
             }
-            end = Some(position);
+            end = Some(term.begins_behind);
         }
         Ok(None)
     }
@@ -130,32 +140,60 @@ impl Viewer<'_> {
     /// Where the first join after a place began.
     fn first_join_after(&self, place: i64) -> Result<Option<i64>> {
         let mut first = None;
-        for step in self.memberships_back(self.member.as_ref().map(|member| member.event)) {
-            let (position, membership) = step?;
-            if position <= place {
+        let now = self.member.as_ref().map(|member| to_place(member.position));
+        for term in now.into_iter().flat_map(|now| self.terms_back(now)) {
+            let term = term?;
+            if term.begins <= place {
                 break;
             }
-            if membership == Some(Membership::Join) {
-                first = Some(position);
+            if term.membership == Some(Membership::Join) {
+                first = Some(term.begins);
             }
         }
         Ok(first)
     }
 
-    /// The viewer's memberships with the places of their events, from one member event back.
-    fn memberships_back(
-        &self,
-        from: Option<ShortEventId>,
-    ) -> impl Iterator<Item = Result<(i64, Option<Membership>)>> + '_ {
-        let mut next = from;
-        let mut step = move || -> Result<Option<(i64, Option<Membership>)>> {
-            let Some(event) = next.take() else { return Ok(None) };
-            let Some(place) = self.rooms.place(self.read, event)? else { return Ok(None) };
-            let Some(position) = place.position else { return Ok(None) };
-            next = self.own_event_in(place.before)?;
-            let event = self.rooms.load_event(self.read, event)?;
-            Ok(Some((position, membership::of(&event))))
+    /// The viewer's memberships in the current states of the room, from that at a place back. The states that the member
+    /// events were built on do not tell: another branch can have ended a join before.
+    fn terms_back(&self, place: i64) -> impl Iterator<Item = Result<Term>> + '_ {
+        let mut next = Some(place);
+        let mut step = move || -> Result<Option<Term>> {
+            let Some(place) = next.take() else { return Ok(None) };
+            let Some(event) = self.own_event_at(place)? else { return Ok(None) };
+            let own = self.rooms.place(self.read, event)?.and_then(|place| place.position);
+            let begins = self.current_since(event, own, place)?;
+            next = begins.checked_sub(1);
+            let begins_behind = if own == Some(begins) { begins } else { begins.saturating_sub(1) };
+            let membership = membership::of(&*self.rooms.load_event(self.read, event)?);
+            Ok(Some(Term { begins, begins_behind, membership }))
         };
         std::iter::from_fn(move || step().transpose()).take(MAX_MEMBERSHIPS)
+    }
+
+    /// The place since which a member event, that stands at `own`, is the current one, which it is at `place`. If it was
+    /// replaced in between and came back, one of the places since which it is.
+    fn current_since(&self, event: ShortEventId, own: Option<i64>, place: i64) -> Result<i64> {
+        let is_current = |at| Ok::<_, Error>(self.own_event_at(at)? == Some(event));
+        let own = own.filter(|own| *own <= place);
+        let mut before = match own {
+            Some(own) if is_current(own)? => return Ok(own),
+            Some(own) => own,
+            None => self.rooms.first_place(self.read, self.room)?.saturating_sub(1),
+        };
+        let mut since = place;
+        while before.saturating_add(1) < since {
+            let middle = i64::midpoint(before, since);
+            if is_current(middle)? {
+                since = middle;
+            } else {
+                before = middle;
+            }
+        }
+        Ok(since)
+    }
+
+    /// The viewer's member event in the current state at a place.
+    fn own_event_at(&self, place: i64) -> Result<Option<ShortEventId>> {
+        self.own_event_in(self.rooms.root_at(self.read, self.room, place)?)
     }
 }
