@@ -3,7 +3,10 @@
 //! Invariants: an outlier is stored only if all of its auth events are, so an auth chain that is here is whole; an
 //! event that is stored already is never written again.
 
-use ruma::{OwnedEventId, RoomId, RoomVersionId, events::TimelineEventType};
+use ruma::{
+    OwnedEventId, RoomId, RoomVersionId, UserId,
+    events::{StateEventType, TimelineEventType},
+};
 use wick_core::{Error, Pdu, Result, ShortEventId, ShortRoomId, StateRoot, rules};
 use wick_database::{
     Batch, Read, first_portion,
@@ -184,8 +187,12 @@ impl Outliers<'_> {
         self.batch.put(&STORED_BY_EVENT, &short, &stored);
         self.batch.put(&PLACE_BY_EVENT, &short, &Place::outlier(self.room));
         if let Some((event_type, state_key)) = pdu.state_tuple() {
-            // So that the batch of the state itself is small.
+            // So that the batches of the state and of the room itself are small.
             self.rooms.intern().state_key(&event_type, &state_key, &mut self.batch)?;
+            let user = <&UserId>::try_from(state_key.as_str());
+            if let (StateEventType::RoomMember, Ok(user)) = (event_type, user) {
+                self.rooms.intern().user(user, &mut self.batch)?;
+            }
         }
         resolve::note_order(self.rooms, &mut self.batch, self.room, (short, pdu))
     }
