@@ -10,6 +10,7 @@
 mod administration;
 mod bounds;
 mod calls;
+mod convergence;
 mod crashes;
 mod device_lists;
 mod directory;
