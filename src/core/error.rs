@@ -2,9 +2,15 @@
 //!
 //! Invariant: making an error never logs; an `Internal` is logged once, at the boundary.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use ruma::api::error::{ErrorKind, LimitExceededErrorData, RetryAfter, UnknownTokenErrorData};
+
+use crate::Timestamp;
 
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -83,6 +89,20 @@ impl RemoteFailure {
         match self.reason {
             RemoteReason::Refused { status, .. } => Some(status),
             _ => None,
+        }
+    }
+
+    /// When the server may be asked again, as it says itself while it limits the rate of requests.
+    #[must_use]
+    pub fn retry_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let RemoteReason::Refused { kind: Some(kind), .. } = &self.reason else { return None };
+        let ErrorKind::LimitExceeded(data) = &**kind else { return None };
+        match data.retry_after? {
+            RetryAfter::Delay(wait) => Some(now.after(wait)),
+            RetryAfter::DateTime(at) => {
+                let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+                Some(Timestamp(0).after(since_epoch))
+            }
         }
     }
 }

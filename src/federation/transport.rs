@@ -5,10 +5,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, header};
 use ruma::{
     ServerName,
-    api::error::{ErrorKind, IntoHttpError},
+    api::error::{ErrorKind, IntoHttpError, LimitExceededErrorData, RetryAfter},
 };
 use serde_json::Value;
 use wick_core::{Clock, Config, Error, RemoteFailure, RemoteReason, Result, json};
@@ -234,13 +234,28 @@ fn success(server: &ServerName, response: Response<Bytes>) -> Result<Response<By
         Err(_) => Value::Null,
     };
     let text = body.get("error").and_then(Value::as_str).map(shortened);
-    let kind = serde_json::from_value::<ErrorKind>(body.clone()).ok().map(Box::new);
+    let kind = serde_json::from_value::<ErrorKind>(body.clone()).ok();
+    let kind = limited(&response, kind).map(Box::new);
     let message = match (&kind, text) {
         (Some(kind), Some(text)) => format!("status {status}, {}: {text}", kind.errcode()),
         (Some(kind), None) => format!("status {status}, {}", kind.errcode()),
         (None, _) => format!("status {status}"),
     };
     Err(remote(server, RemoteReason::Refused { status: status.as_u16(), kind }, &message))
+}
+
+/// What a response that limits the rate of requests says of it: the header counts before the body, which need not be
+/// Matrix's, as of a proxy.
+fn limited(response: &Response<Bytes>, kind: Option<ErrorKind>) -> Option<ErrorKind> {
+    let mut data = match kind {
+        Some(ErrorKind::LimitExceeded(data)) => data,
+        None if response.status() == StatusCode::TOO_MANY_REQUESTS => LimitExceededErrorData::new(),
+        other => return other,
+    };
+    let header = response.headers().get(header::RETRY_AFTER);
+    let header = header.and_then(|value| RetryAfter::try_from(value).ok());
+    data.retry_after = header.or(data.retry_after);
+    Some(ErrorKind::LimitExceeded(data))
 }
 
 /// As much of a foreign text as a log line or a message holds.

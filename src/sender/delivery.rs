@@ -25,6 +25,10 @@ use crate::{
 /// The wait after a failure that lets the destination be asked at once, as a refusal does.
 pub(crate) const PAUSE: Duration = Duration::from_secs(60);
 
+/// The bounds of the wait that a destination asks for.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
 /// A destination at work.
 pub(crate) struct Delivery {
     shared: Arc<Shared>,
@@ -58,22 +62,32 @@ impl Delivery {
                 Ok(Outcome::Failed(error)) => {
                     metrics::counter!("wick_federation_send_failures_total").increment(1);
                     tracing::info!(server = %self.server, %error, "a server did not take a transaction");
-                    return self.pause();
+                    return self.pause(self.asks_for(&error));
                 }
                 Err(error) => {
                     tracing::warn!(server = %self.server, %error, "a transaction cannot be sent and is tried again");
-                    return self.pause();
+                    return self.pause(PAUSE);
                 }
             }
         }
     }
 
-    /// Waits until the end of the back-off, or for a while if there is none.
-    fn pause(&self) {
+    /// The wait that a destination asks for with its refusal, within bounds.
+    fn asks_for(&self, error: &Error) -> Duration {
+        let now = self.shared.resources.clock.now();
+        let retry_at = match error {
+            Error::Remote(failure) => failure.retry_at(now),
+            Error::Refused(_) | Error::Internal(_) => None,
+        };
+        retry_at.map_or(PAUSE, |at| at.since(now).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
+    }
+
+    /// Waits until the end of the back-off, or for `pause` if there is none.
+    fn pause(&self, pause: Duration) {
         let retry_at = |shared: &Shared| shared.federation.retry_at(&self.server).ok().flatten();
         let is_backing_off = retry_at(&self.shared);
-        let pause = || self.shared.resources.clock.now().after(PAUSE);
-        self.shared.wait(&self.server, is_backing_off.unwrap_or_else(pause));
+        let end = || self.shared.resources.clock.now().after(pause);
+        self.shared.wait(&self.server, is_backing_off.unwrap_or_else(end));
         self.shared.federation.deliveries.note_attempt();
         // A sign of life that came before the wait began has ended none.
         if is_backing_off.is_some() && retry_at(&self.shared).is_none() {

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU16, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -15,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::put,
 };
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, header::RETRY_AFTER};
 use ruma::{OwnedRoomId, UserId};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::timeout};
@@ -37,6 +37,8 @@ pub(super) struct Receiver {
     pub(super) user: User,
     transactions: mpsc::UnboundedReceiver<Transaction>,
     status: Arc<AtomicU16>,
+    /// The `Retry-After` of its answers with another status than 200; empty for none.
+    retry_after: Arc<Mutex<String>>,
     /// How many transactions it did not take.
     pub(super) refused: Arc<AtomicUsize>,
     /// EDUs that came with one that was asked for.
@@ -55,6 +57,8 @@ impl Receiver {
     /// A server with one user.
     pub(super) async fn join(network: &TestNetwork, name: &str) -> Self {
         let (sent, transactions) = mpsc::unbounded_channel();
+        let retry_after = Arc::<Mutex<String>>::default();
+        let header = Arc::clone(&retry_after);
         let (status, refused) = (Arc::new(AtomicU16::new(200)), Arc::new(AtomicUsize::new(0)));
         let (answered, counted) = (Arc::clone(&status), Arc::clone(&refused));
         let take = move |Path(id): Path<String>, Json(body): Json<Value>| {
@@ -62,7 +66,8 @@ impl Receiver {
             if status != 200 {
                 counted.fetch_add(1, Ordering::SeqCst);
             }
-            async move { take(&sent, status, id, &body) }
+            let retry_after = header.lock().unwrap().clone();
+            async move { ([(RETRY_AFTER, retry_after)], take(&sent, status, id, &body)) }
         };
         let router = Router::new().route("/_matrix/federation/v1/send/{id}", put(take));
         let peer = Peer::join_with(network, name, router).await;
@@ -71,7 +76,7 @@ impl Receiver {
             device_id: "DEVICE".into(),
             token: String::new(),
         };
-        Self { peer, user, transactions, status, refused, edus: VecDeque::new() }
+        Self { peer, user, transactions, status, retry_after, refused, edus: VecDeque::new() }
     }
 
     /// Sets whether it answers.
@@ -82,6 +87,12 @@ impl Receiver {
     /// Sets the status of its answers; it takes transactions only with 200.
     pub(super) fn set_status(&self, status: u16) {
         self.status.store(status, Ordering::SeqCst);
+    }
+
+    /// Sets that it limits requests, and how long to wait.
+    pub(super) fn set_limit(&self, retry_after: &str) {
+        retry_after.clone_into(&mut self.retry_after.lock().unwrap());
+        self.set_status(429);
     }
 
     /// The next transaction that it took.

@@ -8,6 +8,7 @@ use std::{
 use axum::{Router, routing::put};
 use ruma::{OwnedServerName, ServerName};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use wick_database::{
     FaultAction, Range, Read,
     schema::outgoing::{OUTGOING_BY_DESTINATION, PROGRESS_BY_DESTINATION},
@@ -18,7 +19,10 @@ use super::{
     receiver::{Receiver, Transaction, bodies, shared_room, with_two_others},
     waiting::until,
 };
-use crate::talk::{member, say, set};
+use crate::{
+    expiry::call::PATIENCE,
+    talk::{member, say, set},
+};
 
 const V3: &str = "/_matrix/client/v3";
 
@@ -337,6 +341,21 @@ async fn a_transaction_that_is_not_taken_for_now_is_sent_again_and_a_refused_one
         };
         assert_eq!(bodies(&events).contains(&first), is_kept, "{status}: {events:?}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_limits_transactions_is_sent_the_next_one_when_it_says() {
+    let (_network, server, [mut b, _c], alice) = with_two_others().await;
+    let room = shared_room(&server, &alice, &[&b]).await;
+    let wait = Duration::from_secs(1234);
+    b.set_limit("1234");
+    say(&server, &room, &alice, "hello").await;
+    assert!(timeout(PATIENCE, server.clock.awaited(wait)).await.is_ok(), "it waits otherwise");
+    let refused = b.refused.load(Ordering::SeqCst);
+    b.set_status(200);
+    server.clock.advance(wait).await;
+    assert_eq!(bodies(&b.events_upto("hello").await), ["hello"]);
+    assert_eq!(b.refused.load(Ordering::SeqCst), refused);
 }
 
 #[tokio::test]
