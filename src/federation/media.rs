@@ -276,10 +276,10 @@ fn lost(server: &ServerName, broken: &Broken) -> Error {
     }
 }
 
-/// Whether the server does not have the endpoint.
+/// Whether the server does not have the endpoint. One that never heard of it need not know its errcodes either.
 fn is_unrecognized(error: &Error) -> bool {
     let Error::Remote(failure) = error else { return false };
     let RemoteReason::Refused { status, kind } = &failure.reason else { return false };
     let is_other = !matches!(kind.as_deref(), None | Some(ErrorKind::Unrecognized));
-    matches!(status, 404 | 405) && !is_other
+    matches!(status, 400 | 404 | 405 | 501) && !is_other
 }

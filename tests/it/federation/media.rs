@@ -2,8 +2,7 @@
 
 use std::{
     convert::Infallible,
-    fs,
-    path::Path,
+    fs, path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,6 +13,7 @@ use std::{
 use axum::{
     Router,
     body::Bytes,
+    extract::Path,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -171,6 +171,21 @@ async fn a_server_without_the_new_endpoint_is_asked_by_the_old_one_and_once_for_
 }
 
 #[tokio::test]
+async fn a_server_that_does_not_know_the_new_endpoint_may_refuse_it_in_any_words() {
+    let pair = Pair::start().await;
+    let refuse = async |Path(status): Path<u16>| (StatusCode::from_u16(status).unwrap(), "what?");
+    let router = Router::new()
+        .route("/_matrix/federation/v1/media/download/{id}", get(refuse))
+        .route("/_matrix/media/v3/download/old.test/{id}", get(async || "old"));
+    pair.network.join("old.test", router).await;
+    for status in [400, 404, 405, 501, 403] {
+        let answer = pair.get(&format!("download/old.test/{status}")).await;
+        // A refusal for another reason does not mean that there is another endpoint.
+        assert_eq!(answer.status == StatusCode::OK, status != 403, "{status}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn files_are_given_to_other_servers_that_sign_their_requests_alone() {
     let pair = Pair::start().await;
     let media = pair.upload("text/plain", b"file".to_vec()).await;
@@ -254,7 +269,7 @@ async fn a_large_file_is_stored_while_it_arrives() {
 }
 
 /// Bytes of all files below a folder.
-fn bytes_in(folder: &Path) -> usize {
+fn bytes_in(folder: &path::Path) -> usize {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     let size = |entry: fs::DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => bytes_in(&entry.path()),
