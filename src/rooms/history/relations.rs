@@ -80,15 +80,22 @@ impl History {
         let (lower, upper) = reader.bounds(ask)?;
         let mut lists = reader.lists(parent, ask, (lower, upper))?;
         let mut chunk = Chunk { chunk: Vec::new(), next_batch: None };
-        let mut last = lower;
+        // Next to what was read, so that events that come into a gap beyond it are read, too.
+        let mut continuation = match ask.direction {
+            Direction::Backward => upper,
+            Direction::Forward => lower,
+        };
         let mut scanned = 0;
         while let Some((place, row)) = next(&mut lists, ask.direction)? {
             if chunk.chunk.len() >= ask.limit.min(MAX_LIMIT) || scanned >= MAX_SCANNED {
-                let token = if ask.direction == Direction::Backward { place } else { last };
-                chunk.next_batch = Some(to_token(token));
+                chunk.next_batch = Some(to_token(continuation));
                 break;
             }
-            (last, scanned) = (place, scanned + 1);
+            continuation = match ask.direction {
+                Direction::Backward => place.saturating_sub(1),
+                Direction::Forward => place,
+            };
+            scanned += 1;
             let other_type =
                 ask.event_type.as_ref().is_some_and(|wanted| *wanted != row.event_type);
             if other_type || reader.ignored.contains(&row.sender) {

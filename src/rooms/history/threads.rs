@@ -39,12 +39,15 @@ impl History {
         }
         let mut threads = Chunk { chunk: Vec::new(), next_batch: None };
         let range = Range::prefix((reader.room,)).and(Range::through(&(reader.room, from)));
+        // Next to what was read, so that a thread whose answers come into a gap below it is read, too.
+        let mut continuation = from;
         for (scanned, row) in read.scan_back(&THREAD_BY_ACTIVITY, range).enumerate() {
             let ((_, place), root) = row?;
             if threads.chunk.len() >= ask.limit.min(MAX_LIMIT) || scanned >= MAX_SCANNED {
-                threads.next_batch = Some(to_token(place));
+                threads.next_batch = Some(to_token(continuation));
                 break;
             }
+            continuation = place.saturating_sub(1);
             let Some(pdu) = self.graph.event(&read, root)? else { continue };
             if reader.ignored.contains(&pdu.sender) {
                 continue;

@@ -1,6 +1,6 @@
 //! What was sent to a room between the leave of the last user here and the next join.
 
-use ruma::{OwnedRoomId, RoomId};
+use ruma::{EventId, OwnedRoomId, RoomId};
 use serde_json::{Value, json};
 use wick_harness::{Gate, TestNetwork, TestServer, User};
 use wick_room::invariants;
@@ -252,4 +252,85 @@ async fn what_was_for_members_alone_stays_hidden_from_one_who_was_away() {
     let seen = with(&[&numbers(6..7), &own(&["join", "leave"]), &numbers(0..2)]);
     assert_eq!(read[..seen.len()], seen);
     assert_sound(&pair.b);
+}
+
+/// A message of alice's that relates to another one.
+async fn relate(pair: &Pair, kind: &str, parent: &EventId, body: &str) {
+    let relates_to = json!({ "rel_type": kind, "event_id": parent });
+    let content = json!({ "msgtype": "m.text", "body": body, "m.relates_to": relates_to });
+    crate::talk::send(&pair.a, &pair.room, &pair.alice, content).await;
+}
+
+/// Waits until bob has the message of alice's that comes last.
+async fn caught_up(pair: &Pair, last: &str) {
+    let mut news = sync(&pair.b, &pair.bob, "").await;
+    while pair.timeline(&news).0.last() != Some(&last) {
+        news = sync_since(&pair.b, &pair.bob, &news, "&timeout=30000").await;
+    }
+}
+
+/// Two messages of a list of bob's, and the token behind them.
+async fn two(pair: &Pair, path: &str, from: &str) -> (Vec<String>, Option<String>) {
+    let path = format!("/_matrix/client/v1/rooms/{}/{path}limit=2{from}", pair.room);
+    let (status, page) = pair.b.get(&path, &pair.bob.token).await;
+    assert_eq!(status, 200, "{page}");
+    let body = |event: &Value| event["content"]["body"].as_str().unwrap().to_owned();
+    let found = page["chunk"].as_array().unwrap().iter().map(body).collect();
+    (found, page["next_batch"].as_str().map(|token| format!("&from={token}")))
+}
+
+/// What bob reads of a list from a token on.
+async fn rest(pair: &Pair, path: &str, mut from: Option<String>) -> Vec<String> {
+    let mut all = Vec::new();
+    while let Some(token) = from {
+        let (found, next) = two(pair, path, &token).await;
+        all.extend(found);
+        from = next;
+    }
+    all
+}
+
+#[tokio::test]
+async fn relations_and_threads_that_come_into_a_gap_are_read_once_by_a_client_that_is_above_it() {
+    let pair = Pair::make().await;
+    let mut roots = Vec::new();
+    for number in 0..6 {
+        let body = format!("root {number}");
+        roots.push(crate::talk::say(&pair.a, &pair.room, &pair.alice, &body).await);
+    }
+    // Two answers below the gap, two in it and two above it.
+    for (number, root) in roots.iter().enumerate() {
+        if number == 2 {
+            caught_up(&pair, "child 1").await;
+            pair.leave().await;
+        }
+        if number == 4 {
+            pair.join("a.test").await;
+        }
+        relate(&pair, "m.thread", root, &format!("answer {number}")).await;
+        relate(&pair, "m.reference", &roots[0], &format!("child {number}")).await;
+    }
+    caught_up(&pair, "child 5").await;
+
+    let threads = "threads?";
+    let backward = format!("relations/{}/m.reference?dir=b&", roots[0]);
+    let forward = format!("relations/{}/m.reference?dir=f&", roots[0]);
+    let mut begun = Vec::new();
+    for (path, expected) in [
+        (threads, ["root 5", "root 4"]),
+        (&backward, ["child 5", "child 4"]),
+        (&forward, ["child 0", "child 1"]),
+    ] {
+        let (found, next) = two(&pair, path, "").await;
+        assert_eq!(found, expected, "{path}");
+        begun.push((path, next));
+    }
+    pair.read_back("", 100).await;
+    let mut read = Vec::new();
+    for (path, next) in begun {
+        read.push(rest(&pair, path, next).await);
+    }
+    assert_eq!(read[0], ["root 3", "root 2", "root 1", "root 0"]);
+    assert_eq!(read[1], ["child 3", "child 2", "child 1", "child 0"]);
+    assert_eq!(read[2], ["child 2", "child 3", "child 4", "child 5"]);
 }
