@@ -12,7 +12,10 @@ use std::{
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, push::Action};
 use serde_json::value::RawValue;
-use wick_account::{Session, account_data};
+use wick_account::{
+    Session, account_data,
+    invite_filter::{InviteAction, InviteFilter},
+};
 use wick_core::{Error, Result, ShortEventId, ShortRoomId, Timestamp, event::pdu::SharedPdu};
 use wick_database::{Snapshot, schema::room::Membership};
 use wick_people::receipts::thread_of;
@@ -79,6 +82,7 @@ struct Lister<'a> {
     read: &'a Snapshot,
     session: &'a Session,
     ignored: Arc<HashSet<OwnedUserId>>,
+    invites: InviteFilter,
     rules: Arc<Rules>,
     events: &'a FlattenedEvents,
     rooms: HashMap<ShortRoomId, Room<'a>>,
@@ -93,7 +97,7 @@ struct Head {
     place: i64,
     room: ShortRoomId,
     event: ShortEventId,
-    /// Nothing before it in the room is listed.
+    /// It is an invite of the user, and nothing before it in the room is listed.
     is_last: bool,
 }
 
@@ -138,6 +142,7 @@ impl Notifications {
             read: &read,
             session,
             ignored: Arc::new(account_data::ignored_users(&read, session.user, &session.user_id)?),
+            invites: InviteFilter::of(&read, session.user)?,
             rules: self.rules.get(&read, session.into())?,
             events: &self.events,
             rooms: HashMap::new(),
@@ -155,7 +160,7 @@ impl Lister<'_> {
             let (room, member) = row?;
             match member.membership {
                 Membership::Join => self.add_head(room, from)?,
-                Membership::Invite => self.add_event(room, member.event, from)?,
+                Membership::Invite => self.add_invite(room, member.event, from)?,
                 _ => {}
             }
         }
@@ -171,8 +176,8 @@ impl Lister<'_> {
         Ok(())
     }
 
-    /// An event comes next, and last, in a room.
-    fn add_event(&mut self, room: ShortRoomId, event: ShortEventId, upto: i64) -> Result<()> {
+    /// An invite of the user comes next, and last, in a room.
+    fn add_invite(&mut self, room: ShortRoomId, event: ShortEventId, upto: i64) -> Result<()> {
         let place = self.graph.place(self.read, event)?.and_then(|place| place.position);
         if let Some(place) = place.filter(|place| *place <= upto) {
             self.heads.push(Head { place, room, event, is_last: true });
@@ -196,7 +201,9 @@ impl Lister<'_> {
                 self.look_at_own(room, item, &pdu)?;
                 continue;
             }
-            if !self.ignored.contains(&pdu.sender) {
+            let is_hidden = self.ignored.contains(&pdu.sender)
+                || (is_last && self.invites.action(&pdu.sender) != InviteAction::Allow);
+            if !is_hidden {
                 page.notifications.extend(self.notification(room, item, &pdu, wanted)?);
             }
             if !is_last {
@@ -219,7 +226,7 @@ impl Lister<'_> {
         if is_arrival(self.graph, self.read, event, pdu)? {
             let user_id = self.session.user_id.as_str();
             return match accepted_invite(self.graph, self.read, event, user_id)? {
-                Some(invite) => self.add_event(room, invite, before),
+                Some(invite) => self.add_invite(room, invite, before),
                 None => Ok(()),
             };
         }

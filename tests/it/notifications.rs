@@ -128,3 +128,33 @@ async fn ones_own_answer_reads_what_came_before_it() {
     let read = [0, 1].map(|number| body["notifications"][number]["read"] == true);
     assert_eq!(read, [false, true]);
 }
+
+#[tokio::test]
+async fn an_invite_that_is_not_shown_is_not_listed() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let carol = server.register("carol").await;
+    for inviter in [&alice, &carol] {
+        let room = server.room(inviter, "theirs").await;
+        room.member(inviter, &bob, "invite").await;
+    }
+    let senders = |body: &Value| -> Vec<Value> {
+        let found = body["notifications"].as_array().unwrap().iter();
+        found.map(|found| found["event"]["sender"].clone()).collect()
+    };
+    let config = "/_matrix/client/v3/user/@bob:localhost/account_data";
+    for (kind, content, shown) in [
+        ("org.matrix.msc4155.invite_permission_config", json!({}), vec![&carol, &alice]),
+        (
+            "org.matrix.msc4155.invite_permission_config",
+            json!({ "ignored_users": [alice.user_id] }),
+            vec![&carol],
+        ),
+        ("m.invite_permission_config", json!({ "default_action": "block" }), vec![]),
+    ] {
+        let path = format!("{config}/{kind}");
+        assert_eq!(server.put(&path, &bob.token, content).await.0, 200);
+        let shown: Vec<_> = shown.iter().map(|user| json!(user.user_id)).collect();
+        assert_eq!(senders(&list(&server, &bob, "").await.1), shown, "{kind}");
+    }
+}
