@@ -220,6 +220,12 @@ impl Error {
         Self::Internal(InternalError { context: context.into(), source: None })
     }
 
+    /// Whether it is internal, rather than the fault of a client or of another server.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        matches!(self, Self::Internal(_))
+    }
+
     /// The errcode, if this is a refusal.
     #[must_use]
     pub fn kind(&self) -> Option<&ErrorKind> {

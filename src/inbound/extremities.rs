@@ -53,7 +53,7 @@ async fn send_dummy<P: Peer>(inbound: &Inbound<P>, room_id: &OwnedRoomId) -> Res
         let draft = Draft::message(room_id.clone(), sender, DUMMY_EVENT.into(), content);
         match graph.send(draft, Effects::default()).await {
             Ok(_) => return Ok(true),
-            Err(error) if error.kind().is_some() => {}
+            Err(error) if !error.is_internal() => {}
             Err(error) => return Err(error),
         }
     }

@@ -75,10 +75,11 @@ impl RemoteRooms {
         let sender = session.user_id.clone();
         let event_type = StateEventType::RoomMember;
         let draft = Draft::state(room_id.clone(), sender, event_type, invitee.as_str(), content);
-        let (version, pdu) = self.graph.propose(draft).map_err(|error| match error.kind() {
-            Some(ErrorKind::NotFound) => Error::forbidden("you are not in this room"),
-            _ => error,
-        })?;
+        let (version, pdu) =
+            self.graph.propose(draft).await.map_err(|error| match error.kind() {
+                Some(ErrorKind::NotFound) => Error::forbidden("you are not in this room"),
+                _ => error,
+            })?;
         let version_rules = rules::version_rules(&version)?;
         let state = self.invite_state(&room_id, session)?;
         let request = create_invite::Request::new(

@@ -10,6 +10,7 @@ mod join;
 mod knock;
 mod leave;
 mod peer;
+mod policy;
 mod profile;
 mod rooms;
 mod spaces;
@@ -17,4 +18,4 @@ mod stripped;
 mod template;
 mod timestamp;
 
-pub use self::{invited::Invite, peer::Peers, rooms::RemoteRooms};
+pub use self::{invited::Invite, peer::Peers, policy::RemotePolicyServers, rooms::RemoteRooms};

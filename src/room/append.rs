@@ -22,12 +22,16 @@ impl<'a> Assembly<'a> {
         Ok(room)
     }
 
-    /// Builds an event on the room as it is now, checks it against the auth rules and appends it.
+    /// Builds an event on the room as it is now, checks it against the auth rules and appends it. In a room that uses a
+    /// policy server, the change runs again once that has signed the event.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` if the auth rules refuse it, `M_TOO_LARGE`, `M_BAD_JSON`.
-    pub fn append(&mut self, draft: Draft, effects: Effects) -> Result<Appended> {
-        let authorized = build::build(self, draft)?;
+    /// `M_FORBIDDEN` if the auth rules refuse it, or what the policy server refuses it with; `M_TOO_LARGE`, `M_BAD_JSON`;
+    /// [`Error::Remote`](wick_core::Error::Remote) if the policy server has no answer.
+    pub fn append(&mut self, mut draft: Draft, effects: Effects) -> Result<Appended> {
+        self.date_again(&mut draft);
+        let mut authorized = build::build(self, draft)?;
+        authorized.pdu = self.ensure_recommended(authorized.pdu)?;
         commit::append(self, authorized, effects)
     }
 

@@ -21,7 +21,7 @@ use wick_database::{
     },
 };
 
-use crate::{Graph, TimerChange, TransactionKey};
+use crate::{Graph, TimerChange, TransactionKey, policy::PolicyChecks};
 
 /// A room that is being changed.
 pub struct Assembly<'a> {
@@ -33,6 +33,8 @@ pub struct Assembly<'a> {
     pub(crate) head: Head,
     /// Which attempt at the change this is, counted from 1.
     pub(crate) attempt: usize,
+    /// What is known of the signatures of the room's policy server.
+    pub(crate) policy: PolicyChecks,
     /// The head before any of the appends; `None` if the room is new.
     opened_on: Option<Head>,
     pub(crate) timers: Vec<TimerChange>,
@@ -56,6 +58,7 @@ impl<'a> Assembly<'a> {
             room,
             rules,
             attempt: 1,
+            policy: PolicyChecks::default(),
             opened_on: Some(head.clone()),
             head,
             timers: Vec::new(),
@@ -88,6 +91,7 @@ impl<'a> Assembly<'a> {
             room,
             rules,
             attempt: 1,
+            policy: PolicyChecks::default(),
             opened_on: None,
             head,
             timers: Vec::new(),

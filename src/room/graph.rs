@@ -1,6 +1,7 @@
 //! The rooms of this server: every change of a room goes through here.
 
 use std::{
+    mem,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,9 +23,10 @@ use wick_database::{
 };
 
 use crate::{
-    Appended, Assembly, Effects, TimerChange, build,
+    Appended, Assembly, Effects, PolicyServers, TimerChange, build,
     events::Events,
     lock::{RoomLock, RoomLocks},
+    policy::PolicyChecks,
     render::Rendered,
     resolve::Resolutions,
     stage::Authorized,
@@ -64,6 +66,18 @@ pub struct Hooks {
     pub timers: Option<TimerListener>,
     /// Whether new state ends the delayed events of others that would set the same.
     pub cancel_superseded: bool,
+    /// The way to policy servers; without it none is asked.
+    pub policy_servers: Option<Arc<dyn PolicyServers>>,
+}
+
+/// What came of an attempt at a change.
+pub(crate) enum Attempt<T> {
+    /// It is written, and on its way to the disk.
+    Written(T, Pending),
+    /// The room has changed meanwhile: nothing is written.
+    Conflict,
+    /// A policy server is to be asked: nothing is written.
+    Unsigned,
 }
 
 /// States whose history visibility is kept in memory.
@@ -85,6 +99,8 @@ pub struct Graph {
     pub(crate) visibilities: Cache<StateRoot, HistoryVisibility>,
     pub(crate) hooks: Hooks,
     pub(crate) locks: RoomLocks,
+    /// The turns of changes for which a policy server is asked: those of one room would make each other run again.
+    policy_turns: RoomLocks,
     /// What states of forks resolved to.
     pub(crate) resolutions: Resolutions,
     /// The id of the newest timer made here: ids order timers that are due in the same millisecond.
@@ -122,6 +138,7 @@ impl Graph {
             keys,
             hooks,
             locks: RoomLocks::default(),
+            policy_turns: RoomLocks::default(),
             resolutions: Resolutions::new(MAX_RESOLUTIONS),
             last_timer: AtomicU64::new(0),
         }
@@ -170,8 +187,8 @@ impl Graph {
 
     /// Changes a room. `change` reads the room as it was written last, its own appends included, and all
     /// it appends is one batch, which requires that the room's head is the one it was built on. If that or
-    /// another required row has changed by then, nothing is written and `change` runs again. Returns once
-    /// the batch is durable and published.
+    /// another required row has changed by then, nothing is written and `change` runs again, as it does once the room's
+    /// policy server has answered for its events. Returns once the batch is durable and published.
     ///
     /// # Errors
     /// What `change` returns; `M_NOT_FOUND` if the room is unknown; a database error, among them a
@@ -182,35 +199,58 @@ impl Graph {
         mut change: impl FnMut(&mut Assembly<'_>) -> Result<T>,
     ) -> Result<T> {
         let mut attempt = 1;
+        let mut checks = PolicyChecks::default();
+        let mut turn = None;
         loop {
             let lock = self.locks.take(room_id).await;
-            let written = self.attempt(room_id, attempt, &mut change)?;
+            let outcome = self.attempt(room_id, attempt, &mut checks, &mut change)?;
             drop(lock);
-            if let Some((value, pending)) = written {
-                pending.await?;
-                return Ok(value);
+            match outcome {
+                Attempt::Written(value, pending) => {
+                    pending.await?;
+                    return Ok(value);
+                }
+                Attempt::Conflict => {}
+                Attempt::Unsigned if attempt >= ATTEMPTS => return Err(unsettled()),
+                Attempt::Unsigned if checks.makes_events() && turn.is_none() => {
+                    turn = Some(self.policy_turns.take(room_id).await);
+                    checks.start_over();
+                }
+                Attempt::Unsigned => self.ask_policy_servers(&mut checks).await?,
             }
             attempt += 1;
         }
     }
 
-    /// Changes a room if it does not change meanwhile. `None` if it did: nothing is written then.
+    /// Changes a room if it does not change meanwhile.
     pub(crate) fn attempt<T>(
         &self,
         room_id: &RoomId,
         attempt: usize,
+        checks: &mut PolicyChecks,
         change: &mut impl FnMut(&mut Assembly<'_>) -> Result<T>,
-    ) -> Result<Option<(T, Pending)>> {
+    ) -> Result<Attempt<T>> {
         let mut room = Assembly::open(self, room_id)?
             .ok_or_else(|| Error::not_found("this server does not know that room"))?;
         room.attempt = attempt;
-        match change(&mut room) {
+        room.policy = mem::take(checks);
+        let changed = change(&mut room);
+        *checks = mem::take(&mut room.policy);
+        match changed {
             // What was read while the head moved need not fit together.
-            Err(_) if attempt < ATTEMPTS && room.has_moved()? => Ok(None),
-            changed => {
-                let value = changed?;
-                Ok(unless_conflict(room.write(), attempt)?.map(|pending| (value, pending)))
+            Err(_) if attempt < ATTEMPTS && room.has_moved()? => {
+                checks.start_over();
+                Ok(Attempt::Conflict)
             }
+            Err(error) => Err(error),
+            Ok(_) if checks.lacks_signatures() => Ok(Attempt::Unsigned),
+            Ok(value) => Ok(match unless_conflict(room.write(), attempt)? {
+                Some(pending) => Attempt::Written(value, pending),
+                None => {
+                    checks.start_over();
+                    Attempt::Conflict
+                }
+            }),
         }
     }
 
@@ -275,6 +315,9 @@ impl Graph {
             let mut room = Assembly::create(self, authorized, &version, version_rules.clone())?;
             room.attempt = attempt;
             let value = fill(&mut room)?;
+            if room.policy.lacks_signatures() {
+                return Err(Error::forbidden("a new room cannot use a policy server yet"));
+            }
             let written = unless_conflict(room.write(), attempt)?;
             drop(lock);
             if let Some(pending) = written {
@@ -345,4 +388,10 @@ pub(crate) fn unless_conflict(
         Err(error) if error.is_conflict() && attempt < ATTEMPTS => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The error of a change that never came to its end, because the room changed each time before its policy server had signed.
+pub(crate) fn unsettled() -> Error {
+    let source = "the room changes faster than its policy server signs";
+    Error::internal("a change of a room with a policy server", source)
 }

@@ -17,6 +17,7 @@ mod graph;
 mod heroes;
 mod lock;
 pub mod membership;
+mod policy;
 mod read;
 mod receive;
 pub mod relation;
@@ -42,6 +43,7 @@ pub use self::{
     gaps::OpenGap,
     graph::{Graph, Hooks, NewRoom, Projection, TimerListener},
     membership::MemberContent,
+    policy::{PolicyServers, Signing},
     receive::{
         Formatted, Gaps, Incoming, Received, Snapshot, Verified, by_auth_events, by_prev_events,
         topological_order,

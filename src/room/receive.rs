@@ -26,7 +26,11 @@ pub use self::{
     snapshot::Snapshot,
     verified::{Formatted, Verified},
 };
-use crate::{Appended, Assembly, Graph};
+use crate::{
+    Appended, Assembly, Graph,
+    graph::Attempt,
+    policy::{PolicyChecks, Verdict},
+};
 
 /// An event to receive, with what is known about it.
 #[derive(Clone, Debug)]
@@ -51,7 +55,7 @@ pub enum Received {
     Accepted(Appended),
     /// It is stored outside of the timeline, because the state around it is not known.
     Outlier(OwnedEventId),
-    /// Its own history allows it, the room as it is now does not: stored, and neither shown nor built on.
+    /// Its own history allows it, the room as it is now or its policy server does not: stored, and neither shown nor built on.
     SoftFailed(OwnedEventId),
     /// The auth rules refuse it, for this reason: stored as rejected.
     Rejected(OwnedEventId, String),
@@ -90,7 +94,8 @@ impl Graph {
     }
 
     /// As [`Graph::receive`], on the calling thread and without the room's lock; for large resolutions. `None`
-    /// if the room has changed meanwhile: then nothing was written, and [`Graph::receive`] finds what was resolved.
+    /// if the room has changed meanwhile, or a policy server is to be asked: then nothing was written, and [`Graph::receive`]
+    /// finds what was resolved.
     ///
     /// # Errors
     /// As [`Graph::receive`].
@@ -99,7 +104,12 @@ impl Graph {
         room_id: &RoomId,
         events: &[Incoming],
     ) -> Result<Option<(Vec<Received>, Pending)>> {
-        self.attempt(room_id, 1, &mut |room| room.receive_all(events))
+        let mut checks = PolicyChecks::default();
+        let receive = &mut |room: &mut Assembly<'_>| room.receive_all(events);
+        Ok(match self.attempt(room_id, 1, &mut checks, receive)? {
+            Attempt::Written(received, pending) => Some((received, pending)),
+            Attempt::Conflict | Attempt::Unsigned => None,
+        })
     }
 
     /// Makes a room that began elsewhere, from its create event.
@@ -146,6 +156,13 @@ impl Assembly<'_> {
             false => store::current_state(self, &[], judged.before)?,
         };
         judged.soft_failed = auth::by_state(self, &judged.pdu, current)?.is_err();
+        if !judged.soft_failed {
+            match self.verdict(&judged.pdu)? {
+                Verdict::Recommended(pdu) => judged.pdu = pdu,
+                Verdict::Refused(_) => judged.soft_failed = true,
+                Verdict::Unknown => {}
+            }
+        }
         if judged.soft_failed {
             store::refuse(self, judged)?;
             return Ok(Received::SoftFailed(event_id));

@@ -3,6 +3,8 @@
 //! Invariants: their events are never part of the graph, since nothing is here to judge them by; such a membership ends
 //! with the batch by which its user becomes a member of the room as it is here.
 
+use std::mem;
+
 use ruma::{
     OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId,
     canonical_json::CanonicalJsonObject, room_version_rules::RoomVersionRules,
@@ -17,7 +19,7 @@ use wick_database::{
     },
 };
 
-use crate::{Assembly, Graph, build};
+use crate::{Assembly, Graph, build, graph::unsettled, policy::PolicyChecks};
 
 /// How often a batch is made anew because the row has changed meanwhile.
 const ATTEMPTS: usize = 16;
@@ -103,16 +105,39 @@ impl Graph {
         }
     }
 
-    /// An event as it would be sent now, signed, for other servers to see before it is. It is sent by receiving it.
+    /// An event as it would be sent now, signed, by the room's policy server too if there is one, for other servers to see
+    /// before it is sent. It is sent by receiving it.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` if the room is not here, `M_FORBIDDEN` if the auth rules refuse the event.
-    pub fn propose(&self, draft: Draft) -> Result<(RoomVersionId, SharedPdu)> {
-        let room = Assembly::open(self, &draft.room_id)?
+    /// `M_NOT_FOUND` if the room is not here, `M_FORBIDDEN` if the auth rules refuse the event, what the policy server
+    /// refuses it with; [`Error::Remote`] if that has no answer.
+    pub async fn propose(&self, draft: Draft) -> Result<(RoomVersionId, SharedPdu)> {
+        let mut checks = PolicyChecks::default();
+        for _ in 0..ATTEMPTS {
+            let proposed = self.propose_with(&mut checks, draft.clone())?;
+            if !checks.lacks_signatures() {
+                return Ok(proposed);
+            }
+            self.ask_policy_servers(&mut checks).await?;
+        }
+        Err(unsettled())
+    }
+
+    fn propose_with(
+        &self,
+        checks: &mut PolicyChecks,
+        mut draft: Draft,
+    ) -> Result<(RoomVersionId, SharedPdu)> {
+        let mut room = Assembly::open(self, &draft.room_id)?
             .ok_or_else(|| Error::not_found("this server does not know that room"))?;
         let version = RoomVersionId::try_from(room.head().version.as_str())
             .map_err(|error| Error::internal("a room's version cannot be read", error))?;
-        Ok((version, build::build(&room, draft)?.pdu))
+        room.policy = mem::take(checks);
+        room.date_again(&mut draft);
+        let built = build::build(&room, draft)?.pdu;
+        let pdu = room.ensure_recommended(built)?;
+        *checks = room.policy;
+        Ok((version, pdu))
     }
 
     /// Hashes and signs an event of a room that need not be here.

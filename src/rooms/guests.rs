@@ -105,8 +105,8 @@ impl GuestRemoval {
             })
             .await;
         match left {
-            Err(Error::Refused(refusal)) => {
-                tracing::warn!(%room_id, %refusal, "a guest cannot leave a room");
+            Err(error) if !error.is_internal() => {
+                tracing::warn!(%room_id, %error, "a guest cannot leave a room");
                 Ok(())
             }
             left => left,

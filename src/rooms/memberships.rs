@@ -136,15 +136,16 @@ impl Memberships {
         Ok(())
     }
 
-    /// Changes one room, and continues if the auth rules of the room refuse it.
+    /// Changes one room, and continues if the auth rules or the policy server of the room refuse it, or that server has no
+    /// answer: the other rooms must not wait for it.
     async fn in_room(
         &self,
         room_id: &RoomId,
         change: impl FnMut(&mut Assembly<'_>) -> Result<()>,
     ) -> Result<()> {
         match self.graph.transact(room_id, change).await {
-            Err(Error::Refused(refusal)) => {
-                tracing::debug!(%room_id, %refusal, "a room keeps a member event as it is");
+            Err(error) if !error.is_internal() => {
+                tracing::debug!(%room_id, %error, "a room keeps a member event as it is");
                 Ok(())
             }
             result => result,

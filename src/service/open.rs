@@ -13,6 +13,7 @@ use wick_notify::Counts;
 use wick_outbound::Outbound;
 use wick_people::{Presence, Profiles};
 use wick_push::Push;
+use wick_remote::RemotePolicyServers;
 use wick_room::{Graph, Hooks};
 use wick_rooms::{Delayed, Memberships, Rooms, search};
 use wick_runtime::{ConflictLock, Limits, Resources, Supervisor, Workers};
@@ -57,7 +58,7 @@ pub(crate) fn graph(
     resources: &Resources,
     limits: &Arc<Limits>,
     presence: &Arc<Presence>,
-    keys: &Keys,
+    (keys, federation): (&Keys, Option<&Arc<Federation>>),
 ) -> Result<(Arc<Graph>, Arc<Timers>)> {
     let Resources { config, database, clock, random, .. } = resources.clone();
     let queue = Arc::new(timers::Queue::default());
@@ -65,6 +66,8 @@ pub(crate) fn graph(
         projections: vec![Box::new(Arc::clone(presence)), search::index()],
         timers: Some(timers::listener(resources, Arc::clone(&queue))),
         cancel_superseded: config.delayed_events.cancel_superseded,
+        policy_servers: federation
+            .map(|federation| Arc::new(RemotePolicyServers::new(Arc::clone(federation))) as _),
     };
     let identity = (config.server.name.clone(), Arc::clone(&keys.signing));
     let graph = Graph::open(database, clock, random, identity, hooks, GRAPH_CACHE_BYTES);

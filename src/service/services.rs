@@ -168,7 +168,8 @@ impl Services {
         let (sessions, devices, users) = open::accounts(&resources)?;
         let profiles = Arc::new(Profiles::new(resources.clone(), Arc::clone(&limits)));
         let presence = Arc::new(Presence::new(resources.clone()));
-        let (graph, timers) = open::graph(&resources, &limits, &presence, &keys)?;
+        let (graph, timers) =
+            open::graph(&resources, &limits, &presence, (&keys, federation.as_ref()))?;
         let stopping = supervisor.stopping().clone();
         let (expiry, rooms, delayed) =
             open::rooms(&resources, (&graph, &timers), &profiles, &supervisor);

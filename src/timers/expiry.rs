@@ -131,7 +131,13 @@ impl Expiry {
             return Ok(());
         };
         for timer in self.timers.of_owner(Feature::Expiry, owner) {
-            self.finish(timer, Outcome::Expired).await?;
+            match self.finish(timer, Outcome::Expired).await {
+                // It runs on, and ends without a terminal event once its sender is gone.
+                Err(error) if !error.is_internal() => {
+                    tracing::info!(%error, %timer, "a terminal event cannot be sent for now");
+                }
+                ended => ended?,
+            }
         }
         Ok(())
     }

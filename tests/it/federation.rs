@@ -27,6 +27,7 @@ mod media;
 mod missed;
 mod names;
 mod peer;
+mod policy;
 mod receiver;
 mod requests;
 mod restricted;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use wick_core::{Error, Result};
+use wick_core::Result;
 use wick_database::{
     Durability, Range, Read,
     schema::{
@@ -55,8 +55,8 @@ impl Rooms {
         for old in latest.scan(&REPLACEMENT_BY_ROOM, Range::all()).keys() {
             match self.announce_replacement(old?).await {
                 Ok(_) => {}
-                Err(Error::Refused(refusal)) => {
-                    tracing::warn!(%refusal, "a replaced room has no tombstone");
+                Err(error) if !error.is_internal() => {
+                    tracing::warn!(%error, "a replaced room has no tombstone");
                 }
                 Err(error) => return Err(error),
             }

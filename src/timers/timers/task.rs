@@ -54,7 +54,10 @@ impl Timers {
             fires,
             supervisor: Arc::clone(supervisor),
             due_rooms: Arc::default(),
-            permits: Arc::new(Semaphore::new(concurrency)),
+            permits: Permits {
+                others: Arc::new(Semaphore::new(concurrency)),
+                with_policy_server: Arc::new(Semaphore::new(concurrency)),
+            },
         };
         // Firing is throttled until no timer that was due at start is in the queue any more.
         let began = self.resources.clock.monotonic();
@@ -96,13 +99,20 @@ fn overdue_pace(per_second: u32) -> (usize, Duration) {
     (usize::try_from(portion).unwrap_or(1), tick)
 }
 
+/// How many rooms fire timers at the same time. Those that ask a policy server first hold up none that do not.
+#[derive(Clone)]
+struct Permits {
+    others: Arc<Semaphore>,
+    with_policy_server: Arc<Semaphore>,
+}
+
 /// Hands due timers to one worker per room.
 struct Firings {
     timers: Arc<Timers>,
     fires: Arc<dyn Fires>,
     supervisor: Arc<Supervisor>,
     due_rooms: Arc<DueRooms>,
-    permits: Arc<Semaphore>,
+    permits: Permits,
 }
 
 impl Firings {
@@ -133,7 +143,7 @@ impl Firings {
             Arc::clone(&self.timers),
             Arc::clone(&self.fires),
             Arc::clone(&self.due_rooms),
-            Arc::clone(&self.permits),
+            self.permits.clone(),
             room,
         );
         self.supervisor.spawn_once("timers of a room", worker);
@@ -161,11 +171,16 @@ async fn work(
     timers: Arc<Timers>,
     fires: Arc<dyn Fires>,
     due_rooms: Arc<DueRooms>,
-    permits: Arc<Semaphore>,
+    permits: Permits,
     room: ShortRoomId,
 ) {
     loop {
         // One permit per portion: rooms with much to do take turns with the others.
+        let uses_policy_server = timers.graph.uses_policy_server(&timers.latest(), room);
+        let permits = match uses_policy_server.unwrap_or_default() {
+            true => &permits.with_policy_server,
+            false => &permits.others,
+        };
         let Ok(_permit) = permits.acquire().await else { return };
         let due = due_rooms.take(room);
         if due.is_empty() {
@@ -175,7 +190,11 @@ async fn work(
         let cause = Cause::Due(clock.monotonic());
         let firings: Vec<_> = due.into_iter().map(|timer| Firing { timer, cause }).collect();
         let Err(error) = fire(&timers, &firings, &*fires).await else { continue };
-        tracing::error!(%error, %room, timers = firings.len(), "timers could not fire and will be tried again");
+        if error.is_internal() {
+            tracing::error!(%error, %room, timers = firings.len(), "timers could not fire and will be tried again");
+        } else {
+            tracing::info!(%error, %room, timers = firings.len(), "timers wait for the room's policy server");
+        }
         for firing in &firings {
             // One that cannot be fired must not keep the others from it.
             if firings.len() > 1 && fire(&timers, slice::from_ref(firing), &*fires).await.is_ok() {

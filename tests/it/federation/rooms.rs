@@ -1,5 +1,6 @@
 //! What other servers ask of the rooms of this one: joins, knocks, leaves, events, transactions.
 
+use axum::Router;
 use http::Method;
 use ruma::{
     CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, UserId,
@@ -31,9 +32,14 @@ const NONE: Value = Value::Null;
 
 impl Rooms {
     pub(super) async fn start() -> Self {
+        Self::start_with(Router::new()).await
+    }
+
+    /// The same with these endpoints of the other server.
+    pub(super) async fn start_with(others: Router) -> Self {
         let network = TestNetwork::new();
         let server = TestServer::start_from(network.options(HERE)).await;
-        let peer = Peer::join(&network, "b.test").await;
+        let peer = Peer::join_with(&network, "b.test", others).await;
         let alice = server.register("alice").await;
         let rooms = Self { server, alice, peer, _network: network };
         // Fetches the keys while the network is there.
@@ -135,7 +141,7 @@ impl Rooms {
         serde_json::to_value(event).unwrap()
     }
 
-    async fn set(&self, room: &OwnedRoomId, event_type: &str, content: Value) {
+    pub(super) async fn set(&self, room: &OwnedRoomId, event_type: &str, content: Value) {
         let path = format!("/_matrix/client/v3/rooms/{room}/state/{event_type}/");
         let (status, body) = self.server.put(&path, &self.alice.token, content).await;
         assert_eq!(status, 200, "{body}");
