@@ -11,6 +11,7 @@ mod keys;
 mod media;
 mod membership;
 mod query;
+mod third_party;
 mod transaction;
 mod user;
 mod version;
@@ -30,6 +31,7 @@ pub(crate) fn routes() -> Vec<Route> {
         media::routes(),
         membership::routes(),
         query::routes(),
+        third_party::routes(),
         transaction::routes(),
         user::routes(),
         version::routes(),

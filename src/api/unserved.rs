@@ -16,8 +16,4 @@ const GET: &[&str] = &["/_matrix/federation/v1/query/{query_type}"];
 
 const POST: &[&str] = &["/_matrix/policy/v1/sign"];
 
-const PUT: &[&str] = &[
-    "/_matrix/federation/v1/3pid/onbind",
-    "/_matrix/federation/v1/exchange_third_party_invite/{room_id}",
-    "/_matrix/federation/v1/invite/{room_id}/{event_id}",
-];
+const PUT: &[&str] = &["/_matrix/federation/v1/invite/{room_id}/{event_id}"];

@@ -42,7 +42,8 @@ impl RemoteRooms {
         self.resources.limits.ensure(Limit::Invites, &session.user_id)?;
         let (remote, session) = (Arc::clone(self), Arc::clone(session));
         let (room_id, invitee) = (room_id.to_owned(), invitee.to_owned());
-        let invite = async move { remote.invite_with(&session, room_id, &invitee, content).await };
+        let invite =
+            async move { remote.invite_with(&session.user_id, room_id, &invitee, content).await };
         self.supervisor.complete("invite of another server's user", invite).await
     }
 
@@ -65,23 +66,24 @@ impl RemoteRooms {
             .await;
     }
 
-    async fn invite_with(
+    /// Invites a user of another server in the name of a user of this one.
+    pub(crate) async fn invite_with(
         &self,
-        session: &Session,
+        sender: &UserId,
         room_id: OwnedRoomId,
         invitee: &OwnedUserId,
         content: CanonicalJsonObject,
     ) -> Result<()> {
-        let sender = session.user_id.clone();
         let event_type = StateEventType::RoomMember;
-        let draft = Draft::state(room_id.clone(), sender, event_type, invitee.as_str(), content);
+        let inviter = sender.to_owned();
+        let draft = Draft::state(room_id.clone(), inviter, event_type, invitee.as_str(), content);
         let (version, pdu) =
             self.graph.propose(draft).await.map_err(|error| match error.kind() {
                 Some(ErrorKind::NotFound) => Error::forbidden("you are not in this room"),
                 _ => error,
             })?;
         let version_rules = rules::version_rules(&version)?;
-        let state = self.invite_state(&room_id, session)?;
+        let state = self.invite_state(&room_id, sender)?;
         let request = create_invite::Request::new(
             room_id.clone(),
             pdu.event_id.clone(),
@@ -111,13 +113,12 @@ impl RemoteRooms {
     }
 
     /// What the invited user may see of the room.
-    fn invite_state(&self, room_id: &RoomId, session: &Session) -> Result<Vec<RawStrippedState>> {
+    fn invite_state(&self, room_id: &RoomId, inviter: &UserId) -> Result<Vec<RawStrippedState>> {
         let read = self.resources.database.latest();
         let Some(room) = self.graph.short(&read, room_id)? else { return Ok(Vec::new()) };
         let mut events = stripped_events(&self.graph, &read, room)?;
-        let inviter = session.user_id.as_str();
         let member = StateEventType::RoomMember;
-        events.extend(self.graph.state_event_short(&read, room, &member, inviter)?);
+        events.extend(self.graph.state_event_short(&read, room, &member, inviter.as_str())?);
         let pdu = |event| {
             let pdu = self.graph.load_event(&read, event)?;
             Ok(RawStrippedState::Pdu(pdu.json.clone()))

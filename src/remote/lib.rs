@@ -16,6 +16,10 @@ mod rooms;
 mod spaces;
 mod stripped;
 mod template;
+mod third_party;
 mod timestamp;
 
-pub use self::{invited::Invite, peer::Peers, policy::RemotePolicyServers, rooms::RemoteRooms};
+pub use self::{
+    invited::Invite, peer::Peers, policy::RemotePolicyServers, rooms::RemoteRooms,
+    third_party::BoundInvite,
+};

@@ -35,6 +35,7 @@ mod rooms;
 mod sending;
 mod sending_edus;
 mod spaces;
+mod third_party;
 mod three_servers;
 mod waiting;
 

@@ -1,0 +1,191 @@
+//! Invites by third-party identifiers: a user of another server invites an address, and an identity server finds out whose it
+//! is. Addresses and identity servers stay outside of this server: it takes part as the server of the inviter and as that of
+//! the invited user.
+//!
+//! Invariants: the auth rules judge the identity server's signature, by the keys in the room's
+//! `m.room.third_party_invite`; the invite is an invite like others on its way to the user's server.
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#third-party-invites>
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use ruma::{
+    OwnedRoomId, OwnedServerName, OwnedUserId, ServerName, UserId,
+    canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
+    events::{
+        StateEventType,
+        room::member::{SignedContent, ThirdPartyInvite},
+    },
+    serde::Raw,
+};
+use ruma_federation_api::thirdparty::exchange_invite::v1 as exchange_invite;
+use serde::Deserialize;
+use wick_account::invite_filter::InviteFilter;
+use wick_core::{Draft, Error, Result};
+use wick_database::schema::room::Membership;
+use wick_room::{Effects, membership};
+use wick_runtime::Limit;
+
+use crate::{RemoteRooms, rooms::Failures};
+
+/// How many invites are exchanged at the same time.
+const AT_ONCE: usize = 8;
+
+/// An invite of the user that a third-party identifier turned out to be.
+#[derive(Clone, Debug)]
+pub struct BoundInvite {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// The user who invited the identifier.
+    pub sender: OwnedUserId,
+    /// The user it belongs to.
+    pub invitee: OwnedUserId,
+    /// What the identity server signed: the invited user and the token of the invite.
+    pub signed: Raw<SignedContent>,
+}
+
+impl RemoteRooms {
+    /// Makes the invite of a user of `origin` whose third-party identifier a user of this server has invited.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if the room is not here, `M_FORBIDDEN` if the inviter is no user of this server, if the room or its auth
+    /// rules do not allow the invite, or if the server of the invited user refuses it; `M_BAD_JSON` if what is signed is no
+    /// object; `M_INVITE_BLOCKED`; `M_LIMIT_EXCEEDED` if `origin` asks too often; a failure of the invited user's server.
+    pub async fn exchange_invite(
+        self: &Arc<Self>,
+        origin: &ServerName,
+        invite: BoundInvite,
+    ) -> Result<()> {
+        self.resources.limits.ensure(Limit::Invites, &("third-party invites", origin))?;
+        let read = self.resources.database.latest();
+        let unknown = || Error::not_found("this server is not in that room");
+        let room = self.graph.short(&read, &invite.room_id)?.ok_or_else(unknown)?;
+        if !self.graph.has_local_member(&read, room)? {
+            return Err(unknown());
+        }
+        if !self.graph.acl(&read, room)?.allows(origin) {
+            return Err(Error::forbidden("the room's server ACL denies this server"));
+        }
+        drop(read);
+        self.make_invite(invite).await
+    }
+
+    /// Takes in that a third-party identifier belongs to a user of this server, who was invited by it. What becomes of each
+    /// invite is logged.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is no such user, `M_FORBIDDEN` if it is deactivated.
+    pub async fn take_bound(
+        self: &Arc<Self>,
+        user_id: &UserId,
+        invites: Vec<BoundInvite>,
+    ) -> Result<()> {
+        let user_id = Some(user_id).filter(|user_id| self.is_local(user_id));
+        let unknown = || Error::not_found("this server has no such user");
+        let user_id = user_id.ok_or_else(unknown)?;
+        self.users.get(user_id)?.ok_or_else(unknown)?;
+        if !self.users.is_active(user_id)? {
+            return Err(Error::forbidden("the user is deactivated"));
+        }
+        let invites = invites.into_iter().filter(|invite| invite.invitee == user_id);
+        stream::iter(invites)
+            .for_each_concurrent(AT_ONCE, |invite| async move {
+                let (room_id, sender) = (invite.room_id.clone(), invite.sender.clone());
+                match self.request_invite(invite).await {
+                    Ok(()) => tracing::debug!(%room_id, %sender, "a third-party invite is an invite now"),
+                    Err(error) => {
+                        tracing::info!(%room_id, %sender, %error, "a third-party invite cannot be exchanged");
+                    }
+                }
+            })
+            .await;
+        Ok(())
+    }
+
+    /// Has an invite made by the server of the inviter, or by the one that the room's id names.
+    async fn request_invite(self: &Arc<Self>, invite: BoundInvite) -> Result<()> {
+        self.resources.limits.ensure(Limit::Invites, &("of an identifier", &invite.invitee))?;
+        if self.is_local(&invite.sender) {
+            return self.make_invite(invite).await;
+        }
+        let BoundInvite { room_id, sender, invitee, signed } = invite;
+        let servers = [Some(sender.server_name()), room_id.server_name()];
+        let mut servers: Vec<OwnedServerName> =
+            servers.into_iter().flatten().map(ToOwned::to_owned).collect();
+        servers.dedup();
+        let mut failures = Failures::default();
+        for server in servers {
+            // The server of the inviter knows the name that the identifier has in the room.
+            let third_party = ThirdPartyInvite::new(invitee.localpart().to_owned(), signed.clone());
+            let request = exchange_invite::Request::with_third_party_invite(
+                room_id.clone(),
+                sender.clone(),
+                invitee.clone(),
+                third_party,
+            )
+            .map_err(|error| Error::internal("a third-party invite", error))?;
+            match self.federation.request(&server, request).await {
+                Ok(_) => return Ok(()),
+                Err(error) => failures.note(&server, error)?,
+            }
+        }
+        Err(failures.into_error())
+    }
+
+    /// Sends an invite in the name of the user of this server who invited the identifier.
+    async fn make_invite(self: &Arc<Self>, invite: BoundInvite) -> Result<()> {
+        if !self.is_local(&invite.sender) {
+            return Err(Error::forbidden("the inviter is a user of another server"));
+        }
+        let content = self.bound_content(&invite)?;
+        let BoundInvite { room_id, sender, invitee, .. } = invite;
+        let remote = Arc::clone(self);
+        let make = async move {
+            if !remote.is_local(&invitee) {
+                return remote.invite_with(&sender, room_id, &invitee, content).await;
+            }
+            let event_type = StateEventType::RoomMember;
+            let draft = Draft::state(room_id, sender, event_type, invitee.as_str(), content);
+            remote.graph.send(draft, Effects::default()).await.map(drop)
+        };
+        self.supervisor.complete("third-party invite", make).await
+    }
+
+    /// The content of the invite, with the name that the room has for the identifier.
+    fn bound_content(&self, invite: &BoundInvite) -> Result<CanonicalJsonObject> {
+        #[derive(Deserialize)]
+        struct Named {
+            display_name: String,
+        }
+        let BoundInvite { room_id, sender, invitee, signed } = invite;
+        let read = self.resources.database.latest();
+        let room = self.graph.short(&read, room_id)?;
+        let room = room.ok_or_else(|| Error::not_found("this server is not in that room"))?;
+        let member = StateEventType::RoomMember;
+        let member = self.graph.state_event(&read, room, &member, invitee.as_str())?;
+        if member.as_deref().and_then(membership::of) == Some(Membership::Join) {
+            return Err(Error::forbidden("this user is already in the room"));
+        }
+        if let Some(user) = self.graph.intern().lookup_user(&read, invitee)?
+            && self.is_local(invitee)
+        {
+            InviteFilter::of(&read, user)?.ensure_not_blocked(sender)?;
+        }
+        let signed: CanonicalJsonObject = serde_json::from_str(signed.json().get())
+            .map_err(|_| Error::bad_json("what the identity server signed is no object"))?;
+        let token = signed.get("token").and_then(CanonicalJsonValue::as_str).unwrap_or_default();
+        let event_type = StateEventType::RoomThirdPartyInvite;
+        let invited = self.graph.state_event(&read, room, &event_type, token)?;
+        let invited = invited.ok_or_else(|| Error::forbidden("the room has no such invite"))?;
+        let name = invited.content_as::<Named>().map(|named| named.display_name);
+        let third_party = CanonicalJsonObject::from([
+            ("display_name".to_owned(), CanonicalJsonValue::String(name.unwrap_or_default())),
+            ("signed".to_owned(), CanonicalJsonValue::Object(signed)),
+        ]);
+        let mut content = self.rooms.invitation(invitee, None, false)?;
+        let third_party = CanonicalJsonValue::Object(third_party);
+        content.insert("third_party_invite".to_owned(), third_party);
+        Ok(content)
+    }
+}
