@@ -72,7 +72,7 @@ describeAlsoKilled("Hydrogen", (between) => {
         });
         await between();
         await hydrogen.join(other);
-        await eventually("the join", () => alice.getRoom(other).getMember(bob.getUserId())?.membership === "join");
+        await eventually("the join", () => alice.getRoom(other)?.getMember(bob.getUserId())?.membership === "join");
         const { event_id: event } = await alice.sendTextMessage(other, "welcome");
         await hydrogen.shows(event, "welcome");
         await hydrogen.open(id);
