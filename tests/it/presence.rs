@@ -8,11 +8,15 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use wick_core::config::Rate;
 use wick_database::Watch;
 use wick_harness::{TestServer, User};
 
-use crate::talk::{events, filter, member, room, say, sync, sync_since};
+use crate::{
+    expiry::call::PATIENCE,
+    talk::{events, filter, member, room, say, sync, sync_since},
+};
 
 async fn put(server: &TestServer, user: &User, body: Value) -> (u16, Value) {
     let path = format!("/_matrix/client/v3/presence/{}/status", user.user_id);
@@ -24,6 +28,16 @@ async fn get(server: &TestServer, by: &User, of: &str) -> (u16, Value) {
     let path = format!("/_matrix/client/v3/presence/{of}/status");
     let (status, body) = server.get(&path, &by.token).await;
     (status.as_u16(), body)
+}
+
+/// Waits until a user's presence is as `state`: what ends by itself does so a moment after its time.
+async fn until_state(server: &TestServer, by: &User, of: &str, state: &str) {
+    let met = async {
+        while get(server, by, of).await.1["presence"] != state {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(PATIENCE, met).await.is_ok(), "{of} does not become {state}");
 }
 
 /// A user's presence in a sync; null if absent.
@@ -193,23 +207,22 @@ async fn a_user_idles_after_five_minutes_without_activity_also_through_a_restart
     let mut server = TestServer::start().await;
     let (alice, bob) = two_in_a_room(&server).await;
     let room_id = room(&server, &alice).await;
-    let of_alice = async |server: &TestServer| {
-        get(server, &bob, "@alice:localhost").await.1["presence"].clone()
-    };
+    let of_alice = "@alice:localhost";
     poll_for(&server, &alice, 280).await;
-    assert_eq!(of_alice(&server).await, "online");
+    assert_eq!(get(&server, &bob, of_alice).await.1["presence"], "online");
     server.restart().await;
     poll_for(&server, &alice, 40).await;
-    assert_eq!(of_alice(&server).await, "unavailable");
+    until_state(&server, &bob, of_alice, "unavailable").await;
     poll_for(&server, &alice, 60).await;
     server.restart().await;
     poll_for(&server, &alice, 20).await;
-    assert_eq!(of_alice(&server).await, "unavailable", "a sync is no activity");
+    let state = get(&server, &bob, of_alice).await.1["presence"].clone();
+    assert_eq!(state, "unavailable", "a sync is no activity");
     say(&server, &room_id, &alice, "back").await;
     poll_for(&server, &alice, 20).await;
-    assert_eq!(of_alice(&server).await, "online");
+    until_state(&server, &bob, of_alice, "online").await;
     server.clock.advance(Duration::from_secs(30)).await;
-    assert_eq!(of_alice(&server).await, "offline");
+    until_state(&server, &bob, of_alice, "offline").await;
 }
 
 #[tokio::test]

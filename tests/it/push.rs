@@ -1,5 +1,6 @@
 //! Pushers and what they send to push gateways.
 
+mod connections;
 mod content;
 mod counting;
 mod crashes;

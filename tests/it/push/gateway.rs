@@ -10,10 +10,16 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use axum::{Json, Router, body::Body, extract::State, response::Response, routing::post};
+use axum::{
+    Json, Router, body::Body, extract::State, response::Response, routing::post, serve::ListenerExt,
+};
+use http::Version;
 use ruma::OwnedEventId;
 use serde_json::{Value, json};
 use tokio::{
@@ -22,7 +28,7 @@ use tokio::{
     task::JoinSet,
 };
 use wick_core::Config;
-use wick_harness::{TestRoom, TestServer, User};
+use wick_harness::{TestNetwork, TestRoom, TestServer, User};
 
 pub(crate) const SET: &str = "/_matrix/client/v3/pushers/set";
 pub(crate) const PUSHERS: &str = "/_matrix/client/v3/pushers";
@@ -45,14 +51,18 @@ pub(crate) enum Reply {
 struct Shared {
     received: mpsc::UnboundedSender<Value>,
     replies: Arc<Mutex<VecDeque<Reply>>>,
+    versions: Arc<Mutex<Vec<Version>>>,
 }
 
 /// A push gateway on this machine. It accepts what comes unless it has other replies to give.
 pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
+    scheme: &'static str,
     received: sync::Mutex<mpsc::UnboundedReceiver<Value>>,
     replies: Arc<Mutex<VecDeque<Reply>>>,
-    _tasks: JoinSet<()>,
+    versions: Arc<Mutex<Vec<Version>>>,
+    connections: Arc<AtomicUsize>,
+    tasks: JoinSet<()>,
 }
 
 impl Gateway {
@@ -64,17 +74,55 @@ impl Gateway {
     pub(crate) async fn start_on(host: [u8; 4]) -> Self {
         let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
         let address = SocketAddr::from((host, listener.local_addr().unwrap().port()));
+        let (mut gateway, router) = Self::at("http", address);
+        let connections = Arc::clone(&gateway.connections);
+        let listener = listener.tap_io(move |_| {
+            connections.fetch_add(1, Ordering::SeqCst);
+        });
+        gateway.tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        gateway
+    }
+
+    /// One that is reached by TLS, with a certificate of the network's authority.
+    pub(crate) async fn start_in(network: &TestNetwork) -> Self {
+        let (mut gateway, router) = Self::at("https", SocketAddr::from(([127, 0, 0, 1], 0)));
+        gateway.address = network.serve(&["127.0.0.1"], router).await;
+        gateway
+    }
+
+    fn at(scheme: &'static str, address: SocketAddr) -> (Self, Router) {
         let (send, received) = mpsc::unbounded_channel();
-        let replies = Arc::default();
-        let shared = Shared { received: send, replies: Arc::clone(&replies) };
+        let (replies, versions) = (Arc::default(), Arc::default());
+        let shared = Shared {
+            received: send,
+            replies: Arc::clone(&replies),
+            versions: Arc::clone(&versions),
+        };
         let router = Router::new().route(PATH, post(notify)).with_state(shared);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, received: sync::Mutex::new(received), replies, _tasks: tasks }
+        let gateway = Self {
+            address,
+            scheme,
+            received: sync::Mutex::new(received),
+            replies,
+            versions,
+            connections: Arc::default(),
+            tasks: JoinSet::new(),
+        };
+        (gateway, router)
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}{PATH}", self.address)
+        format!("{}://{}{PATH}", self.scheme, self.address)
+    }
+
+    /// How many connections were opened to it, if it is reached without TLS.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// The versions of HTTP of the requests so far.
+    pub(crate) fn versions(&self) -> Vec<Version> {
+        self.versions.lock().unwrap().clone()
     }
 
     /// Answers the next requests so.
@@ -114,7 +162,12 @@ impl Gateway {
     }
 }
 
-async fn notify(State(shared): State<Shared>, Json(body): Json<Value>) -> Response {
+async fn notify(
+    State(shared): State<Shared>,
+    version: Version,
+    Json(body): Json<Value>,
+) -> Response {
+    shared.versions.lock().unwrap().push(version);
     let reply = shared.replies.lock().unwrap().pop_front();
     // A test that is over does not listen any more.
     drop(shared.received.send(body["notification"].clone()));
