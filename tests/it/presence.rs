@@ -33,7 +33,7 @@ async fn get(server: &TestServer, by: &User, of: &str) -> (u16, Value) {
 /// Waits until a user's presence is as `state`: what ends by itself does so a moment after its time.
 async fn until_state(server: &TestServer, by: &User, of: &str, state: &str) {
     let met = async {
-        while get(server, by, of).await.1["presence"] != state {
+        while get(server, by, of).await.1.get("presence") != Some(&json!(state)) {
             tokio::task::yield_now().await;
         }
     };

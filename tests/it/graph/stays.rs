@@ -28,7 +28,7 @@ async fn a_second_removal_on_another_branch_makes_no_stay_longer() {
         let kick = room.member(std::slice::from_ref(&before), ALICE, DAVE, "leave");
         let secret = room.message(std::slice::from_ref(&kick), ALICE, "secret");
         let topic = room.state(
-            &std::slice::from_ref(&secret),
+            std::slice::from_ref(&secret),
             ALICE,
             "m.room.topic",
             json!({ "topic": "secret" }),
