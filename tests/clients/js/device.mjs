@@ -28,8 +28,8 @@ export class Device {
         });
 
     /** Logs in as a new device of the account. */
-    async logIn(account) {
-        Object.assign(this, await this.call("log_in", { url, ...account }));
+    async logIn({ username, password, at = url }) {
+        Object.assign(this, await this.call("log_in", { url: at, username, password }));
         return this;
     }
 
