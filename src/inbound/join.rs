@@ -86,7 +86,7 @@ impl<P: Peer> Joining<P> {
             Received::SoftFailed(_) => {
                 Err(Error::forbidden("the room as it is here does not allow the join"))
             }
-            Received::Missing(_) | Received::Outlier(_) => {
+            Received::Missing(_) | Received::Later(_) | Received::Outlier(_) => {
                 Err(Error::bad_json("the answer lacks what the join rests on"))
             }
         }

@@ -140,6 +140,7 @@ impl<P: Peer> Inbound<P> {
             Received::SoftFailed(_) => {
                 Err(Error::forbidden("the room as it is now does not allow the event"))
             }
+            Received::Later(_) => Err(Error::forbidden("the room's policy server does not answer")),
             Received::Missing(_) | Received::Outlier(_) => {
                 Err(Error::bad_json("what the event refers to cannot be had"))
             }

@@ -207,6 +207,7 @@ impl Graph {
             drop(lock);
             match outcome {
                 Attempt::Written(value, pending) => {
+                    drop(turn);
                     pending.await?;
                     return Ok(value);
                 }

@@ -67,6 +67,8 @@ pub(crate) enum Verdict {
     Recommended(SharedPdu),
     /// The policy server does not sign it.
     Refused(Error),
+    /// The policy server has no answer.
+    Unavailable(Error),
     /// The policy server is to be asked.
     Unknown,
 }
@@ -148,7 +150,7 @@ impl Assembly<'_> {
         self.policy.made.push(pdu.origin_server_ts);
         match self.verdict(&pdu)? {
             Verdict::Recommended(pdu) => Ok(pdu),
-            Verdict::Refused(error) => Err(error),
+            Verdict::Refused(error) | Verdict::Unavailable(error) => Err(error),
             Verdict::Unknown => Ok(pdu),
         }
     }
@@ -184,7 +186,9 @@ impl Assembly<'_> {
         let signature = match answer {
             Answer::Signed(signature) => signature,
             Answer::Refused(refusal) => return Ok(Verdict::Refused(refusal.clone().into())),
-            Answer::Unavailable(failure) => return Ok(Verdict::Refused(failure.clone().into())),
+            Answer::Unavailable(failure) => {
+                return Ok(Verdict::Unavailable(failure.clone().into()));
+            }
         };
         policy.add_signature(&mut object, signature);
         if !policy.has_signed(&object, &self.rules) {

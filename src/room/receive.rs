@@ -61,6 +61,8 @@ pub enum Received {
     Rejected(OwnedEventId, String),
     /// It cannot be judged yet.
     Missing(Gaps),
+    /// It cannot be judged before the room's policy server answers: not stored.
+    Later(OwnedEventId),
     /// It was received before.
     Known(OwnedEventId),
     /// It can never be part of the room, for this reason: not stored.
@@ -160,6 +162,7 @@ impl Assembly<'_> {
             match self.verdict(&judged.pdu)? {
                 Verdict::Recommended(pdu) => judged.pdu = pdu,
                 Verdict::Refused(_) => judged.soft_failed = true,
+                Verdict::Unavailable(_) => return Ok(Received::Later(event_id)),
                 Verdict::Unknown => {}
             }
         }

@@ -119,7 +119,7 @@ impl<P: Peer> Inbound<P> {
 
 fn fate(room_id: &OwnedRoomId, received: &Received) -> Fate {
     match received {
-        Received::Missing(_) => return Fate::Later,
+        Received::Missing(_) | Received::Later(_) => return Fate::Later,
         Received::Rejected(event, reason) => {
             tracing::info!(room = %room_id, %event, reason, "an event is rejected");
         }

@@ -265,9 +265,12 @@ async fn what_other_servers_send_without_a_signature_is_shown_once_the_policy_se
     policed.policy.set(|_| Sign);
     policed.receive("2", &[spam]).await;
     assert_eq!(policed.policy.asked(), [""; 0]);
+    // One that it cannot be asked for waits until it can.
     policed.policy.set(|_| Break);
     policed.receive("3", &[unknown]).await;
     assert_eq!(policed.texts().await, ["before", "ham"]);
+    policed.policy.set(|_| Sign);
+    policed.until(async || policed.texts().await == ["before", "ham", "unknown"]).await;
     policed.assert_sound();
 }
 
