@@ -57,7 +57,7 @@ const LIMITS: &[Limited] = &[
             ("search_categories.room_events.groupings.*", 10),
         ],
     ),
-    (Method::PUT, "/federation/v1/3pid/onbind", &[("invites", 100)]),
+    (Method::PUT, "/federation/v1/3pid/onbind", &[("invites", 10)]),
     (Method::PUT, "/federation/v1/send/{transaction_id}", &[("pdus", 50), ("edus", 100)]),
     (Method::PUT, "/pushrules/global/{kind}/{rule_id}", &[("conditions", 100), ("actions", 100)]),
     (

@@ -7,7 +7,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#third-party-invites>
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use ruma::{
@@ -15,7 +15,7 @@ use ruma::{
     canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
     events::{
         StateEventType,
-        room::member::{SignedContent, ThirdPartyInvite},
+        room::member::{MembershipState, SignedContent, ThirdPartyInvite},
     },
     serde::Raw,
 };
@@ -24,13 +24,17 @@ use serde::Deserialize;
 use wick_account::invite_filter::InviteFilter;
 use wick_core::{Draft, Error, Result};
 use wick_database::schema::room::Membership;
-use wick_room::{Effects, membership};
+use wick_federation::Bounds;
+use wick_room::{Assembly, Effects, membership};
 use wick_runtime::Limit;
 
 use crate::{RemoteRooms, rooms::Failures};
 
-/// How many invites are exchanged at the same time.
-const AT_ONCE: usize = 8;
+/// How many invites of a request are exchanged at the same time.
+const AT_ONCE: usize = 2;
+
+/// The bounds of an answer: anybody may name the server that is asked.
+const EXCHANGE: Bounds = Bounds { bytes: 64 << 10, time: Duration::from_secs(10) };
 
 /// An invite of the user that a third-party identifier turned out to be.
 #[derive(Clone, Debug)]
@@ -66,6 +70,9 @@ impl RemoteRooms {
         }
         if !self.graph.acl(&read, room)?.allows(origin) {
             return Err(Error::forbidden("the room's server ACL denies this server"));
+        }
+        if invite.invitee.server_name() != origin {
+            return Err(Error::forbidden("the invited user is not one of this server"));
         }
         drop(read);
         self.make_invite(invite).await
@@ -125,7 +132,7 @@ impl RemoteRooms {
                 third_party,
             )
             .map_err(|error| Error::internal("a third-party invite", error))?;
-            match self.federation.request(&server, request).await {
+            match self.federation.request_within(&server, request, EXCHANGE).await {
                 Ok(_) => return Ok(()),
                 Err(error) => failures.note(&server, error)?,
             }
@@ -138,7 +145,7 @@ impl RemoteRooms {
         if !self.is_local(&invite.sender) {
             return Err(Error::forbidden("the inviter is a user of another server"));
         }
-        let content = self.bound_content(&invite)?;
+        let Some(content) = self.bound_content(&invite)? else { return Ok(()) };
         let BoundInvite { room_id, sender, invitee, .. } = invite;
         let remote = Arc::clone(self);
         let make = async move {
@@ -146,14 +153,20 @@ impl RemoteRooms {
                 return remote.invite_with(&sender, room_id, &invitee, content).await;
             }
             let event_type = StateEventType::RoomMember;
-            let draft = Draft::state(room_id, sender, event_type, invitee.as_str(), content);
-            remote.graph.send(draft, Effects::default()).await.map(drop)
+            let draft =
+                Draft::state(room_id.clone(), sender, event_type, invitee.as_str(), content);
+            let invite = |room: &mut Assembly<'_>| match room.membership(&invitee)? {
+                Some(MembershipState::Join) => Err(joined()),
+                Some(MembershipState::Invite) => Ok(()),
+                _ => room.append(draft.clone(), Effects::default()).map(drop),
+            };
+            remote.graph.transact(&room_id, invite).await
         };
         self.supervisor.complete("third-party invite", make).await
     }
 
-    /// The content of the invite, with the name that the room has for the identifier.
-    fn bound_content(&self, invite: &BoundInvite) -> Result<CanonicalJsonObject> {
+    /// The content of the invite, with the name that the room has for the identifier. `None` if the user is invited already.
+    fn bound_content(&self, invite: &BoundInvite) -> Result<Option<CanonicalJsonObject>> {
         #[derive(Deserialize)]
         struct Named {
             display_name: String,
@@ -162,10 +175,19 @@ impl RemoteRooms {
         let read = self.resources.database.latest();
         let room = self.graph.short(&read, room_id)?;
         let room = room.ok_or_else(|| Error::not_found("this server is not in that room"))?;
-        let member = StateEventType::RoomMember;
-        let member = self.graph.state_event(&read, room, &member, invitee.as_str())?;
-        if member.as_deref().and_then(membership::of) == Some(Membership::Join) {
-            return Err(Error::forbidden("this user is already in the room"));
+        let membership = |user: &UserId| {
+            let member = StateEventType::RoomMember;
+            let member = self.graph.state_event(&read, room, &member, user.as_str())?;
+            Ok::<_, Error>(member.as_deref().and_then(membership::of))
+        };
+        // The auth rules ask whether the inviter may invite, not whether they are still there.
+        if membership(sender)? != Some(Membership::Join) {
+            return Err(Error::forbidden("the inviter is not in the room"));
+        }
+        match membership(invitee)? {
+            Some(Membership::Join) => return Err(joined()),
+            Some(Membership::Invite) => return Ok(None),
+            _ => {}
         }
         if let Some(user) = self.graph.intern().lookup_user(&read, invitee)?
             && self.is_local(invitee)
@@ -186,6 +208,10 @@ impl RemoteRooms {
         let mut content = self.rooms.invitation(invitee, None, false)?;
         let third_party = CanonicalJsonValue::Object(third_party);
         content.insert("third_party_invite".to_owned(), third_party);
-        Ok(content)
+        Ok(Some(content))
     }
+}
+
+fn joined() -> Error {
+    Error::forbidden("this user is already in the room")
 }
