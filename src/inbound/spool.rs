@@ -23,6 +23,9 @@ use self::index::Place;
 /// From which size on the events are in a file.
 const IN_MEMORY: usize = 256 << 10;
 
+/// No event is shorter. What is would take more room in the file than in the response.
+const SHORTEST: usize = 64;
+
 /// How many bytes are written to the file at once.
 const BUFFER: usize = 64 << 10;
 
@@ -74,6 +77,9 @@ impl EventSpool {
 
     async fn push(&mut self, event: &RawValue, is_state: bool) -> Result<()> {
         let json = event.get().as_bytes();
+        if json.len() < SHORTEST {
+            return Ok(());
+        }
         let length = u32::try_from(json.len()).map_err(|_| Error::bad_json("a huge event"))?;
         self.buffer.push(u8::from(is_state));
         self.buffer.extend_from_slice(&length.to_le_bytes());

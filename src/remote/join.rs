@@ -2,7 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ruma::{
     OwnedRoomId, OwnedServerName, RoomId, ServerName, api::error::ErrorKind,
@@ -12,9 +12,13 @@ use ruma_federation_api::membership::{
     create_join_event::v2 as send_join, prepare_join_event::v1 as make_join,
 };
 use wick_account::Session;
-use wick_core::{Error, Result, rules::SUPPORTED_VERSIONS};
+use wick_core::{
+    Error, RemoteFailure, RemoteReason, Result,
+    rules::{self, SUPPORTED_VERSIONS},
+};
 use wick_database::schema::room::Membership;
 use wick_federation::{Federation, Fields, Part};
+use wick_room::Formatted;
 use wick_runtime::Limit;
 
 use crate::{RemoteRooms, rooms::Failures, template::Member};
@@ -27,6 +31,10 @@ const ANSWER: Fields = Fields { lists: &["state", "auth_chain"], values: &["even
 
 /// How many joins over other servers are under way at once: in all, and by one user. A large one takes some memory.
 pub(crate) const JOINS_AT_ONCE: (u32, u32) = (8, 2);
+
+/// How long the events of a room may take to be verified and stored. What is stored by then is there when the join is
+/// repeated.
+const LONGEST_ENTRY: Duration = Duration::from_secs(15 * 60);
 
 impl RemoteRooms {
     /// Joins a room, over another server if this one has no member in it or cannot authorise the join. `via` are servers to
@@ -105,9 +113,10 @@ impl RemoteRooms {
         let draft = self.federation.request(server, request).await?;
         let signed = self.sign(member, draft.room_version, &draft.event)?;
         let _admitted = self.joins.admit(member.user_id.as_str()).await?;
-        let joining = self.inbound.joining(room_id.clone(), signed.version);
+        let (version, event_id) = (signed.version, signed.event_id);
+        let joining = self.inbound.joining(room_id.clone(), version.clone());
         let pdu = signed.json.clone();
-        let request = send_join::Request::new(room_id.clone(), signed.event_id.clone(), pdu);
+        let request = send_join::Request::new(room_id.clone(), event_id.clone(), pdu);
         let bounds = Federation::state_bounds();
         let mut answer = self.federation.event_lists(server, request, ANSWER, bounds).await?;
         let (mut event, mut events) = (signed.json, joining.spool());
@@ -121,7 +130,20 @@ impl RemoteRooms {
         }
         // The connection is free again.
         drop(answer);
-        joining.enter(event, events).await.map(drop)
+        let version_rules = rules::version_rules(&version)?;
+        let formatted = Formatted::check(&event, Some(room_id), &version_rules)?;
+        if *formatted.event_id() != event_id {
+            return Err(Error::bad_json("the server's answer is to another join"));
+        }
+        let clock = &self.resources.clock;
+        tokio::select! {
+            entered = joining.enter(event, events) => entered.map(drop),
+            () = clock.sleep_until(clock.monotonic() + LONGEST_ENTRY) => {
+                let message = "the events of the room take too long to verify".to_owned();
+                let reason = RemoteReason::Unreachable;
+                Err(RemoteFailure { server: server.to_string(), reason, message }.into())
+            }
+        }
     }
 
     /// Other servers that may be able to authorise a join which this one cannot: those of joined users that can invite.

@@ -80,12 +80,13 @@ impl Answers {
         events: Vec<ShortEventId>,
     ) -> Result<Vec<Box<RawValue>>> {
         let Self { resources, graph } = self.clone();
-        let (database, user) = (resources.database, server.to_owned());
+        // One queue for each portion: none is refused because the server has other requests waiting.
+        let (database, turn) = (resources.database, (server.to_owned(), events.first().copied()));
         let load = move || {
             let read = database.published();
             events.into_iter().map(|event| graph.stored_json(&read, event)).collect()
         };
-        resources.workers.run(&user, load).await
+        resources.workers.run(&turn, load).await
     }
 }
 
