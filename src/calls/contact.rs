@@ -23,7 +23,7 @@ const ROUND_TRIPS: u32 = 4;
 const UNKNOWN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long it may take at most.
-const MAX_PATIENCE: Duration = Duration::from_secs(8);
+pub(crate) const MAX_PATIENCE: Duration = Duration::from_secs(8);
 
 /// For how long a client that has come back may not answer: connections for media take longer to make than requests.
 pub(crate) const SUSPENSE: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ pub(crate) const SUSPENSE: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Contact {
     is_asked: bool,
-    /// How soon it answered, the soonest time.
+    /// How soon it answered the last time.
     round_trip: Option<Duration>,
     /// When a request of it broke off; `None` once it has answered since.
     broke_off: Option<Monotonic>,
@@ -77,7 +77,7 @@ impl Contact {
 
     /// A question is over; the client answered after this time, if it did.
     pub(crate) fn settle(&mut self, question: &Question, answered: Option<Duration>) {
-        self.round_trip = self.round_trip.into_iter().chain(answered).min();
+        self.round_trip = answered.or(self.round_trip);
         if self.broke_off == question.broke_off {
             self.broke_off = None;
         }
@@ -152,6 +152,7 @@ mod tests {
         assert_eq!(patience_with(&[20]), Duration::from_millis(1_280));
         assert_eq!(patience_with(&[1_600]), Duration::from_millis(7_600));
         assert_eq!(patience_with(&[1_600, 20]), Duration::from_millis(1_280), "it was busy once");
+        assert_eq!(patience_with(&[20, 1_600]), Duration::from_millis(7_600), "its link is worse");
         assert_eq!(patience_with(&[60_000]), MAX_PATIENCE);
     }
 

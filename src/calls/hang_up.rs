@@ -12,7 +12,11 @@ use ruma::{DeviceId, OwnedDeviceId};
 use wick_core::{Monotonic, ShortUserId};
 use wick_runtime::Supervisor;
 
-use crate::{Calls, Failure, Reply, contact::SUSPENSE, participants::Place};
+use crate::{
+    Calls, Failure, Reply,
+    contact::{MAX_PATIENCE, SUSPENSE},
+    participants::Place,
+};
 
 /// The task, in logs and metrics.
 const ASKING: &str = "silent participants";
@@ -69,7 +73,15 @@ impl Calls {
     /// Asks a participant's client. One that broke off and does not answer has left. Returns when to ask it again, if at all.
     async fn ask(&self, place: Place) -> Option<Monotonic> {
         let question = self.watch.question(&place)?;
-        let reply = self.reply(&place, question.patience).await;
+        let now = self.resources.clock.monotonic();
+        let patience = match question.broke_off {
+            // It lives, and its link may have become slower than it was.
+            Some(broke_off) if self.watch.broken_off.is_back(question.user, now) => {
+                (broke_off + SUSPENSE).since(now).min(MAX_PATIENCE).max(question.patience)
+            }
+            _ => question.patience,
+        };
+        let reply = self.reply(&place, patience).await;
         let now = self.resources.clock.monotonic();
         match (reply, question.broke_off) {
             (Ok((Reply::Silence, _)), Some(broke_off)) => {
