@@ -29,7 +29,7 @@ impl<'a> Assembly<'a> {
     /// `M_FORBIDDEN` if the auth rules refuse it, or what the policy server refuses it with; `M_TOO_LARGE`, `M_BAD_JSON`;
     /// [`Error::Remote`](wick_core::Error::Remote) if the policy server has no answer.
     pub fn append(&mut self, mut draft: Draft, effects: Effects) -> Result<Appended> {
-        self.date_again(&mut draft);
+        self.repeat(&mut draft);
         let mut authorized = build::build(self, draft)?;
         authorized.pdu = self.ensure_recommended(authorized.pdu)?;
         commit::append(self, authorized, effects)

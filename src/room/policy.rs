@@ -85,10 +85,18 @@ pub(crate) struct PolicyChecks {
     answers: HashMap<OwnedEventId, (Policy, Answer)>,
     /// What this attempt lacks.
     unsigned: Vec<Unsigned>,
-    /// When the events were made that this attempt made, in order.
-    made: Vec<Timestamp>,
+    /// What depends on the time in the events that this attempt made, in order.
+    made: Vec<Timed>,
     /// The same of the attempt before: on the same head the same events are made again, which are signed by now.
-    made_before: Vec<Timestamp>,
+    made_before: Vec<Timed>,
+}
+
+/// What depends on the time at which an event is made.
+#[derive(Clone, Copy)]
+struct Timed {
+    origin_server_ts: Timestamp,
+    /// What was left of the stickiness of the event that this one ends.
+    sticky_duration: Option<u64>,
 }
 
 impl PolicyChecks {
@@ -135,10 +143,11 @@ impl PolicyChecks {
 }
 
 impl Assembly<'_> {
-    /// Dates a draft as in the attempt before.
-    pub(crate) fn date_again(&self, draft: &mut Draft) {
-        let made_before = self.policy.made_before.get(self.policy.made.len());
-        draft.origin_server_ts = draft.origin_server_ts.or(made_before.copied());
+    /// Makes a draft as the attempt before did, whatever time has passed since.
+    pub(crate) fn repeat(&self, draft: &mut Draft) {
+        let Some(before) = self.policy.made_before.get(self.policy.made.len()) else { return };
+        draft.origin_server_ts.get_or_insert(before.origin_server_ts);
+        draft.sticky_duration = before.sticky_duration;
     }
 
     /// An event that was built on the room as it is now, with the signature of the room's policy server if there is one. One
@@ -147,7 +156,8 @@ impl Assembly<'_> {
     /// # Errors
     /// What the policy server refuses it with; [`Error::Remote`] if it has no answer.
     pub(crate) fn ensure_recommended(&mut self, pdu: SharedPdu) -> Result<SharedPdu> {
-        self.policy.made.push(pdu.origin_server_ts);
+        let Pdu { origin_server_ts, sticky_duration, .. } = *pdu;
+        self.policy.made.push(Timed { origin_server_ts, sticky_duration });
         match self.verdict(&pdu)? {
             Verdict::Recommended(pdu) => Ok(pdu),
             Verdict::Refused(error) | Verdict::Unavailable(error) => Err(error),

@@ -133,7 +133,7 @@ impl Graph {
         let version = RoomVersionId::try_from(room.head().version.as_str())
             .map_err(|error| Error::internal("a room's version cannot be read", error))?;
         room.policy = mem::take(checks);
-        room.date_again(&mut draft);
+        room.repeat(&mut draft);
         let built = build::build(&room, draft)?.pdu;
         let pdu = room.ensure_recommended(built)?;
         *checks = room.policy;

@@ -17,9 +17,6 @@ use crate::timers::{Cause, Decided, Fired, Fires};
 /// How long the copy of a sticky event is sticky at least, so that it reaches the same clients.
 const MIN_STICKY: Duration = Duration::from_secs(60);
 
-/// How long an event can be sticky (MSC4354).
-const MAX_STICKY: Duration = Duration::from_secs(3600);
-
 impl Fires for Expiry {
     fn fire(&self, room: &mut Assembly<'_>, decided: &Decided) -> Result<Fired> {
         let short = expiring(decided)?;
@@ -47,11 +44,7 @@ impl Fires for Expiry {
         };
         let draft = terminal_draft(&original, outcome.name())?;
         let sticky = self.graph.sticky_left_of(room.batch(), short)?;
-        // The same in the attempt after the policy server has signed it.
-        let here = room.room();
-        let is_rounded = self.graph.uses_policy_server(room.batch(), here)?;
-        let left = |left| if is_rounded { whole_minutes(left) } else { left };
-        let sticky_duration = sticky.map(|time| millis(left(time).max(MIN_STICKY)));
+        let sticky_duration = sticky.map(|left| millis(left.max(MIN_STICKY)));
         let draft = Draft { sticky_duration, ..draft };
         let effects = Effects { finish: Some(finish.clone()), ..Effects::default() };
         match room.append(draft, effects) {
@@ -71,11 +64,6 @@ impl Fires for Expiry {
         batch.delete(&TIMER_BY_EVENT, &expiring(decided)?);
         Ok(())
     }
-}
-
-fn whole_minutes(time: Duration) -> Duration {
-    let minutes = time.as_secs() / 60 + 1;
-    Duration::from_secs(minutes * 60).min(MAX_STICKY)
 }
 
 fn expiring(decided: &Decided) -> Result<ShortEventId> {

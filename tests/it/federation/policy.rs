@@ -380,6 +380,25 @@ async fn an_event_ends_once_the_policy_server_answers_again() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_sticky_event_is_the_one_that_was_asked_for_however_long_the_answer_takes() {
+    let policed = Policed::start().await;
+    let sticky = "sticky?org.matrix.msc4354.sticky_duration_ms=300000";
+    let content = json!({ "msgtype": "m.text", "body": "here", "m.will_expire": 10 });
+    let (status, sent) = policed.send(sticky, content).await;
+    assert_eq!(status, 200, "{sent}");
+    let event = sent["event_id"].as_str().unwrap();
+    policed.policy.asked();
+    let door = policed.policy.door.lock().await;
+    policed.rooms.server.clock.advance(Duration::from_secs(10)).await;
+    until(|| policed.policy.asked_times() == 1).await;
+    policed.rooms.server.clock.advance(Duration::from_secs(3)).await;
+    drop(door);
+    policed.until(async || policed.status(event).await == (json!("expired"), 1)).await;
+    assert_eq!(policed.policy.asked_times(), 1);
+    policed.assert_sound();
+}
+
+#[tokio::test]
 async fn a_delayed_event_that_the_policy_server_refuses_has_failed() {
     let policed = Policed::start().await;
     let Rooms { server, alice, .. } = &policed.rooms;
