@@ -4,6 +4,7 @@
 //! JSON readers give up beyond 127 levels.
 
 use memchr::memchr2;
+use serde_json::value::RawValue;
 
 use crate::{Error, Result};
 
@@ -13,6 +14,12 @@ pub const MAX_DEPTH: usize = 100;
 /// How deep a transaction of another server may be nested: more than what it holds, each part of which is checked by
 /// itself, and less than what JSON readers take.
 pub const MAX_TRANSACTION_DEPTH: usize = 120;
+
+/// Whether a JSON value is an object.
+#[must_use]
+pub fn is_object(json: &RawValue) -> bool {
+    json.get().starts_with('{')
+}
 
 /// Fails if JSON text is nested deeper than [`MAX_DEPTH`]. Whether it is JSON is not checked.
 ///

@@ -16,7 +16,7 @@ use ruma::{
     },
 };
 use wick_account::{Devices, Session, devices::NewDevice};
-use wick_core::{Error, Position, Result, ShortUserId};
+use wick_core::{Error, Position, Result, ShortUserId, json};
 use wick_database::{
     Batch, Read,
     schema::{
@@ -52,10 +52,10 @@ impl DehydratedDevices {
     /// # Errors
     /// As uploading keys; `M_TOO_LARGE`; `M_INVALID_PARAM` if another device of the user has that id.
     pub async fn put(&self, session: &Session, new: NewDehydratedDevice) -> Result<OwnedDeviceId> {
-        let device_data = new.device_data.json().get().to_owned();
-        if !device_data.starts_with('{') {
+        if !json::is_object(new.device_data.json()) {
             return Err(Error::bad_json("device_data is an object"));
         }
+        let device_data = new.device_data.json().get().to_owned();
         if device_data.len() > MAX_DEVICE_DATA_BYTES {
             return Err(Error::too_large("the device is too large"));
         }

@@ -17,7 +17,7 @@ use ruma::{
     api::client::to_device::send_event_to_device::v3::Messages, to_device::DeviceIdOrAllDevices,
 };
 use wick_account::Session;
-use wick_core::{Error, Result, ShortUserId, Timestamp};
+use wick_core::{Error, Result, ShortUserId, Timestamp, json};
 use wick_database::{
     Batch, Range, Read,
     schema::{
@@ -173,11 +173,11 @@ fn is_device(read: &impl Read, user: ShortUserId, device_id: &DeviceId) -> Resul
 /// Whether each content is an object and not too large.
 fn ensure_form(messages: &Messages) -> Result<()> {
     for content in messages.values().flat_map(BTreeMap::values) {
-        let content = content.json().get();
-        if !content.starts_with('{') {
+        let content = content.json();
+        if !json::is_object(content) {
             return Err(Error::bad_json("the content of a message is an object"));
         }
-        if content.len() > MAX_CONTENT_BYTES {
+        if content.get().len() > MAX_CONTENT_BYTES {
             return Err(Error::too_large("the content of a message is too large"));
         }
     }

@@ -15,7 +15,7 @@ use ruma::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
-use wick_core::{Error, Result};
+use wick_core::{Error, Result, json};
 use wick_encryption::backup::{Algorithm, Contents, Part, UploadedSession, Version};
 use wick_service::Services;
 
@@ -54,7 +54,7 @@ impl<'a> VersionBody<'a> {
     fn read(raw: &'a Raw<BackupAlgorithm>) -> Result<Self> {
         let body: Self = serde_json::from_str(raw.json().get())
             .map_err(|_| Error::bad_json("a backup has an algorithm and auth_data"))?;
-        if !body.auth_data.get().starts_with('{') {
+        if !json::is_object(body.auth_data) {
             return Err(Error::bad_json("auth_data is an object"));
         }
         Ok(body)

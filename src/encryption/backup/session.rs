@@ -3,7 +3,7 @@
 use ruma::{OwnedRoomId, UInt};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use wick_core::{Error, Result};
+use wick_core::{Error, Result, json};
 use wick_database::schema::backups::BackedUpSession;
 
 /// Bytes of one session's JSON.
@@ -42,7 +42,7 @@ impl UploadedSession {
         // The error's own text could quote the session.
         let fields: Fields<'_> = serde_json::from_str(json.get())
             .map_err(|_| Error::bad_json("a session lacks a field or has a malformed one"))?;
-        if !fields.session_data.get().starts_with('{') {
+        if !json::is_object(fields.session_data) {
             return Err(Error::bad_json("session_data is an object"));
         }
         let session = BackedUpSession {

@@ -7,7 +7,7 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
-use wick_core::{Pdu, Result, ShortEventId};
+use wick_core::{Pdu, Result, ShortEventId, json};
 use wick_database::{
     Range, Read,
     schema::room::{
@@ -188,7 +188,6 @@ fn has_new_content(content: &RawValue) -> bool {
         ciphertext: Option<&'a RawValue>,
     }
     serde_json::from_str::<Content<'_>>(content.get()).is_ok_and(|content| {
-        content.ciphertext.is_some()
-            || content.new_content.is_some_and(|new| new.get().starts_with('{'))
+        content.ciphertext.is_some() || content.new_content.is_some_and(json::is_object)
     })
 }
