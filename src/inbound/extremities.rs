@@ -38,21 +38,21 @@ fn is_due<P: Peer>(inbound: &Inbound<P>, room_id: &OwnedRoomId) -> Result<bool> 
 async fn send_dummy<P: Peer>(inbound: &Inbound<P>, room_id: &OwnedRoomId) -> Result<bool> {
     let graph = &inbound.graph;
     let mut own = Vec::new();
-    let is_asked_for;
     {
         let read = inbound.resources.database.latest();
         let Some(room) = graph.short(&read, room_id)? else { return Ok(false) };
-        is_asked_for = graph.uses_policy_server(&read, room)?;
         for member in graph.members(&read, room, Membership::Join).take(MAX_MEMBERS) {
             let user = graph.user_id(&read, member?.0)?;
             if user.server_name() == graph.server_name() {
                 own.push(user);
             }
         }
+        if graph.uses_policy_server(&read, room)? {
+            // Each attempt may wait for it.
+            own.truncate(1);
+        }
     }
-    // Each attempt may wait for the policy server.
-    let attempts = if is_asked_for { 1 } else { MAX_MEMBERS };
-    for sender in own.into_iter().take(attempts) {
+    for sender in own {
         let content = CanonicalJsonObject::new();
         let draft = Draft::message(room_id.clone(), sender, DUMMY_EVENT.into(), content);
         match graph.send(draft, Effects::default()).await {

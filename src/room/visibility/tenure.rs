@@ -95,8 +95,8 @@ impl Viewer<'_> {
         if let Some(known) = self.joined_until {
             return Ok(known);
         }
-        let now = self.member.as_ref().map(|member| to_place(member.position));
-        let until = now.map(|now| self.end_of_join(now)).transpose()?.flatten();
+        let until =
+            self.newest_place().map(|newest| self.end_of_join(newest)).transpose()?.flatten();
         self.joined_until = Some(until);
         Ok(until)
     }
@@ -140,8 +140,7 @@ impl Viewer<'_> {
     /// Where the first join after a place began.
     fn first_join_after(&self, place: i64) -> Result<Option<i64>> {
         let mut first = None;
-        let now = self.member.as_ref().map(|member| to_place(member.position));
-        for term in now.into_iter().flat_map(|now| self.terms_back(now)) {
+        for term in self.newest_place().into_iter().flat_map(|newest| self.terms_back(newest)) {
             let term = term?;
             if term.begins <= place {
                 break;
@@ -151,6 +150,11 @@ impl Viewer<'_> {
             }
         }
         Ok(first)
+    }
+
+    /// The place since which the viewer has the membership that they have now.
+    fn newest_place(&self) -> Option<i64> {
+        self.member.as_ref().map(|member| to_place(member.position))
     }
 
     /// The viewer's memberships in the current states of the room, from that at a place back. The states that the member

@@ -176,10 +176,10 @@ async fn work(
 ) {
     loop {
         // One permit per portion: rooms with much to do take turns with the others.
-        let uses_policy_server = timers.graph.uses_policy_server(&timers.latest(), room);
-        let permits = match uses_policy_server.unwrap_or_default() {
-            true => &permits.with_policy_server,
-            false => &permits.others,
+        let permits = match timers.graph.uses_policy_server(&timers.latest(), room) {
+            Ok(false) => &permits.others,
+            // If it cannot be told, the room holds up no others either.
+            Ok(true) | Err(_) => &permits.with_policy_server,
         };
         let Ok(_permit) = permits.acquire().await else { return };
         let due = due_rooms.take(room);
