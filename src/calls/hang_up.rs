@@ -24,7 +24,7 @@ const ASKING: &str = "silent participants";
 /// How many participants are asked at a time.
 const MOST_ASKED: usize = 128;
 
-/// How long LiveKit waits for the answer to one question at most, whatever it is told.
+/// How long LiveKit waits for the answer to one question at most, whatever the request says.
 const MOST_WITHIN: Duration = Duration::from_secs(2);
 
 /// A question for which there is less time is not asked.

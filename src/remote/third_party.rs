@@ -33,7 +33,7 @@ use crate::{RemoteRooms, rooms::Failures};
 /// How many invites of a request are exchanged at the same time.
 const AT_ONCE: usize = 2;
 
-/// The bounds of an answer: anybody may name the server that is asked.
+/// The bounds of an answer. Requests without authentication name the server that is asked.
 const EXCHANGE: Bounds = Bounds { bytes: 64 << 10, time: Duration::from_secs(10) };
 
 /// An invite of the user that a third-party identifier turned out to be.
@@ -41,7 +41,7 @@ const EXCHANGE: Bounds = Bounds { bytes: 64 << 10, time: Duration::from_secs(10)
 pub struct BoundInvite {
     /// The room.
     pub room_id: OwnedRoomId,
-    /// The user who invited the identifier.
+    /// The inviter of the identifier.
     pub sender: OwnedUserId,
     /// The user it belongs to.
     pub invitee: OwnedUserId,
@@ -78,7 +78,7 @@ impl RemoteRooms {
         self.make_invite(invite).await
     }
 
-    /// Takes in that a third-party identifier belongs to a user of this server, who was invited by it. What becomes of each
+    /// Takes in that an invited third-party identifier belongs to a user of this server. What becomes of each
     /// invite is logged.
     ///
     /// # Errors
@@ -140,7 +140,7 @@ impl RemoteRooms {
         Err(failures.into_error())
     }
 
-    /// Sends an invite in the name of the user of this server who invited the identifier.
+    /// Sends an invite in the name of the identifier's inviter, a user of this server.
     async fn make_invite(self: &Arc<Self>, invite: BoundInvite) -> Result<()> {
         if !self.is_local(&invite.sender) {
             return Err(Error::forbidden("the inviter is a user of another server"));

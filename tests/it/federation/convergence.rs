@@ -36,7 +36,7 @@ fn one_of<T: Copy>(random: &SeededRandom, all: &[T]) -> T {
     all[below(random, all.len())]
 }
 
-/// A server with a user who stays in every room, and one whom others remove.
+/// A server with a user that stays in every room, and one that is removed by others.
 struct Home {
     name: &'static str,
     server: TestServer,
@@ -196,7 +196,7 @@ fn fork(room: &mut RoomBuilder, random: &SeededRandom) -> (Vec<OwnedEventId>, Ow
     (added, last)
 }
 
-/// The event with another time, which nobody signed.
+/// The event with another time, for which its signature is not good.
 fn forged(json: &RawValue) -> Box<RawValue> {
     let mut event: Value = serde_json::from_str(json.get()).unwrap();
     event["origin_server_ts"] = json!(1);
@@ -276,7 +276,7 @@ fn timeline(home: &Home, room: &OwnedRoomId) -> HashSet<OwnedEventId> {
         .collect()
 }
 
-/// Brings events to a server in transactions, while the user who is removed syncs after each.
+/// Brings events to a server in transactions; the user that is removed syncs after each.
 async fn deliver(
     resident: &mut Resident,
     home: &Home,
