@@ -1,5 +1,6 @@
 // Hydrogen in headless Chromium, used by its page's forms and read by what it shows. WICK_URL is where the
-// homeserver is, WICK_CHROMIUM which browser to start, WICK_SCREENSHOTS where pictures go.
+// homeserver is, WICK_CHROMIUM which browser to start, WICK_SCREENSHOTS where pictures go; WICK_CLIENT_LOG=1 lists its
+// requests.
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -63,6 +64,18 @@ export class Browser {
     }
 }
 
+/** Writes when the page made which request, and what became of it. */
+function logRequests(page) {
+    const write = (what) => (request) => {
+        const { pathname } = new URL(request.url());
+        if (!pathname.startsWith("/_matrix/")) return;
+        process.stderr.write(`${new Date().toISOString()} ${what} ${request.method()} ${pathname} ${request.failure()?.errorText ?? ""}\n`);
+    };
+    page.on("request", write("asks"));
+    page.on("requestfinished", write("answered"));
+    page.on("requestfailed", write("failed"));
+}
+
 /** A logged-in Hydrogen. */
 export class Hydrogen {
     constructor(page, device) {
@@ -71,6 +84,11 @@ export class Hydrogen {
         [this.session] = page.url().match(/#\/session\/\d+/);
         /** The ids of the devices that it sent encrypted messages to, room keys among them. */
         this.addressed = [];
+        if (process.env.WICK_CLIENT_LOG) logRequests(page);
+        /** Resolves once it gives other devices the key of a session for the first time. */
+        this.owesKeys = new Promise((resolve) => {
+            page.on("request", (request) => /\/keys\/claim|\/sendToDevice\//.test(request.url()) && resolve());
+        });
         page.on("request", (request) => {
             if (!request.url().includes("/sendToDevice/m.room.encrypted/")) return;
             const { messages } = request.postDataJSON();
@@ -100,6 +118,16 @@ export class Hydrogen {
         await this.page.getByPlaceholder("Send an encrypted message").fill(body);
         await this.page.getByRole("button", { name: "Send", exact: true }).click();
     }
+
+    /** Refuses its requests to this path, as if the homeserver was away, until it made one. */
+    refused = (path) =>
+        new Promise((resolve) => {
+            const refuse = async (route) => {
+                await route.abort("connectionrefused");
+                resolve();
+            };
+            this.page.route(`**${path}*`, refuse, { times: 1 });
+        });
 
     /** Waits until the open room shows the event with this text, which is the message, or the reason why it cannot be read. */
     shows = (event, text) =>

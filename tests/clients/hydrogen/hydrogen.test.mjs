@@ -173,6 +173,31 @@ describeAlsoKilled("Hydrogen", (between) => {
         await hydrogen.open(id);
     });
 
+    test("it gives nobody the key of a session if the homeserver was away when it asked for the devices", async () => {
+        const dave = await logIn(await register("hydrogen-dave"), { crypto: true });
+        try {
+            const room4 = await room(alice, bob, {
+                name: "A room without a key",
+                invite: [bob.getUserId(), dave.getUserId()],
+                initial_state: [ENCRYPTION],
+            });
+            await dave.joinRoom(room4);
+            await hydrogen.open(room4);
+            await hydrogen.announces("joined the room");
+            hydrogen.addressed.length = 0;
+            const refused = hydrogen.refused("/keys/query");
+            await hydrogen.send("without a key");
+            await refused;
+            const isBobs = (found) => found.isEncrypted() && found.getSender() === bob.getUserId();
+            const event = await arrives(alice, room4, "the message", isBobs);
+            await eventually("that it is not decrypted", () => event.isDecryptionFailure());
+            assert.deepEqual(hydrogen.addressed, []);
+        } finally {
+            dave.stopClient();
+        }
+        await hydrogen.open(id);
+    });
+
     test("an expired event and its copy are both shown in plain, and the original's status tells which is which", async () => {
         const { event_id: original } = await sendExpiring(alice, id, 3, "here for three seconds");
         await hydrogen.shows(original, "here for three seconds");

@@ -95,6 +95,20 @@ export async function scheduled(client, id) {
     return all.filter((event) => event.room_id === id);
 }
 
+/** Whether the homeserver has the event: one that could not be sent stays in the timeline, and has no event id. */
+export const isSent = (event) => event.getId().startsWith("$");
+
+/**
+ * Sends a message and returns its event id. With the same transaction it sends again what could not be sent, as a
+ * person does who is offered that; nothing is returned while it is being sent.
+ */
+export async function sendOnce(client, id, body, transaction) {
+    const tried = timeline(client, id).find((event) => event.getTxnId() === transaction);
+    if (!tried) return (await client.sendTextMessage(id, body, transaction)).event_id;
+    if (isSent(tried)) return tried.getId();
+    return tried.status === sdk.EventStatus.NOT_SENT && (await client.resendEvent(tried, client.getRoom(id))).event_id;
+}
+
 /** Sends a message whose ciphertext is repeated after `seconds`: the duration is beside the ciphertext. */
 export async function sendExpiring(client, id, seconds, body) {
     const { http } = client;

@@ -106,12 +106,12 @@ class Program:
         """The ids of the user's devices, as far as this device has learnt of them."""
         return [device.device_id for device in self.device.client.device_store.active_user_devices(user)]
 
-    async def send(self, room, body):
-        """Sends a message and returns its event id."""
+    async def send(self, room, body, transaction=None):
+        """Sends a message and returns its event id; with the same transaction it is sent once."""
         client = self.device.client
         await self.eventually("the encrypted room", lambda: room in client.rooms and client.rooms[room].encrypted)
         content = {"msgtype": "m.text", "body": body}
-        sent = await client.room_send(room, "m.room.message", content, ignore_unverified_devices=True)
+        sent = await client.room_send(room, "m.room.message", content, tx_id=transaction, ignore_unverified_devices=True)
         if not isinstance(sent, RoomSendResponse):
             raise RuntimeError(sent)
         return sent.event_id

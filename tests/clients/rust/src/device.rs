@@ -125,11 +125,19 @@ impl Device {
         .await
     }
 
-    /// Sends a message and returns its event id.
-    pub(crate) async fn send(&self, room: &str, body: &str) -> Result<Value> {
+    /// Sends a message and returns its event id; with the same transaction it is sent once.
+    pub(crate) async fn send(
+        &self,
+        room: &str,
+        body: &str,
+        transaction: Option<&str>,
+    ) -> Result<Value> {
         let room = self.room(room).await?;
-        let sent = room.send(RoomMessageEventContent::text_plain(body)).await?;
-        Ok(json!(sent.response.event_id))
+        let mut send = room.send(RoomMessageEventContent::text_plain(body));
+        if let Some(transaction) = transaction {
+            send = send.with_transaction_id(transaction.into());
+        }
+        Ok(json!(send.await?.response.event_id))
     }
 
     /// Waits until a sync has brought the event or the server gives it to a device that came later, and until

@@ -44,7 +44,10 @@ async fn run(device: &mut Option<Device>, command: &Value) -> Result<Value> {
     match call {
         "create_room" => device.create_room(text(with, "invite")?).await,
         "join" => device.join(text(with, "room")?).await,
-        "send" => device.send(text(with, "room")?, text(with, "body")?).await,
+        "send" => {
+            let transaction = with["transaction"].as_str();
+            device.send(text(with, "room")?, text(with, "body")?, transaction).await
+        }
         "read" => device.read(text(with, "room")?, text(with, "event")?).await,
         "devices" => device.devices(text(with, "user")?).await,
         "verified" => device.verified().await,
