@@ -1,7 +1,7 @@
 //! The EDUs by which other servers tell of changes: `m.device_list_update` and `m.signing_key_update`.
 //!
-//! Invariant: an update is put into a stored list only directly after the one before it. After any other one the list is
-//! fetched again.
+//! Invariant: an update is put into a stored list only directly after the one before it, or when the list holds it already.
+//! After any other one the list is fetched again.
 
 use ruma::{ServerName, UserId};
 use ruma_federation_api::transactions::edu::{DeviceListUpdateContent, SigningKeyUpdateContent};
@@ -43,17 +43,18 @@ impl RemoteLists {
             let Some(old) = batch.read_for_update(&REMOTE_LIST_BY_USER, &user)? else {
                 return if is_unseen { Ok(()) } else { note_change(user, batch) };
             };
-            let mut new = old.clone();
+            let stream_id = Some(u64::from(update.stream_id));
             let is_next = old.stream_id.is_some_and(|last| {
                 !update.prev_id.is_empty() && update.prev_id.iter().all(|id| u64::from(*id) == last)
             });
-            if old.refetch_at.is_none() && is_next {
-                apply(user, update, batch)?;
-                new.stream_id = Some(update.stream_id.into());
-            } else {
+            let new = if old.refetch_at.is_some() || !(is_next || old.stream_id == stream_id) {
                 // Its server is there, so there is nothing to wait for.
-                new = RemoteList { refetch_at: Some(now), failures: 0, ..new };
-            }
+                RemoteList { refetch_at: Some(now), failures: 0, ..old.clone() }
+            } else {
+                // A list that was fetched after the update was sent holds it: putting it in again changes nothing.
+                apply(user, update, batch)?;
+                RemoteList { stream_id, ..old.clone() }
+            };
             put_list(user, (Some(&old), &new), batch);
             if is_unseen { Ok(()) } else { note_change(user, batch) }
         })

@@ -305,6 +305,24 @@ async fn a_new_device_on_another_server_is_seen_in_sync_and_in_queries() {
 }
 
 #[tokio::test]
+async fn an_update_that_the_fetched_list_holds_has_it_fetched_no_second_time() {
+    let pair = Pair::start().await;
+    pair.share_a_room().await;
+    upload_device_keys(&pair.b, &pair.bob).await;
+    pair.deliver_to_a(1).await;
+    assert_eq!(pair.devices_of_bob().await, ids(&[&pair.bob]));
+    let second = pair.new_device_of_bob().await;
+    let edus = pair.taken(0, 2).await;
+    // The device without keys has the list fetched, which holds them already.
+    receive(&pair.a, B, &edus[0]).await;
+    until(|| pair.list_of_bob().unwrap().stream_id == Some(4)).await;
+    let list = pair.list_of_bob();
+    receive(&pair.a, B, &edus[1]).await;
+    assert_eq!(pair.list_of_bob(), list);
+    assert_eq!(pair.devices_of_bob().await, ids(&[&pair.bob, &second]));
+}
+
+#[tokio::test]
 async fn a_lost_update_is_made_good_once_the_server_is_back_also_after_a_crash() {
     let mut pair = Pair::start().await;
     pair.share_a_room().await;
