@@ -29,10 +29,11 @@ pub(crate) const MAX_PATIENCE: Duration = Duration::from_secs(8);
 pub(crate) const SUSPENSE: Duration = Duration::from_secs(10);
 
 /// What is known of a client.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Contact {
-    is_asked: bool,
-    /// How soon it answered the last time.
+    /// The session that was asked last.
+    asked: Option<String>,
+    /// How soon that session answered the last time.
     round_trip: Option<Duration>,
     /// When a request of it broke off; `None` once it has answered since.
     broke_off: Option<Monotonic>,
@@ -56,14 +57,17 @@ impl Contact {
         self.broke_off = Some(now);
     }
 
-    /// Whether it is still to be asked how soon it answers.
-    pub(crate) fn is_new(&self) -> bool {
-        !self.is_asked
+    /// Whether this session is still to be asked how soon it answers.
+    pub(crate) fn is_new(&self, sid: &str) -> bool {
+        self.asked.as_deref() != Some(sid)
     }
 
-    /// A question to it.
+    /// A question to it. A new session may have another link, such as that of a telephone that left the house.
     pub(crate) fn question(&mut self, user: ShortUserId, sid: String) -> Question {
-        self.is_asked = true;
+        if self.is_new(&sid) {
+            self.asked = Some(sid.clone());
+            self.round_trip = None;
+        }
         let broke_off = self.broke_off;
         let patience = match (broke_off, self.round_trip) {
             (None, _) => MAX_PATIENCE,
@@ -77,7 +81,9 @@ impl Contact {
 
     /// A question is over; the client answered after this time, if it did.
     pub(crate) fn settle(&mut self, question: &Question, answered: Option<Duration>) {
-        self.round_trip = answered.or(self.round_trip);
+        if !self.is_new(&question.sid) {
+            self.round_trip = answered.or(self.round_trip);
+        }
         if self.broke_off == question.broke_off {
             self.broke_off = None;
         }

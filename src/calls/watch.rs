@@ -217,7 +217,7 @@ impl Watch {
             if absence.is_some() || watched.is_gone() {
                 findings.next = POLL_SOON;
             }
-            if session.is_some() && watched.contact.is_new() {
+            if session.is_some_and(|sid| watched.contact.is_new(sid)) {
                 let place = Place { room: name.to_owned(), identity: identity.clone() };
                 self.questions.add(place, now + FIRST_QUESTION);
             }

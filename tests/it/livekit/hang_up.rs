@@ -94,6 +94,22 @@ async fn a_client_that_answers_slowly_is_given_the_time_it_usually_takes() {
 }
 
 #[tokio::test]
+async fn a_client_that_connects_anew_is_asked_anew_how_soon_it_answers() {
+    let stage = Stage::new().await;
+    let (seat, ..) = stage.delegated().await;
+    stage.pass(20).await;
+    assert_eq!(stage.questions(), 1, "a session is asked once");
+    stage.slow(&seat, 1600);
+    stage.livekit.connect(&seat);
+    stage.pass(40).await;
+    assert_eq!(stage.questions(), 3, "the new session is asked once, and again after a second");
+    stage.breaks_off(&stage.call.alice).await;
+    stage.until("the question", || stage.questions() > 3).await;
+    stage.pass(20).await;
+    assert_eq!((stage.call.running(), stage.call.said().len()), (1, 0));
+}
+
+#[tokio::test]
 async fn a_client_that_makes_another_request_is_given_ten_seconds() {
     for comes_back in [true, false] {
         let stage = Stage::new().await;
