@@ -1,15 +1,15 @@
 //! Decodes an image, makes it small, encodes it.
 //!
 //! Invariants: how many pixels an image has is read and checked before they are decoded; no decoder may allocate more than
-//! that needs, and an image is copied once at most, for its transparency; of animations a bounded number of pixels is decoded; nothing but
-//! pixels gets into a thumbnail.
+//! that needs, and an image is copied once at most, for its transparency; of animations a bounded number of frames and pixels is decoded,
+//! and they become no larger than their file, unless that is small; nothing but pixels gets into a thumbnail.
 
 use std::io::Cursor;
 
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{
-    AnimationDecoder, DynamicImage, Frame, ImageDecoder, ImageFormat, ImageReader, Limits, Rgba,
-    RgbaImage,
+    AnimationDecoder, DynamicImage, Frame, Frames, ImageDecoder, ImageFormat, ImageReader, Limits,
+    Rgba,
     codecs::{
         gif::{GifDecoder, GifEncoder, Repeat},
         jpeg::JpegEncoder,
@@ -30,8 +30,17 @@ const ANIMATION_FACTOR: u64 = 4;
 /// Pixels of all frames of an animated thumbnail together.
 const MAX_ANIMATED_PIXELS: u64 = 32_000_000;
 
+/// Frames of an animated thumbnail. One may take a few bytes in its file, and has a palette of its own in the thumbnail.
+const MAX_FRAMES: usize = 1000;
+
+/// Bytes that an animated thumbnail may have even if its file has fewer: thumbnails do not count as files of the user.
+const SMALL_ANIMATION: usize = 1 << 20;
+
 /// Bytes a decoder may allocate for each pixel: four channels of 16 bits, and as much again to work with.
 const BYTES_PER_PIXEL: u64 = 16;
+
+/// Bytes a decoder may allocate besides, as for a colour profile, which is compressed in some formats.
+const BESIDES: u64 = 16 << 20;
 
 /// Quality of JPEG, of 100.
 const QUALITY: u8 = 85;
@@ -78,9 +87,10 @@ pub(crate) struct Measured {
 /// `M_UNKNOWN`, 400, if the file is no image that can be decoded; `M_TOO_LARGE` if it has too many pixels.
 pub(crate) fn measure(bytes: &[u8], max_pixels: u64) -> Result<Measured> {
     let (format, content_type) = format_of(bytes)?;
-    let decoder = decoder(bytes, format, max_pixels)?;
+    // None of the pixels are decoded.
+    let decoder = decoder(bytes, format, limits(0))?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width).saturating_mul(u64::from(height)) > max_pixels {
+    if pixels(width, height) > max_pixels {
         return Err(Error::too_large("the image has too many pixels"));
     }
     if width == 0 || height == 0 {
@@ -101,16 +111,19 @@ pub(super) fn render(
     animated: bool,
 ) -> Result<Rendered> {
     let &Measured { format, content_type, width, height, max_pixels, .. } = image;
-    let is_animation = is_animation(bytes, format, max_pixels);
+    let limits = || limits(pixels(width, height));
+    let is_animation = is_animation(bytes, format, limits());
     if is_animation && animated {
         if is_small(width, height, size) {
             return Ok(Rendered::Original { content_type });
         }
-        if let Some(bytes) = animation(bytes, format, size, max_pixels) {
+        let made = frames(bytes, format, limits())
+            .and_then(|frames| animation(bytes.len(), frames, size, max_pixels));
+        if let Some(bytes) = made {
             return Ok(Rendered::Made { bytes, content_type: GIF });
         }
     }
-    let (image, orientation) = decode(bytes, format, max_pixels)?;
+    let (image, orientation) = decode(bytes, format, limits())?;
     // An original can only stand for a thumbnail if it is a still image.
     if !is_animation && is_small(width, height, turned(size, orientation)) {
         return Ok(Rendered::Original { content_type });
@@ -134,24 +147,29 @@ fn broken<E>(_: E) -> Error {
     unsuitable("the image cannot be decoded")
 }
 
-fn limits(max_pixels: u64) -> Limits {
+/// The limits for the decoder of an image of so many pixels.
+fn limits(pixels: u64) -> Limits {
     let mut limits = Limits::default();
-    limits.max_alloc = Some(max_pixels.saturating_mul(BYTES_PER_PIXEL));
+    limits.max_alloc = Some(pixels.saturating_mul(BYTES_PER_PIXEL).saturating_add(BESIDES));
     limits
 }
 
-fn decoder(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<impl ImageDecoder + '_> {
+fn pixels(width: u32, height: u32) -> u64 {
+    u64::from(width).saturating_mul(u64::from(height))
+}
+
+fn decoder(bytes: &[u8], format: ImageFormat, limits: Limits) -> Result<impl ImageDecoder + '_> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits(max_pixels));
+    reader.limits(limits);
     reader.into_decoder().map_err(broken)
 }
 
 fn decode(
     bytes: &[u8],
     format: ImageFormat,
-    max_pixels: u64,
+    limits: Limits,
 ) -> Result<(DynamicImage, Orientation)> {
-    let mut decoder = decoder(bytes, format, max_pixels)?;
+    let mut decoder = decoder(bytes, format, limits)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let image = DynamicImage::from_decoder(decoder).map_err(broken)?;
     Ok((image, orientation))
@@ -250,59 +268,82 @@ fn is_opaque(image: &DynamicImage) -> bool {
 }
 
 /// Whether there are several frames. What cannot be decoded has none.
-fn is_animation(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> bool {
+fn is_animation(bytes: &[u8], format: ImageFormat, limits: Limits) -> bool {
     match format {
-        ImageFormat::Gif => gif(bytes, max_pixels)
+        ImageFormat::Gif => gif(bytes, limits)
             .is_some_and(|gif| gif.into_frames().take(2).filter(Result::is_ok).count() == 2),
-        ImageFormat::WebP => webp(bytes, max_pixels).is_some_and(|webp| webp.has_animation()),
+        ImageFormat::WebP => webp(bytes, limits).is_some_and(|webp| webp.has_animation()),
         _ => false,
     }
 }
 
-fn gif(bytes: &[u8], max_pixels: u64) -> Option<GifDecoder<Cursor<&[u8]>>> {
+fn gif(bytes: &[u8], limits: Limits) -> Option<GifDecoder<Cursor<&[u8]>>> {
     let mut decoder = GifDecoder::new(Cursor::new(bytes)).ok()?;
-    decoder.set_limits(limits(max_pixels)).ok()?;
+    decoder.set_limits(limits).ok()?;
     Some(decoder)
 }
 
-fn webp(bytes: &[u8], max_pixels: u64) -> Option<WebPDecoder<Cursor<&[u8]>>> {
+fn webp(bytes: &[u8], limits: Limits) -> Option<WebPDecoder<Cursor<&[u8]>>> {
     let mut decoder = WebPDecoder::new(Cursor::new(bytes)).ok()?;
-    decoder.set_limits(limits(max_pixels)).ok()?;
+    decoder.set_limits(limits).ok()?;
     Some(decoder)
 }
 
-/// The animation as a small GIF; `None` if it has too many pixels, or is broken.
+/// The frames of an animation; `None` if they cannot be read.
+fn frames(bytes: &[u8], format: ImageFormat, limits: Limits) -> Option<Frames<'_>> {
+    Some(match format {
+        ImageFormat::Gif => gif(bytes, limits)?.into_frames(),
+        _ => webp(bytes, limits)?.into_frames(),
+    })
+}
+
+/// The animation of a file of so many bytes as a small GIF; `None` if it has too many frames or pixels, would become too large a file, or is broken.
 fn animation(
-    bytes: &[u8],
-    format: ImageFormat,
+    bytes: usize,
+    frames: Frames<'_>,
     size: ThumbnailSize,
     max_pixels: u64,
 ) -> Option<Vec<u8>> {
-    let frames = match format {
-        ImageFormat::Gif => gif(bytes, max_pixels)?.into_frames(),
-        _ => webp(bytes, max_pixels)?.into_frames(),
-    };
     let (mut decoded, mut made) = (0_u64, 0_u64);
     let mut small = Vec::new();
     {
         let mut encoder = GifEncoder::new_with_speed(&mut small, 30);
         encoder.set_repeat(Repeat::Infinite).ok()?;
-        for frame in frames {
+        for (number, frame) in frames.enumerate() {
             let frame = frame.ok()?;
-            decoded = decoded.saturating_add(pixels(frame.buffer()));
+            let (width, height) = frame.buffer().dimensions();
+            decoded = decoded.saturating_add(pixels(width, height));
             let delay = frame.delay();
             let image = DynamicImage::ImageRgba8(frame.into_buffer());
             let image = resize(&image, size).ok()?.into_rgba8();
-            made = made.saturating_add(pixels(&image));
-            if decoded > max_pixels.saturating_mul(ANIMATION_FACTOR) || made > MAX_ANIMATED_PIXELS {
+            made = made.saturating_add(pixels(image.width(), image.height()));
+            let is_long = number >= MAX_FRAMES || made > MAX_ANIMATED_PIXELS;
+            if is_long || decoded > max_pixels.saturating_mul(ANIMATION_FACTOR) {
                 return None;
             }
             encoder.encode_frame(Frame::from_parts(image, 0, 0, delay)).ok()?;
         }
     }
-    Some(small)
+    (small.len() <= bytes.max(SMALL_ANIMATION)).then_some(small)
 }
 
-fn pixels(image: &RgbaImage) -> u64 {
-    u64::from(image.width()).saturating_mul(u64::from(image.height()))
+#[cfg(test)]
+mod tests {
+    use image::{ImageEncoder, RgbImage, codecs::png::PngEncoder};
+
+    use super::*;
+
+    #[test]
+    fn a_colour_profile_is_decompressed_up_to_16_mebibytes() {
+        for (megabytes, is_read) in [(1, true), (64, false)] {
+            let mut file = Vec::new();
+            let mut encoder = PngEncoder::new(&mut file);
+            encoder.set_icc_profile(vec![0; megabytes << 20]).unwrap();
+            RgbImage::new(40, 30).write_with_encoder(encoder).unwrap();
+            assert!(file.len() < 1 << 20, "{} bytes", file.len());
+            let mut decoder = decoder(&file, ImageFormat::Png, limits(40 * 30)).unwrap();
+            assert_eq!(decoder.icc_profile().unwrap().is_some(), is_read, "{megabytes}");
+            assert_eq!(measure(&file, 2000).unwrap().width, 40);
+        }
+    }
 }

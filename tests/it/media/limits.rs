@@ -86,6 +86,33 @@ async fn an_animation_of_more_than_four_times_the_pixels_of_an_image_gets_a_stil
 }
 
 #[tokio::test]
+async fn an_animation_of_more_than_a_thousand_frames_gets_a_still_thumbnail() {
+    let server = TestServer::start().await;
+    let user = server.register("alice").await;
+    for (frames, content_type) in [(1000, "image/gif"), (1001, "image/jpeg")] {
+        let media = must_upload(&server, &user, "image/gif", &pictures::gif(40, 1, frames)).await;
+        let query = "width=32&height=32&method=crop&animated=true";
+        let answer = thumbnail(&server, &user, &media, query).await;
+        assert_eq!(told(&answer, "content-type"), content_type, "{frames}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn an_animation_that_would_grow_by_being_made_small_gets_a_still_thumbnail() {
+    let server = TestServer::start().await;
+    let user = server.register("alice").await;
+    for (frames, content_type) in [(6, "image/gif"), (60, "image/jpeg")] {
+        let animation = pictures::noisy_gif(400, 300, frames);
+        assert!(animation.len() < 1 << 18, "{} bytes", animation.len());
+        let media = must_upload(&server, &user, "image/gif", &animation).await;
+        let query = "width=320&height=240&method=scale&animated=true";
+        let answer = thumbnail(&server, &user, &media, query).await;
+        assert_eq!(told(&answer, "content-type"), content_type, "{frames}: {}", answer.body);
+        assert!(answer.bytes.len() <= 1 << 20, "{} bytes", answer.bytes.len());
+    }
+}
+
+#[tokio::test]
 async fn each_size_of_the_specification_is_made_exactly() {
     let server = TestServer::start().await;
     let user = server.register("alice").await;

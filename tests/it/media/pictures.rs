@@ -60,12 +60,33 @@ pub(super) fn jpeg(width: u32, height: u32, orientation: u8) -> Vec<u8> {
 }
 
 /// A GIF of so many frames, one grey after the other.
-pub(super) fn gif(width: u32, height: u32, frames: u8) -> Vec<u8> {
+pub(super) fn gif(width: u32, height: u32, frames: u16) -> Vec<u8> {
+    animated(frames, |number| {
+        let [grey, _] = number.wrapping_mul(20).to_le_bytes();
+        RgbaImage::from_pixel(width, height, Rgba([grey, grey, grey, 255]))
+    })
+}
+
+/// A GIF of noise, in which so many frames change one pixel each.
+pub(super) fn noisy_gif(width: u32, height: u32, frames: u16) -> Vec<u8> {
+    animated(frames, |number| {
+        if number > 0 {
+            return RgbaImage::from_pixel(1, 1, Rgba([9, 9, 9, 255]));
+        }
+        RgbaImage::from_fn(width, height, |x, y| {
+            let noise = (x ^ y << 16).wrapping_mul(2_654_435_761);
+            let noise = (noise ^ noise >> 15).wrapping_mul(2_246_822_519);
+            let [red, green, blue, _] = (noise ^ noise >> 13).to_le_bytes();
+            Rgba([red, green, blue, 255])
+        })
+    })
+}
+
+fn animated(frames: u16, frame: impl Fn(u16) -> RgbaImage) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = GifEncoder::new(&mut bytes);
     for number in 0..frames {
-        let grey = number.wrapping_mul(20);
-        let image = RgbaImage::from_pixel(width, height, Rgba([grey, grey, grey, 255]));
+        let image = frame(number);
         let delay = Delay::from_numer_denom_ms(100, 1);
         encoder.encode_frame(Frame::from_parts(image, 0, 0, delay)).unwrap();
     }
