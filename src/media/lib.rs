@@ -5,6 +5,7 @@ mod deletion;
 mod download;
 #[cfg(test)]
 mod fuzz;
+mod in_progress;
 mod kind;
 mod pending;
 mod preview;

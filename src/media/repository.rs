@@ -15,6 +15,7 @@ use wick_federation::Federation;
 use wick_runtime::{Resources, Supervisor};
 
 use crate::{
+    in_progress::InProgress,
     remote::Fetches,
     store::{self, Store},
     thumbnail::Memory,
@@ -37,6 +38,7 @@ pub struct MediaRepository {
     pub(crate) memory: Memory,
     pub(crate) federation: Option<Arc<Federation>>,
     pub(crate) fetches: Fetches,
+    pub(crate) uploads: InProgress,
 }
 
 impl MediaRepository {
@@ -56,8 +58,8 @@ impl MediaRepository {
             None => store::open(&resources.config, &supervisor)?,
         };
         let memory = Memory::new(max_pixels(&resources.config));
-        let fetches = Fetches::default();
-        Ok(Self { resources, supervisor, store, memory, federation, fetches })
+        let (fetches, uploads) = (Fetches::default(), InProgress::default());
+        Ok(Self { resources, supervisor, store, memory, federation, fetches, uploads })
     }
 
     /// The largest upload, in bytes.

@@ -1,7 +1,8 @@
 //! Uploads: files that clients send, described by a row at the end.
 //!
 //! Invariants: an upload that breaks leaves no row; the row is written even if the client hangs up once all bytes are there, and
-//! only if the device is still logged in.
+//! only if the device is still logged in; uploads that a user makes at the same time have no more bytes together than the quota
+//! has left.
 
 use std::sync::Arc;
 
@@ -19,7 +20,9 @@ use wick_database::{
 };
 
 use crate::{
-    MediaRepository, pending,
+    MediaRepository,
+    in_progress::Arrived,
+    pending,
     receive::{Received, Receiving},
     repository::refer,
 };
@@ -60,6 +63,7 @@ pub struct Upload {
     media_id: String,
     is_reserved: bool,
     file: Receiving,
+    arrived: Arrived,
     max_size: u64,
     quota: Quota,
 }
@@ -104,10 +108,15 @@ impl MediaRepository {
     ) -> Result<Upload> {
         let quota = self.quota(uploader.user)?;
         let max_size = self.max_upload();
-        ensure_size(announced.unwrap_or_default(), max_size, quota)?;
+        let announced = announced.unwrap_or_default();
+        ensure_size(announced, max_size, quota)?;
+        if announced.saturating_add(self.uploads.of(uploader.user)) > quota.bytes {
+            return Err(no_space());
+        }
         let random = &*self.resources.random;
         Ok(Upload {
             repository: Arc::clone(self),
+            arrived: self.uploads.begin(uploader.user),
             uploader,
             media_id: reserved.map_or_else(|| random.token(), str::to_owned),
             is_reserved: reserved.is_some(),
@@ -162,6 +171,9 @@ impl Upload {
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         ensure_size(self.file.size().saturating_add(length), self.max_size, self.quota)?;
+        if !self.arrived.add(length, self.quota.bytes) {
+            return Err(no_space());
+        }
         self.file.write(bytes).await
     }
 
@@ -182,8 +194,10 @@ impl Upload {
         description: Description,
         mut also: impl FnMut(&mut Batch) -> Result<T> + Send,
     ) -> Result<(OwnedMxcUri, T)> {
-        let Self { repository, uploader, media_id, is_reserved, file, .. } = self;
+        let Self { repository, uploader, media_id, is_reserved, file, arrived, .. } = self;
         let Received { name, hash, size } = file.finish().await?;
+        // From here on the batch counts the file.
+        drop(arrived);
         let Description { content_type, file_name } = description.short();
         let media = Media {
             owner: uploader.user,

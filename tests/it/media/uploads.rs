@@ -97,6 +97,28 @@ async fn a_user_may_have_so_many_files_however_small() {
     assert_eq!(upload(&server, &alice, "a/b", b"").await.status, StatusCode::FORBIDDEN);
 }
 
+#[tokio::test]
+async fn uploads_at_the_same_time_take_no_more_space_together_than_the_user_has() {
+    let server = TestServer::start_with(|config| config.media.max_user_megabytes = 4).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let answer = upload_during(&server, &alice.token, async || {
+        // Three megabytes have arrived, and four fit. The length of the other upload is announced, or not.
+        for headers in [&[("content-length", "1048577")][..], &[]] {
+            let parts = [megabyte(8), b"8".to_vec()].map(|part| Ok::<_, io::Error>(part.into()));
+            let body = Body::from_stream(stream::iter::<[io::Result<Bytes>; 2]>(parts));
+            let request = (Method::POST, UPLOAD, &*alice.token);
+            let answer = call(&server, request, headers, body).await;
+            assert_eq!((answer.status, errcode(&answer)), (StatusCode::FORBIDDEN, "M_FORBIDDEN"));
+        }
+        must_upload(&server, &bob, "a/b", &megabyte(9).repeat(4)).await;
+    })
+    .await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    // What was refused counts no longer.
+    must_upload(&server, &alice, "a/b", &megabyte(7)).await;
+    settle(&server, 3).await;
+}
+
 /// Does something while a file is being uploaded.
 async fn upload_during(
     server: &TestServer,
@@ -110,9 +132,9 @@ async fn upload_during(
     }));
     let upload = call(server, (Method::POST, UPLOAD, token), &[], body);
     let events = async {
-        for part in 0..3 {
-            // When the third is taken, the first has been received.
-            send.send(megabyte(part).into()).await.unwrap();
+        // When there is room for the last, the last but one has been taken, and all before it has been received.
+        for part in [megabyte(0), megabyte(1), megabyte(2), Vec::new(), Vec::new()] {
+            send.send(part.into()).await.unwrap();
         }
         meanwhile().await;
         drop(send);
