@@ -80,6 +80,8 @@ pub enum RemoteReason {
     },
     /// A response that is not what was asked for.
     Unreadable,
+    /// A response of more bytes than are taken.
+    TooLarge,
 }
 
 impl RemoteFailure {

@@ -271,13 +271,16 @@ pub(crate) fn is_outage(error: &Error) -> bool {
         RemoteReason::Refused { status, .. } => {
             status >= StatusCode::INTERNAL_SERVER_ERROR.as_u16()
         }
-        RemoteReason::Forbidden | RemoteReason::BackingOff | RemoteReason::Unreadable => false,
+        RemoteReason::Forbidden
+        | RemoteReason::BackingOff
+        | RemoteReason::Unreadable
+        | RemoteReason::TooLarge => false,
     }
 }
 
 pub(crate) fn unreachable(server: &ServerName, failure: &Failure) -> Error {
     let reason = match failure {
-        Failure::TooLarge => RemoteReason::Unreadable,
+        Failure::TooLarge => RemoteReason::TooLarge,
         Failure::DeniedAddress => RemoteReason::Forbidden,
         _ => RemoteReason::Unreachable,
     };

@@ -90,7 +90,7 @@ impl MediaRepository {
         let max = self.max_upload();
         let mut file = federation.file(turn, media_id, max).await.map_err(refused)?;
         let mut receiving = Receiving::begin(self).await?;
-        while let Some(bytes) = file.chunk().await? {
+        while let Some(bytes) = file.chunk().await.map_err(refused)? {
             let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             if receiving.size().saturating_add(length) > max {
                 return Err(too_large());
@@ -140,6 +140,7 @@ fn refused(error: Error) -> Error {
     let Error::Remote(failure) = &error else { return error };
     match failure.reason {
         RemoteReason::Refused { status: 404, .. } | RemoteReason::Forbidden => not_found(),
+        RemoteReason::TooLarge => too_large(),
         _ => error,
     }
 }

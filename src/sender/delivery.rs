@@ -169,7 +169,7 @@ impl Delivery {
             | RemoteReason::BackingOff
             | RemoteReason::Forbidden
             | RemoteReason::Refused { status: 401 | 404 | 429 | 500.., .. } => Err(error),
-            RemoteReason::Refused { .. } | RemoteReason::Unreadable => {
+            RemoteReason::Refused { .. } | RemoteReason::Unreadable | RemoteReason::TooLarge => {
                 tracing::warn!(server = %self.server, %error, "a transaction was refused and is dropped");
                 Ok(())
             }

@@ -38,17 +38,18 @@ async fn what_is_not_what_was_asked_for_is_an_error() {
     let network = TestNetwork::new();
     let server = TestServer::start_from(network.options("a.test")).await;
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(5_000), "]".repeat(5_000));
-    let answers: [(&str, Answer); 4] = [
-        ("html", Arc::new(|| "<html>".into_response())),
-        ("array", Arc::new(|| Json(json!([1])).into_response())),
-        ("deep", Arc::new(move || deep.clone().into_response())),
-        ("huge", Arc::new(|| "a".repeat((16 << 20) + 1).into_response())),
+    let unreadable = RemoteReason::Unreadable;
+    let answers: [(&str, Answer, RemoteReason); 4] = [
+        ("html", Arc::new(|| "<html>".into_response()), unreadable.clone()),
+        ("array", Arc::new(|| Json(json!([1])).into_response()), unreadable.clone()),
+        ("deep", Arc::new(move || deep.clone().into_response()), unreadable),
+        ("huge", Arc::new(|| "a".repeat((16 << 20) + 1).into_response()), RemoteReason::TooLarge),
     ];
-    for (what, answer) in answers {
+    for (what, answer, expected) in answers {
         let name = format!("{what}.test");
         answering(&network, &name, move || answer()).await;
         let failed = profile(&server, &name, USER).await;
-        assert_eq!(reason(failed), RemoteReason::Unreadable, "{what}");
+        assert_eq!(reason(failed), expected, "{what}");
     }
 }
 
@@ -136,7 +137,7 @@ async fn a_body_that_comes_slowly_or_without_an_end_is_given_up() {
     })
     .await;
     let failed = reason(profile(&server, "endless.test", USER).await);
-    assert_eq!(failed, RemoteReason::Unreadable);
+    assert_eq!(failed, RemoteReason::TooLarge);
     // It keeps sending, a byte now and then.
     let clock = server.clock.clone();
     answering(&network, "slow.test", move || {
