@@ -51,11 +51,15 @@ pub(crate) struct Endpoint {
 pub(crate) async fn dispatch(
     State(resource): State<Arc<Resource>>,
     arguments: Result<RawPathParams, RawPathParamsRejection>,
-    request: Request<Body>,
+    mut request: Request<Body>,
 ) -> Response {
     let services = &resource.services;
     let begin = services.clock.monotonic();
     let method = request.method().clone();
+    if method == Method::HEAD {
+        // Ranges are for GET alone (RFC 9110, section 14.2).
+        request.headers_mut().remove(header::RANGE);
+    }
     let span = tracing::debug_span!("request", %method, path = %resource.path);
     let answer = resource.answer(arguments, request).instrument(span.clone()).await;
     let mut response = span.in_scope(|| answer.unwrap_or_else(into_http));
