@@ -85,7 +85,7 @@ fuzz-media: setup ## read damaged images and pages for FOR=3600 seconds (CORPUS=
 test-federation: build ## let users of wick, Synapse and Dendrite share rooms (needs openssl, Python; ARGS='-k upgrade': only these)
 	@.ci/script tests/federation/run $(ARGS)
 
-load-federation: build ## what joins, incoming events and dead destinations cost (ARGS=join-large: only this)
+load-federation: build ## what joins, incoming events, dead destinations and large files cost (ARGS=join-large: only this)
 	@.ci/script tests/federation/run load $(ARGS)
 
 test-crash: build ## kill the server at random moments (KILLS=200), fail at every commit (ROUNDS=3)

@@ -1,15 +1,18 @@
 """What federation costs: seconds, CPU and memory of wick.
 
-usage: load.py join-large|inbound|destinations...    all without arguments. Figures of the scenarios: LOAD_MEMBERS,
-LOAD_SECONDS, LOAD_RATE, LOAD_ROOMS, LOAD_LIVE, LOAD_DEAD; LOAD_SYNAPSE=1 lets Synapse join the large room, too.
+usage: load.py join-large|inbound|destinations|file...    all without arguments. Figures of the scenarios: LOAD_MEMBERS,
+LOAD_SECONDS, LOAD_RATE, LOAD_ROOMS, LOAD_LIVE, LOAD_DEAD, LOAD_MEGABYTES; LOAD_SYNAPSE=1 lets Synapse join the large room, too.
 """
 
+import json
 import os
 import socket
 import statistics
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 
 from peer import Peer
 from servers import Wick, started, synapse, wick
@@ -201,7 +204,62 @@ def destinations():
     silent.close()
 
 
-SCENARIOS = {"join-large": join_large, "inbound": inbound, "destinations": destinations}
+def file():
+    """A large file is uploaded to a server, downloaded there, and fetched by another one, which takes none that is larger."""
+    most, growth = figure("MEGABYTES", 1024), 64
+    # The one that fetches takes less.
+    first = started(Wick("second", "127.0.0.3", f"media.max_upload_megabytes = {most + 1}"))
+    second = started(Wick("media", "127.0.0.1", f"media.max_upload_megabytes = {most}"))
+    alice, bob = User(first, "sends"), User(second, "gets")
+    piece = os.urandom(1 << 20)
+
+    def upload(megabytes):
+        headers = {"Authorization": f"Bearer {alice.token}", "Content-Length": str(megabytes << 20)}
+        pieces = (piece for _ in range(megabytes))
+        asked = urllib.request.Request(f"{first.url}/_matrix/media/v3/upload", pieces, headers, method="POST")
+        with urllib.request.urlopen(asked, timeout=600) as answer:
+            return json.load(answer)["content_uri"].removeprefix("mxc://")
+
+    def download(user, media):
+        """The number of bytes, each of which is compared."""
+        url = f"{user.server.url}/_matrix/client/v1/media/download/{media}"
+        asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {user.token}"})
+        with urllib.request.urlopen(asked, timeout=600) as answer:
+            count = 0
+            while part := answer.read(1 << 20):
+                if part != piece:
+                    raise SystemExit("what was downloaded differs")
+                count += len(part)
+            return count
+
+    def measured(what, servers, work):
+        usages = [(server, Usage(server)) for server in servers]
+        result = work()
+        for server, usage in usages:
+            print(f"  {what}: {server.address} {usage}")
+            if usage.memory("VmHWM") > usage.before + growth:
+                raise SystemExit(f"memory grew by more than {growth} MiB")
+        return result
+
+    # What a first small file takes is not what a large one takes.
+    for user in (alice, bob):
+        download(user, upload(1))
+    print(f"file: {most} MiB")
+    media = measured("upload", [first], lambda: upload(most))
+    measured("download", [first], lambda: download(alice, media))
+    count = measured("fetched by another server", [first, second], lambda: download(bob, media))
+    if count != most << 20:
+        raise SystemExit(f"{count} bytes came")
+    measured("what was fetched, again", [second], lambda: download(bob, media))
+    media = upload(most + 1)
+    try:
+        measured("larger than the other takes", [second], lambda: download(bob, media))
+        raise SystemExit("too large a file was fetched")
+    except urllib.error.HTTPError as error:
+        print(f"  larger than the other takes: {error.code} {error.read().decode()}")
+
+
+SCENARIOS = {"join-large": join_large, "inbound": inbound, "destinations": destinations, "file": file}
 
 
 def main():

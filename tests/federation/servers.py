@@ -73,7 +73,7 @@ class Server:
 
 
 class Wick(Server):
-    def __init__(self, kind="wick", address="127.0.0.1"):
+    def __init__(self, kind="wick", address="127.0.0.1", more=""):
         super().__init__(kind, address)
         (self.folder / "wick.toml").write_text(
             f"""
@@ -92,6 +92,7 @@ federation.extra_roots = "{FOLDER}/authority.pem"
 limits.enabled = false
 metrics.enabled = false
 logging.filter = "{os.environ.get("WICK_LOG", "info,ruma_state_res=warn")}"
+{more}
 """
         )
 

@@ -9,13 +9,14 @@ import pathlib
 import resource
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import time
 
 MEGABYTE = 1 << 20
 SMALL, LARGE, LARGE_MEGABYTES = 100, 4, int(os.environ.get("LARGE_MEGABYTES", "500"))
-DOWNLOADS = 5
+DOWNLOADS = int(os.environ.get("DOWNLOADS", "11"))
 PHOTOS = int(os.environ.get("PHOTOS", "40"))
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -189,19 +190,22 @@ def downloads(wick, connection, media, path, folder):
         "wick": (wick, connection, f"/_matrix/client/v1/media/download/{media}"),
         "nginx": (nginx, other, f"/{path.name}"),
     }
-    totals = {name: [0.0, 0.0, 0] for name in names}
+    rounds, cpu = {name: [] for name in names}, {name: 0.0 for name in names}
     for turn in range(DOWNLOADS + 1):
-        for name, (peer, via, where) in names.items():
-            begun, cpu = time.monotonic(), peer.cpu()
+        # Who comes first changes, and the first round fills the cache of the system.
+        for name, (peer, via, where) in list(names.items())[:: 1 if turn % 2 else -1]:
+            begun, before = time.monotonic(), peer.cpu()
             length = via.get(where)
-            # The first of each fills the cache of the system.
             if turn > 0:
-                total = totals[name]
-                totals[name] = [total[0] + time.monotonic() - begun, total[1] + peer.cpu() - cpu, total[2] + length]
-    for name, (seconds, cpu, length) in totals.items():
+                rounds[name].append(length / MEGABYTE / (time.monotonic() - begun))
+                cpu[name] += peer.cpu() - before
+    megabytes = DOWNLOADS * LARGE_MEGABYTES
+    for name, rates in rounds.items():
         more = f"rss at most {wick.memory('VmHWM'):.0f} MiB" if name == "wick" else ""
-        row(f"download {LARGE_MEGABYTES} MB from {name}", DOWNLOADS, seconds, length / MEGABYTE, cpu, more)
-    print(f"wick : nginx = {totals['nginx'][0] / totals['wick'][0]:.2f} of its throughput")
+        row(f"download {LARGE_MEGABYTES} MB from {name}", DOWNLOADS, sum(LARGE_MEGABYTES / rate for rate in rates), megabytes, cpu[name], more)
+    parts = sorted(ours / theirs for ours, theirs in zip(rounds["wick"], rounds["nginx"]))
+    print(f"wick : nginx = {statistics.median(parts):.2f} of its throughput, {parts[0]:.2f} to {parts[-1]:.2f} by round;", end=" ")
+    print(f"{cpu['nginx'] / cpu['wick']:.2f} of it for each CPU second")
     nginx.stop()
 
 
@@ -248,7 +252,8 @@ def main():
     try:
         connection, media, path = uploads(wick, folder)
         downloads(wick, connection, media, path, folder)
-        thumbnails(wick, connection, folder)
+        if PHOTOS:
+            thumbnails(wick, connection, folder)
     finally:
         wick.stop()
         shutil.rmtree(folder)

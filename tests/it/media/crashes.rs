@@ -144,23 +144,19 @@ async fn a_deletion_that_is_disturbed_at_any_commit_leaves_no_row_without_a_file
     }
 }
 
-#[tokio::test]
-async fn retention_that_is_disturbed_at_any_commit_goes_on_and_leaves_no_row_without_a_file() {
-    // More than one batch deletes.
-    const FILES: u32 = 101;
+/// Disturbs each commit of an hourly job that deletes all files, in each way: it goes on, and `assert_sound` holds.
+pub(super) async fn disturb_job(
+    options: impl Fn() -> Options,
+    prepare: impl AsyncFn(&TestServer, &User),
+    assert_sound: impl Fn(&TestServer),
+) {
     for fate in FATES {
         for number in 1.. {
             let strike = Strike::new();
-            let mut options =
-                Options { fault: Some(Arc::clone(&strike) as _), ..Options::lenient() };
-            options.config.media.retention_age = Period::from_secs(2 * 86_400);
+            let options = Options { fault: Some(Arc::clone(&strike) as _), ..options() };
             let mut server = TestServer::start_from(options).await;
             let user = server.register("alice").await;
-            for file in 0..FILES {
-                must_upload(&server, &user, "a/b", &file.to_be_bytes()).await;
-            }
-            server.clock.advance(Duration::from_secs(47 * 3600)).await;
-            assert_eq!(files(&server).len(), 101);
+            prepare(&server, &user).await;
             strike.at(number, fate);
             while !strike.has_struck() && !files(&server).is_empty() {
                 server.clock.advance(Duration::from_secs(3600)).await;
@@ -173,11 +169,29 @@ async fn retention_that_is_disturbed_at_any_commit_goes_on_and_leaves_no_row_wit
             pass_until(&server, 0).await;
             assert_sound(&server);
             if !has_struck {
-                assert!(number > 2, "retention is one commit");
+                assert!(number > 2, "it is one commit");
                 break;
             }
         }
     }
+}
+
+#[tokio::test]
+async fn retention_that_is_disturbed_at_any_commit_goes_on_and_leaves_no_row_without_a_file() {
+    let options = || {
+        let mut options = Options::lenient();
+        options.config.media.retention_age = Period::from_secs(2 * 86_400);
+        options
+    };
+    let prepare = async |server: &TestServer, user: &User| {
+        // More than one batch deletes.
+        for file in 0..101_u32 {
+            must_upload(server, user, "a/b", &file.to_be_bytes()).await;
+        }
+        server.clock.advance(Duration::from_secs(47 * 3600)).await;
+        assert_eq!(files(server).len(), 101);
+    };
+    disturb_job(options, prepare, assert_sound).await;
 }
 
 #[tokio::test]

@@ -22,7 +22,10 @@ use wick_harness::{Answer, FATES, Options, Strike, TestServer, User};
 use wick_outbound::{Resolve, Resolving};
 
 use self::pages::Pages;
-use super::{V1, download, errcode, files, get, must_upload, pass_until, patiently, pictures};
+use super::{
+    V1, crashes::disturb_job, download, errcode, files, get, must_upload, pass_until, patiently,
+    pictures,
+};
 
 fn previewing(change: impl FnOnce(&mut Config)) -> Options {
     let mut options = Options::lenient();
@@ -325,38 +328,20 @@ async fn a_preview_is_kept_with_its_image_or_not_at_all_and_goes_with_it() {
 #[tokio::test]
 async fn the_end_of_previews_that_is_disturbed_at_any_commit_goes_on_and_takes_their_images_along()
 {
-    // More than one batch removes.
-    const PREVIEWS: usize = 101;
     let pages = Pages::serve().await;
-    for fate in FATES {
-        for number in 1.. {
-            let strike = Strike::new();
-            let fault = Some(Arc::clone(&strike) as _);
-            let options = Options { fault, ..previewing(|_| {}) };
-            let mut server = TestServer::start_from(options).await;
-            let user = server.register("alice").await;
-            for page in 0..PREVIEWS {
-                must_preview(&server, &user, &pages.url(&format!("image.png?{page}"))).await;
-            }
-            assert_eq!(count(&server), PREVIEWS);
-            strike.at(number, fate);
-            while !strike.has_struck() && count(&server) > 0 {
-                server.clock.advance(Duration::from_secs(3600)).await;
-            }
-            let has_struck = strike.has_struck();
-            if fate != FaultAction::Fail && has_struck {
-                server.crash().await;
-                assert_sound(&server);
-            }
-            pass_until(&server, 0).await;
-            assert_sound(&server);
-            assert_eq!(count(&server), 0);
-            if !has_struck {
-                assert!(number > 2, "it is one commit");
-                break;
-            }
+    let prepare = async |server: &TestServer, user: &User| {
+        // More than one batch removes.
+        for page in 0..101 {
+            must_preview(server, user, &pages.url(&format!("image.png?{page}"))).await;
         }
-    }
+        assert_eq!(count(server), 101);
+    };
+    let assert_sound = |server: &TestServer| {
+        assert_sound(server);
+        // They have one image together.
+        assert!(!files(server).is_empty() || count(server) == 0);
+    };
+    disturb_job(|| previewing(|_| {}), prepare, assert_sound).await;
 }
 
 fn count(server: &TestServer) -> usize {
