@@ -1,6 +1,6 @@
 //! Which part of a room's history a response covers.
 
-use wick_core::{Position, Result, ShortRoomId};
+use wick_core::{Position, Result, ShortEventId, ShortRoomId};
 use wick_database::schema::room::MemberRow;
 use wick_room::{to_place, visibility::Viewer};
 
@@ -22,6 +22,9 @@ pub struct Scope {
     /// Where the user's last stay ends, as a place: above it the scope holds their own member events alone.
     /// `None` if they were never in the room.
     pub stay: Option<i64>,
+    /// The user's member event, if state resolution made an event current that the timeline has at another place or not
+    /// at all.
+    pub resolved: Option<ShortEventId>,
 }
 
 impl Scope {
@@ -31,7 +34,7 @@ impl Scope {
     /// If the database cannot be read.
     pub fn of_joined(
         context: &Context<'_>,
-        room: ShortRoomId,
+        (room, member): (ShortRoomId, &MemberRow),
         since: Option<Position>,
         changed: bool,
     ) -> Result<Self> {
@@ -47,6 +50,7 @@ impl Scope {
             gap: since.is_some() && !known,
             joined: true,
             stay: Some(to_place(context.upto)),
+            resolved: if changed { resolved(context, member)? } else { None },
         })
     }
 
@@ -81,7 +85,14 @@ impl Scope {
             gap: since.is_some() && !known && news,
             joined: false,
             stay,
+            resolved: resolved(context, member)?,
         }))
+    }
+
+    /// The event that ended the user's membership, if the timeline does not have it where that ended.
+    #[must_use]
+    pub fn removal(&self) -> Option<ShortEventId> {
+        self.resolved.filter(|_| !self.joined)
     }
 
     /// Whether the user was in the room at some time of the scope.
@@ -101,4 +112,11 @@ impl Scope {
     pub fn from(&self) -> Option<i64> {
         self.since.map(to_place)
     }
+}
+
+/// The member event of a row, unless the membership changed at the event's own place in the timeline.
+fn resolved(context: &Context<'_>, member: &MemberRow) -> Result<Option<ShortEventId>> {
+    let place = context.graph.place(&context.read, member.event)?;
+    let position = place.and_then(|place| place.position);
+    Ok(Some(member.event).filter(|_| position != Some(to_place(member.position))))
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use ruma::{OwnedUserId, api::client::filter::RoomEventFilter};
+use ruma::{OwnedUserId, api::client::filter::RoomEventFilter, events::TimelineEventType};
 use wick_account::filters;
 use wick_core::{Error, Result, ShortEventId, ShortStateKey, StateRoot};
 use wick_room::{render::Show, visibility::Viewer};
@@ -47,10 +47,34 @@ pub fn state(
     piece: &Piece,
     wanted: Wanted<'_>,
 ) -> Result<Vec<Json>> {
-    let Some(stay) = scope.stay.filter(|_| scope.has_stay()) else { return Ok(Vec::new()) };
     if !filters::allows_events_of(wanted.filter, &context.room_id(scope.room)?) {
         return Ok(Vec::new());
     }
+    let mut events = match scope.stay.filter(|_| scope.has_stay()) {
+        Some(stay) => state_of_stay(context, viewer, scope, (piece, stay), wanted)?,
+        None => BTreeSet::new(),
+    };
+    events.extend(scope.removal());
+    let mut shown = Vec::with_capacity(events.len());
+    for event in events {
+        let pdu = context.graph.load_event(&context.read, event)?;
+        let is_ended = scope.removal().is_some_and(|removal| removal != event)
+            && pdu.is_state(&TimelineEventType::RoomMember, context.session.user_id.as_str());
+        if !is_ended && filters::allows_event(wanted.filter, &pdu) {
+            shown.push(viewer.show(event, Show::SYNC)?);
+        }
+    }
+    Ok(shown)
+}
+
+/// The state events of the user's last stay, which ended at the place `stay`.
+fn state_of_stay(
+    context: &Context<'_>,
+    viewer: &mut Viewer<'_>,
+    scope: &Scope,
+    (piece, stay): (&Piece, i64),
+    wanted: Wanted<'_>,
+) -> Result<BTreeSet<ShortEventId>> {
     let end = context.root_at(scope.room, scope.upto.min(stay))?;
     // Before a join the room can have been in states that are not visible to the user.
     let start = viewer.state_at(piece.start.min(stay))?.unwrap_or(end);
@@ -69,14 +93,7 @@ pub fn state(
             events.remove(&item.event);
         }
     }
-    let mut shown = Vec::with_capacity(events.len());
-    for event in events {
-        let pdu = context.graph.load_event(&context.read, event)?;
-        if filters::allows_event(wanted.filter, &pdu) {
-            shown.push(viewer.show(event, Show::SYNC)?);
-        }
-    }
-    Ok(shown)
+    Ok(events)
 }
 
 /// The state that the client cannot know.

@@ -76,7 +76,7 @@ pub fn timeline(
     let most = limit.saturating_mul(LOOKED_AT_PER_WANTED).max(LOOKED_AT_AT_LEAST);
     let newest = context.graph.timeline(&context.read, scope.room, scope.upto, Direction::Backward);
     let gap = newest_gap(context, scope)?;
-    let mut hidden = Hidden::default();
+    let mut hidden = Hidden::of(context, scope);
     for (looked_at, item) in newest.enumerate() {
         let item = item?;
         if scope.from().is_some_and(|from| item.place <= from) {
@@ -119,14 +119,19 @@ fn newest_gap(context: &Context<'_>, scope: &Scope) -> Result<Option<i64>> {
     context.graph.newest_gap(&context.read, scope.room, scope.upto)
 }
 
-/// The pieces of state that events set which the timeline leaves out.
+/// The pieces of state that something sets which the timeline leaves out: an event, or state resolution.
 ///
-/// A timeline must not set a piece of state to something older than such an event: a client that applies
+/// A timeline must not set a piece of state to something older than that: a client that applies
 /// it to the state would end with what was replaced. So it begins after the older one.
-#[derive(Default)]
 struct Hidden(HashSet<(TimelineEventType, String)>);
 
 impl Hidden {
+    /// Nothing but the user's membership, if state resolution set it.
+    fn of(context: &Context<'_>, scope: &Scope) -> Self {
+        let own = || (TimelineEventType::RoomMember, context.session.user_id.to_string());
+        Self(scope.resolved.map(|_| own()).into_iter().collect())
+    }
+
     fn note(&mut self, pdu: &Pdu) {
         if let Some(state_key) = &pdu.state_key {
             self.0.insert((pdu.event_type.clone(), state_key.clone()));

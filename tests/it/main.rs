@@ -57,6 +57,7 @@ mod stored;
 mod struck;
 mod sync;
 mod sync_history;
+mod sync_resolved;
 mod sync_state;
 mod sync_waiting;
 mod sync_workers;

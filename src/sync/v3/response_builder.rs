@@ -181,7 +181,7 @@ impl<'a> ResponseBuilder<'a> {
     ) -> Result<()> {
         match member.membership {
             Membership::Join => {
-                let scope = Scope::of_joined(self.context, room, self.since, changed)?;
+                let scope = Scope::of_joined(self.context, (room, member), self.since, changed)?;
                 if scope.gap {
                     self.roster.rooms.push(room);
                 }

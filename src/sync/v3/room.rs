@@ -61,7 +61,8 @@ impl ResponseBuilder<'_> {
         let state = self.state(&mut viewer, scope, &piece, &named)?;
         let unchanged =
             piece.is_empty() && state.is_empty() && summary.is_none() && sticky.is_empty();
-        if quiet && scope.since.is_some() && unchanged {
+        // A client must learn that it lost the room, whatever its filters leave out.
+        if quiet && scope.since.is_some() && unchanged && scope.removal().is_none() {
             return Ok(None);
         }
         let mut update = RoomUpdate {
