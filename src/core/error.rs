@@ -99,12 +99,18 @@ impl RemoteFailure {
     pub fn retry_at(&self, now: Timestamp) -> Option<Timestamp> {
         let RemoteReason::Refused { kind: Some(kind), .. } = &self.reason else { return None };
         let ErrorKind::LimitExceeded(data) = &**kind else { return None };
-        match data.retry_after? {
-            RetryAfter::Delay(wait) => Some(now.after(wait)),
-            RetryAfter::DateTime(at) => {
-                let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-                Some(Timestamp(0).after(since_epoch))
-            }
+        retry_time(data.retry_after?, now)
+    }
+}
+
+/// The time that a `Retry-After` means in a response that came `now`; `None` before 1970.
+#[must_use]
+pub fn retry_time(retry_after: RetryAfter, now: Timestamp) -> Option<Timestamp> {
+    match retry_after {
+        RetryAfter::Delay(wait) => Some(now.after(wait)),
+        RetryAfter::DateTime(at) => {
+            let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            Some(Timestamp(0).after(since_epoch))
         }
     }
 }

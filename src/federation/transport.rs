@@ -5,10 +5,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use ruma::{
     ServerName,
-    api::error::{ErrorKind, IntoHttpError, LimitExceededErrorData, RetryAfter},
+    api::error::{ErrorKind, IntoHttpError, LimitExceededErrorData},
 };
 use serde_json::Value;
 use wick_core::{Clock, Config, Error, RemoteFailure, RemoteReason, Result, json};
@@ -252,9 +252,7 @@ fn limited(response: &Response<Bytes>, kind: Option<ErrorKind>) -> Option<ErrorK
         None if response.status() == StatusCode::TOO_MANY_REQUESTS => LimitExceededErrorData::new(),
         other => return other,
     };
-    let header = response.headers().get(header::RETRY_AFTER);
-    let header = header.and_then(|value| RetryAfter::try_from(value).ok());
-    data.retry_after = header.or(data.retry_after);
+    data.retry_after = wick_outbound::retry_after(response.headers()).or(data.retry_after);
     Some(ErrorKind::LimitExceeded(data))
 }
 

@@ -8,6 +8,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use reqwest::{Certificate, Client, ClientBuilder, Url, redirect};
+use ruma::api::error::RetryAfter;
 use rustls::crypto::ring;
 use wick_core::{Clock, Error, Result, clock::Sleep, config};
 
@@ -33,6 +34,12 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn host(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
     url.host_str().map(|host| host.trim_end_matches('.').to_owned())
+}
+
+/// When a request may be repeated, as the headers of its response say.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<RetryAfter> {
+    RetryAfter::try_from(headers.get(header::RETRY_AFTER)?).ok()
 }
 
 /// What one request may cost.
@@ -228,9 +235,7 @@ impl Response {
         if status.is_success() {
             return Ok(self);
         }
-        let retry_after = self.headers().get(header::RETRY_AFTER);
-        let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        Err(Failure::Status { status, retry_after: seconds.map(Duration::from_secs) })
+        Err(Failure::Status { status, retry_after: retry_after(self.headers()) })
     }
 
     /// The next piece of the body; `None` at its end.

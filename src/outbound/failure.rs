@@ -2,9 +2,10 @@
 //!
 //! Invariant: no URL, header or body is part of it, since each of them can hold a secret.
 
-use std::{error::Error, time::Duration};
+use std::error::Error;
 
 use http::StatusCode;
+use ruma::api::error::RetryAfter;
 
 /// Why a request has no usable response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,8 +33,8 @@ pub enum Failure {
     Status {
         /// Its status.
         status: StatusCode,
-        /// Its `Retry-After`, if that is in seconds.
-        retry_after: Option<Duration>,
+        /// Its `Retry-After`.
+        retry_after: Option<RetryAfter>,
     },
 }
 

@@ -12,7 +12,7 @@ mod resolver;
 mod tests;
 
 pub use self::{
-    client::{Bounds, Outbound, Response, as_sent, host},
+    client::{Bounds, Outbound, Response, as_sent, host, retry_after},
     failure::Failure,
     in_flight::{Admitted, InFlight},
     resolver::{Resolve, Resolving, ResolvingEndpoints, SystemResolver},

@@ -19,6 +19,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
+use ruma::api::error::RetryAfter;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -314,7 +315,8 @@ async fn failures_tell_a_status_from_no_connection_and_hold_no_url() {
     .await;
     let outbound = outbound(&config(), Arc::default());
     let busy = get(&outbound, &server.url("127.0.0.1", "/")).await.unwrap_err();
-    let (status, after) = (StatusCode::TOO_MANY_REQUESTS, Duration::from_secs(17));
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    let after = RetryAfter::Delay(Duration::from_secs(17));
     assert_eq!(busy, Failure::Status { status, retry_after: Some(after) });
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let gone = get(&outbound, &format!("http://{gone}/?key=secret")).await.unwrap_err();

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use wick_account::pushers::{self, PusherKey};
-use wick_core::{Error, Position, Result, Timestamp};
+use wick_core::{Error, Position, Result, Timestamp, error::retry_time};
 use wick_database::{
     Batch, Durability, Range, Read,
     schema::{
@@ -108,10 +108,14 @@ impl Delivery {
                 Ok(StepOutcome::Failed(failure)) => {
                     metrics::counter!("wick_push_failed_total").increment(1);
                     tracing::info!(%failure, ?back_off, "a push gateway did not accept a notification");
-                    match failure {
-                        Failure::Status { retry_after: Some(wait), .. } => wait.max(back_off),
-                        _ => back_off,
-                    }
+                    let now = self.shared.resources.clock.now();
+                    let retry_at = match failure {
+                        Failure::Status { retry_after, .. } => {
+                            retry_after.and_then(|after| retry_time(after, now))
+                        }
+                        _ => None,
+                    };
+                    retry_at.map_or(back_off, |at| at.since(now).max(back_off))
                 }
                 Err(error) => {
                     tracing::warn!(%error, ?back_off, "a notification cannot be made and is tried again");
