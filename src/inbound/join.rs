@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use ruma::{OwnedRoomId, RoomVersionId, events::room::member::MembershipState};
+use ruma::{EventId, OwnedRoomId, RoomVersionId, events::room::member::MembershipState};
 use serde_json::value::RawValue;
 use wick_core::{Error, Result, rules};
 use wick_room::{Appended, Assembly, Received, Snapshot};
@@ -46,7 +46,7 @@ impl<P: Peer> Joining<P> {
     }
 
     /// Makes the room as a server answered the room as it is here: `event` is the join with all signatures that it needs,
-    /// `events` are the state before it and what that rests on. Events of the state that are forged, or whose auth chain is
+    /// with the id of the join that was sent, `events` are the state before it and what that rests on. Events of the state that are forged, or whose auth chain is
     /// not whole, are left out; whether the join is allowed is judged without them. `None` if the join is here already.
     /// If it breaks off, nothing of the room can be seen, and it can be repeated.
     ///
@@ -54,11 +54,12 @@ impl<P: Peer> Joining<P> {
     /// that shows the room is one batch after that, of some rows for each piece of state.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` if the join is not allowed in that state, `M_BAD_JSON` if the answer makes no room of the version,
+    /// `M_FORBIDDEN` if the join is not allowed in that state, `M_BAD_JSON` if the answer is to another join or makes no room
+    /// of the version,
     /// `M_UNSUPPORTED_ROOM_VERSION`; a database error.
     pub async fn enter(
         &self,
-        event: Box<RawValue>,
+        (event_id, event): (&EventId, Box<RawValue>),
         events: EventSpool,
     ) -> Result<Option<Appended>> {
         let Inbound { resources, graph, peer, .. } = &*self.inbound;
@@ -68,6 +69,9 @@ impl<P: Peer> Joining<P> {
         let Some(Check::Good(event)) = event else {
             return Err(Error::forbidden("the join is not signed by those that had to"));
         };
+        if event.event_id() != event_id {
+            return Err(Error::bad_json("the answer is to another join"));
+        }
         check_member_event(event.pdu(), graph.server_name(), &MembershipState::Join)?;
         let room = (&self.room_id, &self.version, &rules);
         let state = self.inbound.store_spooled(room, events).await?;

@@ -12,16 +12,12 @@ use ruma_federation_api::membership::{
     create_join_event::v2 as send_join, prepare_join_event::v1 as make_join,
 };
 use wick_account::Session;
-use wick_core::{
-    Error, RemoteFailure, RemoteReason, Result,
-    rules::{self, SUPPORTED_VERSIONS},
-};
+use wick_core::{Error, RemoteFailure, RemoteReason, Result, rules::SUPPORTED_VERSIONS};
 use wick_database::schema::room::Membership;
-use wick_federation::{Federation, Fields, Part};
-use wick_room::Formatted;
+use wick_federation::{Federation, Fields};
 use wick_runtime::Limit;
 
-use crate::{RemoteRooms, rooms::Failures, template::Member};
+use crate::{RemoteRooms, peer::fill, rooms::Failures, template::Member};
 
 /// How many members are looked at to find servers that can authorise a join.
 const MAX_MEMBERS: usize = 1_000;
@@ -114,30 +110,18 @@ impl RemoteRooms {
         let signed = self.sign(member, draft.room_version, &draft.event)?;
         let _admitted = self.joins.admit(member.user_id.as_str()).await?;
         let (version, event_id) = (signed.version, signed.event_id);
-        let joining = self.inbound.joining(room_id.clone(), version.clone());
+        let joining = self.inbound.joining(room_id.clone(), version);
         let pdu = signed.json.clone();
         let request = send_join::Request::new(room_id.clone(), event_id.clone(), pdu);
         let bounds = Federation::state_bounds();
         let mut answer = self.federation.event_lists(server, request, ANSWER, bounds).await?;
-        let (mut event, mut events) = (signed.json, joining.spool());
-        while let Some((part, json)) = answer.next().await? {
-            match part {
-                Part::Item("state") => events.push_state(&json).await?,
-                Part::Item(_) => events.push_auth(&json).await?,
-                Part::Value(_) if json.get() == "null" => {}
-                Part::Value(_) => event = json,
-            }
-        }
+        let mut events = joining.spool();
+        let event = fill(&mut events, &mut answer, "state").await?.unwrap_or(signed.json);
         // The connection is free again.
         drop(answer);
-        let version_rules = rules::version_rules(&version)?;
-        let formatted = Formatted::check(&event, Some(room_id), &version_rules)?;
-        if *formatted.event_id() != event_id {
-            return Err(Error::bad_json("the server's answer is to another join"));
-        }
         let clock = &self.resources.clock;
         tokio::select! {
-            entered = joining.enter(event, events) => entered.map(drop),
+            entered = joining.enter((&event_id, event), events) => entered.map(drop),
             () = clock.sleep_until(clock.monotonic() + LONGEST_ENTRY) => {
                 let message = "the events of the room take too long to verify".to_owned();
                 let reason = RemoteReason::Unreachable;

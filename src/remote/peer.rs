@@ -20,7 +20,7 @@ use ruma_federation_api::{
 };
 use serde_json::value::RawValue;
 use wick_core::Result;
-use wick_federation::{Bounds, Federation, Fields, Part};
+use wick_federation::{Bounds, EventLists, Federation, Fields, Part};
 use wick_inbound::{EventSpool, MissingEvents, Peer, StateIds};
 
 /// The fields of the response to `state`.
@@ -97,14 +97,7 @@ impl Peer for Peers {
         let request = get_room_state::Request::new(event, room);
         let bounds = Federation::state_bounds();
         let mut response = self.0.event_lists(server, request, STATE, bounds).await?;
-        while let Some((part, event)) = response.next().await? {
-            if part == Part::Item("pdus") {
-                events.push_state(&event).await?;
-            } else {
-                events.push_auth(&event).await?;
-            }
-        }
-        Ok(())
+        fill(events, &mut response, "pdus").await.map(drop)
     }
 
     async fn auth_chain(
@@ -127,6 +120,28 @@ impl Peer for Peers {
         let request = get_backfill::Request::new(room, from, count(limit));
         Ok(self.events(server, request).await?.pdus)
     }
+}
+
+/// Reads the events of a response into a spool: those of the list `state` are the state, those of other lists its auth
+/// chain. Returns the last of the values that are read whole and not `null`.
+///
+/// # Errors
+/// As [`EventLists::next`]; if the spool cannot be written.
+pub(crate) async fn fill(
+    events: &mut EventSpool,
+    response: &mut EventLists,
+    state: &str,
+) -> Result<Option<Box<RawValue>>> {
+    let mut value = None;
+    while let Some((part, json)) = response.next().await? {
+        match part {
+            Part::Item(list) if list == state => events.push_state(&json).await?,
+            Part::Item(_) => events.push_auth(&json).await?,
+            Part::Value(_) if json.get() == "null" => {}
+            Part::Value(_) => value = Some(json),
+        }
+    }
+    Ok(value)
 }
 
 fn count(number: usize) -> UInt {

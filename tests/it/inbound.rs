@@ -403,6 +403,7 @@ async fn spool(
 /// What a server answers to `send_join`.
 #[derive(Clone)]
 struct JoinAnswer {
+    version: RoomVersionId,
     event: Box<RawValue>,
     state: Vec<Box<RawValue>>,
     auth_chain: Vec<Box<RawValue>>,
@@ -412,7 +413,10 @@ impl JoinAnswer {
     async fn enter<P: Peer>(self, joining: &Joining<P>) -> Result<Option<Appended>> {
         let mut events = joining.spool();
         spool(&mut events, self.state, self.auth_chain).await?;
-        joining.enter(self.event, events).await
+        let rules = wick_core::rules::version_rules(&self.version)?;
+        let event = serde_json::from_str(self.event.get()).expect("it is an object");
+        let id = wick_core::rules::event_id(&event, &rules)?;
+        joining.enter((&id, self.event), events).await
     }
 }
 

@@ -174,14 +174,14 @@ impl Pair {
         let (version, event) =
             one.make_member_event(&origin, &self.room, dave, &join, &versions())?;
         let (id, event) = self.signed(event, HERE);
-        let entering = self.here.inbound.joining(self.room.clone(), version);
+        let entering = self.here.inbound.joining(self.room.clone(), version.clone());
         let event = one.take_member_event(&origin, &self.room, &id, event, &join).await?;
         let answers = Answers::new(self.one.resources.clone(), Arc::clone(&self.one.graph));
         let JoinState { state, auth_chain, .. } =
             answers.join_state(&origin, &self.room, &id, false).await?;
         let state = answers.portion(&origin, state).await?;
         let auth_chain = answers.portion(&origin, auth_chain).await?;
-        JoinAnswer { event, state, auth_chain }.enter(&entering).await?;
+        JoinAnswer { version, event, state, auth_chain }.enter(&entering).await?;
         drop(entering);
         self.here.inbound.idle().await;
         Ok(())

@@ -24,6 +24,7 @@ fn joining(version: RoomVersionId, say: impl FnOnce(&mut RoomBuilder)) -> Joined
     let server = Server::start("here.example", &others);
     let state: Vec<_> = room.before(&join).values().cloned().collect();
     let answer = JoinAnswer {
+        version: room.version(),
         event: room.event(&join).json().to_owned(),
         state: json_of(&room, &state),
         auth_chain: json_of(&room, &room.auth_chain(&state)),
@@ -132,8 +133,8 @@ async fn a_room_of_many_members_is_joined_in_batches_of_which_the_last_one_makes
     let count = 1_000;
     let room = RoomBuilder::public(RoomVersionId::V12, ALICE, &[]);
     let (members, join) = crowd(&room, count, 10);
-    let mut answer =
-        JoinAnswer { event: join, state: json_of(&room, room.order()), auth_chain: Vec::new() };
+    let (version, state) = (room.version(), json_of(&room, room.order()));
+    let mut answer = JoinAnswer { version, event: join, state, auth_chain: Vec::new() };
     answer.state.extend(members);
     let strike = Strike::new();
     let options = Options { fault: Some(Arc::clone(&strike) as _), ..Options::default() };
@@ -158,7 +159,8 @@ async fn of_a_large_answer_a_portion_is_looked_at_at_once_in_whatever_order_it_c
     let room = RoomBuilder::public(RoomVersionId::V12, ALICE, &[]);
     // In all 18 MiB.
     let (members, join) = crowd(&room, 300, 60_000);
-    let mut answer = JoinAnswer { event: join, state: members, auth_chain: Vec::new() };
+    let version = room.version();
+    let mut answer = JoinAnswer { version, event: join, state: members, auth_chain: Vec::new() };
     answer.state.extend(json_of(&room, room.order()));
     // Each before what it rests on, and twice.
     answer.state.reverse();
