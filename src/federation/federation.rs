@@ -110,10 +110,27 @@ impl Federation {
     where
         R: OutgoingRequest<Authentication = ServerSignatures, PathBuilder = SinglePath>,
     {
-        read::<R>(server, &self.response(server, request, bounds).await?)
+        read::<R>(server, &self.response(server, request, bounds, BackOff::Heed).await?)
     }
 
-    /// The same for a response that holds events as they were signed. How deep each is nested is checked with the event,
+    /// The same whether or not the server is to be asked yet. If it does not answer, no other request waits for that:
+    /// the caller has waits of its own.
+    ///
+    /// # Errors
+    /// As [`Federation::request`].
+    pub async fn request_apart<R>(
+        &self,
+        server: &ServerName,
+        request: R,
+        bounds: Bounds,
+    ) -> Result<R::IncomingResponse>
+    where
+        R: OutgoingRequest<Authentication = ServerSignatures, PathBuilder = SinglePath>,
+    {
+        read::<R>(server, &self.response(server, request, bounds, BackOff::Apart).await?)
+    }
+
+    /// As [`Federation::request_within`], for a response that holds events as they were signed. How deep each is nested is checked with the event,
     /// so that one spoils no others.
     ///
     /// # Errors
@@ -127,7 +144,7 @@ impl Federation {
     where
         R: OutgoingRequest<Authentication = ServerSignatures, PathBuilder = SinglePath>,
     {
-        parse::<R>(server, &self.response(server, request, bounds).await?)
+        parse::<R>(server, &self.response(server, request, bounds, BackOff::Heed).await?)
     }
 
     async fn response<R>(
@@ -135,12 +152,13 @@ impl Federation {
         server: &ServerName,
         request: R,
         bounds: Bounds,
+        back_off: BackOff,
     ) -> Result<http::Response<bytes::Bytes>>
     where
         R: OutgoingRequest<Authentication = ServerSignatures, PathBuilder = SinglePath>,
     {
         let make = |base: &str| self.sign(server, request, base);
-        self.transport.send(server, bounds, BackOff::Heed, make).await
+        self.transport.send(server, bounds, back_off, make).await
     }
 
     /// The request with this server's signature over what will be sent.

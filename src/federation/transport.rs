@@ -28,6 +28,8 @@ pub(crate) enum BackOff {
     Heed,
     /// It is, because there is a sign of life.
     Ignore,
+    /// It is, and an outage makes no other request wait: who asks has waits of its own.
+    Apart,
 }
 
 /// How long a response that is read piece by piece may take.
@@ -139,7 +141,10 @@ impl Transport {
             () = self.clock.sleep_until(deadline) => Err(unreachable(server, &Failure::TimedOut)),
         };
         let response = response.and_then(|response| success(server, response));
-        self.destinations.note(server, response.as_ref().err()).await;
+        let is_outage = response.as_ref().is_err_and(is_outage);
+        if !(is_outage && back_off == BackOff::Apart) {
+            self.destinations.note(server, response.as_ref().err()).await;
+        }
         response
     }
 

@@ -66,8 +66,9 @@ pub(crate) fn graph(
         projections: vec![Box::new(Arc::clone(presence)), search::index()],
         timers: Some(timers::listener(resources, Arc::clone(&queue))),
         cancel_superseded: config.delayed_events.cancel_superseded,
-        policy_servers: federation
-            .map(|federation| Arc::new(RemotePolicyServers::new(Arc::clone(federation))) as _),
+        policy_servers: federation.map(|federation| {
+            Arc::new(RemotePolicyServers::new(Arc::clone(federation), Arc::clone(&clock))) as _
+        }),
     };
     let identity = (config.server.name.clone(), Arc::clone(&keys.signing));
     let graph = Graph::open(database, clock, random, identity, hooks, GRAPH_CACHE_BYTES);
