@@ -8,18 +8,18 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use futures_util::{TryStreamExt, stream};
-use ruma::events::{TimelineEventType, room::member::MembershipState};
-use wick_core::{Error, Result, ShortRoomId, ShortUserId};
+use ruma::events::TimelineEventType;
+use wick_core::{Result, ShortRoomId, ShortUserId};
 use wick_database::{
     Range, Read, Snapshot,
     schema::{room::Membership, stream::StreamEntry, users::GUEST_BY_USER},
 };
-use wick_people::profile::MemberProfile;
 use wick_room::Graph;
 use wick_runtime::{Consumer, Follower, Resources, Span, Supervisor};
 
 use crate::{
-    memberships::{AT_ONCE, append},
+    Memberships,
+    member_events::{AT_ONCE, MemberEvents},
     rooms::guests_can_join,
 };
 
@@ -31,13 +31,14 @@ const TASK: &str = "guest-access";
 pub struct GuestRemoval {
     resources: Resources,
     graph: Arc<Graph>,
+    member_events: Arc<MemberEvents>,
 }
 
 impl GuestRemoval {
     /// Guests in these rooms.
     #[must_use]
-    pub fn new(resources: Resources, graph: Arc<Graph>) -> Self {
-        Self { resources, graph }
+    pub fn new(resources: Resources, graph: Arc<Graph>, memberships: &Memberships) -> Self {
+        Self { resources, graph, member_events: Arc::clone(&memberships.member_events) }
     }
 
     /// Follows the stream until the server stops.
@@ -66,7 +67,9 @@ impl GuestRemoval {
         let guests =
             self.resources.workers.run(&room, move || access.guests_to_remove(room)).await?;
         stream::iter(guests.into_iter().map(Ok))
-            .try_for_each_concurrent(AT_ONCE, |guest| self.remove(room, guest))
+            .try_for_each_concurrent(AT_ONCE, |guest| async move {
+                self.member_events.settle(room, guest).await.map(drop)
+            })
             .await
     }
 
@@ -85,32 +88,6 @@ impl GuestRemoval {
             }
         }
         Ok(guests)
-    }
-
-    async fn remove(&self, room: ShortRoomId, guest: ShortUserId) -> Result<()> {
-        let read = self.resources.database.published();
-        let user_id = self.graph.user_id(&read, guest)?;
-        let room_id = self.graph.intern().room_id(&read, room)?;
-        let room_id = room_id.ok_or_else(|| Error::corrupt("a room has no room id"))?;
-        let left = self
-            .graph
-            .transact(&room_id, |assembly| {
-                let is_joined = assembly.membership(&user_id)? == Some(MembershipState::Join);
-                let batch = assembly.batch();
-                let is_guest = batch.read_for_update(&GUEST_BY_USER, &guest)?.is_some();
-                if !is_joined || !is_guest || guests_can_join(&self.graph, &*batch, room)? {
-                    return Ok(());
-                }
-                append(assembly, &user_id, MembershipState::Leave, &MemberProfile::default())
-            })
-            .await;
-        match left {
-            Err(error) if !error.is_internal() => {
-                tracing::warn!(%room_id, %error, "a guest cannot leave a room");
-                Ok(())
-            }
-            left => left,
-        }
     }
 }
 

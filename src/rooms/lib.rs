@@ -3,6 +3,7 @@
 pub mod delayed;
 mod guests;
 pub mod history;
+mod member_events;
 mod memberships;
 pub mod reports;
 pub mod restricted;

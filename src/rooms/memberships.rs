@@ -8,29 +8,22 @@
 use std::sync::Arc;
 
 use futures_util::{TryStreamExt, stream};
-use ruma::{
-    OwnedRoomId, RoomId, UserId,
-    canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
-    events::{StateEventType, room::member::MembershipState},
-};
 use wick_account::Users;
-use wick_core::{Draft, Error, Result, ShortUserId};
+use wick_core::{Result, ShortRoomId, ShortUserId};
 use wick_database::schema::room::Membership;
-use wick_people::{
-    Profiles,
-    profile::{AVATAR_URL, DISPLAY_NAME, MemberProfile},
-};
-use wick_room::{Assembly, Effects, Graph, membership};
-use wick_runtime::{KeyLocks, Resources};
+use wick_people::Profiles;
+use wick_room::Graph;
+use wick_runtime::{KeyLocks, Resources, Supervisor};
 use wick_timers::Expiry;
 
-use crate::Delayed;
-
-/// How many rooms are changed at a time; they share syncs of the log.
-pub(crate) const AT_ONCE: usize = 32;
+use crate::{
+    Delayed,
+    member_events::{AT_ONCE, MemberEvents},
+};
 
 /// Changes memberships with accounts.
 pub struct Memberships {
+    pub(crate) member_events: Arc<MemberEvents>,
     resources: Resources,
     graph: Arc<Graph>,
     users: Arc<Users>,
@@ -52,26 +45,34 @@ impl Memberships {
         expiry: Arc<Expiry>,
         delayed: Arc<Delayed>,
     ) -> Self {
-        let spreading = KeyLocks::default();
-        Self { resources, graph, users, profiles, expiry, delayed, spreading }
+        let member_events =
+            MemberEvents::new(resources.clone(), Arc::clone(&graph), Arc::clone(&profiles));
+        let (member_events, spreading) = (Arc::new(member_events), KeyLocks::default());
+        Self { member_events, resources, graph, users, profiles, expiry, delayed, spreading }
+    }
+
+    /// Tries again what waits for the policy servers of rooms, until the server stops.
+    pub fn start(&self, supervisor: &Supervisor) {
+        self.member_events.start(supervisor);
     }
 
     /// Puts the profile of a user into their member events where it is not there already. Of several calls at
-    /// once one does it at a time, and with the latest profile, so that changes do not queue up.
+    /// once one does it at a time, and with the latest profile, so that changes do not queue up. Rooms whose policy server
+    /// has no answer get it later.
     ///
     /// # Errors
     /// If the database refuses. Rooms that refuse keep the old member event.
-    pub async fn spread_profile(&self, user: ShortUserId, user_id: &UserId) -> Result<()> {
+    pub async fn spread_profile(&self, user: ShortUserId) -> Result<()> {
         let _one_at_a_time = self.spreading.take(user).await;
         while let Some(change) = self.profiles.to_spread(user)? {
             let rooms = self.rooms_with(user, |membership| membership == Membership::Join)?;
             stream::iter(rooms.into_iter().map(Ok))
-                .try_for_each_concurrent(AT_ONCE, |room_id| async move {
+                .try_for_each_concurrent(AT_ONCE, |room| async move {
                     // A newer change begins anew.
                     if self.profiles.to_spread(user)? != Some(change) {
                         return Ok(());
                     }
-                    self.in_room(&room_id, |room| self.renew(room, user, user_id)).await
+                    self.member_events.settle(room, user).await.map(drop)
                 })
                 .await?;
             self.profiles.note_spread(user, change).await?;
@@ -80,7 +81,7 @@ impl Memberships {
     }
 
     /// Takes a deactivated user out of all rooms, after the terminal events of their expiring events, which
-    /// could not be sent later.
+    /// could not be sent later. Rooms whose policy server has no answer are left later.
     ///
     /// # Errors
     /// If the database refuses.
@@ -89,15 +90,12 @@ impl Memberships {
         let user_id = self.graph.user_id(&read, user)?;
         self.expiry.expire_all_of(&user_id).await?;
         self.delayed.erase_all_of(user).await?;
-        let (rooms, user_id) = (
-            self.rooms_with(user, |membership| {
-                matches!(membership, Membership::Join | Membership::Invite | Membership::Knock)
-            })?,
-            &*user_id,
-        );
+        let rooms = self.rooms_with(user, |membership| {
+            matches!(membership, Membership::Join | Membership::Invite | Membership::Knock)
+        })?;
         stream::iter(rooms.into_iter().map(Ok))
-            .try_for_each_concurrent(AT_ONCE, |room_id| async move {
-                self.in_room(&room_id, |room| leave(room, user_id)).await
+            .try_for_each_concurrent(AT_ONCE, |room| async move {
+                self.member_events.settle(room, user).await.map(drop)
             })
             .await?;
         self.users.remove_stored(user).await?;
@@ -129,92 +127,24 @@ impl Memberships {
             self.depart(user).await?;
         }
         for user in self.profiles.all_to_spread()? {
-            let read = self.resources.database.published();
-            let user_id = self.graph.user_id(&read, user)?;
-            self.spread_profile(user, &user_id).await?;
+            self.spread_profile(user).await?;
         }
         Ok(())
-    }
-
-    /// Changes one room, and continues if the auth rules or the policy server of the room refuse it, or that server has no
-    /// answer: the other rooms must not wait for it.
-    async fn in_room(
-        &self,
-        room_id: &RoomId,
-        change: impl FnMut(&mut Assembly<'_>) -> Result<()>,
-    ) -> Result<()> {
-        match self.graph.transact(room_id, change).await {
-            Err(error) if !error.is_internal() => {
-                tracing::debug!(%room_id, %error, "a room keeps a member event as it is");
-                Ok(())
-            }
-            result => result,
-        }
     }
 
     fn rooms_with(
         &self,
         user: ShortUserId,
         wanted: impl Fn(Membership) -> bool,
-    ) -> Result<Vec<OwnedRoomId>> {
+    ) -> Result<Vec<ShortRoomId>> {
         let read = self.resources.database.published();
         let mut rooms = Vec::new();
         for row in self.graph.rooms_of(&read, user) {
             let (room, member) = row?;
             if wanted(member.membership) {
-                let room_id = self.graph.intern().room_id(&read, room)?;
-                rooms.push(room_id.ok_or_else(|| Error::corrupt("a room has no room id"))?);
+                rooms.push(room);
             }
         }
         Ok(rooms)
     }
-
-    /// Reads the profile for each attempt, so that of two changes the later one stays.
-    fn renew(&self, room: &mut Assembly<'_>, user: ShortUserId, user_id: &UserId) -> Result<()> {
-        let member = room.state_event(&StateEventType::RoomMember, user_id.as_str())?;
-        let Some(member) = member else { return Ok(()) };
-        let content = membership::content(&member)?;
-        let profile = self.profiles.member_profile(user)?;
-        let is_same = content.displayname() == profile.display_name.as_deref()
-            && content.avatar_url() == profile.avatar_url.as_deref();
-        if content.membership != MembershipState::Join || is_same {
-            return Ok(());
-        }
-        append(room, user_id, MembershipState::Join, &profile)
-    }
-}
-
-fn leave(room: &mut Assembly<'_>, user_id: &UserId) -> Result<()> {
-    match room.membership(user_id)? {
-        Some(MembershipState::Join | MembershipState::Invite | MembershipState::Knock) => {
-            append(room, user_id, MembershipState::Leave, &MemberProfile::default())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Appends the member event of a local user in their own name.
-pub(crate) fn append(
-    room: &mut Assembly<'_>,
-    user_id: &UserId,
-    membership: MembershipState,
-    profile: &MemberProfile,
-) -> Result<()> {
-    let mut content = CanonicalJsonObject::new();
-    let mut set = |key: &str, value: Option<&str>| {
-        if let Some(value) = value {
-            content.insert(key.into(), CanonicalJsonValue::String(value.into()));
-        }
-    };
-    set("membership", Some(membership.as_str()));
-    set(DISPLAY_NAME, profile.display_name.as_deref());
-    set(AVATAR_URL, profile.avatar_url.as_deref());
-    let draft = Draft::state(
-        room.room_id().to_owned(),
-        user_id.to_owned(),
-        StateEventType::RoomMember,
-        user_id,
-        content,
-    );
-    room.append(draft, Effects::default()).map(drop)
 }

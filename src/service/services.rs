@@ -203,8 +203,8 @@ impl Services {
             users,
             user_directory,
             profiles,
+            guest_removal: GuestRemoval::new(resources.clone(), Arc::clone(&graph), &memberships),
             memberships,
-            guest_removal: GuestRemoval::new(resources.clone(), Arc::clone(&graph)),
             account_data: AccountData::new(resources.clone()),
             filters: Filters::new(resources.clone()),
             push_rules: PushRules::new(resources.clone()),
@@ -263,6 +263,7 @@ impl Services {
         }
         self.rooms.start();
         self.media.start(Arc::new(Avatars::new(self.database.clone(), Arc::clone(&self.graph))));
+        self.memberships.start(&self.supervisor);
         if self.users.has_guests()? {
             self.guest_removal.start(&self.supervisor).await?;
             let memberships = Arc::clone(&self.memberships);
@@ -335,7 +336,7 @@ impl Services {
         let (services, session) = (Arc::clone(self), Arc::clone(session));
         let change = async move {
             services.profiles.set(&session, &user_id, &key, value.as_ref()).await?;
-            services.memberships.spread_profile(session.user, &session.user_id).await
+            services.memberships.spread_profile(session.user).await
         };
         self.supervisor.complete("profile", change).await
     }

@@ -2,7 +2,7 @@
 
 use ruma::OwnedUserId;
 use serde::{Deserialize, Serialize};
-use wick_core::{ShortUserId, Timestamp};
+use wick_core::{ShortRoomId, ShortUserId, Timestamp};
 
 use crate::postcard_value;
 
@@ -35,9 +35,19 @@ pub struct OpenIdToken {
     pub expires: Timestamp,
 }
 
+/// A member event that waits for the policy server of its room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PostponedMember {
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it is tried again.
+    pub retry_at: Timestamp,
+}
+
 postcard_value!(Account, version = 1);
 postcard_value!(Guest, version = 1);
 postcard_value!(OpenIdToken, version = 1);
+postcard_value!(PostponedMember, version = 1);
 
 tables! {
     /// The accounts of this server. Written when one is made, gets a new password or is deactivated;
@@ -57,7 +67,7 @@ tables! {
     PROFILE_FIELD_BY_USER: (ShortUserId, String) => String, Random;
 
     /// Deactivated users who are still in rooms or have running timers. Written with the deactivation;
-    /// removed when the last room is left; read at start to continue after a crash.
+    /// removed when the last room is left, or is in [`POSTPONED_BY_MEMBER`]; read at start to continue after a crash.
     DEPARTING_BY_USER: ShortUserId => (), Small;
 
     /// Deactivated users who requested erasure. Written with the deactivation and kept for good; read when
@@ -65,9 +75,14 @@ tables! {
     ERASED_BY_USER: ShortUserId => (), Small;
 
     /// Users whose member events do not repeat their profile yet, with a number that tells one change
-    /// from the next. Written with the profile; removed when all member events do; read at start
-    /// to continue after a crash.
+    /// from the next. Written with the profile; removed when all member events do, or are in [`POSTPONED_BY_MEMBER`]; read at
+    /// start to continue after a crash.
     PROFILE_CHANGE_BY_USER: ShortUserId => u64, Small;
+
+    /// By room and local user: the member event that an account, a profile or the access of guests asks for, and for which
+    /// the room's policy server has no answer. Written when that was asked in vain; removed with the event, or if it is
+    /// refused; read by what tries again. What the event is to be follows from the other tables then.
+    POSTPONED_BY_MEMBER: (ShortRoomId, ShortUserId) => PostponedMember, Small;
 
     /// OpenID tokens by their SHA-256. Written and read by the OpenID endpoints; may be lost.
     OPENID_TOKEN_BY_HASH: [u8; 32] => OpenIdToken, Random;

@@ -1,5 +1,7 @@
 //! Rooms that use a policy server: what is sent and shown there, and what is not.
 
+mod outages;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -44,13 +46,13 @@ enum Does {
 use Does::{Break, Refuse, Sign, SignWithAnotherKey};
 
 /// A policy server, which is the server of bob as well.
-struct PolicyServer {
+pub(super) struct PolicyServer {
     key: Ed25519KeyPair,
     other_key: Ed25519KeyPair,
     does: Mutex<fn(&Value) -> Does>,
     asked: Mutex<Vec<Value>>,
     /// Held while it is to give no answer.
-    door: tokio::sync::Mutex<()>,
+    pub(super) door: tokio::sync::Mutex<()>,
 }
 
 impl PolicyServer {
@@ -99,12 +101,12 @@ impl PolicyServer {
     }
 
     /// The types of events that it was asked for since the last call.
-    fn asked(&self) -> Vec<String> {
+    pub(super) fn asked(&self) -> Vec<String> {
         let asked = std::mem::take(&mut *self.asked.lock().unwrap());
         asked.iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect()
     }
 
-    fn asked_times(&self) -> usize {
+    pub(super) fn asked_times(&self) -> usize {
         self.asked.lock().unwrap().len()
     }
 }
@@ -128,14 +130,14 @@ fn signatures(key: &Ed25519KeyPair, event: Value) -> Value {
 }
 
 /// A room that bob's server is the policy server of.
-struct Policed {
-    rooms: Rooms,
-    room: OwnedRoomId,
-    policy: Arc<PolicyServer>,
+pub(super) struct Policed {
+    pub(super) rooms: Rooms,
+    pub(super) room: OwnedRoomId,
+    pub(super) policy: Arc<PolicyServer>,
 }
 
 impl Policed {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let policy = PolicyServer::new();
         let rooms = Rooms::start_with(policy.routes()).await;
         let room = rooms.public().await;
