@@ -17,7 +17,7 @@ use ruma_federation_api::membership::{RawStrippedState, create_invite::v2 as cre
 use serde_json::value::RawValue;
 use wick_account::Session;
 use wick_core::{Draft, Error, Pdu, Result, rules};
-use wick_room::{Formatted, Received};
+use wick_room::{Assembly, Formatted, Received};
 use wick_rooms::rooms::stripped_events;
 use wick_runtime::Limit;
 
@@ -42,8 +42,11 @@ impl RemoteRooms {
         self.resources.limits.ensure(Limit::Invites, &session.user_id)?;
         let (remote, session) = (Arc::clone(self), Arc::clone(session));
         let (room_id, invitee) = (room_id.to_owned(), invitee.to_owned());
-        let invite =
-            async move { remote.invite_with(&session.user_id, room_id, &invitee, content).await };
+        let invite = async move {
+            // The auth rules decide.
+            let always = |_: &mut Assembly<'_>| Ok(());
+            remote.invite_with(&session.user_id, room_id, &invitee, content, always).await
+        };
         self.supervisor.complete("invite of another server's user", invite).await
     }
 
@@ -66,13 +69,15 @@ impl RemoteRooms {
             .await;
     }
 
-    /// Invites a user of another server in the name of a user of this one.
+    /// Invites a user of another server in the name of a user of this one, unless `condition` fails once that server has
+    /// signed the invite.
     pub(crate) async fn invite_with(
         &self,
         sender: &UserId,
         room_id: OwnedRoomId,
         invitee: &OwnedUserId,
         content: CanonicalJsonObject,
+        condition: impl FnMut(&mut Assembly<'_>) -> Result<()> + Send,
     ) -> Result<()> {
         let event_type = StateEventType::RoomMember;
         let inviter = sender.to_owned();
@@ -102,7 +107,8 @@ impl RemoteRooms {
         let keys = keys.into_iter().next().unwrap_or_default();
         let event = formatted.verify(&version_rules, &keys)?;
         let event = event.ok_or_else(|| Error::corrupt("this server's own key is not known"))?;
-        let received = self.graph.receive(&room_id, &[event.into()]).await?.pop();
+        let events = [event.into()];
+        let received = self.graph.receive_if(&room_id, &events, condition).await?.pop();
         match received {
             Some(Received::Accepted(_) | Received::Known(_)) => Ok(()),
             Some(Received::Rejected(_, reason) | Received::Dropped(_, reason)) => {

@@ -3,7 +3,8 @@
 //! the invited user.
 //!
 //! Invariants: the auth rules judge the identity server's signature, by the keys in the room's
-//! `m.room.third_party_invite`; the invite is an invite like others on its way to the user's server.
+//! `m.room.third_party_invite`; the invite is an invite like others on its way to the user's server; what the identity server
+//! signed for a user makes one invite, whatever became of that since.
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#third-party-invites>
 
@@ -14,16 +15,16 @@ use ruma::{
     OwnedRoomId, OwnedServerName, OwnedUserId, ServerName, UserId,
     canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
     events::{
-        StateEventType,
-        room::member::{MembershipState, SignedContent, ThirdPartyInvite},
+        StateEventType, TimelineEventType,
+        room::member::{SignedContent, ThirdPartyInvite},
     },
     serde::Raw,
 };
 use ruma_federation_api::thirdparty::exchange_invite::v1 as exchange_invite;
 use serde::Deserialize;
 use wick_account::invite_filter::InviteFilter;
-use wick_core::{Draft, Error, Result};
-use wick_database::schema::room::Membership;
+use wick_core::{Draft, Error, Pdu, Result, event::pdu::SharedPdu};
+use wick_database::{Read, schema::room::Membership};
 use wick_federation::Bounds;
 use wick_room::{Assembly, Effects, membership};
 use wick_runtime::Limit;
@@ -32,6 +33,9 @@ use crate::{RemoteRooms, rooms::Failures};
 
 /// How many invites of a request are exchanged at the same time.
 const AT_ONCE: usize = 2;
+
+/// How many memberships of a user are walked back at most to find an invite with the same token.
+const MAX_MEMBERSHIPS: usize = 100;
 
 /// The bounds of an answer. Requests without authentication name the server that is asked.
 const EXCHANGE: Bounds = Bounds { bytes: 64 << 10, time: Duration::from_secs(10) };
@@ -145,20 +149,29 @@ impl RemoteRooms {
         if !self.is_local(&invite.sender) {
             return Err(Error::forbidden("the inviter is a user of another server"));
         }
-        let Some(content) = self.bound_content(&invite)? else { return Ok(()) };
+        let token = invite.token()?;
+        let Some(content) = self.bound_content(&invite, &token)? else { return Ok(()) };
         let BoundInvite { room_id, sender, invitee, .. } = invite;
         let remote = Arc::clone(self);
         let make = async move {
+            // The auth rules let such an invite replace a join.
+            let is_wanted = |room: &mut Assembly<'_>| {
+                let member = room.state_event(&StateEventType::RoomMember, invitee.as_str())?;
+                remote.can_be_invited_by(&*room.batch(), member, &token)
+            };
             if !remote.is_local(&invitee) {
-                return remote.invite_with(&sender, room_id, &invitee, content).await;
+                let condition = |room: &mut Assembly<'_>| match is_wanted(room)? {
+                    true => Ok(()),
+                    false => Err(Error::forbidden("this user is invited already")),
+                };
+                return remote.invite_with(&sender, room_id, &invitee, content, condition).await;
             }
             let event_type = StateEventType::RoomMember;
             let draft =
                 Draft::state(room_id.clone(), sender, event_type, invitee.as_str(), content);
-            let invite = |room: &mut Assembly<'_>| match room.membership(&invitee)? {
-                Some(MembershipState::Join) => Err(joined()),
-                Some(MembershipState::Invite) => Ok(()),
-                _ => room.append(draft.clone(), Effects::default()).map(drop),
+            let invite = |room: &mut Assembly<'_>| match is_wanted(room)? {
+                true => room.append(draft.clone(), Effects::default()).map(drop),
+                false => Ok(()),
             };
             remote.graph.transact(&room_id, invite).await
         };
@@ -166,7 +179,11 @@ impl RemoteRooms {
     }
 
     /// The content of the invite, with the name that the room has for the identifier. `None` if the user is invited already.
-    fn bound_content(&self, invite: &BoundInvite) -> Result<Option<CanonicalJsonObject>> {
+    fn bound_content(
+        &self,
+        invite: &BoundInvite,
+        token: &str,
+    ) -> Result<Option<CanonicalJsonObject>> {
         #[derive(Deserialize)]
         struct Named {
             display_name: String,
@@ -175,28 +192,23 @@ impl RemoteRooms {
         let read = self.resources.database.latest();
         let room = self.graph.short(&read, room_id)?;
         let room = room.ok_or_else(|| Error::not_found("this server is not in that room"))?;
-        let membership = |user: &UserId| {
-            let member = StateEventType::RoomMember;
-            let member = self.graph.state_event(&read, room, &member, user.as_str())?;
-            Ok::<_, Error>(member.as_deref().and_then(membership::of))
+        let member = |user: &UserId| {
+            self.graph.state_event(&read, room, &StateEventType::RoomMember, user.as_str())
         };
         // The auth rules ask whether the inviter may invite, not whether they are still there.
-        if membership(sender)? != Some(Membership::Join) {
+        if member(sender)?.as_deref().and_then(membership::of) != Some(Membership::Join) {
             return Err(Error::forbidden("the inviter is not in the room"));
         }
-        match membership(invitee)? {
-            Some(Membership::Join) => return Err(joined()),
-            Some(Membership::Invite) => return Ok(None),
-            _ => {}
+        if !self.can_be_invited_by(&read, member(invitee)?, token)? {
+            return Ok(None);
         }
         if let Some(user) = self.graph.intern().lookup_user(&read, invitee)?
             && self.is_local(invitee)
         {
             InviteFilter::of(&read, user)?.ensure_not_blocked(sender)?;
         }
-        let signed: CanonicalJsonObject = serde_json::from_str(signed.json().get())
-            .map_err(|_| Error::bad_json("what the identity server signed is no object"))?;
-        let token = signed.get("token").and_then(CanonicalJsonValue::as_str).unwrap_or_default();
+        let signed: CanonicalJsonObject =
+            serde_json::from_str(signed.json().get()).map_err(|_| not_an_object())?;
         let event_type = StateEventType::RoomThirdPartyInvite;
         let invited = self.graph.state_event(&read, room, &event_type, token)?;
         let invited = invited.ok_or_else(|| Error::forbidden("the room has no such invite"))?;
@@ -210,8 +222,81 @@ impl RemoteRooms {
         content.insert("third_party_invite".to_owned(), third_party);
         Ok(Some(content))
     }
+
+    /// Whether a user with this member event can be invited by a token; `false` if they are invited already.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if they are joined, or if the token has invited them before.
+    fn can_be_invited_by(
+        &self,
+        read: &impl Read,
+        member: Option<SharedPdu>,
+        token: &str,
+    ) -> Result<bool> {
+        match member.as_deref().and_then(membership::of) {
+            Some(Membership::Join) => {
+                return Err(Error::forbidden("this user is already in the room"));
+            }
+            Some(Membership::Invite) => return Ok(false),
+            _ => {}
+        }
+        // Each member event of a user has the one that it replaces among its auth events.
+        let mut next = member;
+        for _ in 0..MAX_MEMBERSHIPS {
+            let Some(member) = next else { break };
+            if token_of(&member).is_some_and(|signed| signed.token == token) {
+                return Err(Error::forbidden("this user was invited by that token before"));
+            }
+            next = self.replaced_by(read, &member)?;
+        }
+        Ok(true)
+    }
+
+    /// The member event of the same user that a member event replaces.
+    fn replaced_by(&self, read: &impl Read, member: &Pdu) -> Result<Option<SharedPdu>> {
+        let user = member.state_key.as_deref().unwrap_or_default();
+        for id in &member.auth_events {
+            let event = self.graph.event_by_id(read, id)?;
+            let event = event.map(|(_, event)| event);
+            let is_member =
+                |event: &SharedPdu| event.is_state(&TimelineEventType::RoomMember, user);
+            if let Some(event) = event.filter(is_member) {
+                return Ok(Some(event));
+            }
+        }
+        Ok(None)
+    }
 }
 
-fn joined() -> Error {
-    Error::forbidden("this user is already in the room")
+impl BoundInvite {
+    /// The token of the invite in the room.
+    fn token(&self) -> Result<String> {
+        let signed: Token =
+            serde_json::from_str(self.signed.json().get()).map_err(|_| not_an_object())?;
+        Ok(signed.token.as_str().unwrap_or_default().to_owned())
+    }
+}
+
+/// What the server itself reads of what an identity server signed.
+#[derive(Deserialize)]
+struct Token {
+    #[serde(default)]
+    token: serde_json::Value,
+}
+
+/// The token by which a member event invites, if it does by one.
+fn token_of(member: &Pdu) -> Option<Token> {
+    #[derive(Deserialize)]
+    struct Content {
+        third_party_invite: Signed,
+    }
+    #[derive(Deserialize)]
+    struct Signed {
+        signed: Token,
+    }
+    Some(member.content_as::<Content>().ok()?.third_party_invite.signed)
+}
+
+fn not_an_object() -> Error {
+    Error::bad_json("what the identity server signed is no object")
 }

@@ -92,7 +92,24 @@ impl Graph {
     /// # Errors
     /// `M_NOT_FOUND` if the room is not here. A database error.
     pub async fn receive(&self, room_id: &RoomId, events: &[Incoming]) -> Result<Vec<Received>> {
-        self.transact(room_id, |room| room.receive_all(events)).await
+        self.receive_if(room_id, events, |_| Ok(())).await
+    }
+
+    /// As [`Graph::receive`], unless `condition` fails in the room as it is then.
+    ///
+    /// # Errors
+    /// As [`Graph::receive`]; those of `condition`.
+    pub async fn receive_if(
+        &self,
+        room_id: &RoomId,
+        events: &[Incoming],
+        mut condition: impl FnMut(&mut Assembly<'_>) -> Result<()>,
+    ) -> Result<Vec<Received>> {
+        let receive = |room: &mut Assembly<'_>| {
+            condition(room)?;
+            room.receive_all(events)
+        };
+        self.transact(room_id, receive).await
     }
 
     /// As [`Graph::receive`], on the calling thread and without the room's lock; for large resolutions. `None`
