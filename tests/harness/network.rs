@@ -1,6 +1,6 @@
 //! A network of servers on the loopback interface, with host names, SRV records and an authority of its own.
 //!
-//! Invariant: names end in `.test` and lead to this machine alone.
+//! Invariant: names end in `.test` and lead to this machine alone; those that end in `.silent.test` are never resolved.
 
 use std::{
     collections::HashMap,
@@ -263,8 +263,11 @@ impl Resolve for Names {
 
     fn endpoints(&self, host: &str) -> ResolvingEndpoints {
         let port = lock(&self.ports).get(host).copied();
-        let is_known = host.ends_with(".test");
+        let (is_known, is_silent) = (host.ends_with(".test"), host.ends_with(".silent.test"));
         Box::pin(async move {
+            if is_silent {
+                std::future::pending::<()>().await;
+            }
             Ok(match port {
                 Some(port) => vec![SocketAddr::new(LOCAL, port)],
                 // No server listens on the discard port.

@@ -19,6 +19,7 @@ mod expiring;
 mod history;
 mod hostile;
 mod hostile_events;
+mod hostile_joins;
 mod invites;
 mod joins;
 mod keys;

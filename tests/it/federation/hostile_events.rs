@@ -30,16 +30,16 @@ use crate::talk;
 
 const MALLORY: &str = "@mallory:c.test";
 
-fn rules_of_11() -> RoomVersionRules {
+pub(super) fn rules_of_11() -> RoomVersionRules {
     RoomVersionId::V11.rules().unwrap()
 }
 
 /// How many events a server has stored.
-fn stored(server: &TestServer) -> usize {
+pub(super) fn stored(server: &TestServer) -> usize {
     server.services().database.latest().scan(&STORED_BY_EVENT, Range::all()).count()
 }
 
-fn ensure_sound(server: &TestServer) {
+pub(super) fn ensure_sound(server: &TestServer) {
     let read = server.services().database.latest();
     assert_eq!(invariants::check(&read).unwrap(), []);
 }
@@ -216,23 +216,23 @@ async fn the_greatest_depth_keeps_no_event_from_following() {
 }
 
 /// A room of mallory's at a server that answers joins.
-struct Host {
+pub(super) struct Host {
     network: TestNetwork,
-    server: TestServer,
-    bob: User,
-    room: OwnedRoomId,
+    pub(super) server: TestServer,
+    pub(super) bob: User,
+    pub(super) room: OwnedRoomId,
     /// The joins that came.
-    joins: Arc<Mutex<Vec<Value>>>,
+    pub(super) joins: Arc<Mutex<Vec<Value>>>,
 }
 
 /// What a server drafts as a join, and what it answers to one.
-struct Answers {
-    draft: Value,
-    answer: Arc<dyn Fn() -> Response + Send + Sync>,
+pub(super) struct Answers {
+    pub(super) draft: Value,
+    pub(super) answer: MakeAnswer,
 }
 
 /// The draft and the answer that an honest server gives.
-fn honest(room: &RoomBuilder) -> (Value, Value) {
+pub(super) fn honest(room: &RoomBuilder) -> (Value, Value) {
     let state = room.resolved(&room.tips());
     let list = |ids: &[OwnedEventId]| {
         let json = |id: &OwnedEventId| serde_json::from_str(room.event(id).json().get()).unwrap();
@@ -254,7 +254,7 @@ fn honest(room: &RoomBuilder) -> (Value, Value) {
 }
 
 impl Host {
-    async fn start(room: OwnedRoomId, Answers { draft, answer }: Answers) -> Self {
+    pub(super) async fn start(room: OwnedRoomId, Answers { draft, answer }: Answers) -> Self {
         let network = TestNetwork::new();
         let joins = Arc::new(Mutex::new(Vec::new()));
         let came = Arc::clone(&joins);
@@ -277,14 +277,18 @@ impl Host {
         Self { network, server, bob, room, joins }
     }
 
-    async fn join(&self) -> (u16, Value) {
-        let path = format!("/_matrix/client/v3/join/{}?via=c.test", self.room);
+    pub(super) async fn join(&self) -> (u16, Value) {
+        self.join_room(&self.room).await
+    }
+
+    pub(super) async fn join_room(&self, room: &OwnedRoomId) -> (u16, Value) {
+        let path = format!("/_matrix/client/v3/join/{room}?via=c.test");
         let (status, body) = self.server.post(&path, &self.bob.token, json!({})).await;
         (status.as_u16(), body)
     }
 }
 
-fn room_of_mallory() -> RoomBuilder {
+pub(super) fn room_of_mallory() -> RoomBuilder {
     RoomBuilder::public(RoomVersionId::V11, MALLORY, &[])
 }
 
@@ -367,7 +371,7 @@ fn honest_of_another() -> Value {
 }
 
 /// Makes what a server answers to a join.
-type MakeAnswer = Arc<dyn Fn() -> Response + Send + Sync>;
+pub(super) type MakeAnswer = Arc<dyn Fn() -> Response + Send + Sync>;
 
 #[tokio::test]
 async fn an_event_that_is_nested_too_deep_keeps_nobody_from_joining_its_room() {
