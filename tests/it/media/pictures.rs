@@ -67,9 +67,9 @@ pub(super) fn gif(width: u32, height: u32, frames: u16) -> Vec<u8> {
     })
 }
 
-/// A GIF of noise, in which so many frames change one pixel each.
+/// A GIF of noise, in which each of so many frames but the first changes one pixel.
 pub(super) fn noisy_gif(width: u32, height: u32, frames: u16) -> Vec<u8> {
-    animated(frames, |number| {
+    let mut file = animated(frames, |number| {
         if number > 0 {
             return RgbaImage::from_pixel(1, 1, Rgba([9, 9, 9, 255]));
         }
@@ -79,7 +79,14 @@ pub(super) fn noisy_gif(width: u32, height: u32, frames: u16) -> Vec<u8> {
             let [red, green, blue, _] = (noise ^ noise >> 13).to_le_bytes();
             Rgba([red, green, blue, 255])
         })
-    })
+    });
+    // The encoder has each frame cleared before the next one; here it stays.
+    for at in 0..file.len() - 3 {
+        if file[at..].starts_with(b"\x21\xf9\x04") {
+            file[at + 3] = file[at + 3] & !0x1c | 0x04;
+        }
+    }
+    file
 }
 
 fn animated(frames: u16, frame: impl Fn(u16) -> RgbaImage) -> Vec<u8> {
