@@ -4,20 +4,17 @@
 //! Invariant: a request beyond a limit is refused before its body is read any further, so that no use case
 //! meets a list that it cannot work through in a few milliseconds.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+mod sizes;
 
 use http::{Method, Request};
 use ruma::exports::serde_html_form;
-use serde::{
-    Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
-use serde_json::value::RawValue;
+use serde::Deserialize;
 use wick_core::{
     Error, Result,
     json::{MAX_DEPTH, MAX_TRANSACTION_DEPTH},
 };
 
+use self::sizes::sizes;
 use crate::error::not_json;
 
 /// Of the requests to paths with an ending: the lists in their bodies, each with the most entries. A list is
@@ -125,13 +122,12 @@ impl Shape {
         if self.is_deep { MAX_TRANSACTION_DEPTH } else { MAX_DEPTH }
     }
 
-    fn ensure_text(self, body: &RawValue) -> Result<()> {
-        match self.text {
-            Some(path) if sizes(body, &[path], &bytes).iter().any(|bytes| *bytes > TEXT) => {
-                Err(Error::invalid_param(format!("{path} is longer than {TEXT} bytes")))
-            }
-            _ => Ok(()),
+    fn ensure_text(self, body: &[u8]) -> Result<()> {
+        let Some(path) = self.text.filter(|_| body.len() > TEXT) else { return Ok(()) };
+        if sizes(body, &[path]).iter().any(|size| size.bytes > TEXT) {
+            return Err(Error::invalid_param(format!("{path} is longer than {TEXT} bytes")));
         }
+        Ok(())
     }
 
     /// Refuses a request that does not have the shape.
@@ -143,20 +139,14 @@ impl Shape {
         if self.has_body && body.trim_ascii().is_empty() {
             return Err(not_json("the body is missing"));
         }
-        let has_text = self.text.is_some() && body.len() > TEXT;
-        if (has_text || can_be_over(self.lists, body.len()))
-            && let Ok(body) = serde_json::from_slice(body)
-        {
-            ensure_lists(body, self.lists)?;
-            self.ensure_text(body)?;
-        }
+        ensure_lists(body, self.lists)?;
+        self.ensure_text(body)?;
         if request.method() == Method::GET
             && let Some(query) = request.uri().query()
             && can_be_over(FILTER, query.len())
             && let Ok(Query { filter: Some(filter) }) = serde_html_form::from_str(query)
-            && let Ok(filter) = serde_json::from_str(&filter)
         {
-            ensure_lists(filter, FILTER)?;
+            ensure_lists(filter.as_bytes(), FILTER)?;
         }
         Ok(())
     }
@@ -172,100 +162,23 @@ struct Query {
     filter: Option<String>,
 }
 
-fn ensure_lists(json: &RawValue, lists: &[(&str, usize)]) -> Result<()> {
+fn ensure_lists(json: &[u8], lists: &[(&str, usize)]) -> Result<()> {
+    if !can_be_over(lists, json.len()) {
+        return Ok(());
+    }
     let paths: Vec<_> = lists.iter().map(|(path, _)| *path).collect();
-    for ((path, max), found) in lists.iter().zip(sizes(json, &paths, &entries)) {
-        if found > *max {
+    for ((path, max), found) in lists.iter().zip(sizes(json, &paths)) {
+        if found.entries > *max {
             return Err(Error::invalid_param(format!("{path} has more than {max} entries")));
         }
     }
     Ok(())
 }
 
-/// For each path the largest size of a value there, or the size of all together where it has a `+`; zero if
-/// there is none. Each part of the JSON is read once for all paths.
-fn sizes(json: &RawValue, paths: &[&str], measure: &impl Fn(&RawValue) -> usize) -> Vec<usize> {
-    let mut found = vec![0_usize; paths.len()];
-    let Ok(fields) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(json.get()) else {
-        return found;
-    };
-    for (name, value) in fields {
-        let (mut ends, mut further, mut rests) = (Vec::new(), Vec::new(), Vec::new());
-        for (path, found) in paths.iter().zip(&mut found) {
-            let (field, rest) =
-                path.split_once('.').map_or((*path, None), |(field, rest)| (field, Some(rest)));
-            match rest {
-                _ if !matches!(field, "*" | "+") && name != field => {}
-                None => ends.push((field, found)),
-                Some(rest) => {
-                    further.push((field, found));
-                    rests.push(rest);
-                }
-            }
-        }
-        if !ends.is_empty() {
-            let size = measure(value);
-            ends.into_iter().for_each(|(field, found)| add(field, found, size));
-        }
-        if !further.is_empty() {
-            let further = further.into_iter().zip(sizes(value, &rests, measure));
-            further.for_each(|((field, found), size)| add(field, found, size));
-        }
-    }
-    found
-}
-
-fn add(field: &str, found: &mut usize, size: usize) {
-    *found = if field == "+" { found.saturating_add(size) } else { size.max(*found) };
-}
-
-/// The bytes of a text; zero for anything else.
-fn bytes(value: &RawValue) -> usize {
-    serde_json::from_str::<Cow<'_, str>>(value.get()).map_or(0, |text| text.len())
-}
-
-/// The number of entries of a list or an object; zero for anything else.
-fn entries(value: &RawValue) -> usize {
-    serde_json::from_str(value.get()).map_or(0, |Length(length)| length)
-}
-
-/// The number of entries of a list or an object.
-struct Length(usize);
-
-impl<'de> Deserialize<'de> for Length {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Length;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list or an object")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Length, A::Error> {
-                let mut length = 0_usize;
-                while list.next_element::<IgnoredAny>()?.is_some() {
-                    length = length.saturating_add(1);
-                }
-                Ok(Length(length))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Length, A::Error> {
-                let mut length = 0_usize;
-                while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
-                    length = length.saturating_add(1);
-                }
-                Ok(Length(length))
-            }
-        }
-
-        deserializer.deserialize_any(Entries)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
 
     use super::*;
