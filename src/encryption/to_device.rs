@@ -63,6 +63,12 @@ struct Addressed {
     content: String,
 }
 
+impl Addressed {
+    fn new(user: ShortUserId, device_id: OwnedDeviceId, content: &str) -> Self {
+        Self { user, device_id, content: content.to_owned() }
+    }
+}
+
 impl ToDevice {
     /// Inboxes in the database.
     #[must_use]
@@ -128,32 +134,31 @@ impl ToDevice {
 
     /// The messages by device; `*` is each device of the user that exists now.
     fn addressed(&self, batch: &Batch, messages: &Messages) -> Result<Vec<Addressed>> {
-        let mut addressed = Vec::new();
+        let (mut addressed, mut named) = (Vec::new(), Vec::new());
         for (user_id, devices) in messages {
             let Some(user) = self.local(batch, user_id)? else { continue };
             for (target, content) in devices {
                 let content = content.json().get();
-                let mut put = |device_id: OwnedDeviceId| {
-                    addressed.push(Addressed { user, device_id, content: content.to_owned() });
-                    if addressed.len() > MAX_REACHED {
-                        return Err(Error::too_large("too many devices are addressed"));
-                    }
-                    Ok(())
-                };
                 match target {
                     DeviceIdOrAllDevices::DeviceId(device_id) => {
-                        if is_device(batch, user, device_id)? {
-                            put(device_id.clone())?;
-                        }
+                        named.push((user, device_id, content));
                     }
                     DeviceIdOrAllDevices::AllDevices => {
                         for key in batch.scan(&DEVICE_BY_ID, Range::prefix((user,))).keys() {
-                            put(key?.1)?;
+                            ensure_reachable(addressed.len().saturating_add(1))?;
+                            addressed.push(Addressed::new(user, key?.1, content));
                         }
                     }
                 }
             }
         }
+        let keys = named.iter().map(|(user, device_id, _)| (*user, *device_id));
+        let rows = batch.multi_get(&DEVICE_BY_ID, keys)?;
+        let existing = named.into_iter().zip(rows).filter(|(_, row)| row.is_some());
+        addressed.extend(existing.map(|((user, device_id, content), _)| {
+            Addressed::new(user, device_id.clone(), content)
+        }));
+        ensure_reachable(addressed.len())?;
         Ok(addressed)
     }
 
@@ -165,9 +170,11 @@ impl ToDevice {
     }
 }
 
-/// Whether a user has a device that can receive messages.
-fn is_device(read: &impl Read, user: ShortUserId, device_id: &DeviceId) -> Result<bool> {
-    Ok(read.contains(&DEVICE_BY_ID, &(user, device_id))?)
+fn ensure_reachable(devices: usize) -> Result<()> {
+    match devices > MAX_REACHED {
+        true => Err(Error::too_large("too many devices are addressed")),
+        false => Ok(()),
+    }
 }
 
 /// Whether each content is an object and not too large.

@@ -16,7 +16,7 @@ use wick_database::{
 };
 use wick_federation::{Keep, queue_edu};
 
-use super::{MAX_REACHED, Messages, ToDevice, ensure_form};
+use super::{Messages, ToDevice, ensure_form, ensure_reachable};
 
 /// Bytes of the contents in one EDU, unless a single one has more.
 const MAX_EDU_BYTES: usize = 64 << 10;
@@ -77,9 +77,7 @@ impl ToDevice {
                 }
             }
         }
-        if count > MAX_REACHED {
-            return Err(Error::too_large("too many devices are addressed"));
-        }
+        ensure_reachable(count)?;
         Ok(by_server.into_iter().map(|(server, (_, parts))| (server, parts)).collect())
     }
 
