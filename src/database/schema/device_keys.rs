@@ -5,6 +5,8 @@
 //! [`ONE_TIME_KEY_BY_ID`] and one in [`ONE_TIME_KEY_BY_AGE`], and is counted once in
 //! [`ONE_TIME_KEYS_BY_ALGORITHM`], which every change of them requires and rewrites.
 
+use std::collections::VecDeque;
+
 use ruma::OwnedDeviceId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -23,6 +25,21 @@ pub struct OneTimeKey {
     pub uploaded: Position,
     /// The key as it was uploaded.
     pub json: String,
+    /// What distinguishes it from other keys; `None` if it was stored before that was computed at the upload.
+    pub digest: Option<u64>,
+}
+
+/// The same as it was stored without its digest.
+#[derive(Deserialize)]
+struct OneTimeKeyWithoutDigest {
+    uploaded: Position,
+    json: String,
+}
+
+impl From<OneTimeKeyWithoutDigest> for OneTimeKey {
+    fn from(OneTimeKeyWithoutDigest { uploaded, json }: OneTimeKeyWithoutDigest) -> Self {
+        Self { uploaded, json, digest: None }
+    }
 }
 
 /// The one-time keys of one algorithm of a device, taken together.
@@ -35,6 +52,22 @@ pub struct OneTimeKeys {
     pub claimed: Vec<u64>,
     /// The position and the id of the last one that was claimed: the next one comes after it.
     pub last: Option<(Position, String)>,
+    /// The positions and the ids of some that follow on it, in their order: not all, and perhaps none.
+    pub next: VecDeque<(Position, String)>,
+}
+
+/// The same as it was stored before it held those that are next.
+#[derive(Deserialize)]
+struct OneTimeKeysWithoutNext {
+    count: u64,
+    claimed: Vec<u64>,
+    last: Option<(Position, String)>,
+}
+
+impl From<OneTimeKeysWithoutNext> for OneTimeKeys {
+    fn from(OneTimeKeysWithoutNext { count, claimed, last }: OneTimeKeysWithoutNext) -> Self {
+        Self { count, claimed, last, next: VecDeque::new() }
+    }
 }
 
 /// The same as it was stored before it held the last one.
@@ -46,7 +79,7 @@ struct OneTimeKeysWithoutLast {
 
 impl From<OneTimeKeysWithoutLast> for OneTimeKeys {
     fn from(OneTimeKeysWithoutLast { count, claimed }: OneTimeKeysWithoutLast) -> Self {
-        Self { count, claimed, last: None }
+        Self { count, claimed, ..Self::default() }
     }
 }
 
@@ -61,8 +94,12 @@ pub struct FallbackKey {
     pub used: bool,
 }
 
-postcard_value!(OneTimeKey, version = 1);
-postcard_value!(OneTimeKeys, version = 2, older = [1 => OneTimeKeysWithoutLast]);
+postcard_value!(OneTimeKey, version = 2, older = [1 => OneTimeKeyWithoutDigest]);
+postcard_value!(
+    OneTimeKeys,
+    version = 3,
+    older = [1 => OneTimeKeysWithoutLast, 2 => OneTimeKeysWithoutNext]
+);
 postcard_value!(FallbackKey, version = 1);
 
 tables! {
@@ -94,11 +131,21 @@ mod tests {
     use crate::Value;
 
     #[test]
-    fn counts_from_before_the_last_claimed_key_was_stored_are_read() {
-        let counts = OneTimeKeys { count: 2, claimed: vec![7], last: None };
+    fn counts_of_older_formats_are_read() {
+        let counts = OneTimeKeys { count: 2, claimed: vec![7], ..OneTimeKeys::default() };
         assert_eq!(OneTimeKeys::decode(&[1, 2, 1, 7]).unwrap(), counts);
-        let last = Some((Position(300), "A".to_owned()));
+        let last = Some((Position(5), "A".to_owned()));
         let counts = OneTimeKeys { last, ..counts };
+        assert_eq!(OneTimeKeys::decode(&[2, 2, 1, 7, 1, 5, 1, b'A']).unwrap(), counts);
+        let counts = OneTimeKeys { next: [(Position(300), "B".to_owned())].into(), ..counts };
         assert_eq!(OneTimeKeys::decode(&counts.encode()).unwrap(), counts);
+    }
+
+    #[test]
+    fn keys_without_a_digest_are_read() {
+        let key = OneTimeKey { uploaded: Position(5), json: "{}".to_owned(), digest: None };
+        assert_eq!(OneTimeKey::decode(&[1, 5, 2, b'{', b'}']).unwrap(), key);
+        let key = OneTimeKey { digest: Some(u64::MAX), ..key };
+        assert_eq!(OneTimeKey::decode(&key.encode()).unwrap(), key);
     }
 }

@@ -1,12 +1,12 @@
 //! Handing out one-time keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use ruma::{
     DeviceId, OneTimeKeyAlgorithm, OwnedDeviceId, OwnedOneTimeKeyId, OwnedUserId, UserId,
     api::client::keys::claim_keys, encryption::OneTimeKey, serde::Raw,
 };
-use wick_core::{Error, Result, ShortUserId};
+use wick_core::{Error, Position, Result, ShortUserId};
 use wick_database::{
     Batch, Range, Read,
     schema::device_keys::{
@@ -24,6 +24,9 @@ const PORTION: usize = 100;
 
 /// Claimed keys that are remembered for each algorithm of a device: more than a client uploads at once.
 const REMEMBERED: usize = 200;
+
+/// Keys whose order is read at once, for as many claims.
+const READ_AT_ONCE: usize = 20;
 
 /// Which keys are claimed, by user and device.
 type Wanted = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>>;
@@ -147,28 +150,42 @@ fn take_one_time_key(of: Of<'_>, batch: &mut Batch) -> Result<Option<(String, St
     let (user, device_id, algorithm) = of;
     let all = batch.read_for_update(&ONE_TIME_KEYS_BY_ALGORITHM, &of)?;
     let Some(mut all) = all.filter(|all| all.count > 0) else { return Ok(None) };
-    let mut left = Range::prefix(of);
-    if let Some((uploaded, id)) = &all.last {
-        // What was deleted before it is not gone through again.
-        left = left.and(Range::after(&(user, device_id, algorithm, *uploaded, id)));
+    if all.next.is_empty() {
+        all.next = following(of, all.last.as_ref(), batch)?;
     }
-    let Some((age, ())) = batch.first(&ONE_TIME_KEY_BY_AGE, left)? else {
-        return Err(Error::corrupt("a one-time key is counted and not there"));
-    };
-    let id = age.4.clone();
+    let (uploaded, id) = all
+        .next
+        .pop_front()
+        .ok_or_else(|| Error::corrupt("a one-time key is counted and not there"))?;
     let key = (user, device_id, algorithm, &id);
     let row = batch
         .get(&ONE_TIME_KEY_BY_ID, &key)?
         .ok_or_else(|| Error::corrupt("a one-time key is listed and not there"))?;
-    batch.delete(&ONE_TIME_KEY_BY_AGE, &age);
+    batch.delete(&ONE_TIME_KEY_BY_AGE, &(user, device_id, algorithm, uploaded, &id));
     batch.delete(&ONE_TIME_KEY_BY_ID, &key);
     all.count = all.count.saturating_sub(1);
-    all.claimed.push(digest_of_stored(&id, &row.json)?);
+    all.claimed.push(digest_of_stored(&id, &row)?);
     let forgotten = all.claimed.len().saturating_sub(REMEMBERED);
     all.claimed.drain(..forgotten);
-    all.last = Some((row.uploaded, id.clone()));
+    all.last = Some((uploaded, id.clone()));
     batch.put(&ONE_TIME_KEYS_BY_ALGORITHM, &of, &all);
     Ok(Some((id, row.json)))
+}
+
+/// The positions and ids of the first keys after the one that was claimed last.
+fn following(
+    of: Of<'_>,
+    last: Option<&(Position, String)>,
+    batch: &Batch,
+) -> Result<VecDeque<(Position, String)>> {
+    let (user, device_id, algorithm) = of;
+    let mut left = Range::prefix(of);
+    if let Some((uploaded, id)) = last {
+        // What was deleted before it is not gone through again.
+        left = left.and(Range::after(&(user, device_id, algorithm, *uploaded, id)));
+    }
+    let keys = batch.scan(&ONE_TIME_KEY_BY_AGE, left).keys().take(READ_AT_ONCE);
+    keys.map(|key| key.map(|(_, _, _, uploaded, id)| (uploaded, id)).map_err(Error::from)).collect()
 }
 
 fn take_fallback_key(of: Of<'_>, batch: &mut Batch) -> Result<Option<(String, String)>> {

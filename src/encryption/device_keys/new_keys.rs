@@ -131,9 +131,12 @@ pub(crate) fn is_one_time_key(id: &OwnedOneTimeKeyId, key: &Raw<OneTimeKey>) -> 
 }
 
 /// What of a claimed one-time key is remembered.
-pub(super) fn digest_of_stored(id: &str, json: &str) -> Result<u64> {
+pub(super) fn digest_of_stored(id: &str, key: &OneTimeKeyRow) -> Result<u64> {
+    if let Some(digest) = key.digest {
+        return Ok(digest);
+    }
     let canonical =
-        canonical(json).map_err(|error| Error::internal("a stored one-time key", error))?;
+        canonical(&key.json).map_err(|error| Error::internal("a stored one-time key", error))?;
     Ok(digest(id, &canonical))
 }
 
@@ -229,8 +232,11 @@ fn put_one_time_keys<'a>(
         let id = (owner.user, owner.device_id, algorithm, &key.id);
         if let Some(stored) = batch.get(&ONE_TIME_KEY_BY_ID, &id)? {
             ensure_same(key, &stored)?;
-        } else if !all.claimed.contains(&key.digest()) {
-            new.push(key);
+            continue;
+        }
+        let digest = key.digest();
+        if !all.claimed.contains(&digest) {
+            new.push((key, digest));
             all.count = all.count.saturating_add(1);
         }
     }
@@ -246,12 +252,12 @@ fn put_one_time_keys<'a>(
     }
     batch.put(&ONE_TIME_KEYS_BY_ALGORITHM, &all_key, &all);
     let slot = batch.reserve_position();
-    for NewKey { id, json, .. } in new {
+    for (NewKey { id, json, .. }, digest) in new {
         let (user, device_id) = (owner.user, owner.device_id.to_owned());
         let key = (user, device_id.clone(), algorithm.to_owned(), id.clone());
         let json = json.clone();
         batch.put_at(slot, &ONE_TIME_KEY_BY_ID, move |uploaded| {
-            (key, OneTimeKeyRow { uploaded, json })
+            (key, OneTimeKeyRow { uploaded, json, digest: Some(digest) })
         });
         let id = id.clone();
         batch.put_at(slot, &ONE_TIME_KEY_BY_AGE, move |uploaded| {

@@ -1,5 +1,7 @@
 //! What a server that is started from a backup does with one-time keys.
 
+use std::collections::VecDeque;
+
 use wick_core::Result;
 use wick_database::{
     Range, Read,
@@ -37,7 +39,8 @@ impl DeviceKeys {
                         let prefix = (*user, device_id, algorithm);
                         batch.delete_range(&ONE_TIME_KEY_BY_ID, Range::prefix(prefix))?;
                         batch.delete_range(&ONE_TIME_KEY_BY_AGE, Range::prefix(prefix))?;
-                        let none = OneTimeKeys { count: 0, ..keys.clone() };
+                        let next = VecDeque::new();
+                        let none = OneTimeKeys { count: 0, next, ..keys.clone() };
                         batch.put(&ONE_TIME_KEYS_BY_ALGORITHM, key, &none);
                         count = count.saturating_add(keys.count);
                     }

@@ -33,6 +33,19 @@ async fn keys_are_claimed_in_the_order_of_their_uploads() {
 }
 
 #[tokio::test]
+async fn keys_uploaded_between_claims_come_after_all_that_were_there() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    upload(&server, &alice, json!({ "one_time_keys": keys(500..550) })).await;
+    assert_eq!(claim(&server, &bob, &alice).await, keys([500]));
+    upload(&server, &alice, json!({ "one_time_keys": keys(100..103) })).await;
+    for number in (501..550).chain(100..103) {
+        assert_eq!(claim(&server, &bob, &alice).await, keys([number]));
+    }
+    assert_eq!(claim(&server, &bob, &alice).await, Value::Null);
+}
+
+#[tokio::test]
 async fn what_cannot_be_claimed_is_left_out() {
     let server = TestServer::start().await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
