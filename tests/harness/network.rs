@@ -6,7 +6,10 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use axum::{Router, body::Body, response::IntoResponse};
@@ -48,6 +51,8 @@ struct Names {
     ports: Mutex<HashMap<String, u16>>,
     /// By name of an SRV record.
     services: Mutex<HashMap<String, Vec<Service>>>,
+    /// How often names that are never resolved were looked up.
+    silent: AtomicUsize,
 }
 
 impl TestNetwork {
@@ -144,6 +149,12 @@ impl TestNetwork {
     /// Sets the port of a host for URLs without a port, which is 443 elsewhere.
     pub fn set_port(&self, host: &str, port: u16) {
         lock(&self.names.ports).insert(host.to_owned(), port);
+    }
+
+    /// How often names that are never resolved were looked up.
+    #[must_use]
+    pub fn silent_look_ups(&self) -> usize {
+        self.names.silent.load(Ordering::SeqCst)
     }
 
     fn tls(&self, names: &[&str]) -> TlsAcceptor {
@@ -264,6 +275,7 @@ impl Resolve for Names {
     fn endpoints(&self, host: &str) -> ResolvingEndpoints {
         let port = lock(&self.ports).get(host).copied();
         let (is_known, is_silent) = (host.ends_with(".test"), host.ends_with(".silent.test"));
+        self.silent.fetch_add(is_silent.into(), Ordering::SeqCst);
         Box::pin(async move {
             if is_silent {
                 std::future::pending::<()>().await;

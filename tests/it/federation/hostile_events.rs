@@ -217,7 +217,7 @@ async fn the_greatest_depth_keeps_no_event_from_following() {
 
 /// A room of mallory's at a server that answers joins.
 pub(super) struct Host {
-    network: TestNetwork,
+    pub(super) network: TestNetwork,
     pub(super) server: TestServer,
     pub(super) bob: User,
     pub(super) room: OwnedRoomId,
