@@ -2,7 +2,7 @@
 
 use wick_core::{Position, Result, ShortEventId, ShortRoomId};
 use wick_database::schema::room::MemberRow;
-use wick_room::{to_place, visibility::Viewer};
+use wick_room::{membership, to_place, visibility::Viewer};
 
 use crate::context::Context;
 
@@ -22,9 +22,10 @@ pub struct Scope {
     /// Where the user's last stay ends, as a place: above it the scope holds their own member events alone.
     /// `None` if they were never in the room.
     pub stay: Option<i64>,
-    /// The user's member event, if state resolution made an event current that the timeline has at another place or not
-    /// at all.
-    pub resolved: Option<ShortEventId>,
+    /// State resolution set the user's membership: the timeline has the member event at another place or not at all.
+    pub is_resolved: bool,
+    /// The member event by which state resolution took the user out of the room, unless it left them none.
+    pub removal: Option<ShortEventId>,
 }
 
 impl Scope {
@@ -50,7 +51,8 @@ impl Scope {
             gap: since.is_some() && !known,
             joined: true,
             stay: Some(to_place(context.upto)),
-            resolved: if changed { resolved(context, member)? } else { None },
+            is_resolved: changed && is_resolved(context, member)?,
+            removal: None,
         })
     }
 
@@ -77,6 +79,9 @@ impl Scope {
             Some(since) => context.was_joined(room, since)?,
             None => false,
         };
+        let is_resolved = is_resolved(context, member)?;
+        let event = context.graph.load_event(&context.read, member.event)?;
+        let is_current = membership::of(&event) == Some(member.membership);
         let news = since.is_none_or(|since| stay.is_some_and(|stay| stay > to_place(since)));
         Ok(Some(Self {
             room,
@@ -85,14 +90,15 @@ impl Scope {
             gap: since.is_some() && !known && news,
             joined: false,
             stay,
-            resolved: resolved(context, member)?,
+            is_resolved,
+            removal: Some(member.event).filter(|_| is_resolved && is_current),
         }))
     }
 
-    /// The event that ended the user's membership, if the timeline does not have it where that ended.
+    /// Whether state resolution took the user out of the room.
     #[must_use]
-    pub fn removal(&self) -> Option<ShortEventId> {
-        self.resolved.filter(|_| !self.joined)
+    pub fn is_removed(&self) -> bool {
+        self.is_resolved && !self.joined
     }
 
     /// Whether the user was in the room at some time of the scope.
@@ -114,9 +120,9 @@ impl Scope {
     }
 }
 
-/// The member event of a row, unless the membership changed at the event's own place in the timeline.
-fn resolved(context: &Context<'_>, member: &MemberRow) -> Result<Option<ShortEventId>> {
+/// Whether a membership changed elsewhere than at the place of its event in the timeline.
+fn is_resolved(context: &Context<'_>, member: &MemberRow) -> Result<bool> {
     let place = context.graph.place(&context.read, member.event)?;
     let position = place.and_then(|place| place.position);
-    Ok(Some(member.event).filter(|_| position != Some(to_place(member.position))))
+    Ok(position != Some(to_place(member.position)))
 }

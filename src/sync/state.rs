@@ -54,11 +54,11 @@ pub fn state(
         Some(stay) => state_of_stay(context, viewer, scope, (piece, stay), wanted)?,
         None => BTreeSet::new(),
     };
-    events.extend(scope.removal());
+    events.extend(scope.removal);
     let mut shown = Vec::with_capacity(events.len());
     for event in events {
         let pdu = context.graph.load_event(&context.read, event)?;
-        let is_ended = scope.removal().is_some_and(|removal| removal != event)
+        let is_ended = scope.removal.is_some_and(|removal| removal != event)
             && pdu.is_state(&TimelineEventType::RoomMember, context.session.user_id.as_str());
         if !is_ended && filters::allows_event(wanted.filter, &pdu) {
             shown.push(viewer.show(event, Show::SYNC)?);

@@ -129,7 +129,7 @@ impl Hidden {
     /// Nothing but the user's membership, if state resolution set it.
     fn of(context: &Context<'_>, scope: &Scope) -> Self {
         let own = || (TimelineEventType::RoomMember, context.session.user_id.to_string());
-        Self(scope.resolved.map(|_| own()).into_iter().collect())
+        Self(scope.is_resolved.then(own).into_iter().collect())
     }
 
     fn note(&mut self, pdu: &Pdu) {

@@ -9,7 +9,7 @@ use wick_harness::{
     TestServer, User,
     room_builder::{RoomBuilder, tuple},
 };
-use wick_room::{Incoming, Received, Verified, by_auth_events};
+use wick_room::{Incoming, Received, Verified, by_auth_events, invariants};
 
 use crate::talk::{bodies, events, filter, sync, sync_since};
 
@@ -183,6 +183,37 @@ async fn an_invite_that_state_resolution_takes_back_is_gone() {
     assert_eq!(events(&left["state"]).len(), 1, "{synced}");
     assert_eq!(left["state"]["events"][0]["event_id"], ban.as_str());
     assert_eq!(events(&left["timeline"]).len(), 0, "{left}");
+}
+
+#[tokio::test]
+async fn a_user_whose_join_state_resolution_refuses_has_left_the_room() {
+    for version in [RoomVersionId::V10, RoomVersionId::V12] {
+        let mut joined = Joined::start(version.clone()).await;
+        let first = sync(&joined.server, &joined.dave, "").await;
+        assert!(joined.of(&first, "join").is_object());
+        let id = joined.dave.user_id.to_string();
+        let order = joined.room.order();
+        let before = order[order.len() - 2].clone();
+        let rules = json!({ "join_rule": "invite" });
+        let rules = joined.room.state(&[before], ALICE, "m.room.join_rules", rules);
+        joined.receive(&rules).await;
+        let behind = joined.room.message(std::slice::from_ref(&rules), BOB, "among ourselves");
+        joined.receive(&behind).await;
+        let synced = sync_since(&joined.server, &joined.dave, &first, "").await;
+        assert!(joined.of(&synced, "join").is_null(), "{version}: {synced}");
+        let left = joined.of(&synced, "leave");
+        assert!(left.is_object(), "{version}: {synced}");
+        assert_eq!(joined.applied(left, "state"), Value::Null, "{version}: {left}");
+        assert_eq!(bodies(&left["timeline"]), [""; 0], "{version}: {left}");
+        let again = sync_since(&joined.server, &joined.dave, &synced, "").await;
+        assert!(joined.of(&again, "leave").is_null(), "{version}: {again}");
+        let invite = joined.room.member(std::slice::from_ref(&behind), ALICE, &id, "invite");
+        joined.receive(&invite).await;
+        let invited = sync_since(&joined.server, &joined.dave, &again, "").await;
+        assert!(joined.of(&invited, "invite").is_object(), "{version}: {invited}");
+        let read = joined.server.services().database.published();
+        assert_eq!(invariants::check(&read).unwrap(), [], "{version}");
+    }
 }
 
 #[tokio::test]

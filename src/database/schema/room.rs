@@ -126,7 +126,7 @@ crate::postcard_value!(AnsweredTransaction, version = 1);
 pub struct MemberRow {
     /// The membership.
     pub membership: Membership,
-    /// The member event.
+    /// The member event. The former one where state resolution left a user of this server none, who has left then.
     pub event: ShortEventId,
     /// When the membership became current.
     pub position: Position,

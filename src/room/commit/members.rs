@@ -42,13 +42,21 @@ fn write_member(
     if user_id.server_name() == room.rooms.server {
         remote::end(room, user)?;
     }
+    let key = (user, room.room);
     let (Some(membership), Some(event)) = (new, change.new) else {
-        room.batch.delete(&MEMBER_BY_USER, &(user, room.room));
+        // State resolution left no member event. A user of this server has to learn that.
+        let is_local = user_id.server_name() == room.rooms.server;
+        match change.old.filter(|_| is_local) {
+            Some(event) => room.batch.put_at(slot, &MEMBER_BY_USER, move |position| {
+                let membership = Membership::Leave;
+                (key, MemberRow { membership, event, position, forgotten: false })
+            }),
+            None => room.batch.delete(&MEMBER_BY_USER, &key),
+        }
         return Ok(());
     };
     *count_of(&mut room.head.counts, membership) += 1;
     room.batch.put(&MEMBER_BY_ROOM, &(room.room, membership as u8, user), &event);
-    let key = (user, room.room);
     room.batch.put_at(slot, &MEMBER_BY_USER, move |position| {
         (key, MemberRow { membership, event, position, forgotten: false })
     });

@@ -56,8 +56,10 @@ pub(super) fn check<R: Read>(report: &mut Report<'_, R>, rooms: &[Room]) -> Resu
     let mut by_user = Members::new();
     for row in report.read.scan(&MEMBER_BY_USER, Range::all()) {
         let ((user, room), member) = row?;
+        // Users of this server who lost their membership without another one have no member event.
+        let is_lost = member.membership == Membership::Leave && !wanted.contains_key(&(room, user));
         // A user can be invited to a room that is elsewhere.
-        if known.contains(&room) {
+        if known.contains(&room) && !is_lost {
             by_user.insert((room, user), (member.membership as u8, member.event));
         }
     }

@@ -62,7 +62,7 @@ impl ResponseBuilder<'_> {
         let unchanged =
             piece.is_empty() && state.is_empty() && summary.is_none() && sticky.is_empty();
         // A client must learn that it lost the room, whatever its filters leave out.
-        if quiet && scope.since.is_some() && unchanged && scope.removal().is_none() {
+        if quiet && scope.since.is_some() && unchanged && !scope.is_removed() {
             return Ok(None);
         }
         let mut update = RoomUpdate {
