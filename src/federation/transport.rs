@@ -28,7 +28,7 @@ pub(crate) enum BackOff {
     Heed,
     /// It is, because there is a sign of life.
     Ignore,
-    /// It is, and an outage makes no other request wait: who asks has waits of its own.
+    /// It is, and an outage makes no other request wait: the caller has waits of its own.
     Apart,
 }
 

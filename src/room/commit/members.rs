@@ -44,7 +44,7 @@ fn write_member(
     }
     let key = (user, room.room);
     let (Some(membership), Some(event)) = (new, change.new) else {
-        // State resolution left no member event. A user of this server has to learn that.
+        // State resolution left no member event. The row of a user of this server stays: syncs show what it says.
         let is_local = user_id.server_name() == room.rooms.server;
         match change.old.filter(|_| is_local) {
             Some(event) => room.batch.put_at(slot, &MEMBER_BY_USER, move |position| {
