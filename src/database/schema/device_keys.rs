@@ -49,11 +49,30 @@ pub struct OneTimeKeys {
     pub count: u64,
     /// Digests of those claimed last, the latest at the end: an upload that comes again does not
     /// bring them back.
+    #[serde(with = "digests")]
     pub claimed: Vec<u64>,
     /// The position and the id of the last one that was claimed: the next one comes after it.
     pub last: Option<(Position, String)>,
     /// The positions and the ids of some that follow on it, in their order: not all, and perhaps none.
     pub next: VecDeque<(Position, String)>,
+}
+
+/// Digests as bytes, eight for each: they are read and written as a whole.
+mod digests {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(digests: &[u64], to: S) -> Result<S::Ok, S::Error> {
+        let bytes: Vec<u8> = digests.iter().flat_map(|digest| digest.to_be_bytes()).collect();
+        to.serialize_bytes(&bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u64>, D::Error> {
+        let bytes = <&[u8]>::deserialize(from)?;
+        match bytes.as_chunks() {
+            (digests, []) => Ok(digests.iter().copied().map(u64::from_be_bytes).collect()),
+            _ => Err(D::Error::invalid_length(bytes.len(), &"eight bytes for each digest")),
+        }
+    }
 }
 
 /// The same as it was stored before it held those that are next.
@@ -137,7 +156,8 @@ mod tests {
         let last = Some((Position(5), "A".to_owned()));
         let counts = OneTimeKeys { last, ..counts };
         assert_eq!(OneTimeKeys::decode(&[2, 2, 1, 7, 1, 5, 1, b'A']).unwrap(), counts);
-        let counts = OneTimeKeys { next: [(Position(300), "B".to_owned())].into(), ..counts };
+        let next = [(Position(300), "B".to_owned())].into();
+        let counts = OneTimeKeys { claimed: vec![7, u64::MAX], next, ..counts };
         assert_eq!(OneTimeKeys::decode(&counts.encode()).unwrap(), counts);
     }
 
