@@ -5,8 +5,14 @@ import { CryptoEvent, VerifierEvent } from "matrix-js-sdk/lib/crypto-api/index.j
 import { eventually } from "./support.mjs";
 
 /** Waits for another device's request to verify this one. */
-export const requested = (client) =>
-    new Promise((resolve) => client.once(CryptoEvent.VerificationRequestReceived, resolve));
+export function requested(client) {
+    let received;
+    client.once(CryptoEvent.VerificationRequestReceived, (request) => (received = request));
+    const request = eventually("the request to verify", () => received);
+    // Without one who waits yet, a failure would end the process instead of the test.
+    request.catch(() => {});
+    return request;
+}
 
 /** Waits until the emoji of a request can be shown: what to confirm, and a promise that both devices have. */
 export async function compared(request) {
