@@ -99,8 +99,8 @@ export async function scheduled(client, id) {
 export const isSent = (event) => event.getId().startsWith("$");
 
 /**
- * Sends a message and returns its event id. With the same transaction it sends again what could not be sent, as a
- * person does who is offered that; nothing is returned while it is being sent.
+ * Sends a message and returns its event id. With the same transaction it sends again what could not be sent, as the
+ * button of a client for that does; nothing is returned while it is being sent.
  */
 export async function sendOnce(client, id, body, transaction) {
     const tried = timeline(client, id).find((event) => event.getTxnId() === transaction);
