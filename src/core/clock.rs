@@ -23,6 +23,13 @@ impl Timestamp {
         Self(self.0.saturating_add(millis(later)))
     }
 
+    /// The first time after this one that is a multiple of `step` since the epoch.
+    #[must_use]
+    pub fn next_multiple_of(self, step: Duration) -> Self {
+        let step = millis(step).max(1);
+        Self((self.0 / step).saturating_add(1).saturating_mul(step))
+    }
+
     /// The time `earlier` before this one.
     #[must_use]
     pub fn before(self, earlier: Duration) -> Self {

@@ -96,6 +96,10 @@ impl<'a, P: Peer> Fetch<'a, P> {
         // The event itself is the last one: none of the others refers to it.
         for event in by_prev_events(events) {
             last = self.receive(&event, is_last_resort).await?;
+            // What follows on it cannot be received before it, and waits with it.
+            if matches!(last, Received::Later(_)) {
+                break;
+            }
             if self.is_broken && !is_last_resort && matches!(last, Received::Missing(_)) {
                 break;
             }

@@ -19,6 +19,13 @@ const LAST_BACK_OFF: Duration = Duration::from_secs(6 * 3600);
 /// How often an event is tried. With the waits between this is about a day.
 const MAX_ATTEMPTS: u32 = 12;
 
+/// When events are tried again that wait for the room's policy server: at the next whole minute, all together and in their order,
+/// as one that follows on another cannot be received before it.
+const POLICY_WAIT: Duration = Duration::from_secs(60);
+
+/// For how many such minutes an event waits: a week.
+const MAX_UNANSWERED: u32 = 7 * 24 * 60;
+
 /// How many events of a room wait to be tried again, of all servers and of one: what a server sends that cannot be
 /// received holds up no other one.
 const MAX_POSTPONED: usize = 500;
@@ -26,6 +33,15 @@ const MAX_POSTPONED_OF_SERVER: usize = 100;
 
 /// A row of the queue.
 pub(crate) type Queued = (Position, QueuedEvent);
+
+/// What an event waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Events, states or keys of other servers.
+    Others,
+    /// The answer of the room's policy server.
+    PolicyServer,
+}
 
 /// Puts an event at the end of its room's queue. One that waits there already is tried again at once.
 pub(crate) fn push(
@@ -42,7 +58,8 @@ pub(crate) fn push(
         })?;
         return Ok(());
     }
-    let queued = QueuedEvent { origin, event_id, json, attempts: 0, retry_at: Timestamp(0) };
+    let retry_at = Timestamp(0);
+    let queued = QueuedEvent { origin, event_id, json, attempts: 0, retry_at, unanswered: 0 };
     let slot = batch.reserve_position();
     let room = room_id.to_owned();
     batch.put_at(slot, &QUEUED_BY_ROOM, move |position| ((room, position), queued));
@@ -113,7 +130,7 @@ impl Postponed {
         let mut postponed = Self::default();
         for row in batch.scan(&QUEUED_BY_ROOM, Range::prefix((room_id.to_owned(),))) {
             let (_, queued) = row?;
-            if queued.attempts > 0 {
+            if queued.is_postponed() {
                 postponed.add(queued.origin);
             }
         }
@@ -136,35 +153,52 @@ impl Postponed {
 pub(crate) fn postpone(
     batch: &mut Batch,
     room_id: &RoomId,
-    queued: &Queued,
+    (queued, need): (&Queued, Need),
     now: Timestamp,
     postponed: &mut Postponed,
 ) -> Result<()> {
     let (position, event) = queued;
-    let attempts = event.attempts.saturating_add(1);
-    let is_new = event.attempts == 0;
-    if attempts >= MAX_ATTEMPTS || (is_new && postponed.is_full_for(&event.origin)) {
+    let is_new = !event.is_postponed();
+    let later =
+        later(event, need, now).filter(|_| !is_new || !postponed.is_full_for(&event.origin));
+    let Some((attempts, unanswered, retry_at)) = later else {
         tracing::warn!(
-            room = %room_id, event = %event.event_id, origin = %event.origin, attempts,
+            room = %room_id, event = %event.event_id, origin = %event.origin, ?need,
             "an event is given up, because what it needs cannot be had"
         );
         metrics::counter!("wick_inbound_given_up_total").increment(1);
         remove(batch, room_id, queued);
         return Ok(());
-    }
+    };
     if is_new {
         postponed.add(event.origin.clone());
     }
-    let doubled = 2_u32.saturating_pow(event.attempts);
-    let wait = FIRST_BACK_OFF.saturating_mul(doubled).min(LAST_BACK_OFF);
     batch.update(
         &QUEUED_BY_ROOM,
         &(room_id.to_owned(), *position),
         |row: Option<QueuedEvent>| {
-            row.map(|row| QueuedEvent { attempts, retry_at: now.after(wait), ..row })
+            row.map(|row| QueuedEvent { attempts, unanswered, retry_at, ..row })
         },
     )?;
     Ok(())
+}
+
+/// How often an event was tried in vain, by need, and when it is tried again; `None` if that was often enough.
+fn later(event: &QueuedEvent, need: Need, now: Timestamp) -> Option<(u32, u32, Timestamp)> {
+    let QueuedEvent { attempts, unanswered, .. } = *event;
+    match need {
+        Need::Others => {
+            let doubled = 2_u32.saturating_pow(attempts);
+            let wait = FIRST_BACK_OFF.saturating_mul(doubled).min(LAST_BACK_OFF);
+            let attempts = attempts.saturating_add(1);
+            (attempts < MAX_ATTEMPTS).then_some((attempts, unanswered, now.after(wait)))
+        }
+        Need::PolicyServer => {
+            let unanswered = unanswered.saturating_add(1);
+            let retry_at = now.next_multiple_of(POLICY_WAIT);
+            (unanswered < MAX_UNANSWERED).then_some((attempts, unanswered, retry_at))
+        }
+    }
 }
 
 /// When the first event of a room is due.

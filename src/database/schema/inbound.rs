@@ -19,9 +19,36 @@ pub struct QueuedEvent {
     pub attempts: u32,
     /// Not before this time is it tried again.
     pub retry_at: Timestamp,
+    /// How often the room's policy server had no answer for it.
+    pub unanswered: u32,
 }
 
-postcard_value!(QueuedEvent, version = 1);
+impl QueuedEvent {
+    /// Whether it was tried in vain.
+    #[must_use]
+    pub fn is_postponed(&self) -> bool {
+        self.attempts > 0 || self.unanswered > 0
+    }
+}
+
+/// The same as it was stored when policy servers were one of the things that an event needs.
+#[derive(Deserialize)]
+struct QueuedEventOfOneNeed {
+    origin: OwnedServerName,
+    event_id: OwnedEventId,
+    json: String,
+    attempts: u32,
+    retry_at: Timestamp,
+}
+
+impl From<QueuedEventOfOneNeed> for QueuedEvent {
+    fn from(old: QueuedEventOfOneNeed) -> Self {
+        let QueuedEventOfOneNeed { origin, event_id, json, attempts, retry_at } = old;
+        Self { origin, event_id, json, attempts, retry_at, unanswered: 0 }
+    }
+}
+
+postcard_value!(QueuedEvent, version = 2, older = [1 => QueuedEventOfOneNeed]);
 
 /// A transaction of another server that was answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,4 +72,26 @@ tables! {
     /// By server: its last transaction. Written with the events of the transaction, read when it is repeated; rebuilt
     /// from nothing else.
     ANSWER_BY_ORIGIN: OwnedServerName => AnsweredInbound, Random;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Value;
+
+    #[test]
+    fn events_of_the_older_format_are_read() {
+        let event = QueuedEvent {
+            origin: OwnedServerName::try_from("a").unwrap(),
+            event_id: OwnedEventId::try_from("$b").unwrap(),
+            json: "{}".to_owned(),
+            attempts: 3,
+            retry_at: Timestamp(5),
+            unanswered: 0,
+        };
+        let old = [1, 1, b'a', 2, b'$', b'b', 2, b'{', b'}', 3, 5];
+        assert_eq!(QueuedEvent::decode(&old).unwrap(), event);
+        let event = QueuedEvent { unanswered: 300, ..event };
+        assert_eq!(QueuedEvent::decode(&event.encode()).unwrap(), event);
+    }
 }

@@ -10,7 +10,7 @@ use super::Inbound;
 use crate::{
     Peer, extremities,
     fetch::Fetch,
-    queue::{self, Postponed, Queued},
+    queue::{self, Need, Postponed, Queued},
     verify::{self, Check},
 };
 
@@ -22,7 +22,7 @@ enum Fate {
     /// It is stored, or dropped for good.
     Done,
     /// Something that it needs cannot be had now.
-    Later,
+    Later(Need),
 }
 
 impl<P: Peer> Inbound<P> {
@@ -68,7 +68,7 @@ impl<P: Peer> Inbound<P> {
         for (row, check) in due.into_iter().zip(checks) {
             match check {
                 Check::Good(event) => good.push((row, event)),
-                Check::NoKey => fates.push((row, Fate::Later)),
+                Check::NoKey => fates.push((row, Fate::Later(Need::Others))),
                 Check::Bad(reason) => {
                     tracing::debug!(room = %room_id, event = %row.1.event_id, reason, "an event is dropped");
                     fates.push((row, Fate::Done));
@@ -77,8 +77,14 @@ impl<P: Peer> Inbound<P> {
         }
         let events = good.iter().map(|(_, event)| Incoming::from(event.clone())).collect();
         let received = self.receive_in_room(room_id, events).await?;
+        let mut is_policy_server_away = false;
         for ((row, event), received) in good.into_iter().zip(received) {
             let received = match received {
+                // It may miss only what waits for the policy server.
+                Received::Missing(_) if is_policy_server_away => {
+                    fates.push((row, Fate::Later(Need::PolicyServer)));
+                    continue;
+                }
                 Received::Missing(_) => {
                     let mut fetch =
                         Fetch::new(self, (room_id, version, rules), &row.1.origin, &event)?;
@@ -86,6 +92,7 @@ impl<P: Peer> Inbound<P> {
                 }
                 other => other,
             };
+            is_policy_server_away |= matches!(received, Received::Later(_));
             fates.push((row, fate(room_id, &received)));
         }
         self.settle(room_id, &fates, self.resources.clock.now()).await?;
@@ -100,14 +107,14 @@ impl<P: Peer> Inbound<P> {
         now: Timestamp,
     ) -> Result<()> {
         let settle = |batch: &mut Batch| {
-            let is_postponed = fates.iter().any(|(_, fate)| matches!(fate, Fate::Later));
+            let is_postponed = fates.iter().any(|(_, fate)| matches!(fate, Fate::Later(_)));
             let counted = is_postponed.then(|| Postponed::count(batch, room_id)).transpose()?;
             let mut postponed = counted.unwrap_or_default();
             for (row, fate) in fates {
                 match fate {
                     Fate::Done => queue::remove(batch, room_id, row),
-                    Fate::Later => {
-                        queue::postpone(batch, room_id, row, now, &mut postponed)?;
+                    Fate::Later(need) => {
+                        queue::postpone(batch, room_id, (row, *need), now, &mut postponed)?;
                     }
                 }
             }
@@ -119,7 +126,8 @@ impl<P: Peer> Inbound<P> {
 
 fn fate(room_id: &OwnedRoomId, received: &Received) -> Fate {
     match received {
-        Received::Missing(_) | Received::Later(_) => return Fate::Later,
+        Received::Missing(_) => return Fate::Later(Need::Others),
+        Received::Later(_) => return Fate::Later(Need::PolicyServer),
         Received::Rejected(event, reason) => {
             tracing::info!(room = %room_id, %event, reason, "an event is rejected");
         }

@@ -3,11 +3,21 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wick_database::{Range, Read, schema::users::POSTPONED_BY_MEMBER};
+use wick_core::Clock;
+use wick_database::{
+    Range, Read,
+    schema::{
+        inbound::{QUEUED_BY_ROOM, QueuedEvent},
+        users::POSTPONED_BY_MEMBER,
+    },
+};
 use wick_harness::User;
 
 use super::{Break, Does, Policed, Refuse, Rooms, Sign, V3};
-use crate::talk;
+use crate::{
+    federation::{rooms::BOB, waiting::until},
+    talk,
+};
 
 const PASSWORD: &str = "correct horse battery staple";
 
@@ -30,6 +40,12 @@ impl Policed {
     fn postponed(&self) -> usize {
         let read = self.rooms.server.services().database.latest();
         read.scan(&POSTPONED_BY_MEMBER, Range::all()).count()
+    }
+
+    /// The events of other servers that wait.
+    fn queued(&self) -> Vec<QueuedEvent> {
+        let read = self.rooms.server.services().database.latest();
+        read.scan(&QUEUED_BY_ROOM, Range::all()).map(|row| row.unwrap().1).collect()
     }
 
     async fn joined(&self, name: &str) -> User {
@@ -145,5 +161,36 @@ async fn after_a_long_outage_a_room_is_open_within_a_minute() {
     assert_eq!(policed.say("too-early").await.0, 502);
     clock.advance(Duration::from_secs(60)).await;
     assert_eq!(policed.say("back").await.0, 200);
+    policed.assert_sound();
+}
+
+#[tokio::test]
+async fn events_of_other_servers_are_tried_again_each_minute_of_a_long_outage_and_in_their_order() {
+    let policed = Policed::start().await;
+    policed.policy.set(|_| Break);
+    let message = |body: &str, prev: Option<&str>| {
+        let content = json!({ "msgtype": "m.text", "body": body });
+        let mut draft = policed.rooms.draft(&policed.room, (BOB, "m.room.message", None), content);
+        if let Some(prev) = prev {
+            draft["prev_events"] = json!([prev]);
+        }
+        policed.rooms.signed("11", draft)
+    };
+    let (id, first) = message("first", None);
+    let (_, second) = message("second", Some(id.as_str()));
+    policed.receive("1", &[first]).await;
+    policed.receive("2", &[second]).await;
+    let clock = &policed.rooms.server.clock;
+    for minute in 1..=30 {
+        clock.advance(Duration::from_secs(60)).await;
+        until(|| policed.queued().iter().all(|event| event.unanswered >= minute)).await;
+    }
+    for event in policed.queued() {
+        assert!(event.retry_at.since(clock.now()) <= Duration::from_secs(60), "{event:?}");
+        assert!(event.attempts <= 1, "{event:?}");
+    }
+    policed.policy.set(|_| Sign);
+    policed.until(async || policed.texts().await == ["before", "first", "second"]).await;
+    assert_eq!(policed.queued(), []);
     policed.assert_sound();
 }
