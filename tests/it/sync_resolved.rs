@@ -87,8 +87,8 @@ impl Joined {
     /// The user's member event after a client has applied the state and then the timeline.
     fn applied(&self, update: &Value, state: &str) -> Value {
         let own = |event: &&Value| event["state_key"] == self.dave.user_id.as_str();
-        let all = events(&update[state]).iter().chain(events(&update["timeline"]));
-        all.filter(own).last().cloned().unwrap_or_default()
+        let mut all = events(&update[state]).iter().chain(events(&update["timeline"]));
+        all.rfind(own).cloned().unwrap_or_default()
     }
 
     /// A kick that comes as part of the state of another branch. The room goes on with messages on both.

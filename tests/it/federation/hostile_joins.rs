@@ -141,7 +141,7 @@ async fn nothing_is_left_of_a_state_that_breaks_off_between_two_portions() {
     let large = (0..20).map(|n| serde_json::to_value(large(n)).unwrap());
     answer["state"].as_array_mut().unwrap().extend(large);
     let text = json!({ "state": answer["state"] }).to_string();
-    let half = text[..text.len() - 20_000].to_owned();
+    let half: String = text.chars().take(text.chars().count() - 20_000).collect();
     let (release, released) = watch::channel(false);
     let answer = Arc::new(move || -> Response {
         let (half, mut released) = (half.clone(), released.clone());
