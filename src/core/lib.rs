@@ -2,6 +2,7 @@
 //!
 //! Invariant: no runtime, no HTTP framework, no storage engine is named here.
 
+mod back_off;
 pub mod clock;
 pub mod config;
 pub mod error;
@@ -15,6 +16,7 @@ mod sync_token;
 pub mod words;
 
 pub use self::{
+    back_off::BackOff,
     clock::{Clock, Monotonic, Timestamp},
     config::Config,
     error::{Error, InternalError, Refusal, RemoteFailure, RemoteReason, Result},

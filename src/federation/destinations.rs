@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ruma::{OwnedServerName, ServerName};
 use tokio::sync::broadcast;
-use wick_core::{Error, RemoteReason, Result, Timestamp};
+use wick_core::{BackOff, Error, RemoteReason, Result, Timestamp};
 use wick_database::{
     Batch, Durability, Range, Read,
     schema::federation::{DESTINATION_BY_SERVER, DestinationRow},
@@ -15,9 +15,8 @@ use wick_runtime::Resources;
 
 use crate::transport::{is_outage, remote};
 
-/// The wait after the first failure; doubled each time.
-const FIRST_WAIT: Duration = Duration::from_secs(10);
-const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3600);
+/// The wait after a failure, before chance makes it shorter or longer.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(10), Duration::from_secs(6 * 3600));
 
 /// How many revivals a receiver can be behind.
 const REVIVALS: usize = 256;
@@ -168,12 +167,11 @@ fn is_recent(last_success: Option<Timestamp>, now: Timestamp) -> bool {
     last_success.is_some_and(|last| now.since(last) < SUCCESS_NOTED_EVERY)
 }
 
-/// The wait after so many failures: exponential, and between three and five quarters of that.
+/// The wait after so many failures: between three and five quarters of what doubles.
 fn wait(failures: u32, random: u64) -> Duration {
-    let doublings = failures.saturating_sub(1).min(20);
-    let longest = FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);
+    let wait = BACK_OFF.after(failures.saturating_sub(1));
     let share = u32::try_from(random % 1000).unwrap_or_default();
-    longest.saturating_mul(3) / 4 + longest.saturating_mul(share) / 2000
+    wait.saturating_mul(3) / 4 + wait.saturating_mul(share) / 2000
 }
 
 #[cfg(test)]
@@ -182,9 +180,10 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_a_bound_and_vary() {
-        assert_eq!(wait(1, 0), FIRST_WAIT * 3 / 4);
-        assert!(wait(1, 999) > FIRST_WAIT && wait(1, 999) < FIRST_WAIT * 5 / 4);
-        assert_eq!(wait(2, 0), FIRST_WAIT * 3 / 2);
-        assert_eq!(wait(u32::MAX, 0), LONGEST_WAIT * 3 / 4);
+        let first = BACK_OFF.first();
+        assert_eq!(wait(1, 0), first * 3 / 4);
+        assert!(wait(1, 999) > first && wait(1, 999) < first * 5 / 4);
+        assert_eq!(wait(2, 0), first * 3 / 2);
+        assert_eq!(wait(u32::MAX, 0), BACK_OFF.longest() * 3 / 4);
     }
 }

@@ -6,15 +6,14 @@ use std::{
 };
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId};
-use wick_core::{Position, Result, Timestamp};
+use wick_core::{BackOff, Position, Result, Timestamp};
 use wick_database::{
     Batch, Database, Range, Read,
     schema::inbound::{QUEUED_BY_EVENT, QUEUED_BY_ROOM, QueuedEvent},
 };
 
-/// The wait after something that an event needs could not be had; doubled each time.
-const FIRST_BACK_OFF: Duration = Duration::from_secs(60);
-const LAST_BACK_OFF: Duration = Duration::from_secs(6 * 3600);
+/// The wait after something that an event needs could not be had.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(60), Duration::from_secs(6 * 3600));
 
 /// How often an event is tried. With the waits between this is about a day.
 const MAX_ATTEMPTS: u32 = 12;
@@ -188,10 +187,9 @@ fn later(event: &QueuedEvent, need: Need, now: Timestamp) -> Option<(u32, u32, T
     let QueuedEvent { attempts, unanswered, .. } = *event;
     match need {
         Need::Others => {
-            let doubled = 2_u32.saturating_pow(attempts);
-            let wait = FIRST_BACK_OFF.saturating_mul(doubled).min(LAST_BACK_OFF);
+            let retry_at = now.after(BACK_OFF.after(attempts));
             let attempts = attempts.saturating_add(1);
-            (attempts < MAX_ATTEMPTS).then_some((attempts, unanswered, now.after(wait)))
+            (attempts < MAX_ATTEMPTS).then_some((attempts, unanswered, retry_at))
         }
         Need::PolicyServer => {
             let unanswered = unanswered.saturating_add(1);

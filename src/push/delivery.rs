@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use wick_account::pushers::{self, PusherKey};
-use wick_core::{Error, Position, Result, Timestamp, error::retry_time};
+use wick_core::{BackOff, Error, Position, Result, Timestamp, error::retry_time};
 use wick_database::{
     Batch, Durability, Range, Read,
     schema::{
@@ -22,9 +22,8 @@ use crate::{
     push::Shared,
 };
 
-/// The wait after a gateway did not accept a notification; doubled each time until it does.
-const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
-const LAST_BACK_OFF: Duration = Duration::from_secs(3600);
+/// The wait after a gateway did not accept a notification.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(3600));
 
 /// How long a notification is worth sending.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -96,13 +95,14 @@ impl Delivery {
 
     /// Works until there is nothing to send, or the server stops.
     pub(crate) async fn run(self) {
-        let mut back_off = FIRST_BACK_OFF;
+        let mut failures = 0_u32;
         loop {
+            let back_off = BACK_OFF.after(failures);
             let wait = match self.step().await {
                 Ok(StepOutcome::Rested) if self.shared.has_more(&self.key) => continue,
                 Ok(StepOutcome::Rested | StepOutcome::Stopped) => return,
                 Ok(StepOutcome::Moved) => {
-                    back_off = FIRST_BACK_OFF;
+                    failures = 0;
                     continue;
                 }
                 Ok(StepOutcome::Failed(failure)) => {
@@ -122,10 +122,10 @@ impl Delivery {
                     back_off
                 }
             };
-            match self.wait(wait.min(LAST_BACK_OFF)).await {
+            match self.wait(wait.min(BACK_OFF.longest())).await {
                 None => return,
-                Some(Waited::Whole) => back_off = back_off.saturating_mul(2).min(LAST_BACK_OFF),
-                Some(Waited::SetAnew) => back_off = FIRST_BACK_OFF,
+                Some(Waited::Whole) => failures = failures.saturating_add(1),
+                Some(Waited::SetAnew) => failures = 0,
             }
         }
     }

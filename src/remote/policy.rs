@@ -11,16 +11,15 @@ use quick_cache::sync::Cache;
 use ruma::{OwnedServerName, ServerName, api::error::ErrorKind};
 use ruma_federation_api::policy::sign_event::v1 as sign_event;
 use serde_json::value::RawValue;
-use wick_core::{Clock, Error, Monotonic, RemoteFailure, RemoteReason, Result};
+use wick_core::{BackOff, Clock, Error, Monotonic, RemoteFailure, RemoteReason, Result};
 use wick_federation::{Bounds, Federation};
 use wick_room::{PolicyServers, Signing};
 
 /// The bounds of an answer, for which the request to send an event waits.
 const ANSWER: Bounds = Bounds { bytes: 64 << 10, time: Duration::from_secs(10) };
 
-/// The wait after a policy server had no answer; doubled each time.
-const FIRST_WAIT: Duration = Duration::from_secs(5);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The wait after a policy server had no answer.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(5), Duration::from_secs(60));
 
 /// How many policy servers without an answer are remembered.
 const MAX_WAITS: usize = 1_000;
@@ -75,9 +74,8 @@ impl RemotePolicyServers {
         if wait.until > now {
             return;
         }
-        let doubled = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(wait.failures));
+        let until = now + BACK_OFF.after(wait.failures);
         let failures = wait.failures.saturating_add(1);
-        let until = now + doubled.min(LONGEST_WAIT);
         self.waits.insert(server.to_owned(), Wait { failures, until });
     }
 }

@@ -13,9 +13,9 @@ use ruma::{
     canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
     events::{StateEventType, room::member::MembershipState},
 };
-use wick_core::{Draft, Error, Result, ShortRoomId, ShortUserId};
+use wick_core::{BackOff, Draft, Error, Result, ShortRoomId, ShortUserId};
 use wick_database::{
-    Range, Read,
+    Batch, Range, Read,
     schema::users::{ACCOUNT_BY_USER, GUEST_BY_USER, POSTPONED_BY_MEMBER, PostponedMember},
 };
 use wick_people::{
@@ -33,9 +33,8 @@ pub(crate) const AT_ONCE: usize = 32;
 /// How often postponed member events are looked at.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(60);
 
-/// The wait after a policy server had no answer; doubled each time.
-const FIRST_WAIT: Duration = Duration::from_secs(60);
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// The wait after a policy server had no answer.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(60), Duration::from_secs(3600));
 
 /// How many postponed member events are tried again in one pass.
 const MAX_DUE: usize = 1000;
@@ -73,10 +72,7 @@ impl MemberEvents {
         let room_id = self.graph.intern().room_id(&read, room)?;
         let room_id = room_id.ok_or_else(|| Error::corrupt("a room has no room id"))?;
         let change = |assembly: &mut Assembly<'_>| {
-            let key = (room, user);
-            if assembly.batch().read_for_update(&POSTPONED_BY_MEMBER, &key)?.is_some() {
-                assembly.batch().delete(&POSTPONED_BY_MEMBER, &key);
-            }
+            forget(assembly.batch(), (room, user))?;
             self.settle_in(assembly, user, &user_id)
         };
         match self.graph.transact(&room_id, change).await {
@@ -88,7 +84,7 @@ impl MemberEvents {
             }
             Err(error) if !error.is_internal() => {
                 tracing::info!(%room_id, %error, "a room keeps a member event as it is");
-                self.forget(room, user).await?;
+                self.resources.change(|batch| forget(batch, (room, user))).await?;
                 Ok(true)
             }
             Err(error) => Err(error),
@@ -135,21 +131,10 @@ impl MemberEvents {
                 for user in users {
                     let key = (room, *user);
                     let row = batch.read_for_update(&POSTPONED_BY_MEMBER, &key)?;
-                    let attempts = row.map_or(0, |row| row.attempts).saturating_add(1);
-                    let retry_at = now.after(wait(attempts));
+                    let earlier = row.map_or(0, |row| row.attempts);
+                    let retry_at = now.after(BACK_OFF.after(earlier));
+                    let attempts = earlier.saturating_add(1);
                     batch.put(&POSTPONED_BY_MEMBER, &key, &PostponedMember { attempts, retry_at });
-                }
-                Ok(())
-            })
-            .await
-    }
-
-    async fn forget(&self, room: ShortRoomId, user: ShortUserId) -> Result<()> {
-        self.resources
-            .change(|batch| {
-                let key = (room, user);
-                if batch.read_for_update(&POSTPONED_BY_MEMBER, &key)?.is_some() {
-                    batch.delete(&POSTPONED_BY_MEMBER, &key);
                 }
                 Ok(())
             })
@@ -194,10 +179,12 @@ impl MemberEvents {
     }
 }
 
-/// The wait after so many attempts.
-fn wait(attempts: u32) -> Duration {
-    let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
-    FIRST_WAIT.saturating_mul(doubled).min(LONGEST_WAIT)
+/// Deletes the row of a postponed member event, if there is one.
+fn forget(batch: &mut Batch, key: (ShortRoomId, ShortUserId)) -> Result<()> {
+    if batch.read_for_update(&POSTPONED_BY_MEMBER, &key)?.is_some() {
+        batch.delete(&POSTPONED_BY_MEMBER, &key);
+    }
+    Ok(())
 }
 
 /// Appends the member event of a local user in their own name.
@@ -224,16 +211,4 @@ fn append(
         content,
     );
     room.append(draft, Effects::default()).map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_up_to_an_hour() {
-        assert_eq!(wait(1), FIRST_WAIT);
-        assert_eq!(wait(2), FIRST_WAIT * 2);
-        assert_eq!(wait(u32::MAX), LONGEST_WAIT);
-    }
 }

@@ -6,7 +6,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use wick_core::{Position, Result};
+use wick_core::{BackOff, Position, Result};
 use wick_database::{
     Durability, Range, Read, Snapshot, Topic,
     schema::stream::{CURSOR_BY_FOLLOWER, EVENT_BY_STREAM, StreamEntry},
@@ -14,9 +14,8 @@ use wick_database::{
 
 use crate::{Resources, Supervisor};
 
-/// The wait after a consumer failed; doubled each time until it succeeds.
-const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
-const LAST_BACK_OFF: Duration = Duration::from_secs(300);
+/// The wait after a consumer failed.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(300));
 
 /// How many positions that were nothing to the consumer a start goes through again at most.
 const MAX_BEHIND: u64 = 10_000;
@@ -108,17 +107,18 @@ impl<C: Consumer> Follower<C> {
 
     async fn follow(&self, task: &'static str) {
         let clock = &self.resources.clock;
-        let mut back_off = FIRST_BACK_OFF;
+        let mut failures = 0_u32;
         let mut watch = self.resources.database.watch().topic(Topic::Stream);
         let mut passed = Position::MIN;
         loop {
             match self.step(&mut passed).await {
-                Ok(true) => back_off = FIRST_BACK_OFF,
+                Ok(true) => failures = 0,
                 Ok(false) => watch.changed().await,
                 Err(error) => {
+                    let back_off = BACK_OFF.after(failures);
                     tracing::warn!(task, %error, ?back_off, "a consumer of the stream failed and is tried again");
                     clock.sleep_until(clock.monotonic() + back_off).await;
-                    back_off = back_off.saturating_mul(2).min(LAST_BACK_OFF);
+                    failures = failures.saturating_add(1);
                 }
             }
         }

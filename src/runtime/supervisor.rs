@@ -9,11 +9,10 @@ use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use wick_core::{Clock, Error, Result};
+use wick_core::{BackOff, Clock, Error, Result};
 
-/// The wait before the first restart of a task that panicked; doubled each time.
-const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
-const LAST_BACK_OFF: Duration = Duration::from_secs(60);
+/// The wait before the restart of a task that panicked.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// Owns tasks.
 pub struct Supervisor {
@@ -51,15 +50,16 @@ impl Supervisor {
         let clock = Arc::clone(&self.clock);
         let stopping = self.stopping.clone();
         self.track(async move {
-            let mut back_off = FIRST_BACK_OFF;
+            let mut panics = 0_u32;
             while AssertUnwindSafe(make()).catch_unwind().await.is_err() {
+                let back_off = BACK_OFF.after(panics);
                 tracing::error!(task = name, ?back_off, "a task panicked and will be restarted");
                 metrics::counter!("wick_task_panics_total", "task" => name).increment(1);
                 let wait = clock.sleep_until(clock.monotonic() + back_off);
                 if stopping.run_until_cancelled(wait).await.is_none() {
                     break;
                 }
-                back_off = back_off.saturating_mul(2).min(LAST_BACK_OFF);
+                panics = panics.saturating_add(1);
             }
         });
     }

@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 use ruma::OwnedUserId;
 use ruma_federation_api::device::get_devices::v1::{Request, Response};
 use tokio_util::sync::CancellationToken;
-use wick_core::{Error, Result, ShortUserId, Timestamp};
+use wick_core::{BackOff, Error, Result, ShortUserId, Timestamp};
 use wick_database::{
     Durability, Range, Read,
     schema::{
@@ -24,9 +24,8 @@ use crate::remote_lists::UserKeys;
 /// Lists that are fetched at the same time.
 const AT_ONCE: usize = 10;
 
-/// The wait after a list could not be fetched; doubled each time.
-const FIRST_BACK_OFF: Duration = Duration::from_secs(60);
-const LAST_BACK_OFF: Duration = Duration::from_secs(6 * 3_600);
+/// The wait after a list could not be fetched.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(60), Duration::from_secs(6 * 3_600));
 
 /// How often the lists of users who share no room any more are deleted.
 const SWEEP_EVERY: Duration = Duration::from_secs(6 * 3_600);
@@ -53,10 +52,10 @@ impl RemoteLists {
             let wait = match stopping.run_until_cancelled(self.refetch_due()).await {
                 None => return,
                 Some(Ok(Some(at))) => at.since(clock.now()),
-                Some(Ok(None)) => LAST_BACK_OFF,
+                Some(Ok(None)) => BACK_OFF.longest(),
                 Some(Err(error)) => {
                     tracing::error!(%error, "cannot fetch device lists of other servers again");
-                    FIRST_BACK_OFF
+                    BACK_OFF.first()
                 }
             };
             tokio::select! {
@@ -154,10 +153,8 @@ impl RemoteLists {
                 let Some(old) = batch.read_for_update(&REMOTE_LIST_BY_USER, &user)? else {
                     return Ok(None);
                 };
-                let doubled = 2_u32.saturating_pow(old.failures.min(16));
-                let wait = FIRST_BACK_OFF.saturating_mul(doubled).min(LAST_BACK_OFF);
+                let refetch_at = Some(now.after(BACK_OFF.after(old.failures)));
                 let failures = old.failures.saturating_add(1);
-                let refetch_at = Some(now.after(wait));
                 let new = RemoteList { refetch_at, failures, ..old.clone() };
                 put_list(user, (Some(&old), &new), batch);
                 Ok(refetch_at)

@@ -12,13 +12,11 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use wick_core::{Monotonic, ShortUserId, TimerId};
+use wick_core::{BackOff, Monotonic, ShortUserId, TimerId};
 use wick_database::schema::timer::Feature;
 
-/// How long a firing that failed waits before it is tried again; doubled each time.
-const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
-/// After that many doublings the wait stays as it is.
-const MOST_DOUBLINGS: u32 = 6;
+/// How long a firing that failed waits before it is tried again.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(64));
 
 /// The clock's beginning in [`Micros`]: what was due before it has a place in the order as well.
 const ORIGIN: Micros = 1 << 62;
@@ -139,7 +137,7 @@ impl Queue {
     pub fn failed(&self, timer: TimerId, now: Monotonic) {
         let mut state = self.lock();
         let Some(entry) = state.running.get_mut(&timer) else { return };
-        let wait = FIRST_BACK_OFF.saturating_mul(1 << entry.failures.min(MOST_DOUBLINGS));
+        let wait = BACK_OFF.after(entry.failures);
         entry.failures = entry.failures.saturating_add(1);
         entry.due = entry.due.max(micros(now + wait));
         let due = entry.due;
