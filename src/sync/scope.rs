@@ -80,8 +80,7 @@ impl Scope {
             None => false,
         };
         let is_resolved = is_resolved(context, member)?;
-        let event = context.graph.load_event(&context.read, member.event)?;
-        let is_current = membership::of(&event) == Some(member.membership);
+        let removal = if is_resolved { removal(context, member)? } else { None };
         let news = since.is_none_or(|since| stay.is_some_and(|stay| stay > to_place(since)));
         Ok(Some(Self {
             room,
@@ -91,7 +90,7 @@ impl Scope {
             joined: false,
             stay,
             is_resolved,
-            removal: Some(member.event).filter(|_| is_resolved && is_current),
+            removal,
         }))
     }
 
@@ -118,6 +117,13 @@ impl Scope {
     pub fn from(&self) -> Option<i64> {
         self.since.map(to_place)
     }
+}
+
+/// The member event that sets the membership, unless the row outlives its event.
+fn removal(context: &Context<'_>, member: &MemberRow) -> Result<Option<ShortEventId>> {
+    let event = context.graph.load_event(&context.read, member.event)?;
+    let is_current = membership::of(&event) == Some(member.membership);
+    Ok(is_current.then_some(member.event))
 }
 
 /// Whether a membership changed elsewhere than at the place of its event in the timeline.
