@@ -35,5 +35,7 @@ pub use self::{
     address::Peer,
     admin::admin_router,
     connections::{Closed, ConnectionSlot, Connections},
+    guests::guest_endpoints,
+    lists::limited_endpoints,
     router::{endpoints, router},
 };

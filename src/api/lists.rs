@@ -91,6 +91,14 @@ const WITH_BODY: &[(Method, &str)] = &[
 /// spoil the others.
 const DEEP: &[(Method, &str)] = &[(Method::PUT, "/federation/v1/send/{transaction_id}")];
 
+/// Method and end of the path of every endpoint whose requests have limits of their own, for a test that each is served.
+#[must_use]
+pub fn limited_endpoints() -> impl Iterator<Item = (Method, &'static str)> {
+    let lists = LIMITS.iter().map(|(method, ending, _)| (method.clone(), *ending));
+    let texts = TEXTS.iter().map(|(method, ending, _)| (method.clone(), *ending));
+    lists.chain(texts).chain(WITH_BODY.iter().cloned()).chain(DEEP.iter().cloned())
+}
+
 /// What the requests to one endpoint must fulfil before they are read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Shape {
@@ -182,30 +190,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::router::endpoints;
 
     const REFERENCE: &str = include_str!("../../docs/reference/limits.md");
 
     #[test]
-    fn every_limit_is_in_the_reference_and_is_that_of_an_endpoint() {
-        let endpoints = endpoints();
-        let served = |method: &Method, ending: &str| {
-            endpoints.iter().any(|(of, path)| of == method && path.ends_with(ending))
-        };
+    fn every_limit_is_in_the_reference() {
         for (method, ending, lists) in LIMITS {
             for (list, max) in *lists {
                 let row = format!("| `{method} …{ending}` | `{list}` | {max} |");
                 assert!(REFERENCE.contains(&row), "{row}");
             }
-            assert!(served(method, ending), "{method} {ending}");
         }
         for (method, ending, text) in TEXTS {
             let row = format!("| `{method} …{ending}` | `{text}` | {TEXT} |");
             assert!(REFERENCE.contains(&row), "{row}");
-            assert!(served(method, ending), "{method} {ending}");
-        }
-        for (method, ending) in WITH_BODY {
-            assert!(served(method, ending), "{method} {ending}");
         }
     }
 

@@ -15,6 +15,7 @@ use wick_account::{
     uia::{self, Finished},
 };
 use wick_core::{Error, Result, json};
+use wick_federation::RunningRequest;
 use wick_runtime::Limit;
 use wick_service::Services;
 
@@ -291,30 +292,43 @@ where
     }
     let handler: Handler = Arc::new(move |services, call| {
         Box::pin(async move {
-            let requester = match R::Authentication::requester(&services, &call.request).await {
-                Ok(requester) => requester,
-                Err(error) => {
-                    // A token that is not good counts as none.
-                    count(&services, &call, &Requester::Anonymous)?;
-                    return Err(error);
-                }
-            };
-            count(&services, &call, &requester)?;
-            if let Requester::User(session) = &requester {
-                services.sessions.note_seen(session, call.address);
-                if session.is_guest {
-                    call.guests.ensure(&call.arguments)?;
-                }
-            }
-            let _running = match &requester {
-                Requester::Server(server) => Some(services.federation()?.begin(server)?),
-                Requester::Anonymous | Requester::User(_) => None,
-            };
+            let requester = R::Authentication::requester(&services, &call.request).await;
+            let (requester, _running) = admit(&services, &call, requester)?;
             let sender = R::Authentication::admit(requester)?;
             handler(services, Unread { sender, call }).await?.into_http()
         })
     });
     Route { method: R::METHOD, paths, handler, limit: Count::Request, streams: false, max_body: 0 }
+}
+
+/// Counts a request and notes that its sender is active. What another server asks for is under way until the second value is
+/// dropped.
+fn admit(
+    services: &Services,
+    call: &Call,
+    requester: Result<Requester>,
+) -> Result<(Requester, Option<RunningRequest>)> {
+    let requester = match requester {
+        Ok(requester) => requester,
+        Err(error) => {
+            // A token that is not good counts as none.
+            count(services, call, &Requester::Anonymous)?;
+            return Err(error);
+        }
+    };
+    count(services, call, &requester)?;
+    let running = match &requester {
+        Requester::User(session) => {
+            services.sessions.note_seen(session, call.address);
+            if session.is_guest {
+                call.guests.ensure(&call.arguments)?;
+            }
+            None
+        }
+        Requester::Server(server) => Some(services.federation()?.begin(server)?),
+        Requester::Anonymous => None,
+    };
+    Ok((requester, running))
 }
 
 /// An endpoint that has no request type of ruma's. It is counted by its handler, if at all.

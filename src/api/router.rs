@@ -108,8 +108,6 @@ fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use axum::{
         body::{Body, to_bytes},
         routing::get,
@@ -133,16 +131,5 @@ mod tests {
         assert_eq!(response.headers()[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
         let body = to_bytes(response.into_body(), 1000).await.unwrap();
         assert_eq!(&body[..], br#"{"errcode":"M_UNKNOWN","error":"internal server error"}"#);
-    }
-
-    #[test]
-    fn no_two_handlers_serve_the_same_method_of_the_same_path() {
-        let mut seen = BTreeSet::new();
-        for route in routes() {
-            for path in route.paths {
-                let pair = (route.method.to_string(), path);
-                assert!(seen.insert(pair.clone()), "{pair:?} twice");
-            }
-        }
     }
 }

@@ -16,6 +16,7 @@ mod delayed;
 mod devices;
 mod directory;
 mod encryption;
+mod endpoints;
 mod expired_everywhere;
 mod expiry;
 mod federation;
