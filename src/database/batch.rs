@@ -15,7 +15,7 @@ use wick_core::Position;
 pub(crate) use self::{
     effects::{Effects, is_in_effect},
     required::Requirements,
-    row::{LateRow, Row, Rows},
+    row::{Late, LateRow, Row, Rows},
 };
 pub use self::{
     portion::first_portion,
@@ -75,7 +75,7 @@ impl Batch {
         key: &(impl KeyLike<K> + ?Sized),
         value: &V,
     ) {
-        self.set(table, key.encoded(), Row::Put(value.encode()));
+        self.set(table, key.encoded(), Row::Put(value.encode().into()));
     }
 
     /// Writes a row on condition that none is stored for the key. Otherwise nothing is written and the commit
@@ -118,7 +118,7 @@ impl Batch {
     fn set<K, V>(&mut self, table: &Table<K, V>, key: Vec<u8>, row: Row) {
         self.wake_about(table.topic(&key));
         let rows = self.change.rows.entry(table.name()).or_default();
-        match rows.entry(key) {
+        match rows.entry(key.into()) {
             Entry::Vacant(place) => drop(place.insert(row)),
             Entry::Occupied(mut place) => {
                 let is_provisional = place.insert(row).has_provisional_key(place.key());
@@ -181,7 +181,8 @@ impl Batch {
             let (key, value) = row(positions);
             (key.encoded(), value.encode())
         });
-        self.set(table, key.encoded(), Row::Late { provisional: value.encode(), row });
+        let late = Late { provisional: value.encode().into(), row };
+        self.set(table, key.encoded(), Row::Late(Box::new(late)));
     }
 
     /// The value of `key`, for a change that is computed from it: if the stored row is another one when
@@ -241,8 +242,8 @@ impl Batch {
         self.change.required.range(name, range.clone(), rows.clone());
         for (key, row) in self.change.rows.get(name).into_iter().flat_map(|rows| range.of(rows)) {
             match row.value() {
-                Some(value) => drop(rows.insert(key.clone(), value.to_vec())),
-                None => drop(rows.remove(key)),
+                Some(value) => drop(rows.insert(key.to_vec(), value.to_vec())),
+                None => drop(rows.remove(&**key)),
             }
         }
         rows.iter()

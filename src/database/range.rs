@@ -100,8 +100,8 @@ impl<K> Range<K> {
     /// The rows of a map by encoded key that are in it.
     pub(crate) fn of<'a, R>(
         &self,
-        rows: &'a BTreeMap<Vec<u8>, R>,
-    ) -> btree_map::Range<'a, Vec<u8>, R> {
+        rows: &'a BTreeMap<Box<[u8]>, R>,
+    ) -> btree_map::Range<'a, Box<[u8]>, R> {
         let upper = if self.is_empty() { Some(&*self.lower) } else { self.upper.as_deref() };
         let upper = upper.map_or(Bound::Unbounded, Bound::Excluded);
         rows.range::<[u8], _>((Bound::Included(&*self.lower), upper))

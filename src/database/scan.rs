@@ -204,7 +204,7 @@ impl Stored<'_> {
 
 /// The rows of a batch.
 struct PendingRows<'a> {
-    rest: btree_map::Range<'a, Vec<u8>, Row>,
+    rest: btree_map::Range<'a, Box<[u8]>, Row>,
     direction: Direction,
     next: Option<PendingRow<'a>>,
 }

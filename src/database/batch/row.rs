@@ -4,30 +4,35 @@ use std::collections::BTreeMap;
 
 use wick_core::Position;
 
-/// The rows of one table that a batch writes, by encoded key.
-pub(crate) type Rows = BTreeMap<Vec<u8>, Row>;
+/// The rows of one table that a batch writes, by encoded key. They are kept small: joining a large room writes three for
+/// each member, in one batch.
+pub(crate) type Rows = BTreeMap<Box<[u8]>, Row>;
 
 /// What a batch does with a row.
 pub enum Row {
     /// Writes it.
-    Put(Vec<u8>),
+    Put(Box<[u8]>),
     /// Deletes it.
     Delete,
     /// Writes it with positions that are known under the commit lock. Its key here is the one it has with
     /// provisional positions.
-    Late {
-        /// Its value with provisional positions.
-        provisional: Vec<u8>,
-        /// Makes the row.
-        row: LateRow,
-    },
+    Late(Box<Late>),
+}
+
+/// A row that needs positions.
+pub struct Late {
+    /// Its value with provisional positions.
+    pub(crate) provisional: Box<[u8]>,
+    /// Makes the row.
+    pub(crate) row: LateRow,
 }
 
 impl Row {
     /// What a read of the row finds.
     pub(crate) fn value(&self) -> Option<&[u8]> {
         match self {
-            Self::Put(value) | Self::Late { provisional: value, .. } => Some(value),
+            Self::Put(value) => Some(value),
+            Self::Late(late) => Some(&late.provisional),
             Self::Delete => None,
         }
     }
@@ -35,7 +40,7 @@ impl Row {
     /// Whether `key`, under which the batch has it, will be another one once the positions are known.
     pub(super) fn has_provisional_key(self, key: &[u8]) -> bool {
         match self {
-            Self::Late { row, .. } => row(Positions::from(0)).0 != key,
+            Self::Late(late) => (late.row)(Positions::from(0)).0 != key,
             Self::Put(_) | Self::Delete => false,
         }
     }

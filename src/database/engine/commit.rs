@@ -5,6 +5,7 @@
 //! the sync was done.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     future::Future,
     pin::Pin,
@@ -25,7 +26,7 @@ use super::{
 use crate::{
     Error, KeyLike, Result, Snapshot, Topic, Value,
     activity::Activity,
-    batch::{Change, Positions, Requirements, Row, Slot, is_in_effect},
+    batch::{Change, Positions, Requirements, Row, Rows, Slot, is_in_effect},
     read::family,
     schema::meta,
     watch::Registry,
@@ -159,6 +160,15 @@ impl Group {
     }
 }
 
+/// How many bytes the engine's batch takes of each row beside key and value: a tag, the column family, two lengths.
+const OVERHEAD_BYTES: usize = 12;
+
+/// About how many bytes the engine's batch takes, so that one of many rows is not copied while it grows.
+fn encoded_size(tables: &BTreeMap<&'static str, Rows>) -> usize {
+    let rows = tables.values().flatten();
+    rows.map(|(key, row)| OVERHEAD_BYTES + key.len() + row.value().map_or(0, <[u8]>::len)).sum()
+}
+
 impl Engine {
     pub(super) fn new(
         db: Arc<DB>,
@@ -231,7 +241,7 @@ impl Engine {
         if let Some(misuse) = misuse {
             return Err(Error::engine(misuse));
         }
-        let mut engine_batch = WriteBatch::default();
+        let mut engine_batch = WriteBatch::with_capacity_bytes(encoded_size(&rows));
         let mut late = Vec::new();
         for (table, rows) in rows {
             let family = family(&self.db, table)?;
@@ -239,7 +249,7 @@ impl Engine {
                 match row {
                     Row::Put(value) => engine_batch.put_cf(family, key, value),
                     Row::Delete => engine_batch.delete_cf(family, key),
-                    Row::Late { row, .. } => late.push((family, row)),
+                    Row::Late(row) => late.push((family, row.row)),
                 }
             }
         }
