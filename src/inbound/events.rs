@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc};
 
 use ruma::{
-    EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId,
+    EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, ServerName,
     room_version_rules::RoomVersionRules,
 };
 use tokio::runtime::Handle;
@@ -118,6 +118,13 @@ impl<P: Peer> Inbound<P> {
         let read = self.resources.database.latest();
         let Some(room) = self.graph.short(&read, room_id)? else { return Ok(false) };
         self.graph.has_local_member(&read, room)
+    }
+
+    /// Whether a user of a server is in the room.
+    pub(crate) fn is_in_room(&self, server: &ServerName, room_id: &RoomId) -> Result<bool> {
+        let read = self.resources.database.latest();
+        let Some(room) = self.graph.short(&read, room_id)? else { return Ok(false) };
+        self.graph.has_member_of(&read, room, server)
     }
 
     /// Some of the other servers in a room, first those that are in reach.

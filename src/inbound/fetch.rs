@@ -1,26 +1,35 @@
 //! What an event needs and this server does not have, from other servers: missing events, auth events, states.
 //!
-//! Invariants: one event costs at most [`MAX_REQUESTS`] requests, whatever the answers are; an answer adds nothing but
-//! what was asked for; what is not had is asked of another server, and not made up.
+//! Invariants: one event costs at most [`MAX_REQUESTS`] requests, whatever the answers are, and none after its deadline;
+//! only servers in the room are asked; an answer adds nothing but what was asked for; what is not had is asked of another
+//! server, and not made up.
 
 mod auth;
 mod bridge;
 mod missing;
 mod state;
+mod turns;
 
-use std::future::Future;
+use std::{collections::HashSet, future::Future, time::Duration};
 
 use ruma::{
     OwnedRoomId, OwnedServerName, RoomVersionId, ServerName, room_version_rules::RoomVersionRules,
 };
 use serde_json::value::RawValue;
-use wick_core::Result;
+use wick_core::{Monotonic, Result};
 use wick_room::{Gaps, Incoming, Received, Verified, by_auth_events, by_prev_events};
 
+use self::turns::Turn;
+pub(crate) use self::turns::Turns;
 use crate::{Inbound, Peer, verify};
 
 /// How many requests one event may cost.
 const MAX_REQUESTS: usize = 100;
+
+/// How long other servers are asked for what an event needs: when it came, while the events behind it wait, and when it is
+/// tried again.
+pub(crate) const FIRST_TRY: Duration = Duration::from_secs(60);
+pub(crate) const LATER_TRY: Duration = Duration::from_secs(600);
 
 /// How many servers are asked besides the one that sent the event and its sender's.
 const OTHER_SERVERS: usize = 3;
@@ -36,37 +45,46 @@ pub(crate) struct Fetch<'a, P> {
     rules: &'a RoomVersionRules,
     /// The servers to ask, in order.
     servers: Vec<OwnedServerName>,
+    /// The server that the search is for, whose searches take turns.
+    origin: OwnedServerName,
+    turn: Option<Turn>,
     requests: usize,
+    /// When nothing is asked for any more.
+    deadline: Monotonic,
     /// Whether a server gave a state of which not all can be had.
     is_broken: bool,
 }
 
 impl<'a, P: Peer> Fetch<'a, P> {
-    /// What `event` needs, from the server that sent it, its sender's, and some others of the room.
+    /// What `event` needs, from the server that sent it, its sender's, and some others, as far as they are in the room, until
+    /// `deadline`.
     pub(crate) fn new(
         inbound: &'a Inbound<P>,
         (room_id, version, rules): (&'a OwnedRoomId, &'a RoomVersionId, &'a RoomVersionRules),
         origin: &ServerName,
         event: &Verified,
+        deadline: Monotonic,
     ) -> Result<Self> {
-        let sender = event.pdu().sender.server_name().to_owned();
-        let servers = std::iter::once(origin.to_owned())
-            .chain([sender])
-            .chain(inbound.servers(room_id, OTHER_SERVERS)?);
         let own = inbound.graph.server_name();
         let mut distinct: Vec<OwnedServerName> = Vec::new();
-        for server in servers {
-            if server != own && !distinct.contains(&server) {
-                distinct.push(server);
+        for server in [origin, event.pdu().sender.server_name()] {
+            if server != own && inbound.is_in_room(server, room_id)? {
+                distinct.push(server.to_owned());
             }
         }
+        distinct.extend(inbound.servers(room_id, OTHER_SERVERS)?);
+        let mut seen = HashSet::new();
+        distinct.retain(|server| seen.insert(server.clone()));
         Ok(Self {
             inbound,
             room_id,
             version,
             rules,
             servers: distinct,
+            origin: origin.to_owned(),
+            turn: None,
             requests: 0,
+            deadline,
             is_broken: false,
         })
     }
@@ -132,13 +150,26 @@ impl<'a, P: Peer> Fetch<'a, P> {
         Ok(received.unwrap_or_else(|| Received::Missing(Gaps::default())))
     }
 
-    /// Makes a request, if the event has not cost too many yet. A server that has no answer is `None`.
+    /// Makes a request, if the event has not cost too many yet. A server that has no answer in time is `None`.
     async fn ask<T>(&mut self, request: impl Future<Output = Result<T>>) -> Option<T> {
-        if self.requests >= MAX_REQUESTS {
+        let clock = &self.inbound.resources.clock;
+        if self.requests >= MAX_REQUESTS || clock.monotonic() >= self.deadline {
             return None;
         }
         self.requests += 1;
-        match request.await {
+        let turns = &self.inbound.turns;
+        let (turn, origin) = (&mut self.turn, &self.origin);
+        let answer = async {
+            if turn.is_none() {
+                *turn = turns.take(origin).await;
+            }
+            request.await
+        };
+        let answer = tokio::select! {
+            answer = answer => Some(answer),
+            () = clock.sleep_until(self.deadline) => None,
+        };
+        match answer? {
             Ok(answer) => Some(answer),
             Err(error) => {
                 tracing::debug!(room = %self.room_id, %error, "another server has no answer");

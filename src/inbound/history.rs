@@ -6,7 +6,12 @@ use ruma::{OwnedEventId, OwnedRoomId};
 use wick_core::Result;
 use wick_room::{Incoming, Received, Verified, by_prev_events};
 
-use crate::{Inbound, Peer, events::has_place, fetch::Fetch, verify};
+use crate::{
+    Inbound, Peer,
+    events::has_place,
+    fetch::{self, Fetch},
+    verify,
+};
 
 /// How many events one request brings at most.
 const MAX_EVENTS: usize = 100;
@@ -55,7 +60,9 @@ impl<P: Peer> Inbound<P> {
             let events = verify::good(&self.resources, &self.peer, room, answer).await?;
             let events = connected(events, &from);
             let Some(first) = events.first() else { continue };
-            let mut fetch = Fetch::new(self, (room_id, &version, &rules), &server, first)?;
+            let deadline = self.resources.clock.monotonic() + fetch::LATER_TRY;
+            let room = (room_id, &version, &rules);
+            let mut fetch = Fetch::new(self, room, &server, first, deadline)?;
             let events = self.with_states(&mut fetch, events).await?;
             let (graph, room) = (Arc::clone(&self.graph), room_id.clone());
             let receive = move || async move { graph.receive_history(&room, gap, &events).await };

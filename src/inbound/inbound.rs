@@ -1,7 +1,7 @@
 //! Transactions of other servers: written down, acknowledged, and worked off room by room.
 //!
 //! Invariants: a transaction is answered after its events are durable; a room is worked on by one task at a time, and
-//! no more than [`ROOMS_AT_ONCE`] rooms are.
+//! no more than [`ROOMS_AT_ONCE`] rooms receive events; those that wait for other servers are not among them.
 
 mod process;
 mod transaction;
@@ -19,9 +19,9 @@ use wick_room::Graph;
 use wick_runtime::{KeyLocks, Resources, Supervisor};
 
 pub use self::transaction::EventResults;
-use crate::{Peer, queue};
+use crate::{Peer, fetch::Turns, queue};
 
-/// How many rooms are worked on at the same time.
+/// How many rooms receive events at the same time.
 const ROOMS_AT_ONCE: usize = 8;
 
 /// How often events that wait are looked for.
@@ -35,6 +35,8 @@ pub struct Inbound<P> {
     pub(crate) peer: P,
     work: Mutex<Work>,
     permits: Semaphore,
+    /// Taken while other servers are asked for what an event needs.
+    pub(crate) turns: Turns,
     idle: Notify,
     /// Taken while history of a room is fetched.
     pub(crate) histories: KeyLocks<OwnedRoomId>,
@@ -67,6 +69,7 @@ impl<P: Peer> Inbound<P> {
             peer,
             work: Mutex::default(),
             permits: Semaphore::new(ROOMS_AT_ONCE),
+            turns: Turns::default(),
             idle: Notify::new(),
             histories: KeyLocks::default(),
         })
@@ -149,7 +152,6 @@ impl<P: Peer> Inbound<P> {
     }
 
     async fn work_on(self: &Arc<Self>, room: &OwnedRoomId) {
-        let Ok(_permit) = self.permits.acquire().await else { return };
         loop {
             if let Err(error) = self.process(room).await {
                 tracing::error!(%room, %error, "the queue of a room cannot be worked off");

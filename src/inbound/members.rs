@@ -18,7 +18,7 @@ use wick_room::{Received, Verified};
 
 use crate::{
     Inbound, Peer,
-    fetch::Fetch,
+    fetch::{self, Fetch},
     verify::{self, Check},
 };
 
@@ -126,7 +126,9 @@ impl<P: Peer> Inbound<P> {
         let received = self.receive_in_room(room_id, vec![event.clone().into()]).await?.pop();
         let received = match received {
             Some(Received::Missing(_)) => {
-                let mut fetch = Fetch::new(self, (room_id, version, rules), origin, &event)?;
+                let deadline = self.resources.clock.monotonic() + fetch::FIRST_TRY;
+                let room = (room_id, version, rules);
+                let mut fetch = Fetch::new(self, room, origin, &event, deadline)?;
                 fetch.complete(event, true).await?
             }
             Some(other) => other,

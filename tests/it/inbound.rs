@@ -59,6 +59,8 @@ struct World {
     keyless: HashSet<String>,
     /// Servers that do not answer.
     dead: HashSet<String>,
+    /// Servers whose answer about missing events is always still to come.
+    slow: HashSet<String>,
     /// Whether states are not to be had.
     stateless: bool,
     /// Whether single events and auth chains are not to be had.
@@ -67,6 +69,8 @@ struct World {
     instead: HashMap<OwnedEventId, OwnedEventId>,
     /// What was asked for.
     asked: Vec<&'static str>,
+    /// Who was asked for missing events.
+    asked_of: BTreeSet<String>,
 }
 
 fn unknown() -> Error {
@@ -81,10 +85,12 @@ impl Others {
             withheld: HashSet::new(),
             keyless: HashSet::new(),
             dead: HashSet::new(),
+            slow: HashSet::new(),
             stateless: false,
             chainless: false,
             instead: HashMap::new(),
             asked: Vec::new(),
+            asked_of: BTreeSet::new(),
         };
         Self(Arc::new(Mutex::new(world)))
     }
@@ -169,9 +175,14 @@ impl Peer for Others {
 
     async fn missing_events(
         &self,
-        _server: &ServerName,
+        server: &ServerName,
         wanted: MissingEvents,
     ) -> Result<Vec<Box<RawValue>>> {
+        let is_slow = self.world().slow.contains(server.as_str());
+        self.world().asked_of.insert(server.to_string());
+        if is_slow {
+            std::future::pending::<()>().await;
+        }
         let world = self.asked("missing_events");
         let ids = world.before(&wanted.earliest, &wanted.latest, wanted.limit);
         Ok(world.all(&ids))
@@ -291,13 +302,17 @@ impl<P: Peer + Clone> Server<P> {
 
     /// Sends events as a new transaction of one server, and waits until they are worked off.
     async fn send(&mut self, events: Vec<Box<RawValue>>) -> EventResults {
+        let results = self.take_in("one.example", events).await;
+        self.inbound.idle().await;
+        results.expect("the transaction is in order")
+    }
+
+    /// Sends events as a new transaction of a server.
+    async fn take_in(&mut self, origin: &str, events: Vec<Box<RawValue>>) -> Result<EventResults> {
         self.transactions += 1;
         let id = self.transactions.to_string();
-        let origin = <&ServerName>::try_from("one.example").expect("it is a server name");
-        let results = self.inbound.take_in(origin, &id, events).await;
-        let results = results.expect("the transaction is in order");
-        self.inbound.idle().await;
-        results
+        let origin = <&ServerName>::try_from(origin).expect("it is a server name");
+        self.inbound.take_in(origin, &id, events).await
     }
 
     /// Lets time pass, and tries again what waits.

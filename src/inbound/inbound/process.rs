@@ -1,5 +1,7 @@
 //! A room's queue, worked off in order.
 
+use std::collections::HashMap;
+
 use ruma::{OwnedRoomId, RoomVersionId, room_version_rules::RoomVersionRules};
 use serde_json::value::RawValue;
 use wick_core::{Result, Timestamp};
@@ -9,7 +11,7 @@ use wick_room::{Incoming, Received, Verified};
 use super::Inbound;
 use crate::{
     Peer, extremities,
-    fetch::Fetch,
+    fetch::{self, Fetch},
     queue::{self, Need, Postponed, Queued},
     verify::{self, Check},
 };
@@ -76,7 +78,12 @@ impl<P: Peer> Inbound<P> {
             }
         }
         let events = good.iter().map(|(_, event)| Incoming::from(event.clone())).collect();
-        let received = self.receive_in_room(room_id, events).await?;
+        let received = {
+            // Not held while other servers are asked: one that is slow would hold up all rooms.
+            let _permit = self.permits.acquire().await;
+            self.receive_in_room(room_id, events).await?
+        };
+        let mut deadlines = HashMap::new();
         let mut is_policy_server_away = false;
         for ((row, event), received) in good.into_iter().zip(received) {
             let received = match received {
@@ -86,9 +93,16 @@ impl<P: Peer> Inbound<P> {
                     continue;
                 }
                 Received::Missing(_) => {
-                    let mut fetch =
-                        Fetch::new(self, (room_id, version, rules), &row.1.origin, &event)?;
-                    fetch.complete(event, row.1.attempts > 0).await?
+                    let is_again = row.1.attempts > 0;
+                    // All that a server sent has this time together.
+                    let deadline =
+                        *deadlines.entry((row.1.origin.clone(), is_again)).or_insert_with(|| {
+                            let time = if is_again { fetch::LATER_TRY } else { fetch::FIRST_TRY };
+                            self.resources.clock.monotonic() + time
+                        });
+                    let room = (room_id, version, rules);
+                    let mut fetch = Fetch::new(self, room, &row.1.origin, &event, deadline)?;
+                    fetch.complete(event, is_again).await?
                 }
                 other => other,
             };

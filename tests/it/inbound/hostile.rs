@@ -123,3 +123,55 @@ async fn an_event_that_is_given_in_place_of_another_does_not_stand_for_it() {
         talk.check_all();
     }
 }
+
+#[tokio::test]
+async fn a_server_that_is_slow_to_give_what_is_missing_holds_up_no_other_room() {
+    const EVE: &str = "@eve:evil.example";
+    let rooms: Vec<_> = (0..9)
+        .map(|n| {
+            let mut room =
+                RoomBuilder::public(RoomVersionId::V12, &format!("@a{n}:one.example"), &[]);
+            room.member(&room.tips(), BOB, BOB, "join");
+            room.member(&room.tips(), EVE, EVE, "join");
+            let join = room.member(&room.tips(), DAVE, DAVE, "join");
+            let withheld = room.message(&room.tips(), EVE, "withheld");
+            let lure = room.message(&room.tips(), EVE, "lure");
+            let message = room.message(std::slice::from_ref(&join), BOB, "hello");
+            (Arc::new(room), join, withheld, lure, message)
+        })
+        .collect();
+    let others = Others::new(&rooms[0].0);
+    others.world().slow = ["evil.example".to_owned()].into();
+    let mut server = Server::start("here.example", &others);
+    for (room, join, ..) in &rooms {
+        server.join(room, join).await;
+    }
+    for (room, _, _, lure, _) in &rooms[..8] {
+        let events = json_of(room, std::slice::from_ref(lure));
+        server.take_in("evil.example", events).await.expect("the transaction is in order");
+    }
+    let (room, .., message) = &rooms[8];
+    let events = json_of(room, std::slice::from_ref(message));
+    server.take_in("two.example", events).await.expect("the transaction is in order");
+    server.inbound.worked_off(&[room.room_id()], server.clock.monotonic() + Duration::MAX).await;
+    assert!(server.is_in_timeline(message));
+    // The others wait to be tried again, and hold up their rooms no longer.
+    server.clock.advance(Duration::from_secs(60)).await;
+    server.inbound.idle().await;
+    assert_eq!(server.queued(), 8);
+    server.sound();
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_in_the_room_is_not_asked_for_what_its_events_lack() {
+    let mut talk = server_in(joined_room(RoomVersionId::V12), |room| {
+        room.message(&room.tips(), "@eve:evil.example", "withheld");
+        room.message(&room.tips(), "@eve:evil.example", "lure");
+    })
+    .await;
+    let lure = talk.json(1);
+    talk.server.take_in("evil.example", lure).await.expect("the transaction is in order");
+    talk.server.inbound.idle().await;
+    let asked_of = talk.others.world().asked_of.clone();
+    assert!(!asked_of.is_empty() && !asked_of.contains("evil.example"), "{asked_of:?}");
+}
