@@ -19,7 +19,7 @@ use wick_room::Graph;
 use wick_runtime::{KeyLocks, Resources, Supervisor};
 
 pub use self::transaction::EventResults;
-use crate::{Peer, fetch::Turns, queue};
+use crate::{Peer, fetch::Turns, queue::Counts};
 
 /// How many rooms receive events at the same time.
 const ROOMS_AT_ONCE: usize = 8;
@@ -34,6 +34,7 @@ pub struct Inbound<P> {
     pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) peer: P,
     work: Mutex<Work>,
+    counts: Counts,
     permits: Semaphore,
     /// Taken while other servers are asked for what an event needs.
     pub(crate) turns: Turns,
@@ -68,6 +69,7 @@ impl<P: Peer> Inbound<P> {
             supervisor,
             peer,
             work: Mutex::default(),
+            counts: Counts::default(),
             permits: Semaphore::new(ROOMS_AT_ONCE),
             turns: Turns::default(),
             idle: Notify::new(),
@@ -80,7 +82,8 @@ impl<P: Peer> Inbound<P> {
     /// # Errors
     /// If the database cannot be read.
     pub fn start(self: &Arc<Self>) -> Result<()> {
-        for room in queue::rooms(&self.resources.database)? {
+        self.counts.fill(&self.resources.database.latest())?;
+        for room in self.counts.rooms() {
             self.schedule(&room);
         }
         let inbound = Arc::clone(self);

@@ -1,16 +1,17 @@
 //! The events that are still to be received, as rows.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Duration,
-};
+mod counts;
 
-use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId};
+use std::{collections::HashMap, time::Duration};
+
+use ruma::{OwnedEventId, OwnedServerName, RoomId, ServerName};
 use wick_core::{BackOff, Position, Result, Timestamp};
 use wick_database::{
-    Batch, Database, Range, Read,
+    Batch, Range, Read,
     schema::inbound::{QUEUED_BY_EVENT, QUEUED_BY_ROOM, QueuedEvent},
 };
+
+pub(crate) use self::counts::Counts;
 
 /// The wait after something that an event needs could not be had.
 const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(60), Duration::from_secs(6 * 3600));
@@ -25,10 +26,13 @@ const POLICY_WAIT: Duration = Duration::from_secs(60);
 /// For how many such minutes an event waits: a week.
 const MAX_UNANSWERED: u32 = 7 * 24 * 60;
 
-/// How many events of a room wait to be tried again, of all servers and of one: what a server sends that cannot be
-/// received holds up no other one.
+/// How many events of a room wait to be tried again, of all servers in the room and of one: what a server sends that cannot
+/// be received holds up no other one.
 const MAX_POSTPONED: usize = 500;
 const MAX_POSTPONED_OF_SERVER: usize = 100;
+
+/// How many events of a room wait that servers sent which are not in it, since anybody can have many of those.
+pub(crate) const MAX_OF_OUTSIDERS: usize = 100;
 
 /// A row of the queue.
 pub(crate) type Queued = (Position, QueuedEvent);
@@ -44,7 +48,7 @@ pub(crate) enum Need {
 
 /// Puts an event at the end of its room's queue. One that waits there already is tried again at once.
 pub(crate) fn push(
-    batch: &mut Batch,
+    (batch, counts): (&mut Batch, &Counts),
     room_id: &RoomId,
     (origin, event_id): (OwnedServerName, OwnedEventId),
     json: String,
@@ -52,11 +56,15 @@ pub(crate) fn push(
     let key = (room_id.to_owned(), event_id.clone());
     if let Some(position) = batch.read_for_update(&QUEUED_BY_EVENT, &key)? {
         let row = (room_id.to_owned(), position);
-        batch.update(&QUEUED_BY_ROOM, &row, |queued: Option<QueuedEvent>| {
-            queued.map(|queued| QueuedEvent { origin, retry_at: Timestamp(0), ..queued })
-        })?;
+        if let Some(queued) = batch.read_for_update(&QUEUED_BY_ROOM, &row)? {
+            counts.less(batch, room_id, &queued.origin);
+            counts.more(batch, room_id, &origin);
+            let queued = QueuedEvent { origin, retry_at: Timestamp(0), ..queued };
+            batch.put(&QUEUED_BY_ROOM, &row, &queued);
+        }
         return Ok(());
     }
+    counts.more(batch, room_id, &origin);
     let retry_at = Timestamp(0);
     let queued = QueuedEvent { origin, event_id, json, attempts: 0, retry_at, unanswered: 0 };
     let slot = batch.reserve_position();
@@ -91,86 +99,86 @@ pub(crate) fn due(
     Ok(due)
 }
 
-/// How many events a room's queue has, up to `limit`.
-pub(crate) fn length(read: &impl Read, room_id: &RoomId, limit: usize) -> usize {
-    let rows = read.scan(&QUEUED_BY_ROOM, Range::prefix((room_id.to_owned(),)));
-    rows.keys().take(limit).count()
-}
-
-/// The rooms that have events waiting.
-pub(crate) fn rooms(database: &Database) -> Result<BTreeSet<OwnedRoomId>> {
-    let read = database.latest();
-    let mut rooms = BTreeSet::new();
-    let mut range = Range::all();
-    // One step a room, however many events it has.
-    while let Some(((room, _), _)) = read.first(&QUEUED_BY_ROOM, range)? {
-        range = Range::after(&(room.clone(), Position(u64::MAX)));
-        rooms.insert(room);
-    }
-    Ok(rooms)
-}
-
 /// Takes an event out of the queue.
-pub(crate) fn remove(batch: &mut Batch, room_id: &RoomId, (position, queued): &Queued) {
-    batch.delete(&QUEUED_BY_ROOM, &(room_id.to_owned(), *position));
+pub(crate) fn remove(
+    (batch, counts): (&mut Batch, &Counts),
+    room_id: &RoomId,
+    (position, queued): &Queued,
+) -> Result<()> {
+    let key = (room_id.to_owned(), *position);
+    // Another server may have sent it meanwhile.
+    if let Some(queued) = batch.read_for_update(&QUEUED_BY_ROOM, &key)? {
+        counts.less(batch, room_id, &queued.origin);
+    }
+    batch.delete(&QUEUED_BY_ROOM, &key);
     batch.delete(&QUEUED_BY_EVENT, &(room_id.to_owned(), queued.event_id.clone()));
+    Ok(())
 }
 
 /// The events of a room that wait to be tried again, by the servers that sent them.
-#[derive(Default)]
-pub(crate) struct Postponed {
+pub(crate) struct Postponed<F> {
+    is_in_room: F,
     by_server: HashMap<OwnedServerName, usize>,
-    total: usize,
+    of_members: usize,
+    of_outsiders: usize,
 }
 
-impl Postponed {
+impl<F: Fn(&ServerName) -> Result<bool>> Postponed<F> {
     /// Counts them.
-    pub(crate) fn count(batch: &Batch, room_id: &RoomId) -> Result<Self> {
-        let mut postponed = Self::default();
+    pub(crate) fn count(batch: &Batch, room_id: &RoomId, is_in_room: F) -> Result<Self> {
+        let by_server = HashMap::new();
+        let mut postponed = Self { is_in_room, by_server, of_members: 0, of_outsiders: 0 };
         for row in batch.scan(&QUEUED_BY_ROOM, Range::prefix((room_id.to_owned(),))) {
             let (_, queued) = row?;
             if queued.is_postponed() {
-                postponed.add(queued.origin);
+                postponed.add(queued.origin)?;
             }
         }
         Ok(postponed)
     }
 
-    fn add(&mut self, origin: OwnedServerName) {
-        self.total += 1;
+    fn add(&mut self, origin: OwnedServerName) -> Result<()> {
+        if (self.is_in_room)(&origin)? {
+            self.of_members += 1;
+        } else {
+            self.of_outsiders += 1;
+        }
         *self.by_server.entry(origin).or_default() += 1;
+        Ok(())
     }
 
-    fn is_full_for(&self, origin: &OwnedServerName) -> bool {
+    fn is_full_for(&self, origin: &ServerName) -> Result<bool> {
+        if !(self.is_in_room)(origin)? {
+            return Ok(self.of_outsiders >= MAX_OF_OUTSIDERS);
+        }
         let of_server = self.by_server.get(origin).copied().unwrap_or_default();
-        self.total >= MAX_POSTPONED || of_server >= MAX_POSTPONED_OF_SERVER
+        Ok(self.of_members >= MAX_POSTPONED || of_server >= MAX_POSTPONED_OF_SERVER)
     }
 }
 
 /// Leaves an event in the queue for later. One that was tried too often, or that comes when too many wait, is taken out,
 /// which is logged: an event that refers to it brings it again.
 pub(crate) fn postpone(
-    batch: &mut Batch,
+    (batch, counts): (&mut Batch, &Counts),
     room_id: &RoomId,
     (queued, need): (&Queued, Need),
     now: Timestamp,
-    postponed: &mut Postponed,
+    postponed: &mut Postponed<impl Fn(&ServerName) -> Result<bool>>,
 ) -> Result<()> {
     let (position, event) = queued;
     let is_new = !event.is_postponed();
-    let later =
-        later(event, need, now).filter(|_| !is_new || !postponed.is_full_for(&event.origin));
+    let is_full = is_new && postponed.is_full_for(&event.origin)?;
+    let later = later(event, need, now).filter(|_| !is_full);
     let Some((attempts, unanswered, retry_at)) = later else {
         tracing::warn!(
             room = %room_id, event = %event.event_id, origin = %event.origin, ?need,
             "an event is given up, because what it needs cannot be had"
         );
         metrics::counter!("wick_inbound_given_up_total").increment(1);
-        remove(batch, room_id, queued);
-        return Ok(());
+        return remove((batch, counts), room_id, queued);
     };
     if is_new {
-        postponed.add(event.origin.clone());
+        postponed.add(event.origin.clone())?;
     }
     batch.update(
         &QUEUED_BY_ROOM,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ruma::{OwnedRoomId, RoomVersionId, room_version_rules::RoomVersionRules};
+use ruma::{OwnedRoomId, RoomVersionId, ServerName, room_version_rules::RoomVersionRules};
 use serde_json::value::RawValue;
 use wick_core::{Result, Timestamp};
 use wick_database::Batch;
@@ -121,14 +121,18 @@ impl<P: Peer> Inbound<P> {
         now: Timestamp,
     ) -> Result<()> {
         let settle = |batch: &mut Batch| {
-            let is_postponed = fates.iter().any(|(_, fate)| matches!(fate, Fate::Later(_)));
-            let counted = is_postponed.then(|| Postponed::count(batch, room_id)).transpose()?;
-            let mut postponed = counted.unwrap_or_default();
+            let is_in_room = |server: &ServerName| self.is_in_room(server, room_id);
+            let mut postponed = None;
             for (row, fate) in fates {
                 match fate {
-                    Fate::Done => queue::remove(batch, room_id, row),
+                    Fate::Done => queue::remove((batch, &self.counts), room_id, row)?,
                     Fate::Later(need) => {
-                        queue::postpone(batch, room_id, (row, *need), now, &mut postponed)?;
+                        let postponed = match &mut postponed {
+                            Some(counted) => counted,
+                            none => none.insert(Postponed::count(batch, room_id, is_in_room)?),
+                        };
+                        let batch = (&mut *batch, &self.counts);
+                        queue::postpone(batch, room_id, (row, *need), now, postponed)?;
                     }
                 }
             }

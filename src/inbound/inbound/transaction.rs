@@ -26,10 +26,10 @@ use crate::{Peer, queue};
 /// <https://spec.matrix.org/v1.19/server-server-api/#transactions>
 const MAX_EVENTS: usize = 50;
 
-/// How many events of one room wait at most.
+/// How many events of one room wait at most that one server sent.
 const MAX_QUEUED: usize = 5_000;
 
-/// When a server whose room has too many events waiting may come again.
+/// When a server that has too many events waiting in a room may come again.
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// For each event of a transaction why it was refused, if it was. Events that have no event id, because they are
@@ -49,7 +49,7 @@ impl<P: Peer> Inbound<P> {
     /// they are received after that. A repeated transaction gets the same answer.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` if it has too many events, `M_LIMIT_EXCEEDED` if a room has too many waiting; a database error.
+    /// `M_INVALID_PARAM` if it has too many events, `M_LIMIT_EXCEEDED` if too many of it wait in a room; a database error.
     pub async fn take_in(
         self: &Arc<Self>,
         origin: &ServerName,
@@ -112,7 +112,7 @@ impl<P: Peer> Inbound<P> {
         room_id: &OwnedRoomId,
         origin: &ServerName,
     ) -> Result<Option<(RoomVersionRules, Result<(), String>)>> {
-        if queue::length(read, room_id, MAX_QUEUED) >= MAX_QUEUED {
+        if self.counts.of_server(room_id, origin) >= MAX_QUEUED {
             return Err(Error::limit_exceeded(RETRY_AFTER));
         }
         let here = match self.graph.short(read, room_id)? {
@@ -124,10 +124,17 @@ impl<P: Peer> Inbound<P> {
             let rules = version.map(|version| rules::version_rules(&version)).transpose()?;
             return Ok(rules.map(|rules| (rules, Ok(()))));
         };
-        let verdict = if self.graph.acl(read, room)?.allows(origin) {
-            Ok(())
-        } else {
+        let is_in_room = |server: &ServerName| self.graph.has_member_of(read, room, server);
+        let verdict = if !self.graph.acl(read, room)?.allows(origin) {
             Err("the room's server ACL denies this server".to_owned())
+        // Who is in a room that is being joined is not known.
+        } else if self.joining_version(room_id).is_none()
+            && !is_in_room(origin)?
+            && self.counts.of_outsiders(room_id, is_in_room)? >= queue::MAX_OF_OUTSIDERS
+        {
+            Err("too many events of servers that are not in the room wait".to_owned())
+        } else {
+            Ok(())
         };
         Ok(Some((self.graph.rules_of(&head)?, verdict)))
     }
@@ -148,6 +155,7 @@ impl<P: Peer> Inbound<P> {
                 .change(|batch| {
                     for event in portion {
                         let who = (origin.clone(), event.event_id.clone());
+                        let batch = (&mut *batch, &self.counts);
                         queue::push(batch, &event.room_id, who, event.json.clone())?;
                     }
                     if others.is_empty() {

@@ -175,3 +175,66 @@ async fn a_server_that_is_not_in_the_room_is_not_asked_for_what_its_events_lack(
     let asked_of = talk.others.world().asked_of.clone();
     assert!(!asked_of.is_empty() && !asked_of.contains("evil.example"), "{asked_of:?}");
 }
+
+#[tokio::test]
+async fn servers_that_are_not_in_the_room_fill_no_queue_of_those_that_are() {
+    let mut talk = server_in(joined_room(RoomVersionId::V12), |room| {
+        let withheld = room.message(&room.tips(), BOB, "withheld");
+        for n in 0..500 {
+            let on = std::slice::from_ref(&withheld);
+            room.message(on, "@eve:evil.example", &n.to_string());
+        }
+        room.message(&[withheld], BOB, "hello");
+    })
+    .await;
+    talk.others.world().withheld = [talk.said[0].clone()].into();
+    talk.others.world().stateless = true;
+    for (n, portion) in talk.said[1..501].chunks(50).enumerate() {
+        let (origin, events) = (format!("evil{}.example", n / 2), json_of(&talk.room, portion));
+        talk.server.take_in(&origin, events).await.expect("the transaction is in order");
+        talk.server.inbound.idle().await;
+    }
+    assert_eq!(talk.server.queued(), 100);
+    let message = talk.json(501);
+    talk.server.take_in("two.example", message).await.expect("the transaction is in order");
+    talk.server.inbound.idle().await;
+    talk.others.world().withheld.clear();
+    talk.server.wait(Duration::from_secs(120)).await;
+    assert!(talk.server.is_in_timeline(&talk.said[501]));
+    talk.server.sound();
+}
+
+#[tokio::test]
+async fn of_a_server_that_is_not_in_a_room_where_too_many_wait_the_events_of_other_rooms_are_taken()
+{
+    let mut elsewhere = RoomBuilder::public(RoomVersionId::V12, "@erin:one.example", &[BOB]);
+    let join = elsewhere.member(&elsewhere.tips(), DAVE, DAVE, "join");
+    let hello = elsewhere.message(&elsewhere.tips(), BOB, "hello");
+    let mut talk = server_in(joined_room(RoomVersionId::V12), |room| {
+        let withheld = room.message(&room.tips(), BOB, "withheld");
+        for n in 0..101 {
+            room.message(std::slice::from_ref(&withheld), BOB, &n.to_string());
+        }
+    })
+    .await;
+    talk.server.join(&elsewhere, &join).await;
+    talk.others.world().withheld = [talk.said[0].clone()].into();
+    talk.others.world().stateless = true;
+    for portion in talk.said[1..101].chunks(50) {
+        let events = json_of(&talk.room, portion);
+        talk.server.take_in("evil.example", events).await.expect("the transaction is in order");
+    }
+    talk.server.inbound.idle().await;
+    let last = talk.said[101].clone();
+    let mut events = json_of(&talk.room, std::slice::from_ref(&last));
+    events.extend(json_of(&elsewhere, std::slice::from_ref(&hello)));
+    let results = talk.server.take_in("other.example", events).await.expect("it is in order");
+    assert!(results[&last].is_err());
+    assert!(results[&hello].is_ok());
+    // A server in the room is not one of them.
+    let events = json_of(&talk.room, std::slice::from_ref(&last));
+    let results = talk.server.take_in("two.example", events).await.expect("it is in order");
+    assert!(results[&last].is_ok());
+    talk.server.inbound.idle().await;
+    assert!(talk.server.is_in_timeline(&hello));
+}
