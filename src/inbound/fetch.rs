@@ -34,8 +34,8 @@ pub(crate) const LATER_TRY: Duration = Duration::from_secs(600);
 /// How many servers are asked besides the one that sent the event and its sender's.
 const OTHER_SERVERS: usize = 3;
 
-/// How many steps one event is brought forward by: its auth events, the state before it, and once more.
-const MAX_STEPS: usize = 4;
+/// How many steps one event is brought forward by: its auth events, the state before it as each server has it, and once more.
+const MAX_STEPS: usize = 8;
 
 /// The search for what one event needs.
 pub(crate) struct Fetch<'a, P> {
@@ -51,6 +51,8 @@ pub(crate) struct Fetch<'a, P> {
     requests: usize,
     /// When nothing is asked for any more.
     deadline: Monotonic,
+    /// The server that gave the last state.
+    state_from: Option<OwnedServerName>,
     /// Whether a server gave a state of which not all can be had.
     is_broken: bool,
 }
@@ -85,6 +87,7 @@ impl<'a, P: Peer> Fetch<'a, P> {
             turn: None,
             requests: 0,
             deadline,
+            state_from: None,
             is_broken: false,
         })
     }
@@ -140,8 +143,22 @@ impl<'a, P: Peer> Fetch<'a, P> {
                 break;
             }
             received = self.receive_once(&incoming).await?;
+            if let Received::Missing(gaps) = &received
+                && !gaps.prev.is_empty()
+                && incoming.state.take().is_some()
+            {
+                self.pass_over_state();
+            }
         }
         Ok(received)
+    }
+
+    /// The server whose state refused an event is not asked any more.
+    fn pass_over_state(&mut self) {
+        if let Some(server) = self.state_from.take() {
+            tracing::info!(room = %self.room_id, %server, "the state that a server gives refuses an event");
+            self.servers.retain(|other| *other != server);
+        }
     }
 
     async fn receive_once(&self, incoming: &Incoming) -> Result<Received> {

@@ -38,7 +38,8 @@ pub struct Incoming {
     /// The event.
     pub event: Verified,
     /// The state before it as another server has it, by [`Graph::state_of`]. Needed if not all of its prev events
-    /// can be had, and used in that case alone.
+    /// can be had, and used in that case alone. If it refuses what the event's auth events allow, the event stays
+    /// [`Received::Missing`].
     pub state: Option<StateRoot>,
 }
 
@@ -166,6 +167,13 @@ impl Assembly<'_> {
             Err(received) => return Ok(received),
         };
         if let Some(reason) = judged.rejected.clone() {
+            // Another server's word alone is no reason to refuse it, and all that follows on it, for good.
+            if !judged.is_whole
+                && judged.is_allowed_by_auth_events
+                && let Ok(gaps) = judge::gaps(self, &Incoming::from(incoming.event.clone()))?
+            {
+                return Ok(Received::Missing(gaps));
+            }
             store::reject(self, judged)?;
             return Ok(Received::Rejected(event_id, reason));
         }

@@ -47,6 +47,8 @@ mod hostile;
 mod joins;
 mod transactions;
 
+use self::joins::JoinAnswer;
+
 /// The other servers of a room: all that was said in it, but for what they do not give away.
 #[derive(Clone)]
 struct Others(Arc<Mutex<World>>);
@@ -61,6 +63,8 @@ struct World {
     dead: HashSet<String>,
     /// Servers whose answer about missing events is always still to come.
     slow: HashSet<String>,
+    /// Events before which servers say that there was nothing but the create event.
+    bare: HashSet<OwnedEventId>,
     /// Whether states are not to be had.
     stateless: bool,
     /// Whether single events and auth chains are not to be had.
@@ -86,6 +90,7 @@ impl Others {
             keyless: HashSet::new(),
             dead: HashSet::new(),
             slow: HashSet::new(),
+            bare: HashSet::new(),
             stateless: false,
             chainless: false,
             instead: HashMap::new(),
@@ -122,7 +127,10 @@ impl World {
         if self.stateless {
             return Err(unknown());
         }
-        let state: Vec<_> = self.room.before(id).values().cloned().collect();
+        let state: Vec<_> = match self.bare.contains(id) {
+            true => self.room.order()[..1].to_vec(),
+            false => self.room.before(id).values().cloned().collect(),
+        };
         let auth_chain = self.room.auth_chain(&state);
         Ok(StateIds { state, auth_chain })
     }
@@ -413,26 +421,6 @@ async fn spool(
         events.push_auth(&event).await?;
     }
     Ok(())
-}
-
-/// What a server answers to `send_join`.
-#[derive(Clone)]
-struct JoinAnswer {
-    version: RoomVersionId,
-    event: Box<RawValue>,
-    state: Vec<Box<RawValue>>,
-    auth_chain: Vec<Box<RawValue>>,
-}
-
-impl JoinAnswer {
-    async fn enter<P: Peer>(self, joining: &Joining<P>) -> Result<Option<Appended>> {
-        let mut events = joining.spool();
-        spool(&mut events, self.state, self.auth_chain).await?;
-        let rules = wick_core::rules::version_rules(&self.version)?;
-        let event = serde_json::from_str(self.event.get()).expect("it is an object");
-        let id = wick_core::rules::event_id(&event, &rules)?;
-        joining.enter((&id, self.event), events).await
-    }
 }
 
 fn verified(room: &RoomBuilder, id: &OwnedEventId) -> Verified {

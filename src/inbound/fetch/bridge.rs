@@ -37,6 +37,9 @@ impl<P: Peer> Fetch<'_, P> {
             return Ok(false);
         }
         let received = self.receive_once(&Incoming { event, state: Some(state) }).await?;
+        if matches!(&received, Received::Missing(gaps) if !gaps.prev.is_empty()) {
+            self.pass_over_state();
+        }
         Ok(matches!(received, Received::Accepted(_) | Received::Known(_)))
     }
 

@@ -33,6 +33,7 @@ impl<P: Peer> Fetch<'_, P> {
             match self.inbound.state_of(self.room_id, state).await {
                 Ok(root) => {
                     self.is_broken = false;
+                    self.state_from = Some(server);
                     return Ok(Some(root));
                 }
                 Err(error) if error.kind().is_some() => {

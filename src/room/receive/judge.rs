@@ -21,6 +21,8 @@ pub(super) struct Judged {
     pub(super) before: StateRoot,
     /// Why the auth rules refuse it, if they do.
     pub(super) rejected: Option<String>,
+    /// Whether its auth events alone allow it.
+    pub(super) is_allowed_by_auth_events: bool,
     /// Whether the current state refuses it.
     pub(super) soft_failed: bool,
 }
@@ -46,7 +48,7 @@ fn known(room: &mut Assembly<'_>, id: &EventId) -> Result<Option<Received>> {
 
 /// The events it refers to that this server does not have, or of which it does not know the state; the reason
 /// if they can never be had.
-fn gaps(room: &Assembly<'_>, incoming: &Incoming) -> Result<Result<Gaps, String>> {
+pub(super) fn gaps(room: &Assembly<'_>, incoming: &Incoming) -> Result<Result<Gaps, String>> {
     let pdu = incoming.event.pdu();
     let mut gaps = Gaps::default();
     for id in &pdu.prev_events {
@@ -105,11 +107,14 @@ fn judge_whole(room: &mut Assembly<'_>, incoming: &Incoming) -> Result<Judged> {
         _ => resolve::resolve(room.rooms, &mut room.batch, (room.room, &room.rules), &roots)?,
     };
     let chain = auth::Chain { rooms: room.rooms, batch: &room.batch, rules: &room.rules };
-    let rejected = match chain.judge(&pdu)? {
+    let by_auth_events = chain.judge(&pdu)?;
+    let is_allowed_by_auth_events = by_auth_events.is_ok();
+    let rejected = match by_auth_events {
         Ok(()) => auth::by_state(room, &pdu, before)?.err(),
         Err(reason) => Some(reason),
     };
-    Ok(Judged { pdu, prev, is_whole, before, rejected, soft_failed: false })
+    let soft_failed = false;
+    Ok(Judged { pdu, prev, is_whole, before, rejected, is_allowed_by_auth_events, soft_failed })
 }
 
 /// Whether it is the create event of the room, which is allowed by being that.

@@ -73,10 +73,12 @@ impl Graph {
     /// [`Snapshot`](crate::Snapshot) can refer to it. Rejected events are left out: they set no state.
     ///
     /// # Errors
-    /// `M_BAD_JSON` if one of them is not here, of another room or no state event, or if two set the same.
+    /// `M_BAD_JSON` if one of them is not here, of another room or no state event, if two set the same, or if none of them
+    /// created the room.
     pub async fn state_of(&self, room_id: &RoomId, events: &[OwnedEventId]) -> Result<StateRoot> {
         let mut batch = self.db.batch();
         let mut entries = std::collections::BTreeMap::new();
+        let mut has_create = false;
         for id in events {
             let known = self.events.by_id(&batch, self.intern(), id)?;
             let (short, pdu) = known
@@ -88,10 +90,14 @@ impl Graph {
             if pdu.rejected {
                 continue;
             }
+            has_create |= event_type == StateEventType::RoomCreate;
             let key = self.intern().state_key(&event_type, &state_key, &mut batch)?;
             if entries.insert(key, short).is_some_and(|other| other != short) {
                 return Err(Error::bad_json("the state has two events for one state key"));
             }
+        }
+        if !has_create {
+            return Err(Error::bad_json("the state has no create event"));
         }
         let root = self.states.from_entries(&mut batch, entries)?;
         self.db.write(batch, Self::DURABILITY)?.await?;

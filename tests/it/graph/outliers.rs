@@ -101,7 +101,7 @@ async fn an_event_whose_history_cannot_be_had_is_received_with_the_state_of_anot
 }
 
 #[tokio::test]
-async fn an_event_that_was_rejected_by_a_wrong_state_is_accepted_when_the_right_one_is_known() {
+async fn an_event_that_a_wrong_state_refuses_is_accepted_when_the_right_one_is_known() {
     for version in versions() {
         let mut room = RoomBuilder::public(version.clone(), ALICE, &[BOB]);
         let server = Server::with(&room).await;
@@ -115,7 +115,7 @@ async fn an_event_that_was_rejected_by_a_wrong_state_is_accepted_when_the_right_
         let incoming = Incoming { event: verified(&room, &message), state: Some(root) };
         let received = server.rooms.receive(&room.room_id(), &[incoming]).await;
         let received = received.expect("the room is here");
-        assert!(matches!(received[..], [Received::Rejected(..)]), "{version}: {received:?}");
+        assert!(matches!(received[..], [Received::Missing(..)]), "{version}: {received:?}");
         server.sound();
 
         assert!(accepted(server.receive(&room, &join).await), "{version}");

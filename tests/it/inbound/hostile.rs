@@ -238,3 +238,30 @@ async fn of_a_server_that_is_not_in_a_room_where_too_many_wait_the_events_of_oth
     talk.server.inbound.idle().await;
     assert!(talk.server.is_in_timeline(&hello));
 }
+
+#[tokio::test]
+async fn a_lie_about_the_state_before_an_event_has_nothing_refused_for_good() {
+    for version in versions() {
+        let mut talk = server_in(joined_room(version), |room| {
+            room.message(&room.tips(), BOB, "withheld");
+            room.message(&room.tips(), BOB, "lied about");
+            room.message(&room.tips(), ALICE, "what follows on it");
+        })
+        .await;
+        let (withheld, lied_about) = (talk.said[0].clone(), talk.said[1].clone());
+        talk.others.world().withheld = [withheld].into();
+        talk.others.world().bare = [lied_about.clone()].into();
+        let message = talk.json(1);
+        talk.server.send(message).await;
+        talk.server.wait(Duration::from_secs(120)).await;
+        assert!(talk.others.world().asked.contains(&"state_ids"));
+        assert!(talk.server.place(&lied_about).is_none());
+        assert_eq!(talk.server.queued(), 1);
+        talk.server.sound();
+        talk.others.world().withheld.clear();
+        let last = talk.json(2);
+        talk.server.send(last).await;
+        talk.server.wait(Duration::from_secs(3600)).await;
+        talk.check_all();
+    }
+}

@@ -7,6 +7,26 @@ use super::{
     *,
 };
 
+/// What a server answers to `send_join`.
+#[derive(Clone)]
+pub(super) struct JoinAnswer {
+    pub(super) version: RoomVersionId,
+    pub(super) event: Box<RawValue>,
+    pub(super) state: Vec<Box<RawValue>>,
+    pub(super) auth_chain: Vec<Box<RawValue>>,
+}
+
+impl JoinAnswer {
+    pub(super) async fn enter<P: Peer>(self, joining: &Joining<P>) -> Result<Option<Appended>> {
+        let mut events = joining.spool();
+        spool(&mut events, self.state, self.auth_chain).await?;
+        let rules = wick_core::rules::version_rules(&self.version)?;
+        let event = serde_json::from_str(self.event.get()).expect("it is an object");
+        let id = wick_core::rules::event_id(&event, &rules)?;
+        joining.enter((&id, self.event), events).await
+    }
+}
+
 struct Joined {
     server: Server,
     others: Others,
