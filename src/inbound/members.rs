@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use ruma::{
-    EventId, OwnedEventId, OwnedRoomId, RoomVersionId, ServerName, UserId,
+    EventId, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, ServerName, UserId,
     api::error::{ErrorKind, IncompatibleRoomVersionErrorData},
     canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
@@ -91,12 +91,15 @@ impl<P: Peer> Inbound<P> {
             return Err(Error::invalid_param("the event has another event id"));
         }
         check_member_event(event.pdu(), origin, membership)?;
-        if self.graph.event_by_id(&self.resources.database.latest(), event_id)?.is_none() {
+        let is_new = self.graph.event_by_id(&self.resources.database.latest(), event_id)?.is_none();
+        if is_new {
             self.note_forwarded(event_id, true).await?;
         }
         let taken = self.take(origin, (room_id, &version, &rules), event.clone()).await;
         if let Err(error) = taken {
-            self.note_forwarded(event_id, false).await?;
+            if is_new {
+                self.note_forwarded(event_id, false).await?;
+            }
             return Err(error);
         }
         Ok(event.pdu().json.clone())
@@ -129,13 +132,18 @@ impl<P: Peer> Inbound<P> {
                 let deadline = self.resources.clock.monotonic() + fetch::FIRST_TRY;
                 let room = (room_id, version, rules);
                 let mut fetch = Fetch::new(self, room, origin, &event, deadline)?;
-                fetch.complete(event, true).await?
+                fetch.complete(event.clone(), true).await?
             }
             Some(other) => other,
             None => return Err(Error::corrupt("an event was received without an answer")),
         };
         match received {
-            Received::Accepted(_) | Received::Known(_) => Ok(id),
+            Received::Accepted(_) => Ok(id),
+            // Repeated. What was soft-failed or is over by now shows its sender nothing of the room.
+            Received::Known(_) if self.is_current(room_id, &event)? => Ok(id),
+            Received::Known(_) => {
+                Err(Error::forbidden("the room as it is now does not have the event"))
+            }
             Received::Rejected(_, reason) | Received::Dropped(_, reason) => {
                 Err(Error::forbidden(reason))
             }
@@ -147,6 +155,15 @@ impl<P: Peer> Inbound<P> {
                 Err(Error::bad_json("what the event refers to cannot be had"))
             }
         }
+    }
+
+    /// Whether a member event is the current one of its user.
+    fn is_current(&self, room_id: &RoomId, event: &Verified) -> Result<bool> {
+        let read = self.resources.database.latest();
+        let Some(room) = self.graph.short(&read, room_id)? else { return Ok(false) };
+        let user = event.pdu().sender.as_str();
+        let current = self.graph.state_event(&read, room, &StateEventType::RoomMember, user)?;
+        Ok(current.is_some_and(|current| current.event_id == event.event_id()))
     }
 
     /// The version of a room in which a user of this server is, and from which `origin` is not kept away.

@@ -24,7 +24,7 @@ use wick_room::invariants;
 
 use super::{
     peer::{Peer, answer, pair},
-    rooms::{BOB, HERE, Rooms, V1},
+    rooms::{BOB, HERE, Rooms, V1, refusal},
 };
 use crate::talk;
 
@@ -408,4 +408,20 @@ async fn a_transaction_whose_key_is_another_servers_changes_nothing() {
     let request = rooms.peer.signed_with(&key, (Method::PUT, &path), HERE, &body);
     assert_eq!(answer(&rooms.server, request).await.0, 401);
     assert!(rooms.bodies(&room).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_join_that_is_repeated_is_answered_again_unless_it_is_over() {
+    let rooms = Rooms::start().await;
+    let room = rooms.public().await;
+    let (id, join) = rooms.make(&room, "join").await.unwrap();
+    let path = format!("/_matrix/federation/v2/send_join/{room}/{id}");
+    for _ in 0..2 {
+        assert_eq!(rooms.ask((Method::PUT, &path), &join).await.0, 200);
+    }
+    let ban = format!("/_matrix/client/v3/rooms/{room}/ban");
+    let banned = rooms.server.post(&ban, &rooms.alice.token, json!({ "user_id": BOB })).await;
+    assert_eq!(banned.0, 200);
+    let refused = rooms.ask((Method::PUT, &path), &join).await;
+    assert_eq!(refusal(refused), json!([403, "M_FORBIDDEN"]));
 }
