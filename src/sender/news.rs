@@ -312,7 +312,12 @@ impl News {
         {
             self.add(found, ([target], Worth::Lasting), position, &what);
         }
-        self.add(found, (to, Worth::Replaceable), position, &what);
+        let worth = match pdu.state_key.as_deref() {
+            // No newer event of this server leads there.
+            Some(user) if is_forwarded => Worth::Newest(format!("member {} {user}", pdu.room_id)),
+            _ => Worth::Replaceable,
+        };
+        self.add(found, (to, worth), position, &what);
         Ok(())
     }
 

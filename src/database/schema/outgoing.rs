@@ -71,7 +71,8 @@ tables! {
     /// which it can be rebuilt; a row that counts nothing is deleted.
     HELD_BY_DESTINATION: OwnedServerName => Outstanding, Small;
 
-    /// By destination and subject: where the newest update of a user's devices or keys is in the queue, if it was queued
+    /// By destination and subject: where the newest update of a user's devices or keys, or the newest member event of
+    /// another server's user in a room, is in the queue, if it was queued
     /// while the destination was out of reach. Written with [`OUTGOING_BY_DESTINATION`], deleted with the first update
     /// that is queued afterwards; a lost row leaves an update in the queue that need not be sent.
     NEWEST_BY_DESTINATION: (OwnedServerName, String) => Position, Small;

@@ -6,9 +6,13 @@ use std::{
 };
 
 use axum::{Router, routing::put};
-use ruma::{OwnedServerName, ServerName};
+use http::Method;
+use ruma::{
+    OwnedServerName, RoomId, RoomVersionId, ServerName, canonical_json::CanonicalJsonObject,
+};
 use serde_json::{Value, json};
 use tokio::time::timeout;
+use wick_core::rules;
 use wick_database::{
     FaultAction, Range, Read,
     schema::outgoing::{OUTGOING_BY_DESTINATION, PROGRESS_BY_DESTINATION},
@@ -16,6 +20,7 @@ use wick_database::{
 use wick_harness::{Strike, TestNetwork, TestServer};
 
 use super::{
+    peer::answer,
     receiver::{Receiver, Transaction, bodies, shared_room, with_two_others},
     waiting::until,
 };
@@ -193,6 +198,46 @@ async fn a_server_that_was_down_for_long_gets_the_newest_event_of_each_room() {
     assert_eq!(bodies(&events), expected);
     let is_kick = |event: &&Value| event["content"]["membership"] == "leave";
     assert_eq!(events.iter().filter(is_kick).count(), 1);
+}
+
+/// The user of another server joins a room over `a.test`.
+async fn join_over(server: &TestServer, other: &Receiver, room: &RoomId) {
+    let (peer, user) = (&other.peer, &other.user.user_id);
+    let path = format!("/_matrix/federation/v1/make_join/{room}/{user}?ver=10&ver=11&ver=12");
+    let request = peer.signed((Method::GET, &path), "a.test", &Value::Null);
+    let (status, made) = answer(server, request).await;
+    assert_eq!(status, 200, "{made}");
+    let version = RoomVersionId::try_from(made["room_version"].as_str().unwrap()).unwrap();
+    let rules = rules::version_rules(&version).unwrap();
+    let mut event: CanonicalJsonObject = serde_json::from_value(made["event"].clone()).unwrap();
+    let id = rules::hash_and_sign(&mut event, &rules, &peer.name, &peer.key).unwrap();
+    let path = format!("/_matrix/federation/v2/send_join/{room}/{id}");
+    let event = serde_json::to_value(event).unwrap();
+    let request = peer.signed((Method::PUT, &path), "a.test", &event);
+    assert_eq!(answer(server, request).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_server_that_was_down_for_long_is_told_of_those_who_joined_over_this_one() {
+    let (_network, server, [mut b, c], alice) = with_two_others().await;
+    let room = shared_room(&server, &alice, &[&b]).await;
+    set(&server, &room, &alice, ("m.room.join_rules", ""), json!({ "join_rule": "public" })).await;
+    b.set_down(true);
+    say(&server, &room, &alice, "message 0").await;
+    found_down(&server, "b.test").await;
+    for number in 1..100 {
+        say(&server, &room, &alice, &format!("message {number}")).await;
+    }
+    until(|| queued(&server, "b.test") == 100).await;
+    say(&server, &room, &alice, "in the gap").await;
+    join_over(&server, &c, &room).await;
+    say(&server, &room, &alice, "newest").await;
+    until(|| queued(&server, "b.test") == 101).await;
+    b.set_down(false);
+    b.give_sign_of_life(&server).await;
+    let events = b.events_upto("newest").await;
+    let is_join = |event: &Value| event["state_key"] == c.user.user_id.as_str();
+    assert!(events.iter().any(is_join));
 }
 
 #[tokio::test]
