@@ -60,8 +60,13 @@ impl Calls {
         let replaced = self.watch.replaced(&room)?;
         let mut is_done = self.retire_all(&room, replaced).await;
         let answer = self.livekit.participants(&room).await;
-        if let Err(failure) = &answer {
-            tracing::warn!(%failure, "a call could not be looked at");
+        match &answer {
+            Ok(listed) => {
+                if let Err(error) = self.remove_strangers(&room, listed).await {
+                    tracing::warn!(%error, "former members could not be removed from a call");
+                }
+            }
+            Err(failure) => tracing::warn!(%failure, "a call could not be looked at"),
         }
         let now = self.now();
         let Findings { left, changed, is_missing, next } =

@@ -7,7 +7,10 @@ use wick_core::{Error, Result, ShortRoomId, ShortUserId, Timestamp};
 use wick_database::{
     Batch, Durability, Range, Read,
     schema::{
-        calls::{DelegatedTimer, ISSUED_BY_PARTICIPANT, PARTICIPANT_BY_IDENTITY, ParticipantRow},
+        calls::{
+            DelegatedTimer, ISSUED_BY_PARTICIPANT, PARTICIPANT_BY_IDENTITY, ParticipantRow,
+            REMOVAL_BY_PARTICIPANT,
+        },
         room::{MEMBER_BY_USER, MemberRow, Membership},
     },
 };
@@ -90,6 +93,8 @@ impl Calls {
                 };
                 let key = (room, user, &place.room, &place.identity);
                 batch.put(&ISSUED_BY_PARTICIPANT, &key, &issued);
+                // It may come back if it was to be removed.
+                batch.delete(&REMOVAL_BY_PARTICIPANT, &place.key());
                 if !timers.is_empty() {
                     self.take_from_others(batch, place, (room, user), timers)?;
                     self.hand_over(batch, place, &mut row, timers);
@@ -206,6 +211,7 @@ impl Calls {
         batch.delete(&PARTICIPANT_BY_IDENTITY, &place.key());
         let key = (room, user, &place.room, &place.identity);
         batch.delete(&ISSUED_BY_PARTICIPANT, &key);
+        batch.delete(&REMOVAL_BY_PARTICIPANT, &place.key());
         for timer in row.into_iter().flat_map(|row| row.delegated.into_iter().chain(row.replaced)) {
             self.unwatch_in(batch, place, timer);
         }
@@ -220,10 +226,12 @@ impl Calls {
 }
 
 fn ensure_joined(member: Option<MemberRow>) -> Result<()> {
-    match member {
-        Some(row) if row.membership == Membership::Join => Ok(()),
-        _ => Err(not_joined()),
-    }
+    if is_joined(member.as_ref()) { Ok(()) } else { Err(not_joined()) }
+}
+
+/// A user without a row is not joined: state resolution can leave no member event.
+pub(crate) fn is_joined(member: Option<&MemberRow>) -> bool {
+    member.is_some_and(|row| row.membership == Membership::Join)
 }
 
 /// The same for a room that is unknown.

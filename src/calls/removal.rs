@@ -1,14 +1,19 @@
 //! Removes participants from LiveKit whose membership in the room has ended.
 //!
 //! Invariants: it follows the stream by a durable cursor and notes each removal in a row, so each end of a membership
-//! is acted on, whatever crashes; a room at LiveKit that cannot be reached holds up no other one.
+//! is acted on, whatever crashes; the row stays until no token of the participant works any more, and whoever connects
+//! until then is removed again; a room at LiveKit that cannot be reached holds up no other one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use ruma::events::TimelineEventType;
 use wick_core::{Monotonic, Result, ShortRoomId, ShortUserId, Timestamp};
 use wick_database::{
-    Durability, Range, Read,
+    Batch, Durability, Range, Read,
     schema::{
         calls::{ISSUED_BY_PARTICIPANT, PARTICIPANT_BY_IDENTITY, REMOVAL_BY_PARTICIPANT},
         room::{MEMBER_BY_USER, Membership},
@@ -17,7 +22,12 @@ use wick_database::{
 };
 use wick_runtime::{Consumer, Follower, Span, Supervisor};
 
-use crate::{Calls, participants::Place};
+use crate::{
+    Calls, Participant,
+    calls::TOKEN_LIFETIME,
+    participants::{Place, is_joined},
+    presence::Now,
+};
 
 /// Under which name the cursor is stored.
 const CURSOR: &str = "calls";
@@ -32,8 +42,12 @@ const MOST_ROOMS: usize = 4;
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 const LAST_BACK_OFF: Duration = Duration::from_secs(300);
 
-/// How long a removal is tried. Tokens do not last as long.
-const GIVEN_UP_AFTER: Duration = Duration::from_secs(86_400);
+/// How often LiveKit is asked whether a removed participant has come back: the web hook about it can be lost.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// How long a token may work after LiveKit has listed its participant for the last time: it renews the tokens of those who are
+/// connected, and lets its clock differ by a minute.
+const TOKENS_WORK: Duration = TOKEN_LIFETIME.saturating_add(Duration::from_secs(60));
 
 /// A follower that records which participants are to be removed.
 pub(crate) fn follower(calls: &Arc<Calls>) -> Follower<Removal> {
@@ -91,7 +105,7 @@ impl Calls {
     fn places_unless_joined(&self, room: ShortRoomId, user: ShortUserId) -> Result<Vec<Place>> {
         let latest = self.resources.database.latest();
         let member = latest.get(&MEMBER_BY_USER, &(user, room))?;
-        if member.is_none_or(|member| member.membership == Membership::Join) {
+        if member.as_ref().is_none_or(|member| member.membership == Membership::Join) {
             return Ok(Vec::new());
         }
         // Their rows stay: the tokens may be used again until they have expired.
@@ -105,53 +119,91 @@ impl Calls {
             .collect()
     }
 
-    async fn note_removals(&self, places: &[Place]) -> Result<()> {
+    /// Notes that participants are to be removed, unless they may stay by now.
+    pub(crate) async fn note_removals(&self, places: &[Place]) -> Result<()> {
         let now = self.now();
         self.resources
             .change_with(Durability::Flushed, |batch| {
                 for place in places {
-                    batch.put(&REMOVAL_BY_PARTICIPANT, &place.key(), &now.wall);
-                    let (removals, room) = (Arc::clone(&self.removals), place.room.clone());
-                    batch.on_applied(move || removals.add(room, now.monotonic));
+                    let row = batch.read_for_update(&PARTICIPANT_BY_IDENTITY, &place.key())?;
+                    let Some(row) = row else { continue };
+                    let member = batch.read_for_update(&MEMBER_BY_USER, &(row.user, row.room))?;
+                    let noted = batch.read_for_update(&REMOVAL_BY_PARTICIPANT, &place.key())?;
+                    if noted.is_some() || !is_joined(member.as_ref()) {
+                        self.expel(batch, place, now);
+                    }
                 }
                 Ok(())
             })
             .await
     }
 
-    /// Removes the recorded participants of a room from LiveKit. Returns when to try again, if some are left.
-    async fn remove_in(&self, room: String) -> Option<Monotonic> {
-        let noted: Result<Vec<_>> = {
-            let latest = self.resources.database.latest();
-            let rows = latest.scan(&REMOVAL_BY_PARTICIPANT, Range::prefix((&*room,)));
-            rows.map(|row| Ok(row?)).collect()
-        };
-        let mut waited = Duration::ZERO;
-        let removed = async {
-            for ((room, identity), since) in noted? {
-                waited = waited.max(self.resources.clock.now().since(since));
-                self.remove_noted(&Place { room, identity }, since).await?;
-            }
-            Ok(())
-        };
-        let removed: Result<()> = removed.await;
-        let error = removed.err()?;
-        let back_off = waited.clamp(FIRST_BACK_OFF, LAST_BACK_OFF);
-        tracing::warn!(%error, ?back_off, "a participant could not be removed and will be tried again");
-        Some(self.resources.clock.monotonic() + back_off)
+    /// Has a participant removed, until it gets a new token, once `batch` is written.
+    pub(crate) fn expel(&self, batch: &mut Batch, place: &Place, now: Now) {
+        batch.put(&REMOVAL_BY_PARTICIPANT, &place.key(), &now.wall);
+        let (removals, room) = (Arc::clone(&self.removals), place.room.clone());
+        batch.on_applied(move || removals.add(room, now.monotonic));
     }
 
-    async fn remove_noted(&self, place: &Place, since: Timestamp) -> Result<()> {
-        let is_old = self.resources.clock.now().since(since) > GIVEN_UP_AFTER;
-        if !is_old && !self.may_stay(place)? {
+    /// Removes the recorded participants of a room from LiveKit. Returns when to look again, if some are recorded.
+    async fn remove_in(&self, room: String) -> Option<Monotonic> {
+        let removed = match self.noted(&room) {
+            Ok(noted) => {
+                let newest = *noted.values().max()?;
+                self.remove_noted(&room, noted).await.map_err(|error| (error, newest))
+            }
+            Err(error) => Err((error, self.resources.clock.now())),
+        };
+        let now = self.now();
+        let Err((error, newest)) = removed else { return Some(now.monotonic + LOOK_EVERY) };
+        let back_off = now.wall.since(newest).clamp(FIRST_BACK_OFF, LAST_BACK_OFF);
+        tracing::warn!(%error, ?back_off, "a participant could not be removed and will be tried again");
+        Some(now.monotonic + back_off)
+    }
+
+    /// The recorded participants of a room.
+    fn noted(&self, room: &str) -> Result<HashMap<Place, Timestamp>> {
+        let latest = self.resources.database.latest();
+        let mut noted = HashMap::new();
+        for row in latest.scan(&REMOVAL_BY_PARTICIPANT, Range::prefix((room,))) {
+            let ((room, identity), since) = row?;
+            noted.insert(Place { room, identity }, since);
+        }
+        Ok(noted)
+    }
+
+    async fn remove_noted(&self, room: &str, noted: HashMap<Place, Timestamp>) -> Result<()> {
+        let listed = self.livekit.participants(room).await?;
+        let listed: HashSet<_> = listed.into_iter().map(|listed| listed.identity).collect();
+        let mut outcome = Ok(());
+        for (place, since) in noted {
+            let is_listed = listed.contains(&place.identity);
+            if let Err(error) = self.remove(&place, since, is_listed).await {
+                outcome = Err(error);
+            }
+        }
+        outcome
+    }
+
+    /// Removes a participant if LiveKit lists it. The removal is over if it has not done so for long enough.
+    async fn remove(&self, place: &Place, since: Timestamp, is_listed: bool) -> Result<()> {
+        if is_listed {
             self.livekit.remove(&place.room, &place.identity).await?;
-            let now = self.resources.clock.monotonic();
-            self.watch.report(place, now, |watched| watched.removed());
+        }
+        let now = self.now();
+        self.watch.report(place, now.monotonic, |watched| watched.removed());
+        if !is_listed && now.wall.since(since) <= TOKENS_WORK {
+            return Ok(());
         }
         self.resources
             .change_with(Durability::Flushed, |batch| {
                 let noted = batch.read_for_update(&REMOVAL_BY_PARTICIPANT, &place.key())?;
-                if noted == Some(since) {
+                if noted != Some(since) {
+                    return Ok(());
+                }
+                if is_listed {
+                    batch.put(&REMOVAL_BY_PARTICIPANT, &place.key(), &now.wall);
+                } else {
                     batch.delete(&REMOVAL_BY_PARTICIPANT, &place.key());
                 }
                 Ok(())
@@ -159,13 +211,28 @@ impl Calls {
             .await
     }
 
-    /// Whether a participant's user is joined to the room, or the participant is unknown.
+    /// Whether a participant is not to be removed, and its user is joined to the room, if it is known.
     pub(crate) fn may_stay(&self, place: &Place) -> Result<bool> {
         let latest = self.resources.database.latest();
+        if latest.contains(&REMOVAL_BY_PARTICIPANT, &place.key())? {
+            return Ok(false);
+        }
         let Some(row) = latest.get(&PARTICIPANT_BY_IDENTITY, &place.key())? else {
             return Ok(true);
         };
-        let member = self.graph.member(&latest, row.room, row.user)?;
-        Ok(member.is_some_and(|member| member.membership == Membership::Join))
+        Ok(is_joined(self.graph.member(&latest, row.room, row.user)?.as_ref()))
+    }
+
+    /// Has those removed that LiveKit lists and that may not stay: the web hooks about them can have been lost.
+    pub(crate) async fn remove_strangers(&self, room: &str, listed: &[Participant]) -> Result<()> {
+        let mut strangers = Vec::new();
+        for Participant { identity, .. } in listed {
+            let place = Place { room: room.to_owned(), identity: identity.clone() };
+            if !self.may_stay(&place)? {
+                tracing::info!(identity, "a former member is removed from a call");
+                strangers.push(place);
+            }
+        }
+        if strangers.is_empty() { Ok(()) } else { self.note_removals(&strangers).await }
     }
 }

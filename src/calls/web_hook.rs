@@ -8,7 +8,7 @@ use ruma::api::error::ErrorKind;
 use serde::Deserialize;
 use wick_core::{Error, Result};
 
-use crate::{Calls, calls::unavailable, participants::Place};
+use crate::{Calls, Participant, participants::Place};
 
 /// Reasons of the end of sessions whose clients connect anew, or have done so.
 const COMING_BACK: [&str; 4] =
@@ -43,8 +43,7 @@ impl Calls {
     /// Takes in a web hook: its `Authorization` header and its body.
     ///
     /// # Errors
-    /// `M_UNAUTHORIZED` if it was not signed with the configured key, or too long ago; `M_BAD_JSON`; 502 if LiveKit
-    /// does not answer, so that it sends the hook again.
+    /// `M_UNAUTHORIZED` if it was not signed with the configured key, or too long ago; `M_BAD_JSON`.
     pub async fn take_hook(&self, authorization: &str, body: &[u8]) -> Result<()> {
         let token = authorization.strip_prefix("Bearer ").unwrap_or(authorization);
         if !self.signer.has_signed_hook(token, body, self.resources.clock.now()) {
@@ -63,7 +62,8 @@ impl Calls {
         match hook.event.as_str() {
             "participant_joined" => {
                 self.watch.report(&place, now, |watched| watched.joined(&sid));
-                self.remove_stranger(&place).await
+                let Place { room, identity } = place;
+                self.remove_strangers(&room, &[Participant { identity, sid }]).await
             }
             "participant_left" => {
                 let is_gone = !COMING_BACK.contains(&disconnect_reason.as_str());
@@ -81,14 +81,5 @@ impl Calls {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Removes a participant from LiveKit whose user is not joined any more: tokens outlive memberships.
-    async fn remove_stranger(&self, place: &Place) -> Result<()> {
-        if self.may_stay(place)? {
-            return Ok(());
-        }
-        tracing::info!(identity = place.identity, "a former member was removed from a call");
-        self.livekit.remove(&place.room, &place.identity).await.map_err(unavailable)
     }
 }

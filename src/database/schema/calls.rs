@@ -1,5 +1,5 @@
-//! Participants of calls: the holders of tokens for LiveKit, with their delegated timers, and the removals from
-//! LiveKit that are still to be made.
+//! Participants of calls: the holders of tokens for LiveKit, with their delegated timers, and those that are to be out
+//! of LiveKit.
 //!
 //! Invariant: each row of [`PARTICIPANT_BY_IDENTITY`] has its row of [`ISSUED_BY_PARTICIPANT`], and the reverse.
 
@@ -78,7 +78,7 @@ tables! {
     PARTICIPANT_BY_IDENTITY: (String, String) => ParticipantRow, Random;
     /// By room, user, LiveKit room and identity: when the last token was issued. Read when a membership ends.
     ISSUED_BY_PARTICIPANT: (ShortRoomId, ShortUserId, String, String) => Timestamp, Random;
-    /// By LiveKit room and identity: since when the participant is to be removed from LiveKit, because its user's
-    /// membership ended. Deleted when LiveKit has removed it, or after a day (`wick_calls`).
+    /// By LiveKit room and identity: when the participant, whose user's membership ended, was to be removed from LiveKit, or
+    /// was seen there after that. Deleted by a new token, and when no older one works any more (`wick_calls`).
     REMOVAL_BY_PARTICIPANT: (String, String) => Timestamp, Small;
 }

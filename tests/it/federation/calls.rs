@@ -79,6 +79,7 @@ async fn a_member_of_another_server_gets_a_token_and_is_removed_with_its_members
     assert_eq!(of_alice.room, seat.room);
     assert!(is_open());
 
+    two.livekit.connect(&seat);
     let kicked = json!({ "user_id": two.bob.user_id });
     assert_eq!(two.a.post(&room.path("/kick"), &two.alice.token, kicked).await.0, StatusCode::OK);
     let removed = (seat.room.clone(), seat.identity.clone());

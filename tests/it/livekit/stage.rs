@@ -91,6 +91,11 @@ impl FakeLiveKit {
         }
     }
 
+    /// Whether it lists a session.
+    pub(crate) fn is_connected(&self, seat: &Seat) -> bool {
+        self.state().rooms.get(&seat.room).is_some_and(|room| room.contains_key(&seat.identity))
+    }
+
     fn answer<T: Send + 'static>(
         &self,
         room: &str,
