@@ -5,19 +5,17 @@
 //! until then is removed again; a room at LiveKit that cannot be reached holds up no other one.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
-use ruma::events::TimelineEventType;
 use wick_core::{Monotonic, Result, ShortRoomId, ShortUserId, Timestamp};
 use wick_database::{
     Batch, Durability, Range, Read,
     schema::{
         calls::{ISSUED_BY_PARTICIPANT, PARTICIPANT_BY_IDENTITY, REMOVAL_BY_PARTICIPANT},
-        room::{MEMBER_BY_USER, Membership},
-        stream::StreamEntry,
+        room::MEMBER_BY_USER,
     },
 };
 use wick_runtime::{Consumer, Follower, Span, Supervisor};
@@ -61,20 +59,11 @@ pub(crate) struct Removal {
 
 impl Consumer for Removal {
     async fn consume(&self, span: &Span) -> Result<bool> {
+        // Any event may bring state with it that ends memberships, without an event for each of them.
+        let rooms: BTreeSet<_> = span.events()?.into_iter().map(|(_, entry)| entry.room).collect();
         let mut places = Vec::new();
-        for (_, StreamEntry { room, event }) in span.events()? {
-            let Some(event) = self.calls.graph.event(&span.read, event)? else { continue };
-            if event.event_type != TimelineEventType::RoomMember {
-                continue;
-            }
-            let Some(user_id) = event.state_key.as_deref().and_then(|key| key.try_into().ok())
-            else {
-                continue;
-            };
-            let Some(user) = self.calls.graph.intern().lookup_user(&span.read, user_id)? else {
-                continue;
-            };
-            places.extend(self.calls.places_unless_joined(room, user)?);
+        for room in rooms {
+            places.extend(self.calls.former_members(room)?);
         }
         if places.is_empty() {
             return Ok(false);
@@ -101,22 +90,24 @@ impl Calls {
         Ok(())
     }
 
-    /// The places of a user in a room; none if the user is joined to it.
-    fn places_unless_joined(&self, room: ShortRoomId, user: ShortUserId) -> Result<Vec<Place>> {
+    /// The places in a room whose users are not joined to it, and that are not recorded yet.
+    fn former_members(&self, room: ShortRoomId) -> Result<Vec<Place>> {
         let latest = self.resources.database.latest();
-        let member = latest.get(&MEMBER_BY_USER, &(user, room))?;
-        if member.as_ref().is_none_or(|member| member.membership == Membership::Join) {
-            return Ok(Vec::new());
+        let mut places = Vec::new();
+        let mut last = None::<(ShortUserId, bool)>;
+        for key in latest.scan(&ISSUED_BY_PARTICIPANT, Range::prefix((room,))).keys() {
+            let (_, user, livekit_room, identity) = key?;
+            let is_member = match last.filter(|(known, _)| *known == user) {
+                Some((_, is_member)) => is_member,
+                None => is_joined(self.graph.member(&latest, room, user)?.as_ref()),
+            };
+            last = Some((user, is_member));
+            let place = Place { room: livekit_room, identity };
+            if !is_member && !latest.contains(&REMOVAL_BY_PARTICIPANT, &place.key())? {
+                places.push(place);
+            }
         }
-        // Their rows stay: the tokens may be used again until they have expired.
-        let issued = latest.scan(&ISSUED_BY_PARTICIPANT, Range::prefix((room, user)));
-        issued
-            .keys()
-            .map(|key| {
-                let (.., room, identity) = key?;
-                Ok(Place { room, identity })
-            })
-            .collect()
+        Ok(places)
     }
 
     /// Notes that participants are to be removed, unless they may stay by now.
@@ -203,8 +194,14 @@ impl Calls {
                 }
                 if is_listed {
                     batch.put(&REMOVAL_BY_PARTICIPANT, &place.key(), &now.wall);
-                } else {
-                    batch.delete(&REMOVAL_BY_PARTICIPANT, &place.key());
+                    return Ok(());
+                }
+                batch.delete(&REMOVAL_BY_PARTICIPANT, &place.key());
+                // The next event of the room must not begin it anew. Should the participant be listed after all, it is
+                // still known.
+                if let Some(row) = batch.read_for_update(&PARTICIPANT_BY_IDENTITY, &place.key())? {
+                    let key = (row.room, row.user, &place.room, &place.identity);
+                    batch.delete(&ISSUED_BY_PARTICIPANT, &key);
                 }
                 Ok(())
             })

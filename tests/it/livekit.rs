@@ -10,5 +10,6 @@
 mod delegation;
 mod hang_up;
 mod outages;
+mod resolved;
 pub(crate) mod stage;
 mod tokens;

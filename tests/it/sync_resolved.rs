@@ -13,19 +13,22 @@ use wick_room::{Incoming, Received, Verified, by_auth_events, invariants};
 
 use crate::talk::{bodies, events, filter, sync, sync_since};
 
-const ALICE: &str = "@alice:a.test";
-const BOB: &str = "@bob:a.test";
+pub(crate) const ALICE: &str = "@alice:a.test";
+pub(crate) const BOB: &str = "@bob:a.test";
 
 /// A room of other servers that a user of this one has joined.
-struct Joined {
-    server: TestServer,
-    dave: User,
-    room: RoomBuilder,
+pub(crate) struct Joined {
+    pub(crate) server: TestServer,
+    pub(crate) dave: User,
+    pub(crate) room: RoomBuilder,
 }
 
 impl Joined {
     async fn start(version: RoomVersionId) -> Self {
-        let server = TestServer::start().await;
+        Self::on(TestServer::start().await, version).await
+    }
+
+    pub(crate) async fn on(server: TestServer, version: RoomVersionId) -> Self {
         let dave = server.register("dave").await;
         let mut room = RoomBuilder::public(version, ALICE, &[BOB]);
         let id = dave.user_id.as_str();
@@ -52,7 +55,7 @@ impl Joined {
         assert!(matches!(received[0], Received::Accepted(_)), "{received:?}");
     }
 
-    async fn receive(&self, id: &OwnedEventId) {
+    pub(crate) async fn receive(&self, id: &OwnedEventId) {
         self.take(self.verified(id).into()).await;
     }
 
@@ -92,7 +95,7 @@ impl Joined {
     }
 
     /// A kick that comes as part of the state of another branch. The room goes on with messages on both.
-    async fn remove(&mut self, says: &[&str]) -> OwnedEventId {
+    pub(crate) async fn remove(&mut self, says: &[&str]) -> OwnedEventId {
         let root = self.room.tips();
         let id = self.dave.user_id.to_string();
         let kick = self.room.member(&root, ALICE, &id, "leave");

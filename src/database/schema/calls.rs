@@ -1,7 +1,8 @@
 //! Participants of calls: the holders of tokens for LiveKit, with their delegated timers, and those that are to be out
 //! of LiveKit.
 //!
-//! Invariant: each row of [`PARTICIPANT_BY_IDENTITY`] has its row of [`ISSUED_BY_PARTICIPANT`], and the reverse.
+//! Invariant: each row of [`ISSUED_BY_PARTICIPANT`] has its row of [`PARTICIPANT_BY_IDENTITY`], and the reverse, unless it is
+//! that of a former member whose tokens work no more.
 
 use serde::{Deserialize, Serialize};
 use wick_core::{ShortRoomId, ShortUserId, TimerId, Timestamp};
@@ -76,7 +77,8 @@ tables! {
     /// By LiveKit room and identity: the participant. Written when a token is issued, read by web hooks. Deleted after
     /// seven days without a new token, a delegated timer or a connection (`wick_calls`). Scanned at start and every hour.
     PARTICIPANT_BY_IDENTITY: (String, String) => ParticipantRow, Random;
-    /// By room, user, LiveKit room and identity: when the last token was issued. Read when a membership ends.
+    /// By room, user, LiveKit room and identity: when the last token was issued. Scanned at each event of the room, for
+    /// those whose membership has ended. Deleted with the participant, and when a removal is over (`wick_calls`).
     ISSUED_BY_PARTICIPANT: (ShortRoomId, ShortUserId, String, String) => Timestamp, Random;
     /// By LiveKit room and identity: when the participant, whose user's membership ended, was to be removed from LiveKit, or
     /// was seen there after that. Deleted by a new token, and when no older one works any more (`wick_calls`).

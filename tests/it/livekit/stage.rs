@@ -365,21 +365,31 @@ impl Stage {
 
     /// Waits until what was begun is written.
     pub(crate) async fn settle(&self) {
-        self.call.server.clock.advance(Duration::ZERO).await;
-        let database = &self.call.server.services().database;
-        for _ in 0..3 {
-            database.commit(database.batch(), Durability::Synced).await.unwrap();
-            self.call.server.clock.advance(Duration::ZERO).await;
-        }
+        settle(&self.call.server).await;
     }
 
     /// Waits until it is so.
     pub(crate) async fn until(&self, what: &str, so: impl Fn() -> bool) {
-        let waiting = async {
-            while !so() {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+        until(what, so).await;
     }
+}
+
+/// Waits until what was begun is written.
+pub(crate) async fn settle(server: &TestServer) {
+    server.clock.advance(Duration::ZERO).await;
+    let database = &server.services().database;
+    for _ in 0..3 {
+        database.commit(database.batch(), Durability::Synced).await.unwrap();
+        server.clock.advance(Duration::ZERO).await;
+    }
+}
+
+/// Waits until it is so.
+pub(crate) async fn until(what: &str, so: impl Fn() -> bool) {
+    let waiting = async {
+        while !so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
