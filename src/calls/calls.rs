@@ -112,7 +112,6 @@ impl Calls {
         let place = Place::of(user_id, seat)?;
         let joined = self.joined(user_id, &seat.room_id)?;
         let timers = self.timers_of(joined, handed)?;
-        self.remove_surplus(&place, joined).await?;
         // Before LiveKit is asked: what is handed over is kept although it does not answer.
         self.note(&place, joined, &timers).await?;
         if user_id.server_name() == self.resources.config.server.name {
@@ -145,7 +144,6 @@ impl Calls {
         let place = Place::of(user_id, seat)?;
         let joined = self.joined(user_id, &seat.room_id)?;
         let timers = self.timers_of(joined, handed)?;
-        self.remove_surplus(&place, joined).await?;
         self.note(&place, joined, &timers).await
     }
 }

@@ -2,6 +2,11 @@
 //!
 //! Invariant: a row is written only if its user is joined to the room at that moment.
 
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
 use ruma::{RoomId, UserId};
 use wick_core::{Error, Result, ShortRoomId, ShortUserId, Timestamp};
 use wick_database::{
@@ -21,8 +26,14 @@ use crate::{
     presence::{Absent, Watched},
 };
 
-/// How many identities of one user in one room are known; older ones are forgotten.
+/// How many identities of one user in one room there are at a time; older ones are removed.
 const MAX_IDENTITIES: usize = 64;
+
+/// The same with those that are removed, whose tokens may still work.
+const MAX_ROWS: usize = 4 * MAX_IDENTITIES;
+
+/// When a client may ask again whose place another request has taken.
+const REPLACED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// A participant at LiveKit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +73,9 @@ impl Calls {
     /// Notes a participant, with timers that are delegated for it in place of those of the same feature, which end,
     /// and in place of any other participant that had them. Returns once that survives a killed process; with a timer, a
     /// power loss.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the user is not joined; those of [`Calls::surplus`] and [`Calls::replace`].
     pub(crate) async fn note(
         &self,
         place: &Place,
@@ -69,15 +83,17 @@ impl Calls {
         timers: &[DelegatedTimer],
     ) -> Result<()> {
         let durability = if timers.is_empty() { Durability::Flushed } else { Durability::Synced };
+        let key = (room, user, &place.room, &place.identity);
+        let surplus = self.surplus(place, (user, room)).await?;
         let replaced = self
             .resources
             .change_with(durability, |batch| {
                 ensure_joined(batch.read_for_update(&MEMBER_BY_USER, &(user, room))?)?;
                 let before = batch.read_for_update(&PARTICIPANT_BY_IDENTITY, &place.key())?;
-                if before.is_none() {
-                    for (_, place) in surplus(batch, (user, room))? {
-                        self.forget(batch, &place, (room, user))?;
-                    }
+                let is_issued = batch.read_for_update(&ISSUED_BY_PARTICIPANT, &key)?.is_some();
+                let noted = batch.read_for_update(&REMOVAL_BY_PARTICIPANT, &place.key())?;
+                if !is_issued || noted.is_some() {
+                    self.replace(batch, place, (user, room), &surplus)?;
                 }
                 let issued = self.resources.clock.now();
                 let mut row = match before {
@@ -91,7 +107,6 @@ impl Calls {
                         absence: None,
                     },
                 };
-                let key = (room, user, &place.room, &place.identity);
                 batch.put(&ISSUED_BY_PARTICIPANT, &key, &issued);
                 // It may come back if it was to be removed.
                 batch.delete(&REMOVAL_BY_PARTICIPANT, &place.key());
@@ -175,27 +190,103 @@ impl Calls {
         Ok(())
     }
 
-    /// Takes the oldest identities of a user in a room out of the call, so that [`Calls::note`] may forget them: what is
-    /// forgotten is not found when the user stops being a member.
+    /// The identities of a user in a room that give way to a new one: the oldest that LiveKit does not list and that have no
+    /// delegated timer, each with the time of its last token.
     ///
     /// # Errors
-    /// `M_LIMIT_EXCEEDED` if a token of such an identity works still; if LiveKit does not answer.
-    pub(crate) async fn remove_surplus(
+    /// `M_LIMIT_EXCEEDED` if all that could be are in the call, or a token of theirs works still; 502 if LiveKit does
+    /// not answer.
+    async fn surplus(
         &self,
         place: &Place,
-        joined: (ShortUserId, ShortRoomId),
-    ) -> Result<()> {
-        let latest = self.resources.database.latest();
-        if latest.contains(&PARTICIPANT_BY_IDENTITY, &place.key())? {
-            return Ok(());
-        }
+        (user, room): (ShortUserId, ShortRoomId),
+    ) -> Result<Vec<(Timestamp, Place)>> {
+        let known = self.others_known(place, (user, room))?;
+        let excess = (known.len() + 1).saturating_sub(MAX_IDENTITIES);
         let now = self.resources.clock.now();
-        for (issued, place) in surplus(&latest, joined)? {
+        let latest = self.resources.database.latest();
+        let (mut surplus, mut listed) = (Vec::new(), HashMap::new());
+        for (issued, other) in known {
+            if surplus.len() == excess {
+                return Ok(surplus);
+            }
             let passed = now.since(issued);
             if passed < TOKEN_LIFETIME {
                 return Err(Error::limit_exceeded(TOKEN_LIFETIME.saturating_sub(passed)));
             }
-            self.livekit.remove(&place.room, &place.identity).await.map_err(unavailable)?;
+            let row = latest.get(&PARTICIPANT_BY_IDENTITY, &other.key())?;
+            if row.is_some_and(|row| row.has_timers()) {
+                continue;
+            }
+            if !listed.contains_key(&other.room) {
+                let answer = self.livekit.participants(&other.room).await.map_err(unavailable)?;
+                let identities = answer.into_iter().map(|listed| listed.identity);
+                listed.insert(other.room.clone(), identities.collect::<HashSet<_>>());
+            }
+            if listed.get(&other.room).is_some_and(|there| !there.contains(&other.identity)) {
+                surplus.push((issued, other));
+            }
+        }
+        if surplus.len() < excess {
+            Err(Error::limit_exceeded(TOKEN_LIFETIME))
+        } else {
+            Ok(surplus)
+        }
+    }
+
+    /// The other identities of a user in a room that are not to be removed, by the time of the last token; none if
+    /// this one is no new one.
+    fn others_known(
+        &self,
+        place: &Place,
+        (user, room): (ShortUserId, ShortRoomId),
+    ) -> Result<Vec<(Timestamp, Place)>> {
+        let latest = self.resources.database.latest();
+        let mut known = Vec::new();
+        for row in latest.scan(&ISSUED_BY_PARTICIPANT, Range::prefix((room, user))) {
+            let ((.., room, identity), issued) = row?;
+            let other = Place { room, identity };
+            if latest.contains(&REMOVAL_BY_PARTICIPANT, &other.key())? {
+                continue;
+            }
+            if other == *place {
+                return Ok(Vec::new());
+            }
+            known.push((issued, other));
+        }
+        known.sort_by_key(|(issued, _)| *issued);
+        Ok(known)
+    }
+
+    /// Has `surplus` removed to make room for a new identity. What is known of it stays as long as its tokens work.
+    ///
+    /// # Errors
+    /// `M_LIMIT_EXCEEDED` if other requests have taken that room.
+    fn replace(
+        &self,
+        batch: &mut Batch,
+        place: &Place,
+        (user, room): (ShortUserId, ShortRoomId),
+        surplus: &[(Timestamp, Place)],
+    ) -> Result<()> {
+        let now = self.now();
+        let (mut known, mut all) = (0_usize, 0_usize);
+        let issued = batch.scan_for_update(&ISSUED_BY_PARTICIPANT, Range::prefix((room, user)))?;
+        for ((.., room, identity), issued) in issued {
+            all += 1;
+            let other = Place { room, identity };
+            let noted = batch.read_for_update(&REMOVAL_BY_PARTICIPANT, &other.key())?;
+            if noted.is_some() || other == *place {
+                continue;
+            }
+            if surplus.contains(&(issued, other.clone())) {
+                self.expel(batch, &other, now);
+            } else {
+                known += 1;
+            }
+        }
+        if known >= MAX_IDENTITIES || all >= MAX_ROWS {
+            return Err(Error::limit_exceeded(REPLACED_AGAIN_AFTER));
         }
         Ok(())
     }
@@ -237,20 +328,4 @@ pub(crate) fn is_joined(member: Option<&MemberRow>) -> bool {
 /// The same for a room that is unknown.
 fn not_joined() -> Error {
     Error::forbidden("you are not joined to this room")
-}
-
-/// The oldest identities of a user in a room, beyond those that leave a place for one more.
-fn surplus(
-    read: &impl Read,
-    (user, room): (ShortUserId, ShortRoomId),
-) -> Result<Vec<(Timestamp, Place)>> {
-    let mut known = Vec::new();
-    for row in read.scan(&ISSUED_BY_PARTICIPANT, Range::prefix((room, user))) {
-        let ((.., room, identity), issued) = row?;
-        known.push((issued, Place { room, identity }));
-    }
-    known.sort_by_key(|(issued, _)| *issued);
-    let most = MAX_IDENTITIES.saturating_sub(1);
-    known.truncate(known.len().saturating_sub(most));
-    Ok(known)
 }

@@ -1,4 +1,4 @@
-//! Removes participants from LiveKit whose membership in the room has ended.
+//! Removes participants from LiveKit whose membership in the room has ended, or that gave way to newer identities.
 //!
 //! Invariants: it follows the stream by a durable cursor and notes each removal in a row, so each end of a membership
 //! is acted on, whatever crashes; the row stays until no token of the participant works any more, and whoever connects
@@ -197,12 +197,18 @@ impl Calls {
                     return Ok(());
                 }
                 batch.delete(&REMOVAL_BY_PARTICIPANT, &place.key());
+                let Some(row) = batch.read_for_update(&PARTICIPANT_BY_IDENTITY, &place.key())?
+                else {
+                    return Ok(());
+                };
+                let member = batch.read_for_update(&MEMBER_BY_USER, &(row.user, row.room))?;
+                if is_joined(member.as_ref()) {
+                    return self.forget(batch, place, (row.room, row.user));
+                }
                 // The next event of the room must not begin it anew. Should the participant be listed after all, it is
                 // still known.
-                if let Some(row) = batch.read_for_update(&PARTICIPANT_BY_IDENTITY, &place.key())? {
-                    let key = (row.room, row.user, &place.room, &place.identity);
-                    batch.delete(&ISSUED_BY_PARTICIPANT, &key);
-                }
+                let key = (row.room, row.user, &place.room, &place.identity);
+                batch.delete(&ISSUED_BY_PARTICIPANT, &key);
                 Ok(())
             })
             .await
@@ -226,7 +232,7 @@ impl Calls {
         for Participant { identity, .. } in listed {
             let place = Place { room: room.to_owned(), identity: identity.clone() };
             if !self.may_stay(&place)? {
-                tracing::info!(identity, "a former member is removed from a call");
+                tracing::info!(identity, "a participant may not stay in a call");
                 strangers.push(place);
             }
         }

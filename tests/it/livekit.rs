@@ -9,6 +9,7 @@
 
 mod delegation;
 mod hang_up;
+mod identities;
 mod outages;
 mod resolved;
 pub(crate) mod stage;

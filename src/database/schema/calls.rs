@@ -80,7 +80,8 @@ tables! {
     /// By room, user, LiveKit room and identity: when the last token was issued. Scanned at each event of the room, for
     /// those whose membership has ended. Deleted with the participant, and when a removal is over (`wick_calls`).
     ISSUED_BY_PARTICIPANT: (ShortRoomId, ShortUserId, String, String) => Timestamp, Random;
-    /// By LiveKit room and identity: when the participant, whose user's membership ended, was to be removed from LiveKit, or
-    /// was seen there after that. Deleted by a new token, and when no older one works any more (`wick_calls`).
+    /// By LiveKit room and identity: when the participant, whose user's membership ended or has newer identities, was to be
+    /// removed from LiveKit, or was seen there after that. Deleted by a new token, and when no older one works any more
+    /// (`wick_calls`).
     REMOVAL_BY_PARTICIPANT: (String, String) => Timestamp, Small;
 }
