@@ -31,6 +31,10 @@ use crate::{Federated, avatars::Avatars, federation, open, timers::Kinds};
 /// How often unused guests are looked for.
 const GUESTS_EVERY: Duration = Duration::from_secs(3600);
 
+/// How many positions the first start of a copy leaves out: it lacks everything that was done since it was made. Other servers
+/// read positions as numbers up to 2^53, so there can be thousands of these.
+const LEFT_OUT_BY_COPY: u64 = 1 << 40;
+
 /// The use cases with what they work on.
 pub struct Services {
     /// The configuration.
@@ -241,6 +245,7 @@ impl Services {
     /// If the database cannot be read.
     pub async fn start(self: &Arc<Self>) -> Result<()> {
         if self.database.is_copy()? {
+            self.leave_out(LEFT_OUT_BY_COPY).await?;
             self.device_keys.drop_outdated().await?;
             self.database.adopt()?;
         }
@@ -284,6 +289,14 @@ impl Services {
 }
 
 impl Services {
+    /// Leaves out positions, so that none is given out again to which a client may be ahead: it would never see what gets it.
+    async fn leave_out(&self, positions: u64) -> Result<()> {
+        let mut batch = self.database.batch();
+        batch.reserve_position_after(positions);
+        self.database.commit(batch, Durability::Synced).await?;
+        Ok(())
+    }
+
     /// Deactivates an account and ends what it left running. With `erase` its media is deleted, and its messages are shown
     /// redacted to those who were not in the room by then. Continues if the client hangs up.
     ///

@@ -1,12 +1,58 @@
-//! One-time keys on a server that is started from a backup.
+//! A server whose database goes back to an earlier state: one-time keys, and the tokens of clients that are ahead.
 
-use std::fs;
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "the helpers of tests, which clippy does not take for tests"
+)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use http::StatusCode;
+use ruma::RoomId;
 use serde_json::{Value, json};
-use wick_harness::TestServer;
+use wick_harness::{TestServer, User};
 
 use super::signer::{ALGORITHM, claim, keys, query, upload, upload_device_keys};
+use crate::talk::{bodies, events, joined, member, room, say, sync, sync_since};
+
+/// Where the database of a server is.
+fn store(server: &TestServer) -> PathBuf {
+    server.folder().join("data").join("db")
+}
+
+/// Stops the server and starts it on a copy of its database.
+async fn go_back_to(server: &mut TestServer, copy: &Path) {
+    server.stop().await;
+    let store = store(server);
+    fs::remove_dir_all(&store).unwrap();
+    fs::rename(copy, &store).unwrap();
+    server.restart().await;
+}
+
+/// Bob sends Alice a message to her device and one to the room. Her syncs from an answer of before show both.
+async fn assert_gets_news(
+    server: &TestServer,
+    alice: &User,
+    bob: &User,
+    room: &RoomId,
+    before: &Value,
+) {
+    let path = "/_matrix/client/v3/sendToDevice/test.type/after";
+    let messages = json!({ &alice.user_id: { &alice.device_id: { "n": 1 } } });
+    let (status, body) = server.put(path, &bob.token, json!({ "messages": messages })).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    say(server, room, bob, "after").await;
+    let news = sync_since(server, alice, before, "").await;
+    assert_eq!(bodies(&joined(&news, room)["timeline"]), ["after"], "{news}");
+    assert_eq!(events(&news["to_device"])[0]["content"]["n"], 1, "{news}");
+    let later = sync_since(server, alice, &news, "").await;
+    assert!(joined(&later, room).is_null(), "{later}");
+    assert_eq!(events(&later["to_device"]), [] as [Value; 0]);
+}
 
 #[tokio::test]
 async fn a_server_started_from_a_backup_gives_no_key_again_and_keeps_fallback_keys() {
@@ -21,11 +67,7 @@ async fn a_server_started_from_a_backup_gives_no_key_again_and_keeps_fallback_ke
     // This one is not claimed in the copy.
     assert_eq!(claim(&server, &bob, &alice).await, keys([1]));
 
-    server.stop().await;
-    let store = server.folder().join("data").join("db");
-    fs::remove_dir_all(&store).unwrap();
-    fs::rename(&copy, &store).unwrap();
-    server.restart().await;
+    go_back_to(&mut server, &copy).await;
     let sync = "/_matrix/client/v3/sync";
     let (status, body) = server.get(sync, &alice.token).await;
     assert_eq!(status, StatusCode::OK);
@@ -51,4 +93,21 @@ async fn the_keys_of_the_server_that_was_copied_stay() {
     server.services().database.backup(&server.folder().join("copy")).unwrap();
     server.restart().await;
     assert_eq!(upload(&server, &alice, json!({})).await, json!({ ALGORITHM: 5 }));
+}
+
+#[tokio::test]
+async fn a_client_that_is_ahead_of_the_backup_misses_nothing_that_comes_after_it() {
+    let mut server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = room(&server, &alice).await;
+    member(&server, &room, &bob, &bob, "join").await;
+    let copy = server.folder().join("copy");
+    server.services().database.backup(&copy).unwrap();
+    for number in 0..20 {
+        say(&server, &room, &bob, &number.to_string()).await;
+    }
+    let ahead = sync(&server, &alice, "").await;
+
+    go_back_to(&mut server, &copy).await;
+    assert_gets_news(&server, &alice, &bob, &room, &ahead).await;
 }
