@@ -31,8 +31,12 @@ use crate::{Federated, avatars::Avatars, federation, open, timers::Kinds};
 /// How often unused guests are looked for.
 const GUESTS_EVERY: Duration = Duration::from_secs(3600);
 
-/// How many positions the first start of a copy leaves out: it lacks everything that was done since it was made. Other servers
-/// read positions as numbers up to 2^53, so there can be thousands of these.
+/// How many positions a start leaves out. Those that a power loss took back, of commits that did not wait for the disk, may be
+/// in tokens of clients and must not be given to anything else.
+const LEFT_OUT: u64 = 1 << 24;
+
+/// The same for a copy, which lacks everything that was done since it was made. Other servers read positions as numbers up to
+/// 2^53, so there can be thousands of these.
 const LEFT_OUT_BY_COPY: u64 = 1 << 40;
 
 /// The use cases with what they work on.
@@ -248,6 +252,8 @@ impl Services {
             self.leave_out(LEFT_OUT_BY_COPY).await?;
             self.device_keys.drop_outdated().await?;
             self.database.adopt()?;
+        } else {
+            self.leave_out(LEFT_OUT).await?;
         }
         self.typing.start(&self.supervisor)?;
         self.presence.start(&self.supervisor)?;

@@ -111,3 +111,26 @@ async fn a_client_that_is_ahead_of_the_backup_misses_nothing_that_comes_after_it
     go_back_to(&mut server, &copy).await;
     assert_gets_news(&server, &alice, &bob, &room, &ahead).await;
 }
+
+#[tokio::test]
+async fn a_client_that_is_ahead_of_what_a_power_loss_left_misses_nothing_that_comes_after_it() {
+    let mut server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = room(&server, &alice).await;
+    member(&server, &room, &bob, &bob, "join").await;
+    // What is durable by now: a copy that is not marked as one.
+    let copy = server.folder().join("copy");
+    server.services().database.backup(&copy).unwrap();
+    fs::remove_file(copy.join("COPY")).unwrap();
+    // These do not wait for the disk.
+    for typing in [true, false, true, false, true, false] {
+        let path = format!("/_matrix/client/v3/rooms/{room}/typing/{}", bob.user_id);
+        let body = json!({ "typing": typing, "timeout": 10_000 });
+        let (status, body) = server.put(&path, &bob.token, body).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+    let ahead = sync(&server, &alice, "").await;
+
+    go_back_to(&mut server, &copy).await;
+    assert_gets_news(&server, &alice, &bob, &room, &ahead).await;
+}
