@@ -263,8 +263,8 @@ impl Database {
         self.commit(batch, Durability::Synced).await.map(drop)
     }
 
-    /// Whether this is a copy that [`Database::backup`] made and that was not adopted yet: what was done
-    /// since, from the database that it was copied from, is not in it.
+    /// Whether this is a copy that [`Database::backup`] made, or what [`Database::salvage`] left, and was not adopted
+    /// yet: what was done since is not in it.
     ///
     /// # Errors
     /// If the folder cannot be read.

@@ -17,6 +17,7 @@ use std::{
 };
 
 use self::reader::{Reading, Rest};
+use super::backup;
 use crate::{Error, Result};
 
 /// A file of the log.
@@ -73,11 +74,13 @@ pub(super) fn mend(folder: &Path, known: Known) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(reading)
 }
 
-/// Gives up what cannot be used: the log ends before it. Returns what was given up, if anything was; the
-/// files are kept under other names.
+/// Gives up what cannot be used: the log ends before it, and the database is marked as a copy is. Returns what was given up,
+/// if anything was; the files are kept under other names.
 pub(super) fn salvage(folder: &Path, known: Known) -> Result<Option<String>> {
     let logs = read_all(folder).map_err(reading)?;
     let Some(damage) = find_break(&logs, known) else { return Ok(None) };
+    // Before anything is lost, so that a crash in between leaves the mark.
+    backup::mark(folder)?;
     for log in logs.get(damage.used..).unwrap_or_default() {
         fs::rename(&log.path, log.path.with_extension("log.unused")).map_err(reading)?;
     }

@@ -84,11 +84,15 @@ fn is_refused(folder: &Path) {
 fn is_salvaged(folder: &Path) -> u64 {
     assert!(Database::salvage(folder, &Options::default()).unwrap().is_some());
     let database = open(folder);
+    // Like a copy, it lacks what was done since.
+    assert!(database.is_copy().unwrap());
     let found = whole_events(&database);
     add_durable(&database, 1);
+    database.adopt().unwrap();
     drop(database);
     assert_eq!(whole_events(&open(folder)), found + 1);
     assert_eq!(Database::salvage(folder, &Options::default()).unwrap(), None);
+    assert!(!open(folder).is_copy().unwrap());
     found
 }
 

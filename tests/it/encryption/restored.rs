@@ -14,6 +14,7 @@ use std::{
 use http::StatusCode;
 use ruma::RoomId;
 use serde_json::{Value, json};
+use wick_database::{Database, Options};
 use wick_harness::{TestServer, User};
 
 use super::signer::{ALGORITHM, claim, keys, query, upload, upload_device_keys};
@@ -133,4 +134,27 @@ async fn a_client_that_is_ahead_of_what_a_power_loss_left_misses_nothing_that_co
 
     go_back_to(&mut server, &copy).await;
     assert_gets_news(&server, &alice, &bob, &room, &ahead).await;
+}
+
+#[tokio::test]
+async fn a_salvaged_server_gives_no_key_again() {
+    let mut server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    upload_device_keys(&server, &alice).await;
+    upload(&server, &alice, json!({ "one_time_keys": keys(0..5) })).await;
+    let files = fs::read_dir(store(&server)).unwrap().map(|entry| entry.unwrap().path());
+    let logs = files.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+    let log = logs.max().unwrap();
+    let before = usize::try_from(fs::metadata(&log).unwrap().len()).unwrap();
+    assert_eq!(claim(&server, &bob, &alice).await, keys([0]));
+    server.stop().await;
+    let mut bytes = fs::read(&log).unwrap();
+    bytes[before + 20] ^= 0x55;
+    fs::write(&log, bytes).unwrap();
+
+    assert!(Database::salvage(&store(&server), &Options::default()).unwrap().is_some());
+    server.restart().await;
+    assert_eq!(claim(&server, &bob, &alice).await, Value::Null);
+    upload(&server, &alice, json!({ "one_time_keys": keys(20..22) })).await;
+    assert_eq!(claim(&server, &bob, &alice).await, keys([20]));
 }
