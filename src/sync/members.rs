@@ -94,7 +94,7 @@ pub(crate) fn remove_others(
     Ok(())
 }
 
-/// Adds the needed members that the device does not have, and notes that it has them with the response.
+/// Adds the needed members that the device does not have, and notes that the response has them.
 pub(crate) fn add_needed(
     context: &Context<'_>,
     scope: &Scope,
@@ -105,6 +105,9 @@ pub(crate) fn add_needed(
     let since = scope.since.filter(|_| !redundant);
     let session = context.session;
     let unknown = |event: &ShortEventId| !known.has(session, (scope.room, *event), since);
-    events.extend(needed.iter().copied().filter(unknown));
-    known.note(session, scope.room, needed.iter().copied(), context.upto);
+    let unknown: Vec<ShortEventId> = needed.iter().copied().filter(unknown).collect();
+    if !unknown.is_empty() {
+        known.note(session, scope.room, unknown.iter().copied(), context.upto);
+        events.extend(unknown);
+    }
 }

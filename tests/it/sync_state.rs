@@ -54,6 +54,36 @@ async fn a_lazy_client_is_told_of_those_who_speak() {
 }
 
 #[tokio::test]
+async fn a_lazy_client_that_lost_a_response_is_told_again_of_those_it_told_of() {
+    let server = TestServer::start().await;
+    let (alice, others, room_id) = crowd(&server, &["bob", "carol"]).await;
+    set(&server, &room_id, &alice, ("m.room.name", ""), json!({ "name": "a name" })).await;
+    let query = lazily(1, false);
+    let first = sync(&server, &alice, &format!("?{query}")).await;
+    let query = format!("&{query}");
+    say(&server, &room_id, &others[0], "from bob").await;
+    let lost = sync_since(&server, &alice, &first, &query).await;
+    assert_eq!(members(&joined(&lost, &room_id)["state"]), ["@bob:localhost"]);
+
+    say(&server, &room_id, &others[1], "from carol").await;
+    let second = sync_since(&server, &alice, &first, &query).await;
+    assert_eq!(members(&joined(&second, &room_id)["state"]), ["@carol:localhost"]);
+    say(&server, &room_id, &others[0], "from bob again").await;
+    let third = sync_since(&server, &alice, &second, &query).await;
+    assert_eq!(members(&joined(&third, &room_id)["state"]), ["@bob:localhost"]);
+
+    // Until an answer that told of them has come for certain.
+    say(&server, &room_id, &others[0], "from bob once more").await;
+    let fourth = sync_since(&server, &alice, &third, &query).await;
+    assert_eq!(members(&joined(&fourth, &room_id)["state"]), [] as [&str; 0]);
+    say(&server, &room_id, &others[0], "from bob at last").await;
+    let fifth = sync_since(&server, &alice, &fourth, &query).await;
+    assert_eq!(members(&joined(&fifth, &room_id)["state"]), [] as [&str; 0]);
+    let back = sync_since(&server, &alice, &second, &query).await;
+    assert_eq!(members(&joined(&back, &room_id)["state"]), ["@bob:localhost"]);
+}
+
+#[tokio::test]
 async fn a_lazy_client_that_begins_anew_is_told_anew() {
     let server = TestServer::start().await;
     let (alice, others, room_id) = crowd(&server, &["bob", "carol"]).await;

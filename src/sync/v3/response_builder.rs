@@ -51,8 +51,9 @@ impl<'a> ResponseBuilder<'a> {
     }
 
     pub(super) fn build(mut self) -> Result<Response> {
-        if self.since.is_none() {
-            self.sync.lazy.forget(self.context.session);
+        match self.since {
+            Some(since) => self.sync.lazy.confirm(self.context.session, since),
+            None => self.sync.lazy.forget(self.context.session),
         }
         self.account_data = account_data::changed(self.context, self.since)?;
         self.add_rooms()?;
