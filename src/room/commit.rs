@@ -54,8 +54,8 @@ pub(crate) fn append(
     write(room, entry)
 }
 
-/// Writes everything that follows from a received event: it may have been missing, redacted or ended before it came. If not all
-/// of its prev events are here, `gap` is how many free positions it has before it.
+/// Writes everything that follows from a received event: it may have been missing, redacted, answered or ended before it
+/// came. If not all of its prev events are here, `gap` is how many free positions it has before it.
 pub(crate) fn write_received(
     room: &mut Assembly<'_>,
     mut entry: Entry,
@@ -67,6 +67,7 @@ pub(crate) fn write_received(
         gaps::open(room, &entry, free)?;
     }
     expiry::apply_earlier(room, &entry)?;
+    relations::apply_earlier(room, &entry)?;
     write(room, entry)
 }
 

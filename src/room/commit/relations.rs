@@ -15,6 +15,9 @@ use wick_database::{
 use super::{Entry, Placement};
 use crate::{Assembly, RelatesTo, relation::REPEATING};
 
+/// How many answers that came before the root of their thread are counted.
+const MAX_EARLIER: usize = 1000;
+
 /// How many events of each kind that repeats the content of an event its redaction reaches.
 const MAX_REPEATED: usize = 100;
 
@@ -23,11 +26,17 @@ pub(super) fn write(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
         return Ok(());
     };
     let parent = room.rooms.intern().event(&event_id, &mut room.batch)?;
-    let place = room.batch.get(&PLACE_BY_EVENT, &parent)?;
+    let is_answer = rel_type == "m.thread";
+    let place = if is_answer {
+        // A root that comes meanwhile would not see this answer.
+        room.batch.read_for_update(&PLACE_BY_EVENT, &parent)?
+    } else {
+        room.batch.get(&PLACE_BY_EVENT, &parent)?
+    };
     if place.as_ref().is_some_and(|place| place.room != room.room) {
         return Ok(());
     }
-    if rel_type == "m.thread" && place.is_some() {
+    if is_answer && place.is_some() {
         write_thread(room, entry, parent)?;
     }
     let sender = room.rooms.intern().user(&entry.pdu.sender, &mut room.batch)?;
@@ -64,6 +73,34 @@ fn write_thread(room: &mut Assembly<'_>, entry: &Entry, root: ShortEventId) -> R
         (key, ThreadRow { latest_position: place, latest, count })
     });
     placement.put(batch, &THREAD_BY_ACTIVITY, move |place| ((room_short, place), root));
+    Ok(())
+}
+
+/// The thread of an event whose answers came before it.
+pub(super) fn apply_earlier(room: &mut Assembly<'_>, entry: &Entry) -> Result<()> {
+    let (root, room_short) = (entry.short, room.room);
+    if room.batch.contains(&THREAD_BY_ROOT, &(room_short, root))? {
+        return Ok(());
+    }
+    let (mut newest, mut count) = (None, 0_u64);
+    let answers = Range::prefix((root, "m.thread".to_owned()));
+    for row in room.batch.scan_back(&RELATION_BY_PARENT, answers).take(MAX_EARLIER) {
+        let ((.., place), row) = row?;
+        // Events of other rooms can name it, too.
+        let at = room.batch.get(&PLACE_BY_EVENT, &row.child)?;
+        if at.is_some_and(|at| at.room == room_short) {
+            newest = newest.or(Some((place, row.child)));
+            count = count.saturating_add(1);
+        }
+    }
+    let Some((latest_position, latest)) = newest else { return Ok(()) };
+    room.batch.put_resolved(&THREAD_BY_ROOT, move |positions| {
+        let latest_position = positions.of_place(latest_position);
+        ((room_short, root), ThreadRow { latest_position, latest, count })
+    });
+    room.batch.put_resolved(&THREAD_BY_ACTIVITY, move |positions| {
+        ((room_short, positions.of_place(latest_position)), root)
+    });
     Ok(())
 }
 

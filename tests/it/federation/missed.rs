@@ -25,6 +25,13 @@ struct Pair {
 impl Pair {
     /// Bob has joined alice's room.
     async fn make() -> Self {
+        let pair = Self::apart().await;
+        pair.join("a.test").await;
+        pair
+    }
+
+    /// Bob has not joined alice's room yet.
+    async fn apart() -> Self {
         let network = TestNetwork::new();
         let (a, gate) = Gate::start(&network, "a.test", None).await;
         let b = network.start("b.test").await;
@@ -32,9 +39,7 @@ impl Pair {
         let body = json!({ "preset": "public_chat" });
         let (_, made) = a.post(&format!("{V3}/createRoom"), &alice.token, body).await;
         let room: OwnedRoomId = made["room_id"].as_str().unwrap().try_into().unwrap();
-        let pair = Self { a, b, alice, bob, room, gate, network };
-        pair.join("a.test").await;
-        pair
+        Self { a, b, alice, bob, room, gate, network }
     }
 
     /// Bob joins over a server.
@@ -333,4 +338,26 @@ async fn relations_and_threads_that_come_into_a_gap_are_read_once_by_a_client_th
     assert_eq!(read[0], ["root 3", "root 2", "root 1", "root 0"]);
     assert_eq!(read[1], ["child 3", "child 2", "child 1", "child 0"]);
     assert_eq!(read[2], ["child 2", "child 3", "child 4", "child 5"]);
+}
+
+#[tokio::test]
+async fn a_thread_whose_root_comes_after_an_answer_is_listed_and_counted() {
+    let pair = Pair::apart().await;
+    let root = crate::talk::say(&pair.a, &pair.room, &pair.alice, "root").await;
+    pair.join("a.test").await;
+    relate(&pair, "m.thread", &root, "answer 1").await;
+    caught_up(&pair, "answer 1").await;
+    pair.read_back("", 100).await;
+    for count in 1..3 {
+        assert_eq!(two(&pair, "threads?", "").await.0, ["root"]);
+        let path = format!("{V3}/rooms/{}/event/{root}", pair.room);
+        let (status, shown) = pair.b.get(&path, &pair.bob.token).await;
+        assert_eq!(status, 200, "{shown}");
+        let thread = &shown["unsigned"]["m.relations"]["m.thread"];
+        assert_eq!(thread["count"], count, "{thread}");
+        assert_eq!(thread["latest_event"]["content"]["body"], format!("answer {count}"));
+        relate(&pair, "m.thread", &root, &format!("answer {}", count + 1)).await;
+        caught_up(&pair, &format!("answer {}", count + 1)).await;
+    }
+    assert_sound(&pair.b);
 }
