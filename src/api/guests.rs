@@ -59,7 +59,6 @@ const OPEN: &[(Method, &str)] = &[
 const OPEN_FIELD: (&str, &str) = ("profile/{user_id}/{field}", "displayname");
 
 /// Method and end of the path of every endpoint that is open to guests, for a test that each is served.
-#[must_use]
 pub fn guest_endpoints() -> impl Iterator<Item = (Method, &'static str)> {
     OPEN.iter().cloned()
 }

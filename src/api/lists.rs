@@ -92,7 +92,6 @@ const WITH_BODY: &[(Method, &str)] = &[
 const DEEP: &[(Method, &str)] = &[(Method::PUT, "/federation/v1/send/{transaction_id}")];
 
 /// Method and end of the path of every endpoint whose requests have limits of their own, for a test that each is served.
-#[must_use]
 pub fn limited_endpoints() -> impl Iterator<Item = (Method, &'static str)> {
     let lists = LIMITS.iter().map(|(method, ending, _)| (method.clone(), *ending));
     let texts = TEXTS.iter().map(|(method, ending, _)| (method.clone(), *ending));
