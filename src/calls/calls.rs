@@ -13,8 +13,8 @@ use wick_runtime::{Limit, Resources, Supervisor};
 use wick_timers::{Expiry, Timers};
 
 use crate::{
-    Failure, Handed, LiveKit, Seat, agenda::Agenda, diagnosis::HookTrace, jwt::Signer,
-    participants::Place, removal, watch::Watch,
+    Failure, Handed, LiveKit, Seat, agenda::Agenda, diagnosis::HookTrace, ending::Ending,
+    jwt::Signer, participants::Place, removal, watch::Watch,
 };
 
 /// How long a client may take from the token to the connection. LiveKit renews the tokens of those who are
@@ -31,6 +31,7 @@ pub struct Calls {
     pub(crate) livekit: Arc<dyn LiveKit>,
     pub(crate) signer: Signer,
     pub(crate) watch: Arc<Watch>,
+    pub(crate) ending: Ending,
     /// The LiveKit rooms from which participants are to be removed.
     pub(crate) removals: Arc<Agenda<String>>,
     pub(crate) hooks: HookTrace,
@@ -61,6 +62,7 @@ impl Calls {
             signer: Signer::new(config.livekit_key.clone(), config.livekit_secret.clone()),
             openid: OpenId::new(resources.clone()),
             watch: Arc::default(),
+            ending: Ending::default(),
             removals: Arc::default(),
             hooks: HookTrace::default(),
             resources,
@@ -73,14 +75,15 @@ impl Calls {
         }
     }
 
-    /// Starts the tasks: those that follow participants, those that remove former members, and one that deletes old
-    /// rows.
+    /// Starts the tasks: those that follow participants, those that end their timers, those that remove former members,
+    /// and one that deletes old rows.
     ///
     /// # Errors
     /// If the database cannot be read.
     pub async fn start(self: &Arc<Self>, supervisor: &Supervisor) -> Result<()> {
         self.load()?;
         self.follow(supervisor);
+        self.end_regularly(supervisor);
         self.ask_the_silent(supervisor);
         self.remove_regularly(supervisor)?;
         removal::follower(self).start(supervisor, "former members in calls").await?;

@@ -8,10 +8,7 @@
 use std::{future::Future, sync::Arc};
 
 use wick_core::{Monotonic, Result};
-use wick_database::{
-    Durability,
-    schema::calls::{DelegatedTimer, PARTICIPANT_BY_IDENTITY},
-};
+use wick_database::{Durability, schema::calls::PARTICIPANT_BY_IDENTITY};
 use wick_runtime::Supervisor;
 
 use crate::{
@@ -58,7 +55,7 @@ impl Calls {
     /// Asks LiveKit about a room, and does what follows for its participants. Returns when to ask again, if at all.
     async fn check(&self, room: String) -> Option<Monotonic> {
         let replaced = self.watch.replaced(&room)?;
-        let mut is_done = self.retire_all(&room, replaced).await;
+        self.have_ended(replaced);
         let answer = self.livekit.participants(&room).await;
         match &answer {
             Ok(listed) => {
@@ -71,42 +68,25 @@ impl Calls {
         let now = self.now();
         let Findings { left, changed, is_missing, next } =
             self.watch.observe(&room, now.monotonic, answer.as_deref());
+        self.have_ended(left);
         if is_missing {
             // A LiveKit that was restarted knows no rooms, and clients may not make them.
             if let Err(failure) = self.livekit.create_room(&room).await {
                 tracing::warn!(%failure, "a call could not be made anew");
             }
         }
-        if let Err(error) = self.note_absences(&room, &changed, now).await {
+        let noted = self.note_absences(&room, &changed, now).await;
+        if let Err(error) = &noted {
             tracing::warn!(%error, "the absence of participants could not be stored");
-            is_done = false;
         }
-        is_done &= self.end_all(&room, left).await;
-        Some(now.monotonic + if is_done { next } else { next.min(POLL_SOON) })
+        Some(now.monotonic + if noted.is_ok() { next } else { next.min(POLL_SOON) })
     }
 
-    /// Ends timers that newer ones replaced. Returns whether all have ended.
-    async fn retire_all(&self, room: &str, found: Vec<Found>) -> bool {
-        let mut is_done = true;
-        for (place, replaced) in placed(room, found) {
-            if let Err(error) = self.retire(&place, replaced).await {
-                tracing::error!(%error, "a replaced timer could not be ended and will be tried again");
-                is_done = false;
-            }
+    fn have_ended(&self, found: Vec<Found>) {
+        let now = self.resources.clock.monotonic();
+        for Found { room, place } in found {
+            self.ending.add(room, place, now);
         }
-        is_done
-    }
-
-    /// Ends the timers of participants that have left. Returns whether all have ended.
-    async fn end_all(&self, room: &str, found: Vec<Found>) -> bool {
-        let mut is_done = true;
-        for (place, delegated) in placed(room, found) {
-            if let Err(error) = self.end(&place, delegated).await {
-                tracing::error!(%error, "a delegated timer could not be ended and will be tried again");
-                is_done = false;
-            }
-        }
-        is_done
     }
 
     /// Stores the absences of participants that have changed.
@@ -173,13 +153,4 @@ impl Calls {
             }
         });
     }
-}
-
-/// The timers that were found, each with the place of its participant.
-fn placed(room: &str, found: Vec<Found>) -> impl Iterator<Item = (Place, DelegatedTimer)> {
-    let of_participant = |Found { identity, timers }| {
-        let place = Place { room: room.to_owned(), identity };
-        timers.into_iter().map(move |timer| (place.clone(), timer))
-    };
-    found.into_iter().flat_map(of_participant)
 }

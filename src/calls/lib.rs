@@ -10,6 +10,7 @@ mod calls;
 mod contact;
 mod delegation;
 mod diagnosis;
+mod ending;
 mod follow;
 mod hang_up;
 mod identity;

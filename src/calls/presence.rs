@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use wick_core::{Monotonic, ShortUserId, Timestamp};
+use wick_core::{Monotonic, ShortRoomId, ShortUserId, Timestamp};
 use wick_database::schema::calls::{Absence, DelegatedTimer, ParticipantRow};
 
 use crate::contact::Contact;
@@ -23,6 +23,8 @@ pub(crate) const MAX_OUTAGES: u32 = 3;
 /// A participant with delegated timers.
 #[derive(Clone, Debug)]
 pub(crate) struct Watched {
+    /// The Matrix room.
+    pub(crate) room: ShortRoomId,
     pub(crate) user: ShortUserId,
     /// The timers to end when it is gone.
     pub(crate) timers: Vec<DelegatedTimer>,
@@ -32,6 +34,8 @@ pub(crate) struct Watched {
     pub(crate) absence: Option<Absent>,
     pub(crate) contact: Contact,
     report: Option<Report>,
+    /// It had left when it was last observed.
+    has_left: bool,
 }
 
 /// An [`Absence`] by the clock that never jumps.
@@ -84,8 +88,16 @@ impl Watched {
     /// The participant of a row, with this absence.
     pub(crate) fn new(row: &ParticipantRow, absence: Option<Absent>) -> Self {
         let (timers, replaced) = (row.delegated.clone(), row.replaced.clone());
-        let contact = Contact::default();
-        Self { user: row.user, timers, replaced, absence, contact, report: None }
+        Self {
+            room: row.room,
+            user: row.user,
+            timers,
+            replaced,
+            absence,
+            contact: Contact::default(),
+            report: None,
+            has_left: false,
+        }
     }
 
     /// The session that is connected, if one is.
@@ -128,10 +140,26 @@ impl Watched {
         matches!(self.report, Some(Report::Gone(_)))
     }
 
+    /// Whether it had left when it was last observed.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left
+    }
+
     /// Takes in what LiveKit lists: the session with this identity, if any. `after_outage` is set if LiveKit could not
     /// be asked the last time. Returns whether the participant has left, and its absence from now on, which the
     /// caller stores and sets.
     pub(crate) fn observe(
+        &mut self,
+        now: Monotonic,
+        sid: Option<&str>,
+        after_outage: bool,
+    ) -> (bool, Option<Absent>) {
+        let (has_left, absence) = self.compare(now, sid, after_outage);
+        self.has_left = has_left;
+        (has_left, absence)
+    }
+
+    fn compare(
         &mut self,
         now: Monotonic,
         sid: Option<&str>,
@@ -164,8 +192,6 @@ impl Watched {
 
 #[cfg(test)]
 mod tests {
-    use wick_core::ShortRoomId;
-
     use super::*;
 
     fn at(seconds: u64) -> Monotonic {

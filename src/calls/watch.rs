@@ -11,7 +11,7 @@ use std::{
 };
 
 use ruma::DeviceId;
-use wick_core::{Monotonic, ShortUserId, TimerId};
+use wick_core::{Monotonic, ShortRoomId, ShortUserId, TimerId};
 use wick_database::schema::calls::DelegatedTimer;
 
 use crate::{
@@ -57,10 +57,11 @@ struct Room {
     is_failing: bool,
 }
 
-/// A participant for which there is something to do.
+/// A participant with timers that are to end.
 pub(crate) struct Found {
-    pub(crate) identity: String,
-    pub(crate) timers: Vec<DelegatedTimer>,
+    /// The Matrix room.
+    pub(crate) room: ShortRoomId,
+    pub(crate) place: Place,
 }
 
 /// What follows from asking LiveKit about a room.
@@ -74,6 +75,13 @@ pub(crate) struct Findings {
     pub(crate) is_missing: bool,
     /// When to look again at the latest.
     pub(crate) next: Duration,
+}
+
+impl Found {
+    fn new(room: &str, identity: &str, watched: &Watched) -> Self {
+        let place = Place { room: room.to_owned(), identity: identity.to_owned() };
+        Self { room: watched.room, place }
+    }
 }
 
 impl Watch {
@@ -179,11 +187,18 @@ impl Watch {
             return None;
         }
         let replaced = room.members.iter().filter(|(_, watched)| !watched.replaced.is_empty());
-        let found = |(identity, watched): (&String, &Watched)| Found {
-            identity: identity.clone(),
-            timers: watched.replaced.clone(),
-        };
-        Some(replaced.map(found).collect())
+        Some(replaced.map(|(identity, watched)| Found::new(name, identity, watched)).collect())
+    }
+
+    /// The replaced timers of a participant, and its others if it has left; `None` if it is not watched.
+    pub(crate) fn to_end(
+        &self,
+        place: &Place,
+    ) -> Option<(Vec<DelegatedTimer>, Vec<DelegatedTimer>)> {
+        let rooms = self.rooms();
+        let watched = rooms.get(&place.room)?.members.get(&place.identity)?;
+        let left = if watched.has_left() { watched.timers.clone() } else { Vec::new() };
+        Some((watched.replaced.clone(), left))
     }
 
     /// Takes in what LiveKit answered about a room.
@@ -209,12 +224,11 @@ impl Watch {
             let session = sessions.get(identity.as_str()).copied();
             let (has_left, absence) = watched.observe(now, session, after_outage);
             if has_left {
-                let timers = watched.timers.clone();
-                findings.left.push(Found { identity: identity.clone(), timers });
+                findings.left.push(Found::new(name, identity, watched));
             } else if absence != watched.absence {
                 findings.changed.push((identity.clone(), absence));
             }
-            if absence.is_some() || watched.is_gone() {
+            if absence.is_some() || watched.is_gone() || !watched.replaced.is_empty() {
                 findings.next = POLL_SOON;
             }
             if session.is_some_and(|sid| watched.contact.is_new(sid)) {

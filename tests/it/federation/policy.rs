@@ -1,5 +1,6 @@
 //! Rooms that use a policy server: what is sent and shown there, and what is not.
 
+mod calls;
 mod outages;
 
 use std::{
@@ -23,6 +24,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use wick_core::rules;
 use wick_database::{Range, Read, schema::timer::TIMER_BY_ID};
+use wick_harness::Options;
 use wick_room::invariants;
 
 use super::{
@@ -138,8 +140,13 @@ pub(super) struct Policed {
 
 impl Policed {
     pub(super) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// The same with these options of this server.
+    async fn start_with(change: impl FnOnce(&mut Options)) -> Self {
         let policy = PolicyServer::new();
-        let rooms = Rooms::start_with(policy.routes()).await;
+        let rooms = Rooms::start_with(policy.routes(), change).await;
         let room = rooms.public().await;
         let this = Self { rooms, room, policy };
         this.enable("first").await;

@@ -8,7 +8,7 @@ use ruma::{
 };
 use serde_json::{Value, json};
 use wick_core::{Draft, rules};
-use wick_harness::{TestNetwork, TestServer, User};
+use wick_harness::{Options, TestNetwork, TestServer, User};
 
 use super::peer::{Peer, answer, pair};
 use crate::talk;
@@ -32,13 +32,15 @@ const NONE: Value = Value::Null;
 
 impl Rooms {
     pub(super) async fn start() -> Self {
-        Self::start_with(Router::new()).await
+        Self::start_with(Router::new(), |_| {}).await
     }
 
-    /// The same with these endpoints of the other server.
-    pub(super) async fn start_with(others: Router) -> Self {
+    /// The same with these endpoints of the other server, and these options of this one.
+    pub(super) async fn start_with(others: Router, change: impl FnOnce(&mut Options)) -> Self {
         let network = TestNetwork::new();
-        let server = TestServer::start_from(network.options(HERE)).await;
+        let mut options = network.options(HERE);
+        change(&mut options);
+        let server = TestServer::start_from(options).await;
         let peer = Peer::join_with(&network, "b.test", others).await;
         let alice = server.register("alice").await;
         let rooms = Self { server, alice, peer, _network: network };

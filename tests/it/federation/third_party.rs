@@ -201,7 +201,7 @@ async fn an_invite_does_not_undo_a_join_of_a_user_of_another_server_that_came_wh
         }
     };
     let invites = "/_matrix/federation/v2/invite/{room}/{event}";
-    let rooms = Rooms::start_with(Router::new().route(invites, put(sign))).await;
+    let rooms = Rooms::start_with(Router::new().route(invites, put(sign)), |_| {}).await;
     let room = rooms.public().await;
     let key = pair("1");
     invite_address(&rooms.server, (&rooms.alice, &room), &key, TOKEN).await;
