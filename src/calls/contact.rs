@@ -1,6 +1,7 @@
 //! The connection to a participant's client: how soon it answers, and whether it may be gone.
 //!
-//! Invariant: a client is given the time that it usually takes, and the time to send again what was lost.
+//! Invariants: a client is given the time that it usually takes, and the time to send again what was lost; the silence of
+//! one that is not known to answer at all says nothing.
 
 use std::{
     collections::HashMap,
@@ -35,6 +36,8 @@ pub(crate) struct Contact {
     asked: Option<String>,
     /// How soon that session answered the last time.
     round_trip: Option<Duration>,
+    /// It did not answer when it was asked to learn how soon it answers: it may not know the question.
+    is_mute: bool,
     /// When a request of it broke off; `None` once it has answered since.
     broke_off: Option<Monotonic>,
 }
@@ -49,6 +52,8 @@ pub(crate) struct Question {
     pub(crate) broke_off: Option<Monotonic>,
     /// How long it may take.
     pub(crate) patience: Duration,
+    /// Whether its silence says nothing.
+    pub(crate) is_mute: bool,
 }
 
 impl Contact {
@@ -67,6 +72,7 @@ impl Contact {
         if self.is_new(&sid) {
             self.asked = Some(sid.clone());
             self.round_trip = None;
+            self.is_mute = false;
         }
         let broke_off = self.broke_off;
         let patience = match (broke_off, self.round_trip) {
@@ -76,13 +82,27 @@ impl Contact {
                 (PATIENCE + usual.saturating_mul(ROUND_TRIPS)).min(MAX_PATIENCE)
             }
         };
-        Question { user, sid, broke_off, patience }
+        Question { user, sid, broke_off, patience, is_mute: self.is_mute }
+    }
+
+    /// It is not connected: a request that broke off says nothing of the session that comes.
+    pub(crate) fn forget_breaks(&mut self) {
+        self.broke_off = None;
+    }
+
+    /// A question was not answered in time.
+    pub(crate) fn note_silence(&mut self, question: &Question) {
+        if question.broke_off.is_none() && !self.is_new(&question.sid) {
+            self.is_mute = self.round_trip.is_none();
+        }
+        self.settle(question, None);
     }
 
     /// A question is over; the client answered after this time, if it did.
     pub(crate) fn settle(&mut self, question: &Question, answered: Option<Duration>) {
         if !self.is_new(&question.sid) {
             self.round_trip = answered.or(self.round_trip);
+            self.is_mute &= answered.is_none();
         }
         if self.broke_off == question.broke_off {
             self.broke_off = None;

@@ -1,9 +1,9 @@
 //! Clients that break off: a connection that ends while its request waits may be the end of a client, long before
 //! LiveKit notices. LiveKit is then made to ask the client something.
 //!
-//! Invariants: only a client that answers LiveKit no question in the time that it usually takes has hung up; a broken
-//! connection to this server alone, such as the restart of a proxy, ends no call. A client that has made another request
-//! since is given longer.
+//! Invariants: only a client that answers LiveKit no question in the time that it usually takes has hung up, and none
+//! that answered none when nothing was broken; a broken connection to this server alone, such as the restart of a proxy,
+//! ends no call. A client that has made another request since is given longer.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -84,7 +84,7 @@ impl Calls {
         let reply = self.reply(&place, patience).await;
         let now = self.resources.clock.monotonic();
         match (reply, question.broke_off) {
-            (Ok((Reply::Silence, _)), Some(broke_off)) => {
+            (Ok((Reply::Silence, _)), Some(broke_off)) if !question.is_mute => {
                 let is_back = self.watch.broken_off.is_back(question.user, now);
                 if is_back && now.since(broke_off) < SUSPENSE {
                     return Some(now);
@@ -93,9 +93,8 @@ impl Calls {
                 self.watch.report(&place, now, |watched| watched.left(&question.sid));
             }
             (Ok((Reply::Answer, took)), _) => self.watch.settle(&place, &question, Some(took)),
-            (Ok((Reply::Silence | Reply::Unknown, _)), _) => {
-                self.watch.settle(&place, &question, None);
-            }
+            (Ok((Reply::Silence, _)), _) => self.watch.note_silence(&place, &question),
+            (Ok((Reply::Unknown, _)), _) => self.watch.settle(&place, &question, None),
             (Err(failure), _) => {
                 tracing::info!(%failure, "a participant could not be asked");
                 self.watch.settle(&place, &question, None);

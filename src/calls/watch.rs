@@ -144,13 +144,21 @@ impl Watch {
     pub(crate) fn question(&self, place: &Place) -> Option<Question> {
         let mut rooms = self.rooms();
         let watched = rooms.get_mut(&place.room)?.members.get_mut(&place.identity)?;
-        let sid = watched.session()?.to_owned();
+        let Some(sid) = watched.session().map(str::to_owned) else {
+            watched.contact.forget_breaks();
+            return None;
+        };
         Some(watched.contact.question(watched.user, sid))
     }
 
     /// A question to a participant's client is over; it answered after this time, if it did.
     pub(crate) fn settle(&self, place: &Place, question: &Question, answered: Option<Duration>) {
         self.with(place, |watched| watched.contact.settle(question, answered));
+    }
+
+    /// A question to a participant's client was not answered in time.
+    pub(crate) fn note_silence(&self, place: &Place, question: &Question) {
+        self.with(place, |watched| watched.contact.note_silence(question));
     }
 
     /// Takes in a report about a participant, and looks at the room at once.

@@ -199,3 +199,42 @@ async fn a_page_that_is_loaded_anew_is_not_taken_for_the_one_that_broke_off() {
     stage.pass(60).await;
     assert_eq!((stage.call.running(), stage.call.said()), (1, vec!["gone".to_owned()]));
 }
+
+#[tokio::test]
+async fn a_client_that_cannot_answer_livekit_stays_when_it_breaks_off() {
+    let stage = Stage::new().await;
+    let (seat, ..) = stage.delegated().await;
+    stage.silence(&seat);
+    stage.pass(15).await;
+    let asked = stage.questions();
+    assert!(asked > 0, "how soon it answers");
+    for _ in 0..2 {
+        stage.breaks_off(&stage.call.alice).await;
+        stage.pass(20).await;
+    }
+    assert!(stage.questions() > asked);
+    assert_eq!((stage.call.running(), stage.call.said().len()), (1, 0));
+
+    // Another client with the same identity answers.
+    stage.livekit.state().silent.clear();
+    stage.enters(&seat).await;
+    stage.pass(30).await;
+    stage.silence(&seat);
+    stage.breaks_off(&stage.call.alice).await;
+    stage.pass(4).await;
+    stage.call.until_said("gone").await;
+}
+
+#[tokio::test]
+async fn a_client_that_broke_off_before_it_connected_is_given_time_to_answer() {
+    let stage = Stage::new().await;
+    let leave = stage.leave("gone").await;
+    let seat = Seat::of(&stage.token(&stage.call.alice, "m", Some(&leave)).await);
+    stage.breaks_off(&stage.call.alice).await;
+    stage.pass(20).await;
+    stage.enters(&seat).await;
+    stage.slow(&seat, 3000);
+    stage.pass(30).await;
+    assert!(stage.questions() > 0);
+    assert_eq!((stage.call.running(), stage.call.said().len()), (1, 0));
+}
