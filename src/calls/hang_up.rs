@@ -90,7 +90,8 @@ impl Calls {
                     return Some(now);
                 }
                 tracing::info!(identity = place.identity, "a participant's client does not answer");
-                self.watch.report(&place, now, |watched| watched.left(&question.sid));
+                self.watch.settle(&place, &question, None);
+                self.watch.report(&place, now, |watched| watched.lost(&question.sid, now));
             }
             (Ok((Reply::Answer, took)), _) => self.watch.settle(&place, &question, Some(took)),
             (Ok((Reply::Silence, _)), _) => self.watch.note_silence(&place, &question),

@@ -1,7 +1,8 @@
 //! Whether a participant with a delegated timer is in the call, from what LiveKit lists and reports.
 //!
-//! Invariants: a participant that LiveKit lists has not left; one that it reported gone and does not list has left;
-//! one that it does not list for the time of its absence has left, and only [`MAX_OUTAGES`] outages extend that time.
+//! Invariants: a participant that LiveKit lists has not left; one that it reported gone and does not list has left,
+//! unless it lost a session from before the delegation; one that it does not list for the time of its absence has left,
+//! and only [`MAX_OUTAGES`] outages extend that time.
 
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub(crate) struct Watched {
     pub(crate) absence: Option<Absent>,
     pub(crate) contact: Contact,
     report: Option<Report>,
+    /// The session from before the delegation, and until when its end may leave time to connect anew.
+    former: Option<(String, Monotonic)>,
     /// It had left when it was last observed.
     has_left: bool,
 }
@@ -96,8 +99,19 @@ impl Watched {
             absence,
             contact: Contact::default(),
             report: None,
+            former: None,
             has_left: false,
         }
+    }
+
+    /// The same participant after a newer delegation. Its client may be about to connect, as a page that was loaded anew,
+    /// while LiveKit lists the session of the page before.
+    pub(crate) fn succeed(&mut self, former: &Self, now: Monotonic) {
+        let sid = match &former.report {
+            Some(Report::Connected(sid) | Report::Gone(sid)) => Some(sid),
+            None => former.former.as_ref().map(|(sid, _)| sid),
+        };
+        self.former = sid.map(|sid| (sid.clone(), now + JOIN_GRACE));
     }
 
     /// The session that is connected, if one is.
@@ -126,6 +140,17 @@ impl Watched {
         };
         if concerns {
             self.report = Some(Report::Gone(sid.to_owned()));
+        }
+    }
+
+    /// A session of it is gone that its client did not end: as [`Watched::left`], but after the end of one from before the
+    /// delegation it is missing.
+    pub(crate) fn lost(&mut self, sid: &str, now: Monotonic) {
+        let is_former = |(former, until): &(String, Monotonic)| former == sid && now < *until;
+        if !self.former.as_ref().is_some_and(is_former) {
+            self.left(sid);
+        } else if self.session() == Some(sid) {
+            self.report = None;
         }
     }
 
@@ -249,6 +274,36 @@ mod tests {
         let mut new = awaited();
         new.left("PA_0");
         assert!(!new.sees(1, None, false));
+    }
+
+    #[test]
+    fn the_loss_of_a_session_from_before_the_delegation_leaves_time_to_connect() {
+        let after = |before: &Watched| {
+            let mut again = awaited();
+            again.succeed(before, at(0));
+            again
+        };
+        let mut again = after(&here());
+        assert!(!again.sees(1, Some("PA_1"), false));
+        for _ in 0..2 {
+            again.lost("PA_1", at(2));
+            assert!(!again.sees(2, None, false));
+        }
+        assert!(!after(&again).sees(31, Some("PA_1"), false));
+        assert!(again.sees(32, None, false));
+
+        let mut late = after(&here());
+        assert!(!late.sees(1, Some("PA_1"), false));
+        late.lost("PA_1", at(60));
+        assert!(late.sees(60, None, false));
+
+        let mut twice = after(&after(&here()));
+        assert!(!twice.sees(1, Some("PA_1"), false));
+        twice.lost("PA_1", at(2));
+        assert!(!twice.sees(2, None, false), "also after a third delegation");
+        twice.joined("PA_2");
+        twice.lost("PA_2", at(3));
+        assert!(twice.sees(3, None, false), "the new session");
     }
 
     #[test]

@@ -95,11 +95,14 @@ impl Watch {
         self.insert(place, watched, now, true);
     }
 
-    fn insert(&self, place: &Place, watched: Watched, now: Monotonic, is_failing: bool) {
+    fn insert(&self, place: &Place, mut watched: Watched, now: Monotonic, is_failing: bool) {
         let new = || Room { members: BTreeMap::new(), heard: now, is_failing };
         let mut rooms = self.rooms();
         self.users().entry(watched.user).or_default().insert(place.clone());
         let room = rooms.entry(place.room.clone()).or_insert_with(new);
+        if let Some(former) = room.members.get(&place.identity) {
+            watched.succeed(former, now);
+        }
         room.members.insert(place.identity.clone(), watched);
         drop(rooms);
         self.asks.add(place.room.clone(), now);

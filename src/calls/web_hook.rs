@@ -66,11 +66,10 @@ impl Calls {
                 self.remove_strangers(&room, &[Participant { identity, sid }]).await
             }
             "participant_left" => {
-                let is_gone = !COMING_BACK.contains(&disconnect_reason.as_str());
-                self.watch.report(&place, now, |watched| {
-                    if is_gone {
-                        watched.left(&sid);
-                    }
+                self.watch.report(&place, now, |watched| match disconnect_reason.as_str() {
+                    "CLIENT_INITIATED" => watched.left(&sid),
+                    reason if COMING_BACK.contains(&reason) => {}
+                    _ => watched.lost(&sid, now),
                 });
                 Ok(())
             }

@@ -261,6 +261,29 @@ async fn a_newer_delegation_takes_the_place_of_the_older_one() {
 }
 
 #[tokio::test]
+async fn the_end_of_the_session_before_does_not_send_the_leave_of_a_page_that_is_loaded_anew() {
+    for connects in [true, false] {
+        let stage = Stage::new().await;
+        let (seat, sid, _) = stage.delegated().await;
+        let newer = stage.leave("newer").await;
+        Seat::of(&stage.token(&stage.call.alice, "m", Some(&newer)).await);
+        stage.settle().await;
+        stage.leaves(&seat, &sid, "CONNECTION_TIMEOUT").await;
+        stage.pass(10).await;
+        assert_eq!((stage.call.running(), stage.call.said().len()), (1, 0));
+        if connects {
+            let new = stage.enters(&seat).await;
+            stage.pass(100).await;
+            assert_eq!((stage.call.running(), stage.call.said().len()), (1, 0));
+            stage.leaves(&seat, &new, "CONNECTION_TIMEOUT").await;
+        } else {
+            stage.pass(60).await;
+        }
+        stage.call.until_said("newer").await;
+    }
+}
+
+#[tokio::test]
 async fn a_replaced_leave_is_never_sent_whatever_becomes_of_its_commits() {
     for fate in FATES {
         for commit in 2..=3 {

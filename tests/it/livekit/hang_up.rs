@@ -238,3 +238,24 @@ async fn a_client_that_broke_off_before_it_connected_is_given_time_to_answer() {
     assert!(stage.questions() > 0);
     assert_eq!((stage.call.running(), stage.call.said().len()), (1, 0));
 }
+
+#[tokio::test]
+async fn a_page_that_is_loaded_anew_outlives_the_silence_of_the_one_before() {
+    let stage = Stage::new().await;
+    let (seat, sid, _) = stage.delegated().await;
+    stage.pass(6).await;
+    stage.silence(&seat);
+    let newer = stage.leave("newer").await;
+    Seat::of(&stage.token(&stage.call.alice, "m", Some(&newer)).await);
+    stage.settle().await;
+    stage.breaks_off(&stage.call.alice).await;
+    stage.pass(10).await;
+    assert_eq!((stage.call.running(), stage.call.said().len()), (1, 0));
+    stage.leaves(&seat, &sid, "CONNECTION_TIMEOUT").await;
+    stage.pass(10).await;
+    stage.slow(&seat, 1600);
+    stage.livekit.state().silent.clear();
+    stage.enters(&seat).await;
+    stage.pass(100).await;
+    assert_eq!((stage.call.running(), stage.call.said().len()), (1, 0));
+}
