@@ -31,10 +31,13 @@ async fn a_user_who_joins_is_announced_to_the_servers_that_were_in_none_of_their
     let shared = shared_room(&server, &alice, &[&b]).await;
     join(&server, &carol, shared.as_str()).await;
     let mut devices = Vec::new();
-    for _ in 0..2 {
+    while devices.len() < 2 {
         let update = b.edu("m.device_list_update").await;
         assert_eq!(update["user_id"], json!(carol.user_id), "{update}");
-        assert_eq!(update["prev_id"].as_array().map_or(0, Vec::len), 0, "{update}");
+        if update["prev_id"].as_array().is_some_and(|before| !before.is_empty()) {
+            // A change from before the join that was not announced by then.
+            continue;
+        }
         let has_keys = update["keys"].is_object();
         assert_eq!(has_keys, update["device_id"] == json!(carol.device_id), "{update}");
         devices.push(update["device_id"].clone());

@@ -222,6 +222,9 @@ async fn a_server_that_was_down_for_long_is_told_of_those_who_joined_over_this_o
     let (_network, server, [mut b, c], alice) = with_two_others().await;
     let room = shared_room(&server, &alice, &[&b]).await;
     set(&server, &room, &alice, ("m.room.join_rules", ""), json!({ "join_rule": "public" })).await;
+    say(&server, &room, &alice, "before").await;
+    b.events_upto("before").await;
+    until(|| queued(&server, "b.test") == 0).await;
     b.set_down(true);
     say(&server, &room, &alice, "message 0").await;
     found_down(&server, "b.test").await;
