@@ -127,7 +127,9 @@ impl<'a> ResponseBuilder<'a> {
                     let knock_state = remote::stripped(&member)?.into();
                     self.rooms.knock.insert(room_id, KnockedRoom { knock_state });
                 }
-                Membership::Leave | Membership::Ban if self.since.is_some() => {
+                Membership::Leave | Membership::Ban
+                    if self.since.is_some() || self.request.filter.room.include_leave =>
+                {
                     let events = vec![remote::member_event(&member)?];
                     let prev_batch = to_token(to_place(member.position));
                     let timeline = Timeline { events, limited: false, prev_batch };

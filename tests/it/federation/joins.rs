@@ -224,7 +224,18 @@ async fn an_invite_is_rejected_although_the_inviters_server_does_not_help() {
     let seen = two.sync(seen["next_batch"].as_str().unwrap()).await;
     let left = &seen["rooms"]["leave"]["!nowhere:c.test"]["timeline"]["events"];
     assert_eq!(membership_in(left, &two.bob).as_deref(), Some("leave"), "{seen}");
-    assert!(two.sync("").await["rooms"]["invite"].get("!nowhere:c.test").is_none());
+    let seen = two.sync("").await;
+    assert!(seen["rooms"]["invite"].get("!nowhere:c.test").is_none(), "{seen}");
+    assert!(seen["rooms"]["leave"].get("!nowhere:c.test").is_none(), "{seen}");
+    // A first sync shows rooms that were left if its filter wants them.
+    let path = "/_matrix/client/v3/sync?filter=%7B%22room%22:%7B%22include_leave%22:true%7D%7D";
+    let seen = two.b.get(path, &two.bob.token).await.1;
+    let left = &seen["rooms"]["leave"]["!nowhere:c.test"]["timeline"]["events"];
+    assert_eq!(membership_in(left, &two.bob).as_deref(), Some("leave"), "{seen}");
+    let forget = "/_matrix/client/v3/rooms/!nowhere:c.test/forget";
+    assert_eq!(two.b.post(forget, &two.bob.token, json!({})).await.0, 200);
+    let seen = two.b.get(path, &two.bob.token).await.1;
+    assert!(seen["rooms"]["leave"].get("!nowhere:c.test").is_none(), "{seen}");
 }
 
 #[tokio::test]
