@@ -8,7 +8,6 @@ mod auth;
 mod bridge;
 mod missing;
 mod state;
-mod turns;
 
 use std::{collections::HashSet, future::Future, time::Duration};
 
@@ -17,10 +16,9 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 use wick_core::{Monotonic, Result};
+use wick_outbound::Admitted;
 use wick_room::{Gaps, Incoming, Received, Verified, by_auth_events, by_prev_events};
 
-use self::turns::Turn;
-pub(crate) use self::turns::Turns;
 use crate::{Inbound, Peer, verify};
 
 /// How many requests one event may cost.
@@ -30,6 +28,9 @@ const MAX_REQUESTS: usize = 100;
 /// tried again.
 pub(crate) const FIRST_TRY: Duration = Duration::from_secs(60);
 pub(crate) const LATER_TRY: Duration = Duration::from_secs(600);
+
+/// How many searches ask other servers at the same time: in all, and for what one server sent.
+pub(crate) const SEARCHES_AT_ONCE: (u32, u32) = (64, 8);
 
 /// How many servers are asked besides the one that sent the event and its sender's.
 const OTHER_SERVERS: usize = 3;
@@ -45,9 +46,10 @@ pub(crate) struct Fetch<'a, P> {
     rules: &'a RoomVersionRules,
     /// The servers to ask, in order.
     servers: Vec<OwnedServerName>,
-    /// The server that the search is for, whose searches take turns.
+    /// The server that sent the event.
     origin: OwnedServerName,
-    turn: Option<Turn>,
+    /// Since the first request.
+    admitted: Option<Admitted>,
     requests: usize,
     /// When nothing is asked for any more.
     deadline: Monotonic,
@@ -84,7 +86,7 @@ impl<'a, P: Peer> Fetch<'a, P> {
             rules,
             servers: distinct,
             origin: origin.to_owned(),
-            turn: None,
+            admitted: None,
             requests: 0,
             deadline,
             state_from: None,
@@ -174,11 +176,11 @@ impl<'a, P: Peer> Fetch<'a, P> {
             return None;
         }
         self.requests += 1;
-        let turns = &self.inbound.turns;
-        let (turn, origin) = (&mut self.turn, &self.origin);
+        let searches = &self.inbound.searches;
+        let (admitted, origin) = (&mut self.admitted, &self.origin);
         let answer = async {
-            if turn.is_none() {
-                *turn = turns.take(origin).await;
+            if admitted.is_none() {
+                *admitted = Some(searches.admit(origin.as_str()).await?);
             }
             request.await
         };

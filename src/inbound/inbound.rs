@@ -15,11 +15,12 @@ use std::{
 use ruma::{OwnedRoomId, RoomVersionId};
 use tokio::sync::{Notify, Semaphore};
 use wick_core::{Monotonic, Result, Timestamp};
+use wick_outbound::InFlight;
 use wick_room::Graph;
 use wick_runtime::{KeyLocks, Resources, Supervisor};
 
 pub use self::transaction::EventResults;
-use crate::{Peer, fetch::Turns, queue::Counts};
+use crate::{Peer, fetch::SEARCHES_AT_ONCE, queue::Counts};
 
 /// How many rooms receive events at the same time.
 const ROOMS_AT_ONCE: usize = 8;
@@ -36,8 +37,8 @@ pub struct Inbound<P> {
     work: Mutex<Work>,
     counts: Counts,
     permits: Semaphore,
-    /// Taken while other servers are asked for what an event needs.
-    pub(crate) turns: Turns,
+    /// The searches for what events need that ask other servers, by the server that sent the event.
+    pub(crate) searches: InFlight,
     idle: Notify,
     /// Taken while history of a room is fetched.
     pub(crate) histories: KeyLocks<OwnedRoomId>,
@@ -63,6 +64,7 @@ impl<P: Peer> Inbound<P> {
         supervisor: Arc<Supervisor>,
         peer: P,
     ) -> Arc<Self> {
+        let (most, most_by_server) = SEARCHES_AT_ONCE;
         Arc::new(Self {
             resources,
             graph,
@@ -71,7 +73,7 @@ impl<P: Peer> Inbound<P> {
             work: Mutex::default(),
             counts: Counts::default(),
             permits: Semaphore::new(ROOMS_AT_ONCE),
-            turns: Turns::default(),
+            searches: InFlight::new(most, most_by_server),
             idle: Notify::new(),
             histories: KeyLocks::default(),
         })
