@@ -1,8 +1,8 @@
 //! Removes participants from LiveKit whose membership in the room has ended, or that gave way to newer identities.
 //!
 //! Invariants: it follows the stream by a durable cursor and notes each removal in a row, so each end of a membership
-//! is acted on, whatever crashes; the row stays until no token of the participant works any more, and whoever connects
-//! until then is removed again; a room at LiveKit that cannot be reached holds up no other one.
+//! is acted on, whatever crashes; the row stays until no token of the participant works any more, and one that
+//! connects until then is removed again; a room at LiveKit that cannot be reached holds up no other one.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -15,9 +15,11 @@ use wick_database::{
     Batch, Durability, Range, Read,
     schema::{
         calls::{ISSUED_BY_PARTICIPANT, PARTICIPANT_BY_IDENTITY, REMOVAL_BY_PARTICIPANT},
-        room::MEMBER_BY_USER,
+        room::{MEMBER_BY_USER, ROOT_BY_POSITION},
+        stream::StreamEntry,
     },
 };
+use wick_room::to_place;
 use wick_runtime::{Consumer, Follower, Span, Supervisor};
 
 use crate::{
@@ -59,8 +61,13 @@ pub(crate) struct Removal {
 
 impl Consumer for Removal {
     async fn consume(&self, span: &Span) -> Result<bool> {
-        // Any event may bring state with it that ends memberships, without an event for each of them.
-        let rooms: BTreeSet<_> = span.events()?.into_iter().map(|(_, entry)| entry.room).collect();
+        // Any event that changes the state may end memberships, without an event for each of them.
+        let mut rooms = BTreeSet::new();
+        for (position, StreamEntry { room, .. }) in span.events()? {
+            if span.read.contains(&ROOT_BY_POSITION, &(room, to_place(position)))? {
+                rooms.insert(room);
+            }
+        }
         let mut places = Vec::new();
         for room in rooms {
             places.extend(self.calls.former_members(room)?);

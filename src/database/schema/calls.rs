@@ -77,8 +77,8 @@ tables! {
     /// By LiveKit room and identity: the participant. Written when a token is issued, read by web hooks. Deleted after
     /// seven days without a new token, a delegated timer or a connection (`wick_calls`). Scanned at start and every hour.
     PARTICIPANT_BY_IDENTITY: (String, String) => ParticipantRow, Random;
-    /// By room, user, LiveKit room and identity: when the last token was issued. Scanned at each event of the room, for
-    /// those whose membership has ended. Deleted with the participant, and when a removal is over (`wick_calls`).
+    /// By room, user, LiveKit room and identity: when the last token was issued. Scanned where an event changes the state of the
+    /// room, for those whose membership has ended. Deleted with the participant, and when a removal is over (`wick_calls`).
     ISSUED_BY_PARTICIPANT: (ShortRoomId, ShortUserId, String, String) => Timestamp, Random;
     /// By LiveKit room and identity: when the participant, whose user's membership ended or has newer identities, was to be
     /// removed from LiveKit, or was seen there after that. Deleted by a new token, and when no older one works any more
