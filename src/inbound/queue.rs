@@ -31,7 +31,7 @@ const MAX_UNANSWERED: u32 = 7 * 24 * 60;
 const MAX_POSTPONED: usize = 500;
 const MAX_POSTPONED_OF_SERVER: usize = 100;
 
-/// How many events of a room wait that servers sent which are not in it, since anybody can have many of those.
+/// How many events of a room wait that servers sent which are not in it: one person can have many of those.
 pub(crate) const MAX_OF_OUTSIDERS: usize = 100;
 
 /// A row of the queue.

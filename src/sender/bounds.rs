@@ -1,5 +1,6 @@
-//! What is kept of EDUs and of forwarded member events for a destination that is out of reach: of the updates of a user's devices or keys the newest,
-//! after which the destination fetches the list anew, and a limited number of messages from device to device.
+//! What is kept of EDUs and of forwarded member events for a destination that is out of reach: of the updates of a user's
+//! devices or keys the newest, after which the destination fetches the list anew, of the member events of a user in a room
+//! the newest, and a limited number of messages from device to device.
 //!
 //! Invariant: what is noted as held for a destination is the sum of the messages in its queue.
 

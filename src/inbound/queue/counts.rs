@@ -72,8 +72,10 @@ impl Counts {
             let Some(servers) = by_room.get_mut(&room) else { return };
             if let Some(count) = servers.get_mut(&server) {
                 *count = count.saturating_sub(1);
+                if *count == 0 {
+                    servers.remove(&server);
+                }
             }
-            servers.retain(|_, count| *count > 0);
             if servers.is_empty() {
                 by_room.remove(&room);
             }
