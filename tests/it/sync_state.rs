@@ -72,7 +72,7 @@ async fn a_lazy_client_that_lost_a_response_is_told_again_of_those_it_told_of() 
     let third = sync_since(&server, &alice, &second, &query).await;
     assert_eq!(members(&joined(&third, &room_id)["state"]), ["@bob:localhost"]);
 
-    // Until an answer that told of them has come for certain.
+    // Until the client comes back with the token of a response that had them.
     say(&server, &room_id, &others[0], "from bob once more").await;
     let fourth = sync_since(&server, &alice, &third, &query).await;
     assert_eq!(members(&joined(&fourth, &room_id)["state"]), [] as [&str; 0]);

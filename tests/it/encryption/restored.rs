@@ -12,7 +12,7 @@ use std::{
 };
 
 use http::StatusCode;
-use ruma::RoomId;
+use ruma::{OwnedRoomId, RoomId};
 use serde_json::{Value, json};
 use wick_database::{Database, Options};
 use wick_harness::{TestServer, User};
@@ -32,6 +32,15 @@ async fn go_back_to(server: &mut TestServer, copy: &Path) {
     fs::remove_dir_all(&store).unwrap();
     fs::rename(copy, &store).unwrap();
     server.restart().await;
+}
+
+/// A server with two users in a room.
+async fn with_room() -> (TestServer, User, User, OwnedRoomId) {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = room(&server, &alice).await;
+    member(&server, &room, &bob, &bob, "join").await;
+    (server, alice, bob, room)
 }
 
 /// Bob sends Alice a message to her device and one to the room. Her syncs from an answer of before show both.
@@ -98,10 +107,7 @@ async fn the_keys_of_the_server_that_was_copied_stay() {
 
 #[tokio::test]
 async fn a_client_that_is_ahead_of_the_backup_misses_nothing_that_comes_after_it() {
-    let mut server = TestServer::start().await;
-    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = room(&server, &alice).await;
-    member(&server, &room, &bob, &bob, "join").await;
+    let (mut server, alice, bob, room) = with_room().await;
     let copy = server.folder().join("copy");
     server.services().database.backup(&copy).unwrap();
     for number in 0..20 {
@@ -115,10 +121,7 @@ async fn a_client_that_is_ahead_of_the_backup_misses_nothing_that_comes_after_it
 
 #[tokio::test]
 async fn a_client_that_is_ahead_of_what_a_power_loss_left_misses_nothing_that_comes_after_it() {
-    let mut server = TestServer::start().await;
-    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = room(&server, &alice).await;
-    member(&server, &room, &bob, &bob, "join").await;
+    let (mut server, alice, bob, room) = with_room().await;
     // What is durable by now: a copy that is not marked as one.
     let copy = server.folder().join("copy");
     server.services().database.backup(&copy).unwrap();

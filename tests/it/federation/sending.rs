@@ -17,7 +17,7 @@ use wick_database::{
     FaultAction, Range, Read,
     schema::outgoing::{OUTGOING_BY_DESTINATION, PROGRESS_BY_DESTINATION},
 };
-use wick_harness::{Strike, TestNetwork, TestServer};
+use wick_harness::{Strike, TestNetwork, TestServer, User};
 
 use super::{
     peer::answer,
@@ -45,6 +45,17 @@ fn queued(server: &TestServer, destination: &str) -> usize {
 async fn found_down(server: &TestServer, destination: &str) {
     let federation = server.services().federation().unwrap();
     until(|| federation.retry_at(&name(destination)).unwrap().is_some()).await;
+}
+
+/// Takes a server down and sends it as many messages as its queue holds.
+async fn fill_queue(server: &TestServer, sender: &User, room: &RoomId, receiver: &Receiver) {
+    receiver.set_down(true);
+    say(server, room, sender, "message 0").await;
+    found_down(server, "b.test").await;
+    for number in 1..100 {
+        say(server, room, sender, &format!("message {number}")).await;
+    }
+    until(|| queued(server, "b.test") == 100).await;
 }
 
 #[tokio::test]
@@ -164,13 +175,7 @@ async fn a_server_that_was_down_for_long_gets_the_newest_event_of_each_room() {
     let room = shared_room(&server, &alice, &[&b]).await;
     let (other, third) =
         (shared_room(&server, &alice, &[&b]).await, shared_room(&server, &alice, &[&b]).await);
-    b.set_down(true);
-    say(&server, &room, &alice, "message 0").await;
-    found_down(&server, "b.test").await;
-    for number in 1..100 {
-        say(&server, &room, &alice, &format!("message {number}")).await;
-    }
-    until(|| queued(&server, "b.test") == 100).await;
+    fill_queue(&server, &alice, &room, &b).await;
     for number in 100..120 {
         say(&server, &room, &alice, &format!("message {number}")).await;
         say(&server, &other, &alice, &format!("other {number}")).await;
@@ -225,13 +230,7 @@ async fn a_server_that_was_down_for_long_is_told_of_those_who_joined_over_this_o
     say(&server, &room, &alice, "before").await;
     b.events_upto("before").await;
     until(|| queued(&server, "b.test") == 0).await;
-    b.set_down(true);
-    say(&server, &room, &alice, "message 0").await;
-    found_down(&server, "b.test").await;
-    for number in 1..100 {
-        say(&server, &room, &alice, &format!("message {number}")).await;
-    }
-    until(|| queued(&server, "b.test") == 100).await;
+    fill_queue(&server, &alice, &room, &b).await;
     say(&server, &room, &alice, "in the gap").await;
     join_over(&server, &c, &room).await;
     say(&server, &room, &alice, "newest").await;
